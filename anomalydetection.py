@@ -1,0 +1,71 @@
+"""The published program's second command: LEA-Nets on the folds that colorization.py left.
+
+    python anomalydetection.py --dataset PlantVillage/Potato --SAVE_PATH PlantVillage/Potato
+
+Its flags and defaults are the published ones; `leanet detect` does the same with more choice.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+from leanet.cli import guarded
+from leanet.settings import ComputeConfig, DetectConfig, DetectorConfig
+
+
+def read_arguments() -> argparse.Namespace:
+    """The published flags, --AND as the published document spells --ADN, and --recipe."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--dataset", type=Path, required=True, help="run folder with the folds of colorization.py")
+    parser.add_argument("--SAVE_PATH", type=Path, required=True, help="folder to write to; may be the same")
+    parser.add_argument(
+        "--p_rate", type=float, default=1.0, help="share of the training positives kept (default 1.0)"
+    )
+    parser.add_argument(
+        "--ADN", "--AND", choices=("VGG16", "ResNet18", "CNN"), default="VGG16", help="default VGG16"
+    )
+    parser.add_argument(
+        "--CAAN", choices=("MobileNet", "ResNet", "Direct"), default="MobileNet", help="default MobileNet"
+    )
+    parser.add_argument("--attPoint", type=int, choices=range(1, 6), default=1, help="attention point (default 1)")
+    parser.add_argument("--batchSize", type=int, default=32, help="images a step (default 32)")
+    parser.add_argument("--nEpochs", type=int, default=100, help="epochs (default 100)")
+    parser.add_argument("--lr", type=float, default=0.0001, help="learning rate (default 0.0001)")
+    parser.add_argument(
+        "--recipe", choices=("authors", "leanet"), default="authors", help="training (default authors)"
+    )
+    return parser.parse_args()
+
+
+def main() -> int:
+    """Run stage 2 as the published program would, and print its per-fold reports."""
+    arguments = read_arguments()
+    same = arguments.dataset.resolve() == arguments.SAVE_PATH.resolve()
+    config = DetectConfig(
+        run=arguments.dataset,
+        out=None if same else arguments.SAVE_PATH,
+        detector=DetectorConfig(
+            adn=arguments.ADN,
+            caan=arguments.CAAN,
+            attention_point=(arguments.attPoint,),
+            p_rate=arguments.p_rate,
+            epochs=arguments.nEpochs,
+            batch_size=arguments.batchSize,
+            lr=arguments.lr,
+        ),
+        compute=ComputeConfig(recipe=arguments.recipe),
+        compare=False,
+    )
+    from leanet.experiment.run import detect_and_print, print_fold_reports
+    from leanet.report.pictures import draw_detectors
+
+    detect_and_print(config)
+    print_fold_reports(config)
+    draw_detectors(config)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(guarded(main))

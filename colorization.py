@@ -1,0 +1,58 @@
+"""The published program's first command: colorizers and anomaly maps, fold by fold.
+
+    python colorization.py --dataset PlantVillage/Potato --SAVE_PATH PlantVillage/Potato
+
+Its flags and defaults are the published ones; `leanet colorize` does the same with more choice.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+from leanet.cli import guarded
+from leanet.settings import ColorizeConfig, ColorizerConfig, ComputeConfig, DataConfig
+
+
+def read_arguments() -> argparse.Namespace:
+    """The published flags, and --recipe to leave the published training behind."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--dataset", type=Path, required=True, help="folder with Positive/ and Negative/")
+    parser.add_argument("--SAVE_PATH", type=Path, required=True, help="run folder; may be the dataset's own folder")
+    parser.add_argument("--n_split", type=int, default=5, help="number of folds (default 5)")
+    parser.add_argument("--img_size", type=int, default=256, help="side of the images (default 256)")
+    parser.add_argument(
+        "--model", choices=("AE", "SegNet", "Unet"), default="Unet", help="colorizer (default Unet)"
+    )
+    parser.add_argument("--batchSize", type=int, default=16, help="images a step (default 16)")
+    parser.add_argument("--nEpochs", type=int, default=500, help="epochs at the most (default 500)")
+    parser.add_argument(
+        "--recipe", choices=("authors", "leanet"), default="authors", help="training (default authors)"
+    )
+    return parser.parse_args()
+
+
+def main() -> int:
+    """Run stage 1 as the published program would."""
+    arguments = read_arguments()
+    config = ColorizeConfig(
+        dataset=arguments.dataset,
+        out=arguments.SAVE_PATH,
+        data=DataConfig(image_size=arguments.img_size, n_splits=arguments.n_split),
+        colorizer=ColorizerConfig(
+            colorizer=arguments.model,
+            colorizer_epochs=arguments.nEpochs,
+            colorizer_batch_size=arguments.batchSize,
+        ),
+        compute=ComputeConfig(recipe=arguments.recipe),
+    )
+    from leanet.experiment.colorize import colorize
+    from leanet.report.pictures import draw_colorizers
+
+    draw_colorizers(colorize(config), config.compute.folds)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(guarded(main))

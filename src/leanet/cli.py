@@ -1,0 +1,213 @@
+"""The command line: parses, calls, prints; no logic. Heavy imports wait until a verb needs them."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import os
+import re
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from leanet import __version__
+from leanet.errors import UserError
+
+
+@dataclass(frozen=True)
+class Verb:
+    """A subcommand: the name of its configuration class, what it does, and examples."""
+
+    config: str
+    summary: str
+    examples: tuple[str, ...]
+    action: Callable[[Any], int]
+
+
+def _run(config: Any) -> int:
+    from leanet.experiment.run import run
+    from leanet.report.pictures import draw_detectors
+
+    run(config)
+    draw_detectors(config.stages()[1])
+    return 0
+
+
+def _colorize(config: Any) -> int:
+    from leanet.experiment.colorize import colorize
+    from leanet.report.pictures import draw_colorizers
+
+    draw_colorizers(colorize(config), config.compute.folds)
+    return 0
+
+
+def _detect(config: Any) -> int:
+    from leanet.experiment.run import detect_and_print
+    from leanet.report.pictures import draw_detectors
+
+    detect_and_print(config)
+    draw_detectors(config)
+    return 0
+
+
+def _check(config: Any) -> int:
+    from leanet.experiment.check import check_and_print
+
+    return check_and_print(config)
+
+
+def _demo(config: Any) -> int:
+    from leanet.experiment.demo import demo
+
+    return _run(demo(config))
+
+
+VERBS = {
+    "run": Verb(
+        "RunConfig",
+        "From a folder of good and bad pictures to predictions and metrics: both stages over all folds.",
+        (
+            "leanet run leaves --out leaves-run",
+            "leanet run leaves --out leaves-run --image-size 128 --attention-point 1 3",
+            "leanet run leaves --out quick --max-per-class 100 --folds 0     # a quick look",
+            "leanet run --config leaves-run/config.yaml --out again          # repeat a run",
+        ),
+        _run,
+    ),
+    "colorize": Verb(
+        "ColorizeConfig",
+        "Stage 1: train the colorizers and write the anomaly maps.",
+        ("leanet colorize leaves --out leaves-run",),
+        _colorize,
+    ),
+    "detect": Verb(
+        "DetectConfig",
+        "Stage 2: train LEA-Nets on a run's images and anomaly maps.",
+        (
+            "leanet detect leaves-run",
+            "leanet detect leaves-run --adn CNN --caan Direct --attention-point 3",
+            "leanet detect leaves-run --p-rate 0.05 --out few-anomalies",
+        ),
+        _detect,
+    ),
+    "check": Verb(
+        "CheckConfig",
+        "Look through a dataset folder: counts, unreadable files, duplicates, how long a run will take.",
+        ("leanet check leaves", "leanet check leaves --image-size 128 --no-estimate"),
+        _check,
+    ),
+    "demo": Verb(
+        "DemoConfig",
+        "The main job on the embedded default: synthetic leaves with spots of wrong colour.",
+        ("leanet demo",),
+        _demo,
+    ),
+}
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run the command line; returns the exit code: 0 done, 1 problems found, 2 a user's mistake."""
+    arguments = sys.argv[1:] if arguments is None else arguments
+    return guarded(lambda: _dispatch(arguments))
+
+
+def guarded(action: Callable[[], int]) -> int:
+    """Run an action; a user's mistake becomes one line and exit code 2."""
+    try:
+        return action()
+    except UserError as error:
+        return _complain(str(error))
+    except KeyboardInterrupt:
+        print("\nstopped; the same command goes on where it was", file=sys.stderr)
+        return 130
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+
+
+def _dispatch(arguments: list[str]) -> int:
+    if not arguments or arguments[0] in ("-h", "--help"):
+        print(_overview())
+        return 0
+    if arguments[0] == "--version":
+        print(f"leanet {__version__}")
+        return 0
+    name, *rest = arguments
+    if name not in VERBS:
+        raise UserError(f"unknown command '{name}'. Commands: {', '.join(VERBS)}; see leanet --help.")
+    config = parse(name, rest)
+    return 0 if config is None else VERBS[name].action(config)
+
+
+def parse(verb: str, arguments: list[str]) -> Any:
+    """The verb's configuration from its arguments and, below them, from a --config file; None after --help.
+
+    Raises:
+        UserError: an unknown option or key, or a value that its option does not take.
+    """
+    import tyro
+
+    from leanet import settings
+
+    config_class = getattr(settings, VERBS[verb].config)
+    errors = io.StringIO()
+    try:
+        with contextlib.redirect_stderr(errors):
+            return tyro.cli(
+                config_class,
+                prog=f"leanet {verb}",
+                description=_describe(verb),
+                args=_with_config_file(config_class, arguments),
+                config=(tyro.conf.OmitArgPrefixes,),
+            )
+    except SystemExit as stop:
+        if not stop.code:
+            return None
+        raise UserError(_one_line(errors.getvalue(), verb)) from None
+
+
+def _with_config_file(config_class: type, arguments: list[str]) -> list[str]:
+    from leanet import settings
+
+    if "--config" not in arguments:
+        return arguments
+    at = arguments.index("--config")
+    if at + 1 == len(arguments):
+        raise UserError("--config: the name of a YAML file is expected after it.")
+    path = Path(arguments[at + 1])
+    rest = arguments[:at] + arguments[at + 2 :]
+    return settings.to_arguments(settings.read_config_file(path), config_class, path, rest)
+
+
+def _describe(verb: str) -> str:
+    examples = "\n".join(f"    {example}" for example in VERBS[verb].examples)
+    return f"{VERBS[verb].summary}\n\nexamples:\n{examples}\n\n--config FILE.yaml reads options from a file."
+
+
+def _overview() -> str:
+    width = max(map(len, VERBS))
+    lines = "\n".join(f"  {name:<{width}}  {verb.summary}" for name, verb in VERBS.items())
+    return (
+        "leanet: colour anomaly detection with LEA-Net: which picture is not right, where, and how sure to be.\n\n"
+        f"usage: leanet COMMAND ...        leanet COMMAND --help for its options\n\n{lines}\n\n"
+        "examples:\n  leanet check leaves                 # leaves/Negative and leaves/Positive hold the pictures\n"
+        "  leanet run leaves --out leaves-run  # folds, anomaly maps, LEA-Nets, predictions, metrics"
+    )
+
+
+def _one_line(box: str, verb: str) -> str:
+    """The parser's boxed message as one line."""
+    text = " ".join(re.sub(r"[\u2500-\u257f]+|\x1b\[[0-9;]*m", " ", box).split())
+    text = re.sub(r"^(Unrecognized options|Required options|Invalid choice) |For full helptext.*", "", text).strip()
+    return f"{text or 'bad arguments'} See leanet {verb} --help."
+
+
+def _complain(message: str) -> int:
+    print(f"error: {message}", file=sys.stderr)
+    return 2
+
+
+if __name__ == "__main__":
+    sys.exit(main())

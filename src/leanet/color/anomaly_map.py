@@ -1,0 +1,64 @@
+"""From an image and its recoloured version to a colour anomaly map, and from there to a network's input."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from torch import Tensor
+
+from .ciede2000 import ciede2000
+
+Scale = Literal["max", "normals"]
+
+NORMALS_UNIT_QUANTILE = 0.99
+"""The unit of the scale 'normals' is this quantile of ΔE00 over all pixels of all training normals' maps."""
+
+
+def anomaly_map(lab: Tensor, recoloured_lab: Tensor) -> Tensor:
+    """How far each pixel's colour is from the one that a colorizer gave it.
+
+    Args:
+        lab, recoloured_lab: float (N, 3, H, W); L* in 0..100, a* and b* about -128..127.
+    Returns:
+        float (N, 1, H, W), ΔE00, 0 or more.
+    Raises:
+        ValueError: the shapes differ, are not (N, 3, H, W), or the values are integers.
+    Source: Katafuchi & Tokunaga (2021), arXiv 2109.05493, section 3.2.
+    """
+    if lab.ndim != 4:
+        raise ValueError(f"lab has shape {tuple(lab.shape)}, expected (N, 3, H, W). Give one image as lab[None].")
+    return ciede2000(lab, recoloured_lab)
+
+
+def scale_map(anomaly_map: Tensor, scale: Scale, normals_unit: float | None = None) -> Tensor:
+    """Bring anomaly maps to a size that networks like.
+
+    'max' divides each map by its own maximum: the largest value is 1, and how anomalous one image is beside another
+    is lost (the published way). 'normals' divides every map by one number, `normals_unit`: the 99th percentile of
+    ΔE00 over all pixels of the training normals, so that 1 is "as far off as the worst hundredth of normal pixels",
+    values above 1 are common on anomalies, and images stay comparable. The percentile, not the maximum, because one
+    hot pixel must not set the scale.
+
+    Args:
+        anomaly_map: float (N, 1, H, W), ΔE00, 0 or more.
+        scale: 'max' or 'normals'.
+        normals_unit: ΔE00 above 0; needed for 'normals', ignored for 'max'.
+    Returns:
+        float (N, 1, H, W): in [0, 1] for 'max' (a map of zeros stays zeros), 0 or more for 'normals'.
+    Raises:
+        ValueError: the shape is not (N, 1, H, W), the scale is unknown, or `normals_unit` is missing or not
+            above 0.
+    """
+    if anomaly_map.ndim != 4 or anomaly_map.shape[1] != 1:
+        raise ValueError(f"anomaly_map has shape {tuple(anomaly_map.shape)}, expected (N, 1, H, W).")
+    if scale == "max":
+        largest = anomaly_map.amax(dim=(1, 2, 3), keepdim=True)
+        return anomaly_map / largest.where(largest > 0, 1)
+    if scale == "normals":
+        if normals_unit is None or not normals_unit > 0:
+            raise ValueError(
+                f"normals_unit={normals_unit}: the scale 'normals' needs a ΔE00 above 0. "
+                "Measure it on the training normals' maps, or use the scale 'max'."
+            )
+        return anomaly_map / normals_unit
+    raise ValueError(f"scale={scale!r}: choose 'max' or 'normals'.")

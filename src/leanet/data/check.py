@@ -1,0 +1,128 @@
+"""The check of a dataset before a run: everything `leanet check` reports, and what stands in a run's way."""
+
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from leanet.data.folder import CLASS_NAMES, Dataset, by_group, check_folds
+from leanet.data.pixels import (
+    Duplicates,
+    ImageInfo,
+    UnreadableImageError,
+    contradiction,
+    decode_with_origin,
+    duplicates,
+    in_threads,
+    sha256_of,
+)
+from leanet.errors import UserError
+
+
+@dataclass(frozen=True)
+class CheckReport:
+    """What a dataset holds.
+
+    Attributes:
+        counts: images of each class, by "normal" and "anomalous"; kinds: anomalous images of each kind.
+        masks: anomalous images with a ground-truth mask.
+        groups, largest_group: how many groups there are; name and images of the largest.
+        smallest, median, largest: (width, height) by area, of the readable images; None where there are none.
+        distinct_sizes: how many different sizes there are.
+        formats: readable images by format and mode as stored, such as "PNG RGBA".
+        converted: readable images by what decoding does to them beyond plain RGB, such as "CMYK to RGB".
+        unreadable: (file, reason).
+        duplicates: files with the same bytes, within and across the classes.
+        notes: worth telling; problems: one line each, and a run would stop at any of them.
+    """
+
+    counts: dict[str, int]
+    kinds: dict[str, int]
+    masks: int
+    groups: int
+    largest_group: tuple[str, int]
+    smallest: tuple[int, int] | None
+    median: tuple[int, int] | None
+    largest: tuple[int, int] | None
+    distinct_sizes: int
+    formats: dict[str, int]
+    converted: dict[str, int]
+    unreadable: tuple[tuple[str, str], ...]
+    duplicates: Duplicates
+    notes: tuple[str, ...]
+    problems: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class _Facts:
+    info: ImageInfo
+    stored: str
+    conversions: tuple[str, ...]
+
+
+def check_dataset(
+    dataset: Dataset,
+    n_splits: int,
+    *,
+    skip_unreadable: bool = False,
+    on_progress: Callable[[int], None] | None = None,
+) -> CheckReport:
+    """Hash and fully decode every file, a few at a time, and sum up what was found.
+
+    Args:
+        dataset: from `scan`, which itself refuses missing and empty class folders.
+        n_splits: the folds that a run would make.
+        skip_unreadable: unreadable files are left out and are no problem, as in a run with --skip-unreadable.
+        on_progress: called with the number of files examined so far.
+    """
+    files = [sample.file for sample in dataset.samples]
+    found = in_threads(lambda file: _examine(dataset, file), files, on_progress)
+    facts = [fact for fact in found if isinstance(fact, _Facts)]
+    errors = {file: e for file, e in zip(files, found, strict=True) if isinstance(e, UnreadableImageError)}
+    labels = {sample.file: sample.label for sample in dataset.samples}
+    same = duplicates([fact.info for fact in facts], [labels[fact.info.file] for fact in facts])
+    readable = dataset.without(errors)
+    sizes = sorted(((f.info.width, f.info.height) for f in facts), key=lambda size: (size[0] * size[1], size))
+    members = by_group(dataset)
+    largest_group = max(members, key=lambda group: len(members[group]))
+    problems = [] if skip_unreadable else [str(error) for error in errors.values()]
+    problems += [contradiction(files, labels) for files in same.across]
+    problems += _fold_problems(readable, n_splits)
+    return CheckReport(
+        counts={name: len(dataset.of_class(label)) for label, name in enumerate(CLASS_NAMES)},
+        kinds=dict(sorted(Counter(sample.kind for sample in dataset.of_class(1)).items())),
+        masks=sum(sample.mask is not None for sample in dataset.samples),
+        groups=len(members),
+        largest_group=(largest_group, len(members[largest_group])),
+        smallest=sizes[0] if sizes else None,
+        median=sizes[len(sizes) // 2] if sizes else None,
+        largest=sizes[-1] if sizes else None,
+        distinct_sizes=len(set(sizes)),
+        formats=dict(Counter(fact.stored for fact in facts).most_common()),
+        converted=dict(Counter(what for fact in facts for what in fact.conversions).most_common()),
+        unreadable=tuple((file, error.reason) for file, error in errors.items()),
+        duplicates=same,
+        notes=dataset.notes,
+        problems=tuple(problems),
+    )
+
+
+def _examine(dataset: Dataset, file: str) -> _Facts | UnreadableImageError:
+    path = dataset.root / file
+    try:
+        decoded = decode_with_origin(path)
+    except UnreadableImageError as error:
+        return error
+    height, width, _ = decoded.pixels.shape
+    conversions = [] if decoded.mode == "RGB" else [f"{decoded.mode} to RGB"]
+    if decoded.turned:
+        conversions.append("turned by EXIF orientation")
+    info = ImageInfo(file, sha256_of(path), width, height)
+    return _Facts(info, f"{decoded.format} {decoded.mode}", tuple(conversions))
+
+
+def _fold_problems(dataset: Dataset, n_splits: int) -> list[str]:
+    try:
+        check_folds(dataset, n_splits)
+    except UserError as error:
+        return [str(error)]
+    return []

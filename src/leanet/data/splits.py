@@ -1,0 +1,175 @@
+"""Stratified, grouped, seeded folds, and the file a person can open and edit."""
+
+import json
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from sklearn.model_selection import StratifiedGroupKFold, StratifiedKFold
+
+from leanet.data.folder import CLASS_NAMES, Dataset, Sample, by_group, check_folds
+from leanet.errors import UserError
+
+_SHAPE = '{"n_splits": 2, "seed": 0, "folds": [{"train": ["Negative/a.png", ...], "test": [...]}, ...]}'
+
+
+@dataclass(frozen=True)
+class Fold:
+    """The files of one fold's two sides, relative to the dataset's root."""
+
+    train: tuple[str, ...]
+    test: tuple[str, ...]
+
+
+def make_folds(dataset: Dataset, n_splits: int, seed: int) -> tuple[Fold, ...]:
+    """Split a dataset into folds whose test sides partition it.
+
+    Stratified: without groups, a class's share of every test side is within one image of proportional. Where
+    a group holds more than one image, no group is parted and the shares are as near as the groups allow. The
+    same dataset, n_splits and seed give the same folds.
+
+    Raises:
+        UserError: a class has fewer images or groups than folds, or a side of a fold would lack a class.
+    """
+    check_folds(dataset, n_splits)
+    files = np.array([sample.file for sample in dataset.samples])
+    labels = [sample.label for sample in dataset.samples]
+    groups = [sample.group for sample in dataset.samples]
+    grouped = len(set(groups)) < len(groups)
+    splitter = (StratifiedGroupKFold if grouped else StratifiedKFold)(n_splits, shuffle=True, random_state=seed)
+    folds = tuple(
+        Fold(tuple(files[train].tolist()), tuple(files[test].tolist()))
+        for train, test in splitter.split(files, labels, groups if grouped else None)
+    )
+    for index, fold in enumerate(folds):
+        _check_groups_allow(fold, index, dataset)
+    return folds
+
+
+def write_splits(path: Path, folds: Sequence[Fold], seed: int) -> None:
+    """Write folds as JSON: n_splits, seed, and the files of each fold's train and test side.
+
+    Raises:
+        UserError: the file cannot be written.
+    """
+    sides = [{"train": list(fold.train), "test": list(fold.test)} for fold in folds]
+    text = json.dumps({"n_splits": len(folds), "seed": seed, "folds": sides}, indent=1, ensure_ascii=False)
+    partial = path.with_name(path.name + ".partial")
+    try:
+        partial.write_text(text + "\n", encoding="utf-8")
+        partial.replace(path)
+    except OSError as error:
+        raise UserError(
+            f"{path}: cannot write the splits ({error.strerror}). Choose another place with --out."
+        ) from None
+
+
+def read_splits(path: Path, dataset: Dataset) -> tuple[Fold, ...]:
+    """Read folds that `write_splits` wrote, and perhaps a person edited.
+
+    A file may be missing from every fold; everything else that would make the results worthless is refused.
+
+    Raises:
+        UserError: not such a JSON file; a file unknown, listed twice, on both sides or tested in two folds; an empty side; a class
+            missing from a side; a group on both sides.
+    """
+    folds = _parse(path)
+    by_file = {sample.file: sample for sample in dataset.samples}
+    for index, fold in enumerate(folds):
+        _check_fold(f"{path}: fold {index}", fold, by_file)
+    for file, count in Counter(file for fold in folds for file in fold.test).items():
+        if count > 1:
+            raise UserError(f"{path}: {file} is in the test side of {count} folds. Keep it in one.")
+    return folds
+
+
+def keep_share_of_positives(
+    files: Sequence[str], labels: Sequence[int], p_rate: float, seed: int
+) -> tuple[str, ...]:
+    """Keep every normal and the first int(n * p_rate) of n anomalous files in a seeded order.
+
+    With one seed, a smaller share is a subset of a larger one. The files come back in the order given.
+
+    Args:
+        files, labels: one entry an image; 0 normal, 1 anomalous.
+        p_rate: the share to keep, above 0 and at most 1.
+
+    Raises:
+        UserError: p_rate is out of range, or leaves no anomalous file.
+    """
+    if not 0 < p_rate <= 1:
+        raise UserError(f"--p-rate {p_rate}: must be above 0 and at most 1.")
+    positives = [file for file, label in zip(files, labels, strict=True) if label == 1]
+    count = int(len(positives) * p_rate)
+    if not count:
+        raise UserError(
+            f"--p-rate {p_rate}: leaves none of the {len(positives)} anomalous training images. Raise it."
+        )
+    order = np.random.default_rng(seed).permutation(len(positives))
+    kept = {positives[index] for index in order[:count]}
+    return tuple(file for file, label in zip(files, labels, strict=True) if label == 0 or file in kept)
+
+
+def _check_groups_allow(fold: Fold, index: int, dataset: Dataset) -> None:
+    labels = {sample.file: sample.label for sample in dataset.samples}
+    for side, files in (("train", fold.train), ("test", fold.test)):
+        for label, name in enumerate(CLASS_NAMES):
+            if not any(labels[file] == label for file in files):
+                members = by_group(dataset)
+                largest = max(members, key=lambda group: len(members[group]))
+                raise UserError(
+                    f"{dataset.root}: the {side} side of fold {index} gets no {name} image. "
+                    f"The likely reason is group {largest} of {len(members[largest])} images: "
+                    f"divide it, or ask for other folds with --n-splits or --seed."
+                )
+
+
+def _parse(path: Path) -> tuple[Fold, ...]:
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise UserError(f"{path}: cannot read the splits ({error.strerror}). Check the path.") from None
+    except ValueError as error:
+        raise UserError(f"{path}: not a JSON file ({error}). Mend it, or remove it to get new folds.") from None
+    try:
+        folds = tuple(Fold(_files(fold["train"]), _files(fold["test"])) for fold in content["folds"])
+        n_splits = content["n_splits"]
+    except (KeyError, TypeError):
+        raise UserError(f"{path}: not a file of splits. It must look like {_SHAPE}.") from None
+    if n_splits != len(folds) or not folds:
+        raise UserError(f"{path}: n_splits is {n_splits}, but there are {len(folds)} folds. Make them agree.")
+    return folds
+
+
+def _files(side: Any) -> tuple[str, ...]:
+    if not isinstance(side, list) or not all(isinstance(file, str) for file in side):
+        raise TypeError
+    return tuple(side)
+
+
+def _check_fold(where: str, fold: Fold, by_file: dict[str, Sample]) -> None:
+    """Refuse a fold that would give no results, or worthless ones; `where` opens the message."""
+    for side, files in (("train", fold.train), ("test", fold.test)):
+        if not files:
+            raise UserError(f"{where}: the {side} side is empty. Give it images of both classes.")
+        for file, count in Counter(files).items():
+            if file not in by_file:
+                raise UserError(f"{where}: {file} is not in the dataset. Remove it from {side}.")
+            if count > 1:
+                raise UserError(f"{where}: {file} is listed twice in {side}. Keep one.")
+        for label, name in enumerate(CLASS_NAMES):
+            if not any(by_file[file].label == label for file in files):
+                raise UserError(f"{where}: the {side} side has no {name} image. Give it images of both classes.")
+    train_groups = {by_file[file].group: file for file in fold.train}
+    both_sides = set(fold.train)
+    for file in fold.test:
+        if file in both_sides:
+            raise UserError(f"{where}: {file} is in train and in test. Remove it from one of them.")
+        if (group := by_file[file].group) in train_groups:
+            raise UserError(
+                f"{where}: group {group} is parted: {train_groups[group]} is in train, {file} in test. "
+                f"Put the group on one side."
+            )

@@ -1,0 +1,195 @@
+"""Stage 1 over the folds: a colorizer from a fold's training normals, anomaly maps of all images."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from leanet.color.anomaly_map import anomaly_map
+from leanet.color.lab import decode_lab, encode_lab, rgb_to_lab
+from leanet.experiment.display import note, progress_bar
+from leanet.experiment.open_run import Run, begin
+from leanet.experiment.run_folder import DELTA_E_STEP, FoldFolder, MapWriter, write_history
+from leanet.networks.registry import build_colorizer
+from leanet.settings import ColorizeConfig, parse_folds, to_options
+from leanet.training.checkpoint import Checkpoint, load_weights, save_weights
+from leanet.training.colorization import RECIPES, ColorizationData, images_to_tensor, loss
+from leanet.training.compute import Compute, resolve
+from leanet.training.loop import Engine, train
+from leanet.training.recipe import Recipe
+
+PREDICTION_BATCH = 32
+
+
+def colorize(config: ColorizeConfig) -> Run:
+    """Train the colorizers of the folds asked for and write their anomaly maps; finished folds are skipped.
+
+    Raises:
+        UserError: bad data, or a run folder of another data set or with other options.
+    """
+    run = begin(config)
+    folds = parse_folds(config.compute.folds, len(run.folds))
+    to_do = [n for n in folds if not run.folder.fold(n).maps.exists()]
+    if not to_do:
+        note("colorizers: all folds asked for are done already")
+        return run
+    recipe = recipe_of(config)
+    compute = resolve(config.compute, image_passes(run, recipe))
+    note(f"colorizers: {config.colorizer.colorizer}, {recipe.epochs} epochs, {compute}")
+    engine = Engine(lambda: build_colorizer(config.colorizer.colorizer, run.side), loss, compute)
+    epoch_sizes = [len(normal_rows(run, n)) for n in to_do]
+    total = sum((recipe.epochs + 1) * size for size in epoch_sizes)
+    with progress_bar("colorizers", total) as set_done:
+        for k, number in enumerate(to_do):
+            start = sum((recipe.epochs + 1) * size for size in epoch_sizes[:k])
+            _one_fold(config, run, number, engine, recipe, partial(shift, set_done, start))
+    return run
+
+
+def shift(set_done: Callable[[int, str], None], start: int, done: int, now: str) -> None:
+    """Report progress of one fold as progress of all of them."""
+    set_done(start + done, now)
+
+
+def recipe_of(config: ColorizeConfig) -> Recipe:
+    """The recipe with the user's own numbers in it."""
+    c = config.colorizer
+    recipe = RECIPES[config.compute.recipe]
+    return recipe.override(c.colorizer_epochs, c.colorizer_batch_size, c.colorizer_lr)
+
+
+def image_passes(run: Run, recipe: Recipe) -> float:
+    """Training work of the stage, all folds, in passes of one 256 x 256 image."""
+    images = sum(len(normal_rows(run, n)) for n in range(len(run.folds)))
+    return images * recipe.epochs * (run.side / 256) ** 2
+
+
+def normal_rows(run: Run, number: int) -> NDArray[np.int64]:
+    """Rows of a fold's training normals: all that a colorizer of this fold may see."""
+    rows = run.rows(run.folds[number].train)
+    normals: NDArray[np.int64] = rows[run.labels[rows] == 0]
+    return normals
+
+
+def _one_fold(
+    config: ColorizeConfig,
+    run: Run,
+    number: int,
+    engine: Engine,
+    recipe: Recipe,
+    set_done: Callable[[int, str], None],
+) -> None:
+    folder, normals = run.folder.fold(number), normal_rows(run, number)
+    if folder.colorizer_weights.exists():
+        load_weights(engine.bare_model, folder.colorizer_weights)
+    else:
+        _train(config, folder, run, number, engine, recipe, set_done)
+    summary = write_maps(engine.bare_model, engine.compute, run, folder, normals, run.folds[number].test)
+    note(
+        f"fold {number}: mean ΔE of training normals {summary['train_normals']:.2f}, "
+        f"test normals {summary['test_normals']:.2f}, test anomalies {summary['test_anomalies']:.2f}"
+    )
+
+
+def _train(
+    config: ColorizeConfig,
+    folder: FoldFolder,
+    run: Run,
+    number: int,
+    engine: Engine,
+    recipe: Recipe,
+    set_done: Callable[[int, str], None],
+) -> None:
+    normals, seed = normal_rows(run, number), config.compute.seed * 1000 + number
+    fingerprint = fingerprint_of(to_options(config), run, normals, engine.compute)
+    checkpoint = Checkpoint(folder.colorizer_checkpoint, fingerprint, config.compute.checkpoint_seconds)
+    images = 0
+
+    def on_images(n: int, loss_now: float) -> None:
+        nonlocal images
+        images += n
+        set_done(images, f"fold {number}, loss {loss_now:.5f}")
+
+    data = ColorizationData(run.pixels, normals, config.compute.recipe)
+    history = train(engine, data, recipe, seed, checkpoint, on_images)
+    write_history(folder.colorizer_history, history)
+    save_weights(engine.bare_model, folder.colorizer_weights)
+    checkpoint.remove()
+
+
+def write_maps(
+    model: nn.Module,
+    compute: Compute,
+    run: Run,
+    folder: FoldFolder,
+    normals: NDArray[np.int64],
+    test: tuple[str, ...],
+) -> dict[str, float]:
+    """Recolour every image, write its anomaly map, and return mean ΔE00 over groups of images."""
+    writer = MapWriter(folder.maps, len(run.images), run.side)
+    means = np.zeros(len(run.images))
+    histogram = np.zeros(65536, dtype=np.int64)
+    is_training_normal = np.zeros(len(run.images), dtype=bool)
+    is_training_normal[normals] = True
+    for start in range(0, len(run.images), PREDICTION_BATCH):
+        rows = np.arange(start, min(start + PREDICTION_BATCH, len(run.images)))
+        delta_e, chroma = recolour(model, images_to_tensor(run.pixels, rows).to(compute.device))
+        maps = delta_e[:, 0].cpu().numpy()
+        writer.write(start, maps, chroma.cpu().numpy())
+        means[rows] = maps.mean((1, 2))
+        codes = np.rint(maps[is_training_normal[rows]] / DELTA_E_STEP).clip(0, 65535).astype(np.int64)
+        histogram += np.bincount(codes.ravel(), minlength=65536)
+    test_rows = run.rows(test)
+    summary = {
+        "train_normals": float(means[normals].mean()),
+        "test_normals": float(means[test_rows[run.labels[test_rows] == 0]].mean()),
+        "test_anomalies": float(means[test_rows[run.labels[test_rows] == 1]].mean()),
+    }
+    unit = _percentile(histogram, 99) * DELTA_E_STEP
+    attributes: dict[str, Any] = {
+        "coding": "true",
+        "normals_p99": unit,
+        "mean_delta_e": means.tolist(),
+        **summary,
+    }
+    writer.close(attributes)
+    return summary
+
+
+@torch.inference_mode()
+def recolour(model: nn.Module, images: Tensor) -> tuple[Tensor, Tensor]:
+    """Recolour images and compare.
+
+    Args:
+        model: a colorizer.
+        images: float32 (N, 3, H, W), sRGB in [0, 1].
+    Returns:
+        anomaly maps (N, 1, H, W) in ΔE00, and the predicted chrominance (N, 2, H, W) coded to [0, 1].
+    """
+    model.eval()
+    lab = rgb_to_lab(images)
+    lightness = encode_lab(lab)[:, :1]
+    chroma = model(lightness.contiguous(memory_format=torch.channels_last)).float()
+    recoloured = decode_lab(torch.cat([lightness, chroma], 1))
+    return anomaly_map(lab, recoloured), chroma
+
+
+def fingerprint_of(options: dict[str, Any], run: Run, rows: NDArray[np.int64], compute: Compute) -> str:
+    """A hash of everything that a training depends on, to recognise its checkpoint by."""
+    loose = {"dataset", "out", "run", "folds", "checkpoint_seconds", "compare", "skip_unreadable", "groups"}
+    kept = sorted((k, str(v)) for k, v in options.items() if k not in loose)
+    images = [run.images[row].sha256 for row in rows]
+    return hashlib.sha256(repr((kept, images, str(compute))).encode()).hexdigest()
+
+
+def _percentile(histogram: NDArray[np.int64], percent: float) -> float:
+    """The code below which this percentage of the counted pixels lies."""
+    cumulative = np.cumsum(histogram)
+    return float(np.searchsorted(cumulative, cumulative[-1] * percent / 100))

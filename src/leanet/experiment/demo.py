@@ -1,0 +1,29 @@
+"""`leanet demo`: the main job on the embedded default, made on the fly."""
+
+from __future__ import annotations
+
+import shutil
+
+from leanet.data.synthetic import make_leaves
+from leanet.errors import UserError
+from leanet.experiment.display import note
+from leanet.experiment.run_folder import RunFolder
+from leanet.settings import ComputeConfig, DataConfig, DemoConfig, DetectorConfig, RunConfig
+
+
+def demo(config: DemoConfig) -> RunConfig:
+    """Make the leaves, and return the run over them: both stages, with the baseline beside."""
+    if config.out.exists():
+        if not RunFolder(config.out).images.exists() and any(config.out.iterdir()):
+            raise UserError(f"{config.out}: exists and is no earlier demo. Choose another --out.")
+        shutil.rmtree(config.out)
+    leaves = config.out / "leaves"
+    make_leaves(leaves, seed=config.seed)
+    note(f"made synthetic leaves: {leaves}")
+    return RunConfig(
+        dataset=config.out / "leaves",
+        out=config.out,
+        data=DataConfig(image_size=64),
+        detector=DetectorConfig(),
+        compute=ComputeConfig(seed=config.seed),
+    )

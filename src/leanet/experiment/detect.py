@@ -1,0 +1,301 @@
+"""Stage 2 over the folds: LEA-Nets trained on images and anomaly maps, their predictions and metrics."""
+
+from __future__ import annotations
+
+import csv
+import dataclasses
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import torch
+import yaml
+from numpy.typing import NDArray
+from torch import Tensor
+
+from leanet.color.anomaly_map import scale_map
+from leanet.data.splits import keep_share_of_positives
+from leanet.errors import UserError
+from leanet.experiment.colorize import PREDICTION_BATCH, fingerprint_of, shift
+from leanet.experiment.display import note, progress_bar
+from leanet.experiment.evaluate import Row, make_row, score
+from leanet.experiment.open_run import Run, differing_option, find, record
+from leanet.experiment.run_folder import (
+    DetectorFolder,
+    Maps,
+    RunFolder,
+    write_config,
+    write_csv,
+    write_history,
+    write_json,
+)
+from leanet.networks.leanet import LEANet
+from leanet.networks.registry import ADNS, CAANS, build_leanet
+from leanet.settings import DetectConfig, parse_folds, to_options
+from leanet.training.checkpoint import Checkpoint, save_weights
+from leanet.training.colorization import images_to_tensor
+from leanet.training.compute import resolve
+from leanet.training.detection import RECIPES, DetectionData, authors_loss, loss, probability
+from leanet.training.loop import Engine, Loss, train
+from leanet.training.recipe import Recipe
+
+COLUMNS = ("file", "label", "fold", "adn_probability", "caan_probability", "prediction")
+
+
+@dataclass(frozen=True)
+class Predictions:
+    """One fold's test predictions, from predictions.csv; `caan` is None for a detector without CAAN logits."""
+
+    files: tuple[str, ...]
+    labels: NDArray[np.int64]
+    adn: NDArray[np.float64]
+    caan: NDArray[np.float64] | None
+
+
+def detect(config: DetectConfig) -> list[Row]:
+    """Train the detector, and its baseline unless told not to, on the folds asked for; finished folds are skipped.
+
+    Returns:
+        The rows of the results table over the folds asked for.
+    Raises:
+        UserError: no run there, a fold without anomaly maps, or a detector made with other options.
+    """
+    run = find(config.run)
+    folds = parse_folds(config.compute.folds, len(run.folds))
+    for number in folds:
+        Maps(run.folder.fold(number).maps)
+    home = _home(config, run)
+    detectors = [config.detector]
+    if config.compare and config.detector.caan != "none":
+        detectors.append(config.detector.baseline())
+    for detector in detectors:
+        _all_folds(dataclasses.replace(config, detector=detector), run, home, folds)
+    return results(run, home, [d.name for d in detectors], folds)
+
+
+def results(run: Run, home: RunFolder, detectors: Sequence[str], folds: Sequence[int]) -> list[Row]:
+    """The results table: each detector's ADN and CAAN, and the mean ΔE of the anomaly map by itself."""
+    rows: list[Row] = []
+    for name in detectors:
+        predictions = {n: read_predictions(home.fold(n).detector(name).predictions) for n in folds}
+        title = f"{name} without attention" if "-" not in name else name
+        rows.append(make_row(f"{title}: ADN", {n: (p.labels, p.adn) for n, p in predictions.items()}))
+        caan = {n: (p.labels, p.caan) for n, p in predictions.items() if p.caan is not None}
+        if caan:
+            rows.append(make_row(f"{title}: CAAN", caan))
+    by_fold = {}
+    for number in folds:
+        means = np.array(Maps(run.folder.fold(number).maps).attributes["mean_delta_e"])
+        test = run.rows(run.folds[number].test)
+        by_fold[number] = (run.labels[test], means[test])
+    rows.append(make_row("mean ΔE of the anomaly map", by_fold, threshold=None))
+    return rows
+
+
+def recipe_of(config: DetectConfig) -> Recipe:
+    """The recipe with the user's own numbers in it."""
+    d = config.detector
+    return RECIPES[config.compute.recipe].override(d.epochs, d.batch_size, d.lr)
+
+
+def image_passes(run: Run, recipe: Recipe) -> float:
+    """Training work of one detector, all folds, in passes of one 256 x 256 image."""
+    return sum(len(fold.train) for fold in run.folds) * recipe.epochs * (run.side / 256) ** 2
+
+
+def _home(config: DetectConfig, run: Run) -> RunFolder:
+    """The folder that detectors are written to: the run, or --out with a copy of what describes the run."""
+    home = RunFolder(config.out) if config.out else run.folder
+    home.make()
+    if config.out:
+        for path in (run.folder.images, run.folder.splits):
+            (home.path / path.name).write_bytes(path.read_bytes())
+    options = {k: v for k, v in to_options(config).items() if k not in ("run", "out")}
+    extra = {"maps_from": str(config.run.resolve())} if config.out else {}
+    record(home, options, **extra)
+    return home
+
+
+def _all_folds(config: DetectConfig, run: Run, home: RunFolder, folds: Sequence[int]) -> None:
+    name = config.detector.name
+    folders = {n: home.fold(n).detector(name) for n in folds}
+    for folder in folders.values():
+        _refuse_other_options(folder, to_options(config))
+    to_do = [n for n in folds if not folders[n].metrics.exists()]
+    if not to_do:
+        note(f"{name}: all folds asked for are done already")
+        return
+    recipe = recipe_of(config)
+    compute = resolve(config.compute, image_passes(run, recipe))
+    note(f"{name}: {recipe.epochs} epochs, {compute}")
+    d = config.detector
+    engine = Engine(
+        lambda: build_leanet(d.adn, d.caan, d.attention_point, run.side),
+        _loss(config),
+        compute,
+    )
+    sizes = [len(run.folds[n].train) * recipe.epochs for n in to_do]
+    with progress_bar(name, sum(sizes)) as set_done:
+        for k, number in enumerate(to_do):
+            _one_fold(
+                config,
+                run,
+                number,
+                folders[number],
+                engine,
+                recipe,
+                partial(shift, set_done, sum(sizes[:k])),
+            )
+
+
+def _one_fold(
+    config: DetectConfig,
+    run: Run,
+    number: int,
+    folder: DetectorFolder,
+    engine: Engine,
+    recipe: Recipe,
+    set_done: Callable[[int, str], None],
+) -> None:
+    read_maps = map_reader(Maps(run.folder.fold(number).maps), map_scale(config))
+    rows = training_rows(config, run, number)
+    options = to_options(config)
+    write_config(folder.config, options, {"fold": number, "compute": str(engine.compute)})
+    checkpoint = Checkpoint(
+        folder.checkpoint,
+        fingerprint_of(options, run, rows, engine.compute),
+        config.compute.checkpoint_seconds,
+    )
+    images = 0
+
+    def on_images(n: int, loss_now: float) -> None:
+        nonlocal images
+        images += n
+        set_done(images, f"fold {number}, loss {loss_now:.3f}")
+
+    data = DetectionData(run.pixels, read_maps, run.labels, rows, augment=config.compute.recipe == "leanet")
+    history = train(engine, data, recipe, config.compute.seed * 1000 + number, checkpoint, on_images)
+    write_history(folder.history, history)
+    save_weights(engine.bare_model, folder.weights)
+    test = run.rows(run.folds[number].test)
+    adn, caan = predict(engine, run.pixels, read_maps, test)
+    _write_predictions(folder.predictions, run, number, test, adn, caan)
+    p = read_predictions(folder.predictions)
+    adn_scores = score(p.labels, p.adn)
+    write_json(
+        folder.metrics,
+        {
+            "train": {"images": len(rows), "anomalous": int(run.labels[rows].sum())},
+            "adn": asdict(adn_scores),
+            "caan": None if p.caan is None else asdict(score(p.labels, p.caan)),
+        },
+    )
+    checkpoint.remove()
+    note(f"{config.detector.name} fold {number}: F1 {shown(adn_scores.f1)}, AUROC {shown(adn_scores.auroc)}")
+
+
+def _loss(config: DetectConfig) -> Loss:
+    if config.compute.recipe == "leanet":
+        return loss
+    d = config.detector
+    return authors_loss(ADNS[d.adn].activation, "" if d.caan == "none" else CAANS[d.caan].activation)
+
+
+def shown(value: float | None) -> str:
+    """A metric for a table; an undefined one is called so."""
+    return "undefined" if value is None else f"{value:.4f}"
+
+
+def training_rows(config: DetectConfig, run: Run, number: int) -> NDArray[np.int64]:
+    """Rows of a fold's training images, with the share of anomalies that --p-rate keeps."""
+    files = run.folds[number].train
+    labels = run.labels[run.rows(files)].tolist()
+    return run.rows(keep_share_of_positives(files, labels, config.detector.p_rate, config.compute.seed))
+
+
+def map_scale(config: DetectConfig) -> Literal["normals", "max"]:
+    """How anomaly maps are scaled: as asked for, or as the recipe has it."""
+    return config.detector.map_scale or ("max" if config.compute.recipe == "authors" else "normals")
+
+
+def map_reader(maps: Maps, scale: Literal["normals", "max"]) -> Callable[[NDArray[np.int64]], Tensor]:
+    """A function from rows to scaled anomaly maps, float32 (N, 1, H, W)."""
+    unit = float(maps.attributes["normals_p99"])
+
+    def read(rows: NDArray[np.int64]) -> Tensor:
+        delta_e = torch.from_numpy(maps.delta_e(rows))[:, None]
+        return scale_map(delta_e, scale, unit)
+
+    return read
+
+
+@torch.inference_mode()
+def predict(
+    engine: Engine,
+    pixels: NDArray[np.uint8],
+    read_maps: Callable[[NDArray[np.int64]], Tensor],
+    rows: NDArray[np.int64],
+) -> tuple[NDArray[np.float64], NDArray[np.float64] | None]:
+    """Probability of an anomaly of each of these rows, by the ADN and by the CAAN (None without its logits).
+
+    In float32 whatever the training's precision: bfloat16 logits have too few digits to rank by.
+    """
+    model = engine.bare_model.eval()
+    adn, caan = [], []
+    for start in range(0, len(rows), PREDICTION_BATCH):
+        some = rows[start : start + PREDICTION_BATCH]
+        images = images_to_tensor(pixels, some).to(engine.compute.device)
+        output = LEANet.__call__(model, images, read_maps(some).to(engine.compute.device))
+        adn.append(probability(output.adn_logits).cpu().numpy())
+        if output.caan_logits is not None:
+            caan.append(probability(output.caan_logits).cpu().numpy())
+    return np.concatenate(adn), np.concatenate(caan) if caan else None
+
+
+def read_predictions(path: Path) -> Predictions:
+    """Read a predictions.csv.
+
+    Raises:
+        UserError: it is missing: the fold is not done.
+    """
+    if not path.exists():
+        raise UserError(f"{path}: no predictions yet. Run `leanet detect` for this fold.")
+    with path.open(newline="", encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    caan = [row["caan_probability"] for row in rows]
+    return Predictions(
+        tuple(row["file"] for row in rows),
+        np.array([int(row["label"]) for row in rows]),
+        np.array([float(row["adn_probability"]) for row in rows]),
+        np.array([float(p) for p in caan]) if all(caan) else None,
+    )
+
+
+def _write_predictions(
+    path: Path,
+    run: Run,
+    number: int,
+    rows: NDArray[np.int64],
+    adn: NDArray[np.float64],
+    caan: NDArray[np.float64] | None,
+) -> None:
+    lines = []
+    for i, row in enumerate(rows):
+        image = run.images[row]
+        second = "" if caan is None else f"{caan[i]:.10g}"
+        lines.append((image.file, image.label, number, f"{adn[i]:.10g}", second, int(adn[i] >= 0.5)))
+    write_csv(path, COLUMNS, lines)
+
+
+def _refuse_other_options(folder: DetectorFolder, options: dict[str, Any]) -> None:
+    if not folder.config.exists():
+        return
+    recorded = yaml.safe_load(folder.config.read_text(encoding="utf-8")) or {}
+    difference = differing_option(recorded, options)
+    if difference:
+        raise UserError(
+            f"{folder.path}: this detector was made with {difference}. Repeat its options, or pass another --out."
+        )

@@ -1,0 +1,47 @@
+"""What a person sees while a run goes on: notes on stdout, progress bars with time left on a terminal's stderr."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
+
+stdout = Console(highlight=False, soft_wrap=True)
+stderr = Console(stderr=True, highlight=False)
+
+SetDone = Callable[[int, str], None]
+"""set_done(units done in all, what is being done now)"""
+
+
+def note(text: str) -> None:
+    """Print one line for the user, on stdout, whether or not it is a terminal."""
+    stdout.print(text, markup=False)
+
+
+@contextmanager
+def progress_bar(title: str, total: int) -> Iterator[SetDone]:
+    """Show a bar with the time left; nothing at all where stderr is not a terminal."""
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        TextColumn("left"),
+        TimeRemainingColumn(elapsed_when_finished=False),
+    )
+    with Progress(*columns, console=stderr, transient=True, disable=not stderr.is_terminal) as progress:
+        task = progress.add_task(title, total=total)
+
+        def set_done(done: int, now: str) -> None:
+            progress.update(task, completed=done, description=f"{title} {now}")
+
+        yield set_done

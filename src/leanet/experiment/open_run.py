@@ -1,0 +1,179 @@
+"""A run made ready to work on: its images, pixels and folds, new or found again and checked."""
+
+from __future__ import annotations
+
+import dataclasses
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from leanet.data.folder import Dataset, Sample, check_folds, limit_per_class, scan
+from leanet.data.pixels import Cache, build_cache, refuse_duplicates_across
+from leanet.data.splits import Fold, make_folds, read_splits, write_splits
+from leanet.errors import UserError
+from leanet.experiment.display import note, progress_bar
+from leanet.experiment.run_folder import ImageRow, RunFolder, write_config, write_csv
+from leanet.settings import ColorizeConfig, DataConfig, to_options
+
+_FREE_TO_CHANGE = {
+    "dataset",
+    "out",
+    "run",
+    "folds",
+    "device",
+    "checkpoint_seconds",
+    "compare",
+    "skip_unreadable",
+}
+"""Options that may differ when a run is gone on with: they do not change what it computes."""
+
+
+@dataclass(frozen=True)
+class Run:
+    """A run's folder with what both stages need from it.
+
+    Attributes:
+        images: one row an image; `labels` and `pixels` have the same order.
+        labels: int (N,), 0 normal, 1 anomalous.
+        pixels: uint8 (N, side, side, 3), memory-mapped.
+        folds: the files of each fold's two sides.
+    """
+
+    folder: RunFolder
+    images: tuple[ImageRow, ...]
+    labels: NDArray[np.int64]
+    pixels: NDArray[np.uint8]
+    folds: tuple[Fold, ...]
+
+    @property
+    def side(self) -> int:
+        """Side of the images in pixels."""
+        return int(self.pixels.shape[1])
+
+    def rows(self, files: tuple[str, ...]) -> NDArray[np.int64]:
+        """Row numbers of these files, in their order."""
+        position = {image.file: row for row, image in enumerate(self.images)}
+        return np.array([position[file] for file in files], dtype=np.int64)
+
+
+def begin(config: ColorizeConfig) -> Run:
+    """Read the data set and make its run folder, or check that the folder is a run of this data set and go on.
+
+    Raises:
+        UserError: see `leanet.data`; the folder belongs to another data set or was made with other options.
+    """
+    dataset = read_dataset(config.dataset, config.data, config.compute.seed)
+    for text in dataset.notes:
+        note(f"note: {text}")
+    folder, is_new = RunFolder(config.out), not config.out.exists()
+    if folder.images.exists():
+        _refuse_other_options(folder, config)
+    folder.make()
+    try:
+        return _fill(folder, dataset, config)
+    except BaseException:
+        if is_new:  # a run that never began leaves nothing behind
+            shutil.rmtree(config.out, ignore_errors=True)
+        raise
+
+
+def find(path: Path) -> Run:
+    """Open the run folder that `begin` made.
+
+    Raises:
+        UserError: no run, or its pixel cache or splits are damaged or missing.
+    """
+    folder = RunFolder(path)
+    images = tuple(folder.read_images())
+    samples = tuple(Sample(i.file, i.label, i.kind, i.group, i.mask or None) for i in images)
+    folds = read_splits(folder.splits, Dataset(path, "folders", samples, ()))
+    pixels = folder.read_pixels(len(images))
+    return Run(folder, images, np.array([i.label for i in images], dtype=np.int64), pixels, folds)
+
+
+def read_dataset(path: Path, data: DataConfig, seed: int) -> Dataset:
+    """List the images of a data set as the options ask for it."""
+    dataset = scan(path, normal_dir=data.normal_dir, abnormal_dir=data.abnormal_dir, groups=data.groups)
+    if data.max_per_class is not None:
+        dataset = limit_per_class(dataset, data.max_per_class, seed)
+    check_folds(dataset, data.n_splits)
+    return dataset
+
+
+def differing_option(recorded: dict[str, Any], now: dict[str, Any]) -> str | None:
+    """The first option that was recorded with another value and changes the results, as '--x OLD, now NEW'."""
+    for key, value in now.items():
+        if key not in _FREE_TO_CHANGE and key in recorded and recorded[key] != value:
+            return f"--{key.replace('_', '-')} {recorded[key]}, now {value}"
+    return None
+
+
+def _fill(folder: RunFolder, dataset: Dataset, config: ColorizeConfig) -> Run:
+    cache = _decode(folder, dataset, config.data)
+    dataset = dataset.without([file for file, _ in cache.skipped])
+    check_folds(dataset, config.data.n_splits)
+    labels = [sample.label for sample in dataset.samples]
+    refuse_duplicates_across(cache.infos, labels)
+    images = tuple(
+        ImageRow(s.file, s.label, s.kind, s.group, s.mask or "", i.sha256, i.width, i.height)
+        for s, i in zip(dataset.samples, cache.infos, strict=True)
+    )
+    _refuse_other_images(folder, images)
+    if not folder.splits.exists():
+        folds = make_folds(dataset, config.data.n_splits, config.compute.seed)
+        write_splits(folder.splits, folds, config.compute.seed)
+    folds = read_splits(folder.splits, dataset)
+    write_csv(
+        folder.images,
+        [f.name for f in dataclasses.fields(ImageRow)],
+        [dataclasses.astuple(image) for image in images],
+    )
+    record(folder, to_options(config), pixels=cache.path.name)
+    return Run(folder, images, np.array(labels, dtype=np.int64), cache.pixels, folds)
+
+
+def record(folder: RunFolder, options: dict[str, Any], **facts: Any) -> None:
+    """Write the options to config.yaml with some facts, keeping what was recorded there before."""
+    before = folder.read_config()
+    recorded = before.pop("recorded", {})
+    write_config(folder.config, {**before, **options}, {**recorded, **facts})
+
+
+def _decode(folder: RunFolder, dataset: Dataset, data: DataConfig) -> Cache:
+    files = [sample.file for sample in dataset.samples]
+    with progress_bar("reading images", len(files)) as set_done:
+        cache = build_cache(
+            dataset.root,
+            files,
+            data.image_size,
+            folder.pixels,
+            skip_unreadable=data.skip_unreadable,
+            on_progress=lambda done: set_done(done, ""),
+        )
+    for file, reason in cache.skipped:
+        note(f"left out: {file} ({reason})")
+    return cache
+
+
+def _refuse_other_images(folder: RunFolder, images: tuple[ImageRow, ...]) -> None:
+    if not folder.images.exists():
+        return
+    before = {(i.file, i.sha256) for i in folder.read_images()}
+    now = {(i.file, i.sha256) for i in images}
+    if before != now:
+        file = min(before ^ now)[0]
+        raise UserError(
+            f"{folder.path}: this run belongs to another data set (they differ in {file}). Choose another --out."
+        )
+
+
+def _refuse_other_options(folder: RunFolder, config: ColorizeConfig) -> None:
+    difference = differing_option(folder.read_config(), to_options(config))
+    if difference:
+        raise UserError(
+            f"{folder.path}: this run was made with {difference}. Repeat its options, or choose another --out."
+        )

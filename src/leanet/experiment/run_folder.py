@@ -1,0 +1,281 @@
+"""Where everything of a run lies and in which format: the only file that knows paths."""
+
+from __future__ import annotations
+
+import csv
+import functools
+import io
+import json
+import platform
+import shutil
+import tempfile
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import yaml
+import zarr
+from numpy.typing import NDArray
+
+from leanet.errors import UserError
+
+DELTA_E_STEP = 0.005
+"""Anomaly maps are stored as uint16 in steps of this many ΔE00 units."""
+
+_PACKAGES = ("torch", "accelerate", "numpy", "pillow", "zarr", "safetensors", "scikit-learn")
+
+
+@dataclass(frozen=True)
+class ImageRow:
+    """One line of images.csv; its position is the image's row in the pixel cache and in maps.zarr."""
+
+    file: str
+    label: int
+    kind: str
+    group: str
+    mask: str
+    sha256: str
+    width: int
+    height: int
+
+
+@dataclass(frozen=True)
+class DetectorFolder:
+    """RUN/<fold>/<detector>: weights, history, predictions and metrics of one trained detector."""
+
+    path: Path
+
+    @property
+    def config(self) -> Path:
+        return self.path / "config.yaml"
+
+    @property
+    def weights(self) -> Path:
+        return self.path / "weights.safetensors"
+
+    @property
+    def checkpoint(self) -> Path:
+        return self.path / "checkpoint.safetensors"
+
+    @property
+    def history(self) -> Path:
+        return self.path / "history.csv"
+
+    @property
+    def predictions(self) -> Path:
+        return self.path / "predictions.csv"
+
+    @property
+    def metrics(self) -> Path:
+        """Written last: where it is, the detector is done."""
+        return self.path / "metrics.json"
+
+
+@dataclass(frozen=True)
+class FoldFolder:
+    """RUN/<fold>: the colorizer and the anomaly maps of one fold, and a folder for each detector."""
+
+    path: Path
+
+    @property
+    def colorizer_weights(self) -> Path:
+        return self.path / "colorizer" / "weights.safetensors"
+
+    @property
+    def colorizer_checkpoint(self) -> Path:
+        return self.path / "colorizer" / "checkpoint.safetensors"
+
+    @property
+    def colorizer_history(self) -> Path:
+        return self.path / "colorizer" / "history.csv"
+
+    @property
+    def maps(self) -> Path:
+        """Renamed into place when complete: where it is, the fold's first stage is done."""
+        return self.path / "maps.zarr"
+
+    def detector(self, name: str) -> DetectorFolder:
+        """Folder of the detector with this name."""
+        return DetectorFolder(self.path / name)
+
+
+@dataclass(frozen=True)
+class RunFolder:
+    """A run on disk. See DESIGN's layout, repeated in the README."""
+
+    path: Path
+
+    @property
+    def config(self) -> Path:
+        return self.path / "config.yaml"
+
+    @property
+    def splits(self) -> Path:
+        return self.path / "splits.json"
+
+    @property
+    def images(self) -> Path:
+        return self.path / "images.csv"
+
+    @property
+    def pixels(self) -> Path:
+        return self.path / "pixels"
+
+    @property
+    def report(self) -> Path:
+        return self.path / "report"
+
+    def fold(self, number: int) -> FoldFolder:
+        """Folder of the fold with this number, counted from 0."""
+        return FoldFolder(self.path / str(number))
+
+    def make(self) -> None:
+        """Make the folder.
+
+        Raises:
+            UserError: it cannot be made or written.
+        """
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+            probe = self.path / ".writable"
+            probe.touch()
+            probe.unlink()
+        except OSError as error:
+            raise UserError(f"{self.path}: cannot write there ({error.strerror}). Choose another --out.") from None
+
+    def read_images(self) -> list[ImageRow]:
+        """The lines of images.csv.
+
+        Raises:
+            UserError: there is none: the folder is no run.
+        """
+        if not self.images.exists():
+            raise UserError(f"{self.path}: not a run folder (no images.csv). Make one with `leanet colorize`.")
+        with self.images.open(newline="", encoding="utf-8") as file:
+            return [
+                ImageRow(**{**row, **{k: int(row[k]) for k in ("label", "width", "height")}})  # type: ignore[arg-type]
+                for row in csv.DictReader(file)
+            ]
+
+    def read_config(self) -> dict[str, Any]:
+        """The recorded options, or an empty mapping where none are recorded yet."""
+        if not self.config.exists():
+            return {}
+        loaded = yaml.safe_load(self.config.read_text(encoding="utf-8"))
+        return loaded if isinstance(loaded, dict) else {}
+
+    def read_pixels(self, images: int) -> NDArray[np.uint8]:
+        """The pixel cache that images.csv belongs to: uint8 (N, side, side, 3), memory-mapped.
+
+        Raises:
+            UserError: it is missing or of another length.
+        """
+        name = self.read_config().get("recorded", {}).get("pixels", "")
+        path = self.pixels / name
+        if not name or not path.is_file():
+            raise UserError(f"{path}: the pixel cache is missing. Run `leanet colorize` again; it makes it anew.")
+        pixels: NDArray[np.uint8] = np.load(path, mmap_mode="r")
+        if len(pixels) != images:
+            raise UserError(
+                f"{path}: {len(pixels)} images where images.csv has {images}. Delete it and run `leanet colorize`."
+            )
+        return pixels
+
+
+def write_config(path: Path, options: Mapping[str, Any], recorded: Mapping[str, Any]) -> None:
+    """Write options as YAML, and below them what was recorded: versions, machine, choices made."""
+    versions = {name: version(name) for name in ("leanet", *_PACKAGES)}
+    machine = {"python": platform.python_version(), "system": f"{platform.system()} {platform.machine()}"}
+    content = {**options, "recorded": {**recorded, "versions": versions, "machine": machine}}
+    write_text(path, yaml.safe_dump(content, sort_keys=False, allow_unicode=True))
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a text file beside its target, then rename it: never half of it."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(path.name + ".partial")
+    partial.write_text(text, encoding="utf-8", newline="")
+    partial.replace(path)
+
+
+def write_csv(path: Path, header: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
+    """Write a CSV file with a header line, whole or not at all."""
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(header)
+    writer.writerows(rows)
+    write_text(path, text.getvalue())
+
+
+def write_json(path: Path, content: object) -> None:
+    """Write indented JSON, whole or not at all."""
+    write_text(path, json.dumps(content, indent=2, ensure_ascii=False) + "\n")
+
+
+def write_history(path: Path, history: Sequence[Mapping[str, float]]) -> None:
+    """Write a training's history, one line an epoch."""
+    header = list(history[0]) if history else ["epoch"]
+    write_csv(path, header, [[f"{row[k]:.7g}" for k in header] for row in history])
+
+
+class MapWriter:
+    """Writes RUN/<fold>/maps.zarr: one chunk an image, beside its place until `close`."""
+
+    def __init__(self, path: Path, images: int, side: int) -> None:
+        self.path = path
+        self._partial = path.with_name(path.name + ".partial")
+        shutil.rmtree(self._partial, ignore_errors=True)
+        self._group = zarr.open_group(self._partial, mode="w")
+        self._delta_e = self._group.create_array(
+            "delta_e", shape=(images, side, side), chunks=(1, side, side), dtype="uint16"
+        )
+        self._chroma = self._group.create_array(
+            "recoloured_ab", shape=(images, 2, side, side), chunks=(1, 2, side, side), dtype="uint8"
+        )
+
+    def write(self, start: int, delta_e: NDArray[np.float32], coded_ab: NDArray[np.float32]) -> None:
+        """Write the maps (n, H, W) in ΔE00 and the chrominance (n, 2, H, W) in [0, 1] of rows start..start+n-1."""
+        rows = slice(start, start + len(delta_e))
+        self._delta_e[rows] = np.rint(delta_e / DELTA_E_STEP).clip(0, 65535).astype(np.uint16)
+        self._chroma[rows] = np.rint(coded_ab * 255).astype(np.uint8)
+
+    def close(self, attributes: Mapping[str, Any]) -> None:
+        """Store the attributes and move the finished group to its place."""
+        self._group.attrs.update(dict(attributes))
+        shutil.rmtree(self.path, ignore_errors=True)
+        self._partial.rename(self.path)
+
+
+class Maps:
+    """Reads RUN/<fold>/maps.zarr."""
+
+    def __init__(self, path: Path) -> None:
+        if not path.exists():
+            raise UserError(f"{path}: no anomaly maps yet. Run `leanet colorize` first, for the same folds.")
+        self._delta_e = zarr.open_array(path / "delta_e", mode="r")
+        self._chroma = zarr.open_array(path / "recoloured_ab", mode="r")
+        self.attributes: dict[str, Any] = dict(zarr.open_group(path, mode="r").attrs)
+
+    def __len__(self) -> int:
+        return int(self._delta_e.shape[0])
+
+    @functools.cached_property
+    def _decoded(self) -> NDArray[np.uint16]:
+        """The maps unpacked into a memory-mapped scratch file: a chunk costs a millisecond, every epoch anew."""
+        with tempfile.TemporaryFile() as scratch:
+            decoded = np.memmap(scratch, dtype=np.uint16, mode="w+", shape=self._delta_e.shape)
+        for start in range(0, len(self), 64):
+            decoded[start : start + 64] = np.asarray(self._delta_e[start : start + 64])
+        return decoded
+
+    def delta_e(self, rows: NDArray[np.int64]) -> NDArray[np.float32]:
+        """Anomaly maps (n, H, W) of these rows, in ΔE00."""
+        return self._decoded[rows].astype(np.float32) * np.float32(DELTA_E_STEP)
+
+    def coded_ab(self, rows: NDArray[np.int64]) -> NDArray[np.float32]:
+        """Recoloured chrominance (n, 2, H, W) of these rows, coded to [0, 1]."""
+        stored = np.stack([np.asarray(self._chroma[int(r)]) for r in rows])
+        return stored.astype(np.float32) / np.float32(255)

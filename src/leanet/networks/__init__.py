@@ -1,0 +1,1 @@
+"""The networks: nn.Modules only. No files, no training, no printing."""

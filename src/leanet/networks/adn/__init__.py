@@ -1,0 +1,1 @@
+"""Anomaly detection networks: they classify the image. One file a family; the contract is in contract.py."""

@@ -1,0 +1,1 @@
+"""Colorization networks: from lightness to chrominance."""

@@ -1,0 +1,47 @@
+"""A convolutional autoencoder as colorizer."""
+
+from __future__ import annotations
+
+from torch import Tensor, nn
+
+from leanet.networks.colorizers.residual import MOMENTUM, bottom
+from leanet.networks.contract import Colorizer
+from leanet.networks.layers import LEAK, SameConv2d, batch_norm, initialise
+
+
+class AE(Colorizer):
+    """Four strided convolutions down, five residual blocks, four transposed convolutions up.
+
+    Source: the authors' program for arXiv 2109.05493.
+    """
+
+    def __init__(self, image_size: int) -> None:
+        super().__init__(image_size)
+        self.encoder = nn.Sequential(
+            _down(1, 32, kernel=1, stride=1, norm=False),
+            _down(32, 64, norm=False),
+            _down(64, 128),
+            _down(128, 256),
+            _down(256, 512),
+        )
+        self.bottom = bottom()
+        self.decoder = nn.Sequential(_up(512, 256), _up(256, 128), _up(128, 64), _up(64, 32, norm=False))
+        self.last = SameConv2d(32, 2, 4)
+        initialise(self, nn.init.xavier_uniform_)
+
+    def forward(self, lightness: Tensor) -> Tensor:
+        # The sigmoid is taken in float32: in bfloat16 it has fewer steps than a colour channel has.
+        chrominance: Tensor = self.last(self.decoder(self.bottom(self.encoder(lightness))))
+        return chrominance.float().sigmoid()
+
+
+def _down(inputs: int, outputs: int, kernel: int = 4, stride: int = 2, norm: bool = True) -> nn.Sequential:
+    return nn.Sequential(SameConv2d(inputs, outputs, kernel, stride), *_activation(outputs, norm))
+
+
+def _up(inputs: int, outputs: int, norm: bool = True) -> nn.Sequential:
+    return nn.Sequential(nn.ConvTranspose2d(inputs, outputs, 4, 2, padding=1), *_activation(outputs, norm))
+
+
+def _activation(channels: int, norm: bool) -> list[nn.Module]:
+    return [*([batch_norm(channels, MOMENTUM)] if norm else []), nn.LeakyReLU(LEAK)]

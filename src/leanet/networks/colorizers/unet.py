@@ -1,0 +1,65 @@
+"""A U-Net as colorizer, like pix2pix's generator."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from leanet.networks.contract import Colorizer
+from leanet.networks.layers import LEAK, batch_norm, initialise
+
+WIDTHS = (64, 128, 256, 512, 512, 512, 512, 512)
+"""Channels after each halving; a side that halves less often leaves out the innermost."""
+
+DROPOUTS = 3
+"""How many of the innermost up blocks have dropout."""
+
+
+class Unet(Colorizer):
+    """Down by 4x4 convolutions of stride 2, up by 2x2 transposed ones, with skips at every level.
+
+    It has min(8, times the side halves evenly) levels, 8 at 256 pixels.
+
+    Source: Isola et al. (2017), arXiv 1611.07004, sec. 6.1, as the authors of LEA-Net have it.
+    """
+
+    def __init__(self, image_size: int) -> None:
+        super().__init__(image_size)
+        widths = WIDTHS[: _halvings(image_size)]
+        self.down = nn.ModuleList(_down(i, o) for i, o in zip((1, *widths), widths, strict=False))
+        self.up = nn.ModuleList()
+        inputs = widths[-1]
+        for level, outputs in enumerate(reversed(widths[:-1])):
+            self.up.append(_up(inputs, outputs, dropout=level < DROPOUTS))
+            inputs = 2 * outputs
+        self.last = nn.ConvTranspose2d(inputs, 2, 2, 2)
+        initialise(self, nn.init.xavier_uniform_)
+        initialise(self.up, lambda weight: nn.init.kaiming_uniform_(weight, nonlinearity="relu"))
+
+    def forward(self, lightness: Tensor) -> Tensor:
+        x, skips = lightness, []
+        for down in self.down:
+            x = down(x)
+            skips.append(x)
+        x = skips.pop()
+        for up in self.up:
+            x = torch.cat([up(x), skips.pop()], 1)
+        # The sigmoid is taken in float32: in bfloat16 it has fewer steps than a colour channel has.
+        chrominance: Tensor = self.last(x.relu())
+        return chrominance.float().sigmoid()
+
+
+def _halvings(image_size: int) -> int:
+    """How often a side halves evenly."""
+    return (image_size & -image_size).bit_length() - 1
+
+
+def _down(inputs: int, outputs: int) -> nn.Module:
+    convolution = nn.Conv2d(inputs, outputs, 4, 2, padding=1)
+    # The outermost level sees the image itself: nothing to activate or to normalise.
+    return convolution if inputs == 1 else nn.Sequential(nn.LeakyReLU(LEAK), convolution, batch_norm(outputs))
+
+
+def _up(inputs: int, outputs: int, dropout: bool) -> nn.Sequential:
+    layers = [nn.ReLU(), nn.ConvTranspose2d(inputs, outputs, 2, 2), batch_norm(outputs)]
+    return nn.Sequential(*layers, *([nn.Dropout(0.5)] if dropout else []))

@@ -1,0 +1,87 @@
+"""Layers as TensorFlow has them: 'same' padding, BatchNorm's constants, flattening order, initial weights."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+TRUNCATED_STD = 0.87962566103423978
+"""Standard deviation of a standard normal distribution cut off at -2 and 2."""
+
+LEAK = 0.2
+"""Slope of every LeakyReLU below zero."""
+
+
+class SameConv2d(nn.Conv2d):
+    """Convolution with TensorFlow's 'same' padding, for sides that the stride divides.
+
+    The padding's sum is kernel - stride; where that is odd, the extra row and column go to the bottom and right.
+    """
+
+    def __init__(self, inputs: int, outputs: int, kernel: int, stride: int = 1, groups: int = 1) -> None:
+        before, self.extra = divmod(max(kernel - stride, 0), 2)
+        super().__init__(inputs, outputs, kernel, stride, padding=before, groups=groups)
+
+    def forward(self, x: Tensor) -> Tensor:
+        # A padded copy costs time, so the symmetric part is left to the convolution itself.
+        return super().forward(F.pad(x, (0, self.extra, 0, self.extra)) if self.extra else x)
+
+
+def same_max_pool() -> nn.MaxPool2d:
+    """3x3 max-pool of stride 2 with TensorFlow's 'same' padding, for even sides.
+
+    Rounding the output size up lets the last window hang over at the bottom and right, where 'same' pads.
+    """
+    return nn.MaxPool2d(3, 2, ceil_mode=True)
+
+
+def batch_norm(channels: int, momentum: float = 0.01) -> nn.BatchNorm2d:
+    """BatchNorm with Keras' epsilon; the momentum is PyTorch's, one minus Keras'."""
+    return nn.BatchNorm2d(channels, eps=1e-3, momentum=momentum)
+
+
+def conv_bn_relu(inputs: int, outputs: int, kernel: int, stride: int = 1, groups: int = 1) -> nn.Sequential:
+    """Convolution, BatchNorm, ReLU: (N, inputs, H, W) -> (N, outputs, H / stride, W / stride)."""
+    return nn.Sequential(SameConv2d(inputs, outputs, kernel, stride, groups), batch_norm(outputs), nn.ReLU())
+
+
+class FlattenHWC(nn.Module):
+    """(N, C, H, W) -> (N, H * W * C): the order in which TensorFlow's dense layers read features."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x.permute(0, 2, 3, 1).flatten(1)
+
+
+class GlobalAverage(nn.Module):
+    """Mean over height and width: (N, C, H, W) -> (N, C)."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x.mean((2, 3))
+
+
+def he_normal_(weight: Tensor) -> Tensor:
+    """Fill in place with Keras' He-normal: truncated at two deviations, its variance 2 / fan_in nonetheless.
+
+    Source: He et al. (2015), arXiv 1502.01852, eq. 10; tf.keras.initializers.HeNormal.
+    """
+    std = math.sqrt(2 / weight[0].numel()) / TRUNCATED_STD
+    return nn.init.trunc_normal_(weight, std=std, a=-2 * std, b=2 * std)
+
+
+def initialise(network: nn.Module, convolution: Callable[[Tensor], Tensor]) -> None:
+    """Draw a network's initial weights from torch's global generator, as Keras would.
+
+    Dense layers are Glorot-uniform, biases zero.
+
+    Args:
+        convolution: fills a kernel in place; used for plain and for transposed convolutions. Of a transposed
+            kernel (in, out, h, w), torch takes fan_in from the out axis, as Keras does.
+    """
+    for layer in network.modules():
+        if isinstance(layer, nn.Conv2d | nn.ConvTranspose2d | nn.Linear):
+            (nn.init.xavier_uniform_ if isinstance(layer, nn.Linear) else convolution)(layer.weight)
+            if layer.bias is not None:
+                nn.init.zeros_(layer.bias)

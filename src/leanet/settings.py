@@ -1,0 +1,317 @@
+"""Every option of leanet, written once: the command line, the config file and Python all read these classes.
+
+Imports no torch, so that `leanet --help` answers at once.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import tyro
+import yaml
+
+from leanet.errors import UserError
+
+ColorizerName = Literal["Unet", "SegNet", "AE"]
+AdnName = Literal["VGG16", "ResNet18", "CNN"]
+CaanName = Literal["MobileNet", "ResNet", "Direct", "none"]
+RecipeName = Literal["leanet", "authors"]
+
+
+@dataclass(frozen=True)
+class DataConfig:
+    """Which images, at which size, in which folds."""
+
+    normal_dir: str = "Negative"
+    """Folder of normal images inside DATASET (any case)."""
+    abnormal_dir: str = "Positive"
+    """Folder of anomalous images inside DATASET (any case); its subfolders name the kinds of anomaly."""
+    groups: Path | None = None
+    """CSV file with the columns file and group: images of one group are never parted by a split."""
+    image_size: int = 256
+    """Side in pixels to which every image is resized: a multiple of 32 from 64 to 512."""
+    n_splits: int = 5
+    """Number of cross-validation folds, at least 2."""
+    max_per_class: int | None = None
+    """Take only about this many images of each class (seeded, whole groups): for a quick look."""
+    skip_unreadable: bool = False
+    """Leave out files that cannot be read, and list them, instead of stopping."""
+
+    def __post_init__(self) -> None:
+        _at_least("--n-splits", self.n_splits, 2)
+        check_image_size(self.image_size)
+        if self.max_per_class is not None:
+            _at_least("--max-per-class", self.max_per_class, self.n_splits)
+
+
+@dataclass(frozen=True)
+class ComputeConfig:
+    """How to compute; shared by both stages."""
+
+    recipe: RecipeName = "leanet"
+    """Training recipe: 'leanet' is ours; 'authors' is the published one (slow)."""
+    seed: int = 0
+    """Seed of the splits, the initial weights, the order of the images and the augmentation."""
+    folds: str = "all"
+    """Which folds to run: 'all', or numbers counted from 0, such as 0,2."""
+    precision: Literal["auto", "bfloat16", "float32"] = "auto"
+    """Arithmetic: 'auto' takes bfloat16 where the processor has it in hardware."""
+    compile: Literal["auto", "on", "off"] = "auto"
+    """torch.compile: 'auto' uses it where there is enough training to repay the minutes that it takes."""
+    device: str = "auto"
+    """'auto' (CUDA or MPS where present), or 'cpu', 'cuda', 'mps'."""
+    checkpoint_seconds: float = 60.0
+    """A killed run loses at most about this much work (0: save after every epoch)."""
+
+
+@dataclass(frozen=True)
+class ColorizerConfig:
+    """Stage 1: the colorizer, trained on a fold's normal training images only."""
+
+    colorizer: ColorizerName = "Unet"
+    """Colorization network."""
+    colorizer_epochs: int | None = None
+    """Epochs of the colorizer; by default the recipe's."""
+    colorizer_batch_size: int | None = None
+    """Images a step of the colorizer; by default the recipe's."""
+    colorizer_lr: float | None = None
+    """Learning rate of the colorizer; by default the recipe's."""
+
+    def __post_init__(self) -> None:
+        _training_limits("--colorizer-", self.colorizer_epochs, self.colorizer_batch_size, self.colorizer_lr)
+
+
+@dataclass(frozen=True)
+class DetectorConfig:
+    """Stage 2: the LEA-Net."""
+
+    adn: AdnName = "ResNet18"
+    """Anomaly detection network (ADN), which classifies the image."""
+    caan: CaanName = "ResNet"
+    """Color anomaly attention network (CAAN), which reads the anomaly map; 'none' is the plain ADN."""
+    attention_point: tuple[int, ...] = (2,)
+    """One or more of the attention points 1..5 (1 is the finest)."""
+    map_scale: Literal["normals", "max"] | None = None
+    """Anomaly maps are divided by the training normals' 99th percentile ('normals', default of recipe leanet), or
+    each by its own maximum ('max', default of recipe authors)."""
+    p_rate: float = 1.0
+    """Share of the training anomalies to keep, in (0, 1]: how does it do with few of them?"""
+    epochs: int | None = None
+    """Epochs of the detector; by default the recipe's."""
+    batch_size: int | None = None
+    """Images a step of the detector; by default the recipe's."""
+    lr: float | None = None
+    """Learning rate of the detector; by default the recipe's."""
+
+    def __post_init__(self) -> None:
+        _training_limits("--", self.epochs, self.batch_size, self.lr)
+        if not 0 < self.p_rate <= 1:
+            raise UserError(f"--p-rate {self.p_rate}: a share above 0 and up to 1 is expected.")
+        if self.caan == "none":
+            return
+        if not self.attention_point or any(p not in range(1, 6) for p in self.attention_point):
+            shown = " ".join(map(str, self.attention_point)) or "(none)"
+            raise UserError(
+                f"--attention-point {shown}: attention points are 1 2 3 4 5; "
+                "for the ADN without attention pass --caan none."
+            )
+        object.__setattr__(self, "attention_point", tuple(sorted(set(self.attention_point))))
+
+    @property
+    def name(self) -> str:
+        """The detector's folder name, e.g. ResNet18-ResNet-p2, or ResNet18 for the baseline."""
+        if self.caan == "none":
+            return self.adn
+        return f"{self.adn}-{self.caan}-p{''.join(map(str, self.attention_point))}"
+
+    def baseline(self) -> DetectorConfig:
+        """The same detector without attention: same ADN, recipe, epochs and seed."""
+        return dataclasses.replace(self, caan="none")
+
+
+@dataclass(frozen=True)
+class ColorizeConfig:
+    """Stage 1 over the folds: colorizers and anomaly maps."""
+
+    dataset: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="DATASET")]
+    """Folder with Negative/ and Positive/, or in the MVTec AD layout."""
+    out: Path
+    """Run folder to make, or to go on with."""
+    data: DataConfig = field(default_factory=DataConfig)
+    colorizer: ColorizerConfig = field(default_factory=ColorizerConfig)
+    compute: ComputeConfig = field(default_factory=ComputeConfig)
+
+
+@dataclass(frozen=True)
+class DetectConfig:
+    """Stage 2 over the folds: LEA-Nets, predictions and metrics."""
+
+    run: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="RUN")]
+    """Run folder that `leanet colorize` made."""
+    out: Path | None = None
+    """Write detectors to this folder instead of into RUN."""
+    detector: DetectorConfig = field(default_factory=DetectorConfig)
+    compute: ComputeConfig = field(default_factory=ComputeConfig)
+    compare: bool = True
+    """Also train the same ADN without attention, the baseline (--no-compare saves its time)."""
+
+
+@dataclass(frozen=True)
+class RunConfig:
+    """Both stages: from a folder of images to predictions and metrics."""
+
+    dataset: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="DATASET")]
+    """Folder with Negative/ and Positive/, or in the MVTec AD layout."""
+    out: Path
+    """Run folder to make, or to go on with."""
+    data: DataConfig = field(default_factory=DataConfig)
+    colorizer: ColorizerConfig = field(default_factory=ColorizerConfig)
+    detector: DetectorConfig = field(default_factory=DetectorConfig)
+    compute: ComputeConfig = field(default_factory=ComputeConfig)
+    compare: bool = True
+    """Also train the same ADN without attention, the baseline (--no-compare saves its time)."""
+
+    def stages(self) -> tuple[ColorizeConfig, DetectConfig]:
+        """The same run as its two stages."""
+        return (
+            ColorizeConfig(self.dataset, self.out, self.data, self.colorizer, self.compute),
+            DetectConfig(self.out, None, self.detector, self.compute, self.compare),
+        )
+
+
+@dataclass(frozen=True)
+class CheckConfig:
+    """What is in a dataset folder, and how long a run on it would take."""
+
+    dataset: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="DATASET")]
+    """Folder with Negative/ and Positive/, or in the MVTec AD layout."""
+    data: DataConfig = field(default_factory=DataConfig)
+    colorizer: ColorizerConfig = field(default_factory=ColorizerConfig)
+    detector: DetectorConfig = field(default_factory=DetectorConfig)
+    compute: ComputeConfig = field(default_factory=ComputeConfig)
+    estimate: bool = True
+    """Time a few training steps to say how long a run will take (about half a minute)."""
+
+
+@dataclass(frozen=True)
+class DemoConfig:
+    """The main job on the embedded default: synthetic leaves with spots of wrong colour."""
+
+    out: Path = Path("demo-run")
+    """Run folder to make anew; what an earlier demo left there is replaced."""
+    seed: int = 0
+    """Seed of the images and of the training."""
+
+
+def check_image_size(image_size: int) -> None:
+    """Raise UserError unless the side is a multiple of 32 from 64 to 512."""
+    if image_size % 32 or not 64 <= image_size <= 512:
+        nearest = min(512, max(64, round(image_size / 32) * 32))
+        raise UserError(f"--image-size {image_size}: a multiple of 32 from 64 to 512 is expected. Try {nearest}.")
+
+
+def parse_folds(folds: str, n_splits: int) -> tuple[int, ...]:
+    """Fold numbers, sorted, of a --folds value such as 'all' or '0,2'; UserError outside 0..n_splits-1."""
+    if folds == "all":
+        return tuple(range(n_splits))
+    try:
+        numbers = sorted({int(part) for part in folds.split(",")})
+    except ValueError:
+        raise UserError(f"--folds {folds}: 'all' or numbers such as 0,2 are expected.") from None
+    if any(not 0 <= n < n_splits for n in numbers):
+        raise UserError(f"--folds {folds}: the folds of this run are 0..{n_splits - 1}.")
+    return tuple(numbers)
+
+
+def to_options(config: object) -> dict[str, Any]:
+    """A configuration as a flat mapping of option names to plain values, as a config file holds it."""
+    options: dict[str, Any] = {}
+    for f in dataclasses.fields(config):  # type: ignore[arg-type]
+        value = getattr(config, f.name)
+        if dataclasses.is_dataclass(value):
+            options |= to_options(value)
+        else:
+            options[f.name] = _plain(value)
+    return options
+
+
+def read_config_file(path: Path) -> dict[str, Any]:
+    """The options in a YAML config file; 'recorded' (versions and times, kept for the reader) is dropped."""
+    try:
+        loaded = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read ({error.strerror}). Name an existing file.") from None
+    except (yaml.YAMLError, UnicodeDecodeError):
+        raise UserError(f"{path}: not a YAML file. Start from the config.yaml of a run folder.") from None
+    if not isinstance(loaded, dict):
+        raise UserError(f"{path}: a mapping of option names to values is expected.")
+    loaded.pop("recorded", None)
+    return loaded
+
+
+def to_arguments(options: dict[str, Any], config_class: type, path: Path, given: list[str]) -> list[str]:
+    """Arguments with a config file's options put before them, so that both are checked by the same parser.
+
+    Args:
+        options: the file's content.
+        config_class: the command's configuration; options of other commands in the file are passed over.
+        path: the file, for messages.
+        given: the arguments from the command line, which win.
+    Raises:
+        UserError: a key that is no option.
+    """
+    known = _option_names(config_class)
+    elsewhere = _option_names(RunConfig)
+    arguments: list[str] = []
+    positional: list[str] = []
+    for key, value in options.items():
+        if key not in known and key not in elsewhere:
+            raise UserError(f"{path}: unknown key '{key}'. Known keys: {', '.join(sorted(known))}.")
+        flag = "--" + key.replace("_", "-")
+        if key not in known or value is None:
+            continue
+        if known[key]:
+            positional.append(str(value))
+        elif isinstance(value, bool):
+            arguments.append(flag if value else flag.replace("--", "--no-", 1))
+        elif isinstance(value, list):
+            arguments += [flag, *map(str, value)]
+        else:
+            arguments += [flag, str(value)]
+    if given and not given[0].startswith("-"):
+        positional = []
+    return arguments + positional + given
+
+
+def _option_names(config_class: type) -> dict[str, bool]:
+    """Every option of a configuration class, nested ones included, and whether it is positional."""
+    names: dict[str, bool] = {}
+    for f in dataclasses.fields(config_class):
+        if isinstance(f.default_factory, type) and dataclasses.is_dataclass(f.default_factory):
+            names |= _option_names(f.default_factory)
+        else:
+            names[f.name] = "Positional" in str(f.type)
+    return names
+
+
+def _plain(value: object) -> object:
+    if isinstance(value, Path):
+        return str(value)
+    return list(value) if isinstance(value, tuple) else value
+
+
+def _at_least(option: str, value: float, least: float) -> None:
+    if value < least:
+        raise UserError(f"{option} {value}: at least {least} is expected.")
+
+
+def _training_limits(prefix: str, epochs: int | None, batch_size: int | None, lr: float | None) -> None:
+    if epochs is not None:
+        _at_least(f"{prefix}epochs", epochs, 1)
+    if batch_size is not None:
+        _at_least(f"{prefix}batch-size", batch_size, 2)
+    if lr is not None and not 0 < lr < 1:
+        raise UserError(f"{prefix}lr {lr}: a learning rate between 0 and 1 is expected.")

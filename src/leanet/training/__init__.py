@@ -1,0 +1,1 @@
+"""One training loop, and what the two stages train on which recipe."""

@@ -1,0 +1,108 @@
+"""The state of a training in one file, so that a killed run goes on where it was: safetensors, no pickle."""
+
+from __future__ import annotations
+
+import json
+import time
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+import torch
+from safetensors import safe_open
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+from leanet.errors import UserError
+
+
+@dataclass
+class Progress:
+    """Where a training is: epoch and step about to be done, this epoch's sums, and the epochs done."""
+
+    epoch: int = 0
+    step: int = 0
+    images: int = 0
+    sums: list[float] = field(default_factory=list)
+    seconds: float = 0.0
+    history: list[dict[str, float]] = field(default_factory=list)
+
+
+@dataclass
+class Checkpoint:
+    """Saves and restores weights, optimiser, random state and progress in one file, replaced atomically.
+
+    `fingerprint` names what is trained on what: a file with another one is not continued from.
+    """
+
+    path: Path
+    fingerprint: str
+    every_seconds: float
+    _saved_at: float = field(default_factory=time.monotonic)
+
+    def due(self) -> bool:
+        """Whether the last save is long enough ago."""
+        return time.monotonic() - self._saved_at >= self.every_seconds
+
+    def save(self, model: nn.Module, optimizer: torch.optim.Optimizer, progress: Progress) -> None:
+        """Write the state beside the old one, then replace it."""
+        tensors = {f"model.{k}": v.contiguous() for k, v in model.state_dict().items()}
+        for index, state in optimizer.state_dict()["state"].items():
+            tensors |= {f"optimizer.{index}.{k}": v.contiguous() for k, v in state.items()}
+        tensors["rng"] = torch.get_rng_state()
+        metadata = {"fingerprint": self.fingerprint, "progress": json.dumps(asdict(progress))}
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        save_file(tensors, self._partial, metadata)
+        self._partial.replace(self.path)
+        self._saved_at = time.monotonic()
+
+    def load(self, model: nn.Module, optimizer: torch.optim.Optimizer) -> Progress:
+        """Restore the state where a file is there; a fresh Progress otherwise.
+
+        Raises:
+            UserError: the file belongs to another training.
+        """
+        if not self.path.exists():
+            return Progress()
+        with safe_open(self.path, "pt") as file:
+            metadata = file.metadata()
+            if metadata["fingerprint"] != self.fingerprint:
+                raise UserError(
+                    f"{self.path}: begun with other options. Repeat them, or delete this file to start anew."
+                )
+            tensors: dict[str, Tensor] = {k: file.get_tensor(k) for k in file.keys()}  # noqa: SIM118
+        model.load_state_dict(_below("model.", tensors))
+        state: dict[int, dict[str, Tensor]] = {}
+        for key, tensor in _below("optimizer.", tensors).items():
+            index, name = key.split(".")
+            state.setdefault(int(index), {})[name] = tensor
+        groups = optimizer.state_dict()["param_groups"]
+        optimizer.load_state_dict({"state": state, "param_groups": groups})
+        torch.set_rng_state(tensors["rng"])
+        return Progress(**json.loads(metadata["progress"]))
+
+    def remove(self) -> None:
+        """Delete the file, once what was trained is saved, and what a kill while saving left beside it."""
+        self.path.unlink(missing_ok=True)
+        self._partial.unlink(missing_ok=True)
+
+    @property
+    def _partial(self) -> Path:
+        return self.path.with_name(self.path.name + ".partial")
+
+
+def save_weights(model: nn.Module, path: Path) -> None:
+    """Write a model's weights as safetensors, beside the target first."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(path.name + ".partial")
+    save_file({k: v.contiguous() for k, v in model.state_dict().items()}, partial)
+    partial.replace(path)
+
+
+def load_weights(model: nn.Module, path: Path) -> None:
+    """Read weights that `save_weights` wrote into a model of the same architecture."""
+    with safe_open(path, "pt") as file:
+        model.load_state_dict({k: file.get_tensor(k) for k in file.keys()})  # noqa: SIM118
+
+
+def _below(prefix: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    return {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}

@@ -1,0 +1,77 @@
+"""Stage 1: a colorizer learns, from normal images only, chrominance from lightness."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from leanet.color.fancy_pca import fancy_pca
+from leanet.color.lab import encode_lab, rgb_to_lab
+from leanet.settings import RecipeName
+from leanet.training.recipe import Recipe
+
+RECIPES: dict[RecipeName, Recipe] = {
+    "leanet": Recipe(epochs=60, batch_size=16, lr=1e-3),
+    "authors": Recipe(
+        epochs=500,
+        batch_size=16,
+        lr=1e-3,
+        optimizer="keras_adam",
+        schedule="constant",
+        patience=20,
+        keep_partial_batch=True,
+    ),
+}
+
+
+@dataclass(frozen=True)
+class ColorizationData:
+    """Normal training images as (lightness, chrominance) pairs.
+
+    Attributes:
+        pixels: uint8 (N, H, W, 3), memory-mapped; every image of the data set.
+        rows: the rows of `pixels` to train on.
+        recipe: 'authors' augments with FancyPCA truncated to uint8; 'leanet' mirrors the images as well.
+    """
+
+    pixels: NDArray[np.uint8]
+    rows: NDArray[np.int64]
+    recipe: RecipeName
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def batch(self, indices: Sequence[int], generator: torch.Generator) -> tuple[Tensor, Tensor]:
+        """Lightness (N, 1, H, W) and chrominance (N, 2, H, W), both coded to [0, 1]."""
+        rgb = images_to_tensor(self.pixels, self.rows[list(indices)])
+        authors = self.recipe == "authors"
+        rgb = fancy_pca(rgb, generator=generator, truncate=authors)
+        if not authors:
+            (rgb,) = mirror([rgb], generator)
+        coded = encode_lab(rgb_to_lab(rgb)).contiguous(memory_format=torch.channels_last)
+        return coded[:, :1], coded[:, 1:]
+
+
+def loss(model: nn.Module, lightness: Tensor, chrominance: Tensor) -> Tensor:
+    """Mean squared error of the predicted chrominance, as a tensor of shape (1,)."""
+    return F.mse_loss(model(lightness).float(), chrominance).reshape(1)
+
+
+def images_to_tensor(pixels: NDArray[np.uint8], rows: NDArray[np.int64]) -> Tensor:
+    """Rows of the pixel cache as float32 (N, 3, H, W) in [0, 1], channels last in memory."""
+    return torch.from_numpy(pixels[rows]).permute(0, 3, 1, 2).float().div_(255)
+
+
+def mirror(tensors: Sequence[Tensor], generator: torch.Generator) -> list[Tensor]:
+    """Mirror each image left-right and top-bottom with probability 1/2 each, alike in all tensors (N, C, H, W)."""
+    mirrored = list(tensors)
+    for axis in (2, 3):
+        choice = torch.rand(len(tensors[0]), generator=generator) < 0.5
+        mirrored = [torch.where(choice[:, None, None, None], t.flip(axis), t) for t in mirrored]
+    return mirrored

@@ -1,0 +1,79 @@
+"""What this machine can do: device, precision, compiler; decided once and told to the user."""
+
+from __future__ import annotations
+
+import functools
+from dataclasses import dataclass
+
+import torch
+
+from leanet.errors import UserError
+from leanet.settings import ComputeConfig
+
+# A graph takes about a minute to compile on two cores and saves some tenths of a step, so it must be
+# repaid by this many image passes of 256 x 256 pixels. Counted in work, not measured in seconds: a
+# decision that followed the clock would make two runs with one seed differ.
+COMPILE_PAYS_FROM = 20_000
+
+
+@dataclass(frozen=True)
+class Compute:
+    """Resolved choices: a torch device, bfloat16 or not, compiled or not."""
+
+    device: torch.device
+    bfloat16: bool
+    compiled: bool
+
+    def __str__(self) -> str:
+        precision = "bfloat16" if self.bfloat16 else "float32"
+        return f"{self.device.type}, {precision}, {'torch.compile' if self.compiled else 'eager'}"
+
+
+def resolve(config: ComputeConfig, image_passes: float) -> Compute:
+    """Decide device, precision and compilation.
+
+    Args:
+        config: the user's wishes.
+        image_passes: the amount of training to come, in passes of one 256 x 256 image.
+    Raises:
+        UserError: a device that this machine does not have.
+    """
+    device = _device(config.device)
+    bfloat16 = config.precision == "bfloat16" or (config.precision == "auto" and has_bfloat16(device))
+    wanted = config.compile == "on" or (config.compile == "auto" and image_passes >= COMPILE_PAYS_FROM)
+    return Compute(device, bfloat16, wanted and compiler_works())
+
+
+def has_bfloat16(device: torch.device) -> bool:
+    """Whether the device computes bfloat16 in hardware."""
+    if device.type == "cuda":
+        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
+    if device.type == "cpu":
+        abilities = torch.cpu.get_capabilities()
+        return bool(abilities.get("avx512_bf16") or abilities.get("amx_bf16") or abilities.get("bf16"))
+    return False
+
+
+@functools.cache
+def compiler_works() -> bool:
+    """Whether torch.compile can build a kernel here; says so once where it cannot."""
+    try:
+        torch.compile(lambda x: x.sin() + 1)(torch.ones(8))
+    except Exception as error:  # the compiler stack raises anything, from OSError to its own classes
+        reason = str(error).strip().splitlines()[0][:120] if str(error).strip() else type(error).__name__
+        print(f"note: no working compiler ({reason}); training runs without torch.compile, only slower.")
+        torch.compiler.reset()
+        return False
+    return True
+
+
+def _device(name: str) -> torch.device:
+    if name == "auto":
+        if torch.cuda.is_available():
+            return torch.device("cuda")
+        return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
+    available = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
+    if not available.get(name.split(":")[0], False):
+        here = ", ".join(n for n, there in available.items() if there)
+        raise UserError(f"--device {name}: this machine has {here}. Choose one of these, or auto.")
+    return torch.device(name)

@@ -1,0 +1,117 @@
+"""Stage 2: ADN and CAAN learn together to tell anomalous images from normal ones."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from leanet.networks.leanet import LEANetOutput
+from leanet.settings import RecipeName
+from leanet.training.colorization import images_to_tensor, mirror
+from leanet.training.loop import Loss
+from leanet.training.recipe import Recipe
+
+RECIPES: dict[RecipeName, Recipe] = {
+    "leanet": Recipe(epochs=12, batch_size=16, lr=1e-3),
+    "authors": Recipe(
+        epochs=100,
+        batch_size=32,
+        lr=1e-4,
+        optimizer="keras_adam",
+        schedule="constant",
+        keep_partial_batch=True,
+    ),
+}
+
+ReadMaps = Callable[[NDArray[np.int64]], Tensor]
+"""Rows of the data set -> scaled anomaly maps, float32 (N, 1, H, W)."""
+
+
+@dataclass(frozen=True)
+class DetectionData:
+    """Training images with their anomaly maps and labels.
+
+    Attributes:
+        pixels: uint8 (N, H, W, 3), memory-mapped; every image of the data set.
+        maps: reads the scaled anomaly maps of some rows.
+        labels: int (N,), 0 normal, 1 anomalous; of every image.
+        rows: the rows to train on.
+        augment: whether to mirror the images.
+    """
+
+    pixels: NDArray[np.uint8]
+    maps: ReadMaps
+    labels: NDArray[np.int64]
+    rows: NDArray[np.int64]
+    augment: bool
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def batch(self, indices: Sequence[int], generator: torch.Generator) -> tuple[Tensor, Tensor, Tensor]:
+        """Images (N, 3, H, W) in [0, 1], anomaly maps (N, 1, H, W), labels (N,)."""
+        rows = self.rows[list(indices)]
+        images, maps = images_to_tensor(self.pixels, rows), self.maps(rows)
+        if self.augment:
+            images, maps = mirror([images, maps], generator)
+        images = images.contiguous(memory_format=torch.channels_last)
+        return images, maps, torch.from_numpy(self.labels[rows])
+
+
+def loss(model: nn.Module, images: Tensor, maps: Tensor, labels: Tensor) -> Tensor:
+    """Cross-entropy of the ADN's and of the CAAN's two logits, added: (total, ADN's, CAAN's)."""
+    output: LEANetOutput = model(images, maps)
+    adn = F.cross_entropy(output.adn_logits.float(), labels)
+    return _total(adn, None if output.caan_logits is None else F.cross_entropy(output.caan_logits.float(), labels))
+
+
+def authors_loss(adn_activation: str, caan_activation: str) -> Loss:
+    """The published objective: binary cross-entropy of each activated pair, added.
+
+    Args:
+        adn_activation, caan_activation: of the networks' heads, 'softmax' or 'sigmoid'.
+    Returns:
+        A loss like `loss`: (total, ADN's, CAAN's).
+    """
+
+    def pair_loss(model: nn.Module, images: Tensor, maps: Tensor, labels: Tensor) -> Tensor:
+        output: LEANetOutput = model(images, maps)
+        adn = pair_cross_entropy(output.adn_logits, labels, adn_activation)
+        if output.caan_logits is None:
+            return _total(adn, None)
+        return _total(adn, pair_cross_entropy(output.caan_logits, labels, caan_activation))
+
+    return pair_loss
+
+
+def pair_cross_entropy(logits: Tensor, labels: Tensor, activation: str) -> Tensor:
+    """Binary cross-entropy of the two activated units against the one-hot label, mean over units and batch.
+
+    A softmax pair is clipped to [1e-7, 1 - 1e-7]; sigmoid units are taken from their logits, unclipped.
+
+    Args:
+        logits: (N, 2).
+        labels: int (N,), 0 or 1.
+        activation: 'softmax' or 'sigmoid', as the network's head has it.
+    Source: tf.keras.losses.BinaryCrossentropy, TensorFlow 2.3.
+    """
+    target = F.one_hot(labels, 2).float()
+    if activation == "sigmoid":
+        return F.binary_cross_entropy_with_logits(logits.float(), target)
+    p = logits.float().softmax(1).clamp(1e-7, 1 - 1e-7)
+    return -(target * p.log() + (1 - target) * (1 - p).log()).mean()
+
+
+def _total(adn: Tensor, caan: Tensor | None) -> Tensor:
+    return torch.stack([adn, adn]) if caan is None else torch.stack([adn + caan, adn, caan])
+
+
+def probability(logits: Tensor) -> Tensor:
+    """Probability of an anomaly, sigmoid(logit1 - logit0) of logits (N, 2); float64, which keeps ranks apart."""
+    return (logits[:, 1].double() - logits[:, 0].double()).sigmoid()

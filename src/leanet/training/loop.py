@@ -1,0 +1,199 @@
+"""The one training loop: epochs, precision, checkpoint and resume, history."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Protocol
+
+import numpy as np
+import torch
+from accelerate import Accelerator
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from leanet.training.checkpoint import Checkpoint, Progress
+from leanet.training.compute import Compute
+from leanet.training.recipe import Recipe
+
+Batch = tuple[Tensor, ...]
+Loss = Callable[..., Tensor]
+"""loss(model, *batch) -> (k,): the value to minimise first, then what the history should show."""
+
+
+class TrainingData(Protocol):
+    """What the loop needs of a stage's data."""
+
+    def __len__(self) -> int: ...
+
+    def batch(self, indices: Sequence[int], generator: torch.Generator) -> Batch:
+        """The images of these indices, augmented with the generator's numbers."""
+        ...
+
+
+class Engine:
+    """A network with its loss, placed on the device and compiled once for all the folds that it serves."""
+
+    def __init__(self, build: Callable[[], nn.Module], loss: Loss, compute: Compute) -> None:
+        self.build = build
+        self.compute = compute
+        self.accelerator = Accelerator(
+            cpu=compute.device.type == "cpu", mixed_precision="bf16" if compute.bfloat16 else "no"
+        )
+        model = build().to(compute.device)
+        model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.model: nn.Module = self.accelerator.prepare_model(model)
+
+        def autocast_loss(*batch: Tensor) -> Tensor:
+            with torch.autocast(compute.device.type, torch.bfloat16, enabled=compute.bfloat16):
+                return loss(self.model, *batch)
+
+        self.eager_loss: Loss = autocast_loss
+        self.compiled_loss: Loss = (
+            torch.compile(autocast_loss, dynamic=False) if compute.compiled else autocast_loss
+        )
+
+    @property
+    def bare_model(self) -> nn.Module:
+        """The network itself, without wrappers of precision or of several processes."""
+        model: nn.Module = self.accelerator.unwrap_model(self.model)
+        return model
+
+    def reset(self, seed: int) -> None:
+        """Draw new initial weights in place, so that the compiled graph stays valid."""
+        torch.manual_seed(seed)
+        self.bare_model.load_state_dict(self.build().state_dict())
+
+
+def train(
+    engine: Engine,
+    data: TrainingData,
+    recipe: Recipe,
+    seed: int,
+    checkpoint: Checkpoint,
+    on_images: Callable[[int, float], None],
+) -> list[dict[str, float]]:
+    """Train the engine's model from new weights, or from the checkpoint, to the end of the recipe.
+
+    Args:
+        engine: model, loss and device.
+        data: the training images.
+        recipe: epochs, batch size, optimiser, schedule.
+        seed: of initial weights, order, augmentation and dropout; two runs with one seed are identical.
+        checkpoint: where the state is kept until the training is done.
+        on_images: told after each step how many images it had and its loss.
+    Returns:
+        One row an epoch: epoch (from 1), lr, the means of the loss's parts, seconds.
+    """
+    engine.reset(seed)
+    optimizer = recipe.make_optimizer(engine.model.parameters())
+    optimizer = engine.accelerator.prepare_optimizer(optimizer)
+    progress = checkpoint.load(engine.bare_model, optimizer)
+    on_images(_images_done(progress, len(data)), 0.0)
+    engine.model.train()
+    while progress.epoch < recipe.epochs and not _stalled(progress.history, recipe.patience):
+        batches = epoch_batches(len(data), recipe, _seed(seed, progress.epoch))
+        if progress.step == 0:
+            torch.manual_seed(_seed(seed, progress.epoch))
+        total = len(batches) * recipe.epochs
+        for batch in _prefetched(data, batches, seed, progress):
+            started = time.perf_counter()
+            lr = recipe.lr_at(progress.epoch * len(batches) + progress.step, total)
+            parts = _step(engine, optimizer, lr, batch, full=len(batch[0]) == recipe.batch_size)
+            _count(progress, parts, len(batch[0]), time.perf_counter() - started)
+            on_images(len(batch[0]), parts[0])
+            if checkpoint.due():
+                checkpoint.save(engine.bare_model, optimizer, progress)
+        _close_epoch(progress, lr)
+        if checkpoint.due():
+            checkpoint.save(engine.bare_model, optimizer, progress)
+    return progress.history
+
+
+def epoch_batches(n: int, recipe: Recipe, seed: int) -> list[NDArray[np.int64]]:
+    """A seeded order of n images in batches.
+
+    An incomplete last batch is left out (its images come first or later in other epochs), unless the recipe
+    keeps it or there is no other; one of a single image joins its neighbour, for BatchNorm's sake.
+    """
+    order = np.random.default_rng(seed).permutation(n)
+    batches = [order[i : i + recipe.batch_size] for i in range(0, n, recipe.batch_size)]
+    if len(batches) > 1 and len(batches[-1]) < recipe.batch_size:
+        last = batches.pop()
+        if recipe.keep_partial_batch and len(last) == 1:
+            batches[-1] = np.concatenate([batches[-1], last])
+        elif recipe.keep_partial_batch:
+            batches.append(last)
+    return batches
+
+
+def _step(engine: Engine, optimizer: torch.optim.Optimizer, lr: float, batch: Batch, full: bool) -> list[float]:
+    for group in optimizer.param_groups:
+        group["lr"] = lr
+    on_device = [t.to(engine.compute.device) for t in batch]
+    # A compiled graph is for one batch size: the odd last batch is not worth another minute of compilation.
+    losses = (engine.compiled_loss if full else engine.eager_loss)(*on_device)
+    engine.accelerator.backward(losses[0])
+    optimizer.step()
+    optimizer.zero_grad()
+    parts: list[float] = losses.detach().float().tolist()
+    return parts
+
+
+def _prefetched(
+    data: TrainingData, batches: list[NDArray[np.int64]], seed: int, progress: Progress
+) -> Iterator[Batch]:
+    """Batches from the progress's step on, each made while the one before it is trained on.
+
+    Every batch has a generator of its own, so that what it looks like does not depend on where a run began.
+    """
+
+    def make(step: int) -> Batch:
+        generator = torch.Generator().manual_seed(_seed(seed, epoch, step + 1))
+        return data.batch(batches[step].tolist(), generator)
+
+    epoch, steps = progress.epoch, range(progress.step, len(batches))
+    with ThreadPoolExecutor(1) as worker:
+        coming = worker.submit(make, steps[0]) if steps else None
+        for step in steps:
+            assert coming is not None
+            batch = coming.result()
+            if step + 1 in steps:
+                coming = worker.submit(make, step + 1)
+            yield batch
+
+
+def _count(progress: Progress, parts: list[float], images: int, seconds: float) -> None:
+    progress.step += 1
+    progress.images += images
+    progress.seconds += seconds
+    sums = progress.sums or [0.0] * len(parts)
+    progress.sums = [s + images * p for s, p in zip(sums, parts, strict=True)]
+
+
+def _close_epoch(progress: Progress, lr: float) -> None:
+    row = {"epoch": float(progress.epoch + 1), "lr": lr}
+    names = ["loss", "adn_loss", "caan_loss"]
+    row |= {n: s / progress.images for n, s in zip(names, progress.sums, strict=False)}
+    row["seconds"] = round(progress.seconds, 3)
+    progress.history.append(row)
+    progress.epoch += 1
+    progress.step, progress.images, progress.sums, progress.seconds = 0, 0, [], 0.0
+
+
+def _stalled(history: list[dict[str, float]], patience: int | None) -> bool:
+    """Whether the training loss has not improved for `patience` epochs."""
+    if patience is None or len(history) <= patience:
+        return False
+    losses = [row["loss"] for row in history]
+    return min(losses[-patience:]) >= min(losses[:-patience])
+
+
+def _images_done(progress: Progress, images_per_epoch: int) -> int:
+    return progress.epoch * images_per_epoch + progress.images
+
+
+def _seed(*parts: int) -> int:
+    """One seed from several numbers, unrelated to its neighbours'."""
+    return int(np.random.SeedSequence(parts).generate_state(1, np.uint64)[0] >> np.uint64(1))

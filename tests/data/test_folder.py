@@ -1,0 +1,212 @@
+"""What `scan` finds, and what it refuses; the real sets' README is the outside oracle."""
+
+from collections import Counter
+from collections.abc import Iterable
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from leanet.data.folder import Dataset, Sample, by_group, check_folds, limit_per_class, scan
+from leanet.errors import UserError
+
+SHARED = Path(__file__).parents[3] / "shared" / "data"
+
+
+def touch(root: Path, files: Iterable[str]) -> Path:
+    for file in files:
+        path = root / file
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(b"x")
+    return root
+
+
+def grouped(groups: list[tuple[str, int]]) -> Dataset:
+    """Make a dataset without files: one sample for each (group, label)."""
+    samples = [Sample(f"{label}/{i}.png", label, "", group, None) for i, (group, label) in enumerate(groups)]
+    return Dataset(Path("made"), "folders", tuple(sorted(samples, key=lambda s: (s.label, s.file))), ())
+
+
+def message(root: Path, *, normal_dir: str = "Negative", groups: Path | None = None) -> str:
+    with pytest.raises(UserError) as caught:
+        scan(root, normal_dir=normal_dir, groups=groups)
+    text = str(caught.value)
+    assert "\n" not in text
+    return text
+
+
+def test_class_folders_in_any_case_with_kinds(tmp_path: Path) -> None:
+    touch(
+        tmp_path,
+        [
+            "NEGATIVE/b.JPG",
+            "NEGATIVE/a.png",
+            "NEGATIVE/tray/c.tiff",
+            "positive/x.bmp",
+            "positive/rust/deep/y.webp",
+            "positive/blight/z.jpeg",
+        ],
+    )
+    dataset = scan(tmp_path)
+    assert dataset.layout == "folders"
+    assert [(s.file, s.label, s.kind, s.group, s.mask) for s in dataset.samples] == [
+        ("NEGATIVE/a.png", 0, "", "NEGATIVE/a.png", None),
+        ("NEGATIVE/b.JPG", 0, "", "NEGATIVE/b.JPG", None),
+        ("NEGATIVE/tray/c.tiff", 0, "", "NEGATIVE/tray/c.tiff", None),
+        ("positive/blight/z.jpeg", 1, "blight", "positive/blight/z.jpeg", None),
+        ("positive/rust/deep/y.webp", 1, "rust", "positive/rust/deep/y.webp", None),
+        ("positive/x.bmp", 1, "", "positive/x.bmp", None),
+    ]
+    assert dataset.notes == ()
+
+
+def test_ignores_hidden_files_other_suffixes_and_run_folders(tmp_path: Path) -> None:
+    touch(tmp_path, ["Negative/a.png", "Positive/b.png", "0/maps/c.png", "train/good/d.png", "splits.json"])
+    touch(tmp_path, ["Negative/.a.png", "Negative/.thumbs/t.png", "Positive/notes.txt", "Positive/README"])
+    dataset = scan(tmp_path)
+    assert [s.file for s in dataset.samples] == ["Negative/a.png", "Positive/b.png"]
+    assert dataset.notes == ("files without an image's suffix were ignored: 1 .txt, 1 no suffix",)
+
+
+def test_other_class_folder_names(tmp_path: Path) -> None:
+    touch(tmp_path, ["Healthy/a.png", "sick/leaves/b.png"])
+    dataset = scan(tmp_path, normal_dir="healthy", abnormal_dir="sick/leaves")
+    assert [(s.file, s.label) for s in dataset.samples] == [("Healthy/a.png", 0), ("sick/leaves/b.png", 1)]
+
+
+def test_mvtec_layout_is_pooled_with_masks(tmp_path: Path) -> None:
+    touch(tmp_path, ["train/good/000.png", "test/good/000.png", "test/crack/000.png", "test/cut/000.png"])
+    touch(tmp_path, ["ground_truth/crack/000_mask.png", "license.txt"])
+    dataset = scan(tmp_path)
+    assert dataset.layout == "mvtec"
+    assert [(s.file, s.label, s.kind, s.mask) for s in dataset.samples] == [
+        ("train/good/000.png", 0, "", None),
+        ("test/good/000.png", 0, "", None),
+        ("test/crack/000.png", 1, "crack", "ground_truth/crack/000_mask.png"),
+        ("test/cut/000.png", 1, "cut", None),
+    ]
+    assert dataset.notes[0] == "MVTec AD layout: all images of train/ and test/ pooled into new folds"
+    assert dataset.notes[1].startswith("1 anomalous image")
+
+
+def test_missing_root_and_folders_are_named_with_the_remedy(tmp_path: Path) -> None:
+    assert message(tmp_path / "nowhere") == f"{tmp_path / 'nowhere'}: no such dataset folder. Check the path."
+    touch(tmp_path, ["healthy/a.png", "Positive/b.png"])
+    text = message(tmp_path)
+    assert "no folder Negative/" in text
+    assert "Found Positive/, healthy/." in text
+    assert "--normal-dir" in text
+    touch(tmp_path, ["Negative/readme.txt"])
+    assert "Negative: no normal images in it" in message(tmp_path)
+
+
+def test_mvtec_without_defects_is_refused(tmp_path: Path) -> None:
+    touch(tmp_path, ["train/good/a.png", "test/good/b.png"])
+    assert "without anomalous images in test/<defect>" in message(tmp_path)
+
+
+def test_ambiguous_and_shared_class_folders_are_refused(tmp_path: Path) -> None:
+    touch(tmp_path, ["NEGATIVE/a.png", "Positive/c.png"])
+    assert "share images" in message(tmp_path, normal_dir="positive")
+    touch(tmp_path, ["negative/b.png"])
+    if len(list(tmp_path.iterdir())) == 3:  # a file system that tells cases apart
+        assert "NEGATIVE/ and negative/" in message(tmp_path) or "negative/ and NEGATIVE/" in message(tmp_path)
+
+
+@pytest.fixture
+def small(tmp_path: Path) -> Path:
+    return touch(tmp_path / "set", ["Negative/a.png", "Negative/b.png", "Positive/c.png"])
+
+
+def groups_file(tmp_path: Path, text: str) -> Path:
+    path = tmp_path / "groups.csv"
+    path.write_text(text, encoding="utf-8")
+    return path
+
+
+def test_groups_are_read_and_the_rest_stand_alone(small: Path, tmp_path: Path) -> None:
+    path = groups_file(tmp_path, "\ufefffile,group,leaf\nNegative/a.png,one,1\nPositive/c.png,one,2\n")
+    dataset = scan(small, groups=path)
+    assert [s.group for s in dataset.samples] == ["one", "Negative/b.png", "one"]
+    assert dataset.notes == ("1 file has no entry in groups.csv and is a group of its own",)
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("name,group\nNegative/a.png,1\n", "no column file"),
+        ("", "no column file and no column group"),
+        ("file,group\nNegative/z.png,1\nNegative/y.png,1\n", "names Negative/y.png and 1 more, not in"),
+        ("file,group\nNegative/a.png,\n", "line 2 lacks a file or a group"),
+        ("file,group\nNegative/a.png,1\nNegative/a.png,2\n", "is in two groups, 1 and 2"),
+    ],
+)
+def test_bad_groups_are_refused(small: Path, tmp_path: Path, text: str, expected: str) -> None:
+    assert expected in message(small, groups=groups_file(tmp_path, text))
+
+
+def test_missing_or_binary_groups_file_is_refused(small: Path, tmp_path: Path) -> None:
+    assert "cannot read the groups file" in message(small, groups=tmp_path / "none.csv")
+    path = tmp_path / "groups.csv"
+    path.write_bytes(b"file,group\n\xff\xfe\xff,1\n")
+    assert "not a CSV file in UTF-8" in message(small, groups=path)
+
+
+def test_limit_without_groups_is_exact_and_seeded() -> None:
+    dataset = grouped([(f"g{i}", i % 2) for i in range(60)])
+    limited = limit_per_class(dataset, 7, seed=3)
+    assert Counter(s.label for s in limited.samples) == {0: 7, 1: 7}
+    assert limited == limit_per_class(dataset, 7, seed=3)
+    assert limited.samples != limit_per_class(dataset, 7, seed=4).samples
+    assert limit_per_class(dataset, 1000, seed=0).samples == dataset.samples
+    assert "7 normal and 7 anomalous" in limited.notes[-1]
+    with pytest.raises(UserError, match="--max-per-class 0"):
+        limit_per_class(dataset, 0, seed=0)
+
+
+@given(
+    st.lists(st.tuples(st.sampled_from("abcdefgh"), st.integers(0, 1)), min_size=1, max_size=40),
+    st.integers(1, 10),
+    st.integers(0, 5),
+)
+def test_limit_keeps_groups_whole_and_reaches_n(groups: list[tuple[str, int]], n: int, seed: int) -> None:
+    dataset = grouped(groups)
+    limited = limit_per_class(dataset, n, seed)
+    members = by_group(dataset)
+    for group, samples in by_group(limited).items():
+        assert samples == members[group]
+    for label in (0, 1):
+        assert len(limited.of_class(label)) >= min(n, len(dataset.of_class(label)))
+
+
+def test_check_folds_names_the_class_and_the_remedy() -> None:
+    check_folds(grouped([(str(i), i % 2) for i in range(10)]), 5)
+    with pytest.raises(UserError, match=r"3 anomalous images are too few for 5 folds.*--n-splits 3"):
+        check_folds(grouped([(str(i), int(i < 3)) for i in range(10)]), 5)
+    with pytest.raises(UserError, match="2 normal groups are too few for 3 folds"):
+        check_folds(grouped([(str(i % 2), 0) for i in range(10)] + [(f"p{i}", 1) for i in range(9)]), 3)
+    with pytest.raises(UserError, match="1 anomalous images; at least 2"):
+        check_folds(grouped([(str(i), int(i < 1)) for i in range(10)]), 5)
+    with pytest.raises(UserError, match="--n-splits 1"):
+        check_folds(grouped([("a", 0), ("b", 1)]), 1)
+
+
+@pytest.mark.parametrize(
+    ("name", "normal", "anomalous", "groups", "alone"),
+    [
+        ("plantvillage_potato", 152, 2000, True, 0),
+        ("plantvillage_pepper", 1478, 997, True, 2),
+        ("hurricane", 800, 800, False, 0),
+    ],
+)
+def test_real_sets_hold_what_their_readme_says(
+    name: str, normal: int, anomalous: int, groups: bool, alone: int
+) -> None:
+    root = SHARED / name
+    if not root.is_dir():
+        pytest.skip(f"no real images at {root}")
+    dataset = scan(root, groups=root / "groups.csv" if groups else None)
+    assert (len(dataset.of_class(0)), len(dataset.of_class(1))) == (normal, anomalous)
+    assert sum(s.group == s.file for s in dataset.samples) == (alone if groups else normal + anomalous)
+    assert any(note.startswith(f"{alone} files have no entry") for note in dataset.notes) == bool(alone)

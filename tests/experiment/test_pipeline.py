@@ -1,0 +1,182 @@
+"""The whole pipeline through the command line, on a small made data set."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import yaml
+from PIL import Image
+from safetensors.numpy import load_file
+from sklearn.metrics import average_precision_score, f1_score, roc_auc_score
+
+from leanet.cli import main
+
+QUICK = [
+    "--image-size", "64", "--n-splits", "2", "--colorizer", "Unet", "--colorizer-epochs", "2",
+    "--adn", "CNN", "--caan", "MobileNet", "--attention-point", "2", "--epochs", "2", "--compile", "off",
+]  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def finished(leaves: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A finished run with two folds, a LEA-Net and its baseline."""
+    out = tmp_path_factory.mktemp("runs") / "run"
+    assert main(["run", str(leaves), "--out", str(out), *QUICK]) == 0
+    return out
+
+
+def read_csv(path: Path) -> list[dict[str, str]]:
+    with path.open(newline="", encoding="utf-8") as file:
+        return list(csv.DictReader(file))
+
+
+def test_run_leaves_what_the_layout_promises(finished: Path) -> None:
+    for name in ("config.yaml", "splits.json", "images.csv", "report/metrics.csv"):
+        assert (finished / name).is_file()
+    for fold in ("0", "1"):
+        assert (finished / fold / "maps.zarr" / "zarr.json").is_file()
+        assert load_file(finished / fold / "colorizer" / "weights.safetensors")
+        assert len(read_csv(finished / fold / "colorizer" / "history.csv")) == 2
+        for detector in ("CNN-MobileNet-p2", "CNN"):
+            assert len(read_csv(finished / fold / detector / "history.csv")) == 2
+            assert load_file(finished / fold / detector / "weights.safetensors")
+    assert not list(finished.rglob("*.partial"))
+    assert not list(finished.rglob("checkpoint*"))
+
+
+def test_pictures_are_pictures(finished: Path) -> None:
+    for name in ("colorizer_loss.png", "CNN_loss.png", "CNN-MobileNet-p2_examples.png"):
+        with Image.open(finished / "report" / name) as image:
+            assert np.asarray(image.convert("L")).std() > 5
+
+
+def test_every_image_is_predicted_once_by_a_fold_that_did_not_train_on_it(finished: Path) -> None:
+    splits = json.loads((finished / "splits.json").read_text())["folds"]
+    seen: list[str] = []
+    for fold in (0, 1):
+        rows = read_csv(finished / str(fold) / "CNN" / "predictions.csv")
+        assert {row["file"] for row in rows} == set(splits[fold]["test"])
+        assert not {row["file"] for row in rows} & set(splits[fold]["train"])
+        seen += [row["file"] for row in rows]
+    assert sorted(seen) == sorted(row["file"] for row in read_csv(finished / "images.csv"))
+
+
+def test_metrics_are_scikit_learns(finished: Path) -> None:
+    table = {(r["row"], r["over"]): r for r in read_csv(finished / "report" / "metrics.csv")}
+    pooled: list[dict[str, str]] = []
+    aurocs = []
+    for fold in (0, 1):
+        rows = read_csv(finished / str(fold) / "CNN-MobileNet-p2" / "predictions.csv")
+        y, p = [int(r["label"]) for r in rows], [float(r["caan_probability"]) for r in rows]
+        line = table["CNN-MobileNet-p2: CAAN", f"fold {fold}"]
+        aurocs.append(roc_auc_score(y, p))
+        assert float(line["auroc"]) == pytest.approx(aurocs[-1], rel=1e-5)
+        assert float(line["f1"]) == pytest.approx(f1_score(y, np.array(p) >= 0.5), rel=1e-5)
+        assert float(line["average_precision"]) == pytest.approx(average_precision_score(y, p), rel=1e-5)
+        pooled += rows
+    mean = table["CNN-MobileNet-p2: CAAN", "mean over folds"]
+    assert float(mean["auroc"]) == pytest.approx(np.mean(aurocs), rel=1e-5)
+    y, p = [int(r["label"]) for r in pooled], [float(r["adn_probability"]) for r in pooled]
+    line = table["CNN-MobileNet-p2: ADN", "pooled test images"]
+    assert float(line["auroc"]) == pytest.approx(roc_auc_score(y, p), rel=1e-5)
+    cells = [int(line[k]) for k in ("true_negatives", "false_positives", "false_negatives", "true_positives")]
+    assert sum(cells) == len(y)
+    assert cells[1] + cells[3] == sum(int(r["prediction"]) for r in pooled)
+
+
+def test_config_repeats_the_run(finished: Path, tmp_path: Path) -> None:
+    recorded = yaml.safe_load((finished / "config.yaml").read_text())
+    assert recorded["recorded"]["versions"]["torch"].startswith("2.")
+    again = tmp_path / "again"
+    assert main(["run", "--config", str(finished / "config.yaml"), "--out", str(again)]) == 0
+    for fold in ("0", "1"):
+        name = Path(fold, "CNN-MobileNet-p2", "predictions.csv")
+        assert (again / name).read_bytes() == (finished / name).read_bytes()
+
+
+def test_finished_folds_are_not_done_again(finished: Path, leaves: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    before = {p: p.stat().st_mtime_ns for p in finished.rglob("weights.safetensors")}
+    assert main(["run", str(leaves), "--out", str(finished), *QUICK]) == 0
+    assert before == {p: p.stat().st_mtime_ns for p in finished.rglob("weights.safetensors")}
+    assert "done already" in capsys.readouterr().out
+
+
+def test_another_detector_in_another_folder(finished: Path, tmp_path: Path) -> None:
+    arguments = ["--adn", "CNN", "--caan", "Direct", "--attention-point", "1", "3", "--epochs", "1"]
+    options = [*arguments, "--folds", "1", "--p-rate", "0.5", "--compile", "off", "--no-compare"]
+    assert main(["detect", str(finished), "--out", str(tmp_path / "other"), *options]) == 0
+    folder = tmp_path / "other" / "1" / "CNN-Direct-p13"
+    rows = read_csv(folder / "predictions.csv")
+    assert {row["caan_probability"] for row in rows} == {""}
+    assert not (tmp_path / "other" / "0").exists()
+    positives = [f for f in json.loads((finished / "splits.json").read_text())["folds"][1]["train"] if "good" not in f]
+    assert json.loads((folder / "metrics.json").read_text())["train"]["anomalous"] == len(positives) // 2
+
+
+def test_authors_scripts_write_and_read_beside_the_images(leaves: Path, tmp_path: Path) -> None:
+    data = tmp_path / "data"
+    for name, files in (("Negative", leaves / "train" / "good"), ("Positive", leaves / "test" / "spot")):
+        (data / name).mkdir(parents=True)
+        for file in sorted(files.iterdir())[:8]:
+            (data / name / file.name).write_bytes(file.read_bytes())
+    root = Path(__file__).parents[2]
+    place = ["--dataset", str(data), "--SAVE_PATH", str(data)]
+    first = [*place, "--n_split", "2", "--img_size", "64", "--model", "AE", "--batchSize", "4", "--nEpochs", "1"]
+    subprocess.run([sys.executable, root / "colorization.py", *first], check=True, capture_output=True)
+    second = [*place, "--AND", "CNN", "--CAAN", "ResNet", "--attPoint", "3", "--batchSize", "4", "--nEpochs", "1"]
+    done = subprocess.run(
+        [sys.executable, root / "anomalydetection.py", *second], check=True, capture_output=True, text=True
+    )
+    assert (data / "0" / "CNN-ResNet-p3" / "predictions.csv").is_file()
+    assert yaml.safe_load((data / "config.yaml").read_text())["recipe"] == "authors"
+    for text in ("confusion matrix", "precision", "F1 of ADN", "F1 of CAAN"):
+        assert done.stdout.count(text) >= 2
+
+
+def start_and_kill(arguments: list[str], watched: Path, after: int, environment: dict[str, str]) -> None:
+    """Start a run, and SIGKILL it once `watched` has been written `after` times; fails if it ends before that."""
+    process = subprocess.Popen(
+        [sys.executable, "-m", "leanet.cli", *arguments], stdout=subprocess.DEVNULL, env=environment
+    )
+    stamps: set[int] = set()
+    while process.poll() is None and len(stamps) < after:
+        if watched.exists():
+            stamps.add(watched.stat().st_mtime_ns)
+        time.sleep(0.005)
+    assert process.poll() is None, "the run ended before it could be killed"
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+
+
+@pytest.mark.parametrize("kills", [1, pytest.param(3, marks=pytest.mark.slow)])
+def test_killed_run_resumes_to_identical_predictions(leaves: Path, tmp_path: Path, kills: int) -> None:
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    options = [*QUICK, "--colorizer-epochs", "6", "--epochs", "6", "--folds", "0", "--no-compare"]
+    options += ["--checkpoint-seconds", "0", "--batch-size", "4", "--colorizer-batch-size", "4"]
+
+    def arguments(out: Path) -> list[str]:
+        return ["run", str(leaves), "--out", str(out), *options]
+
+    whole = subprocess.run([sys.executable, "-m", "leanet.cli", *arguments(tmp_path / "whole")], env=environment)
+    assert whole.returncode == 0
+    random_moments = random.Random(kills)
+    out = tmp_path / "killed"
+    for stage in ("colorizer", "CNN-MobileNet-p2"):
+        for _ in range(kills):
+            watched = out / "0" / stage / "checkpoint.safetensors"
+            start_and_kill(arguments(out), watched, random_moments.randint(1, 4), environment)
+    resumed = subprocess.run([sys.executable, "-m", "leanet.cli", *arguments(out)], env=environment)
+    assert resumed.returncode == 0
+    name = Path("0", "CNN-MobileNet-p2", "predictions.csv")
+    assert (out / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()
+    assert not list(out.rglob("*.partial*"))

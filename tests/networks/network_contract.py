@@ -1,0 +1,91 @@
+"""What every network here must do, whatever its family: a test class to inherit."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+SIZES = [64, 96, 160, 256]
+
+
+def count_parameters(network: nn.Module) -> int:
+    """Weights and BatchNorm statistics, as Keras counts them."""
+    return sum(t.numel() for name, t in network.state_dict().items() if "num_batches" not in name)
+
+
+def flatten(outputs: object) -> list[Tensor]:
+    """All tensors of nested tuples and lists, in order."""
+    if isinstance(outputs, Tensor):
+        return [outputs]
+    return [t for o in outputs for t in flatten(o)] if isinstance(outputs, tuple | list) else []
+
+
+class NetworkContract:
+    """Inherit, say what to build and what it must give, and add what is special."""
+
+    channels_in: int
+    parameters: int
+    """At 256 pixels, from the authors' program."""
+
+    def build(self, image_size: int) -> nn.Module:
+        raise NotImplementedError
+
+    def shapes(self, n: int, image_size: int) -> list[tuple[int, ...]]:
+        """Shapes of all outputs for a batch of n."""
+        raise NotImplementedError
+
+    def example(self, image_size: int) -> Tensor:
+        generator = torch.Generator().manual_seed(0)
+        return torch.rand(2, self.channels_in, image_size, image_size, generator=generator)
+
+    @pytest.mark.parametrize("image_size", SIZES)
+    def test_shapes(self, image_size: int) -> None:
+        with torch.device("meta"):
+            network = self.build(image_size).eval()
+            outputs = flatten(network(torch.empty(3, self.channels_in, image_size, image_size)))
+        assert [tuple(o.shape) for o in outputs] == self.shapes(3, image_size)
+
+    def test_parameter_total(self) -> None:
+        with torch.device("meta"):
+            assert count_parameters(self.build(256)) == self.parameters
+
+    def test_gradients_reach_every_parameter(self) -> None:
+        network = self.build(64).train()
+        loss = torch.stack([o.float().square().mean() for o in flatten(network(self.example(64)))]).sum()
+        if self.parameters:
+            torch.autograd.backward(loss)
+        for name, parameter in network.named_parameters():
+            assert parameter.grad is not None, name
+            assert parameter.grad.isfinite().all(), name
+            assert parameter.grad.any(), name
+
+    def test_bfloat16_and_channels_last_stay_close(self) -> None:
+        network, x = self.build(64).eval(), self.example(64)
+        with torch.inference_mode():
+            expected = flatten(network(x))
+            with torch.autocast("cpu", torch.bfloat16):
+                found = flatten(network(x.contiguous(memory_format=torch.channels_last)))
+        for e, f in zip(expected, found, strict=True):
+            assert f.isfinite().all()
+            assert (f.float() - e).abs().mean() < 0.05 * e.abs().mean() + 0.01
+
+    def test_weights_survive_safetensors(self, tmp_path: Path) -> None:
+        torch.manual_seed(0)
+        saved, loaded, x = self.build(64), self.build(64).eval(), self.example(64)
+        with torch.no_grad():
+            saved.train()(x)  # moves BatchNorm's statistics away from their initial values
+            save_file(saved.state_dict(), tmp_path / "weights.safetensors")
+            loaded.load_state_dict(load_file(tmp_path / "weights.safetensors"))
+            pairs = zip(flatten(saved.eval()(x)), flatten(loaded(x)), strict=True)
+            assert all(torch.equal(a, b) for a, b in pairs)
+
+    def test_initial_weights_follow_the_seed(self) -> None:
+        torch.manual_seed(5)
+        first = self.build(64).state_dict()
+        torch.manual_seed(5)
+        second = self.build(64).state_dict()
+        assert all(torch.equal(first[name], second[name]) for name in first)

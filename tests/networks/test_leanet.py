@@ -1,0 +1,120 @@
+from __future__ import annotations
+
+import itertools
+
+import numpy as np
+import pytest
+import torch
+from network_contract import count_parameters
+
+from leanet.networks.contract import POINTS, STRIDES
+from leanet.networks.external_attention import external_attention
+from leanet.networks.leanet import LEANet, LEANetOutput
+from leanet.networks.registry import ADNS, CAANS, build_leanet
+
+PAIRS = list(itertools.product(ADNS, CAANS))
+
+TOTALS = {
+    ("VGG16", "MobileNet"): 168_767_924,
+    ("VGG16", "ResNet"): 170_631_620,
+    ("VGG16", "Direct"): 165_726_018,
+    ("ResNet18", "MobileNet"): 14_267_188,
+    ("ResNet18", "ResNet"): 16_130_884,
+    ("ResNet18", "Direct"): 11_225_282,
+    ("CNN", "MobileNet"): 7_024_116,
+    ("CNN", "ResNet"): 8_887_812,
+    ("CNN", "Direct"): 3_982_210,
+}
+
+
+def batch(side: int = 64) -> tuple[torch.Tensor, torch.Tensor]:
+    generator = torch.Generator().manual_seed(0)
+    return torch.rand(2, 3, side, side, generator=generator), torch.rand(2, 1, side, side, generator=generator)
+
+
+@pytest.mark.parametrize("pair", PAIRS)
+def test_parameter_totals_are_the_authors(pair: tuple[str, str]) -> None:
+    with torch.device("meta"):
+        assert count_parameters(build_leanet(*pair, [1], 256)) == TOTALS[pair]
+
+
+@pytest.mark.parametrize(("pair", "point"), list(itertools.product(PAIRS, POINTS)))
+def test_every_pair_at_every_point(pair: tuple[str, str], point: int) -> None:
+    with torch.device("meta"):
+        net = build_leanet(*pair, [point], 96)
+        output = net(torch.empty(2, 3, 96, 96), torch.empty(2, 1, 96, 96))
+    side = 96 // STRIDES[point - 1]
+    assert output.adn_logits.shape == (2, 2)
+    assert (output.caan_logits is None) == (pair[1] == "Direct")
+    assert {p: tuple(a.shape) for p, a in output.attention.items()} == {point: (2, 1, side, side)}
+
+
+def test_several_points_at_once() -> None:
+    net = build_leanet("CNN", "MobileNet", [5, 1, 3], 64).eval()
+    output = net(*batch())
+    assert list(output.attention) == [1, 3, 5]
+    assert all(a.min() >= 0 and a.max() <= 1 for a in output.attention.values())
+
+
+def test_every_parameter_learns_in_bfloat16() -> None:
+    net = build_leanet("ResNet18", "ResNet", [2], 64)
+    with torch.autocast("cpu", torch.bfloat16):
+        output = net(*batch())
+    assert output.attention[2].dtype == torch.bfloat16
+    (output.adn_logits.float().square().sum() + output.caan_logits.float().square().sum()).backward()
+    assert all(p.grad is not None and p.grad.isfinite().all() for p in net.parameters())
+
+
+@pytest.mark.parametrize(("caan", "points"), [(None, [1]), ("none", [1]), ("ResNet", [])])
+def test_baseline_is_the_plain_adn(caan: str | None, points: list[int]) -> None:
+    net = build_leanet("CNN", caan, points, 64).eval()
+    image, anomaly_map = batch()
+    output = net(image)
+    assert net.caan is None
+    assert output.caan_logits is None
+    assert output.attention == {}
+    assert torch.equal(output.adn_logits, net.adn(image))
+    assert torch.equal(output.adn_logits, net(image, anomaly_map).adn_logits)
+
+
+def test_attention_changes_the_features_at_its_points_only() -> None:
+    net = build_leanet("CNN", "Direct", [2, 4], 64).eval()
+    features = net.features(*batch())
+    pairs = list(zip(features.before, features.after, strict=True))
+    assert [before is after for before, after in pairs] == [True, False, True, False, True]
+    before, after = pairs[1]
+    torch.testing.assert_close(after, before * (1 + features.attention[2]))
+
+
+def test_external_attention_is_the_papers_formula() -> None:
+    f, g = torch.randn(2, 5, 4, 3, dtype=torch.float64), torch.randn(2, 7, 4, 3, dtype=torch.float64)
+    attended, attention = external_attention(f, g)
+    m = 1 / (1 + np.exp(-g.numpy().mean(axis=1, keepdims=True)))
+    np.testing.assert_allclose(attention.numpy(), m, rtol=1e-12)
+    np.testing.assert_allclose(attended.numpy(), f.numpy() + f.numpy() * m, rtol=1e-12)
+
+
+def test_compiles_without_a_graph_break() -> None:
+    net = build_leanet("CNN", "MobileNet", [1, 4], 64).eval()
+    with torch.no_grad():
+        compiled: LEANetOutput = torch.compile(net, backend="aot_eager", fullgraph=True)(*batch())
+        eager: LEANetOutput = net(*batch())
+    torch.testing.assert_close(compiled.adn_logits, eager.adn_logits)
+    torch.testing.assert_close(compiled.attention, eager.attention)
+
+
+def test_errors_tell_the_remedy() -> None:
+    with pytest.raises(ValueError, match="choose from VGG16, ResNet18, CNN"):
+        build_leanet("VGG19", "Direct", [1], 64)
+    with pytest.raises(ValueError, match="choose from MobileNet, ResNet, Direct"):
+        build_leanet("CNN", "mobilenet", [1], 64)
+    with pytest.raises(ValueError, match="choose from 1, 2, 3, 4, 5"):
+        build_leanet("CNN", "Direct", [0], 64)
+    with pytest.raises(ValueError, match="multiple of 32 from 64 to 512 is needed, such as 512"):
+        build_leanet("CNN", "Direct", [1], 544)
+    with pytest.raises(ValueError, match="or neither"):
+        LEANet(ADNS["CNN"](64), None, [1])
+    with pytest.raises(ValueError, match="or neither"):
+        LEANet(ADNS["CNN"](64), CAANS["Direct"](), [])
+    with pytest.raises(ValueError, match="no anomaly map"):
+        build_leanet("CNN", "Direct", [1], 64)(batch()[0])

@@ -1,0 +1,223 @@
+"""What a user can get wrong: one line that names the culprit and the remedy, exit code 2, nothing left behind."""
+
+from __future__ import annotations
+
+import shutil
+import struct
+import zlib
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from leanet.cli import main
+
+OPTIONS = ["--image-size", "64", "--n-splits", "2", "--colorizer-epochs", "1", "--epochs", "1"]
+Refused = Callable[..., str]
+
+
+@pytest.fixture
+def data(tmp_path: Path) -> Path:
+    """Four images a class, all different."""
+    for label, name in enumerate(("Negative", "Positive")):
+        folder = tmp_path / "data" / name
+        folder.mkdir(parents=True)
+        for i in range(4):
+            Image.new("RGB", (32, 32), (40 * i, 200 * label, 30)).save(folder / f"{i}.png")
+    return tmp_path / "data"
+
+
+@pytest.fixture
+def refused(data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Refused:
+    """Run `leanet run` on the data; it must be refused in one line and leave no run folder. Returns the line."""
+
+    def run(*arguments: str) -> str:
+        capsys.readouterr()
+        out = tmp_path / "out"
+        assert main(["run", str(data), "--out", str(out), *OPTIONS, *arguments]) == 2
+        lines = capsys.readouterr().err.strip().splitlines()
+        assert len(lines) == 1
+        assert lines[0].startswith("error: ")
+        assert not out.exists()
+        return lines[0]
+
+    return run
+
+
+def giant_png() -> bytes:
+    """A few bytes that claim to be 20,000 x 20,000 pixels."""
+
+    def chunk(kind: bytes, content: bytes) -> bytes:
+        return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))
+
+    header = struct.pack(">IIBBBBB", 20_000, 20_000, 8, 2, 0, 0, 0)
+    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(b"\0")) + chunk(b"IEND", b"")
+
+
+def test_missing_class_folder(data: Path, refused: Refused) -> None:
+    shutil.rmtree(data / "Positive")
+    line = refused()
+    assert "Positive" in line
+    assert "--abnormal-dir" in line
+
+
+def test_empty_class_folder(data: Path, refused: Refused) -> None:
+    for file in (data / "Negative").iterdir():
+        file.unlink()
+    assert "Negative" in refused()
+
+
+def test_fewer_images_than_folds(refused: Refused) -> None:
+    line = refused("--n-splits", "5")
+    assert "4 normal images" in line
+    assert "--n-splits 4" in line
+
+
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [
+        (b"", "empty file"),
+        (b"this is no picture", "not an image"),
+        (giant_png(), "200 million"),
+    ],
+)
+def test_bad_image_files(data: Path, refused: Refused, content: bytes, reason: str) -> None:
+    (data / "Negative" / "bad leaf.png").write_bytes(content)
+    line = refused()
+    assert "Negative/bad leaf.png" in line
+    assert reason in line
+    assert "--skip-unreadable" in line
+
+
+def test_truncated_image(data: Path, refused: Refused) -> None:
+    whole = data / "Positive" / "whole.jpg"
+    Image.effect_noise((200, 200), 90).convert("RGB").save(whole)
+    whole.write_bytes(whole.read_bytes()[:4000])
+    line = refused()
+    assert "Positive/whole.jpg" in line
+    assert "truncated" in line
+
+
+def test_same_picture_in_both_classes(data: Path, refused: Refused) -> None:
+    shutil.copy(data / "Negative" / "1.png", data / "Positive" / "copy.png")
+    line = refused()
+    assert "Negative/1.png" in line
+    assert "Positive/copy.png" in line
+
+
+def test_missing_dataset(data: Path, refused: Refused) -> None:
+    shutil.rmtree(data)
+    assert "no such dataset folder" in refused()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [
+        (["--attention-point", "6"], ["--attention-point 6", "1 2 3 4 5"]),
+        (["--attention-point", "0"], ["--attention-point 0"]),
+        (["--image-size", "100"], ["--image-size 100", "multiple of 32", "Try 96"]),
+        (["--image-size", "1024"], ["--image-size 1024", "512"]),
+        (["--p-rate", "0"], ["--p-rate 0"]),
+        (["--n-splits", "1"], ["--n-splits 1", "at least 2"]),
+        (["--folds", "7"], ["--folds 7", "0..1"]),
+        (["--folds", "one"], ["--folds one"]),
+        (["--epochs", "0"], ["--epochs 0"]),
+        (["--lr", "5"], ["--lr 5"]),
+        (["--colour", "red"], ["--colour", "leanet run --help"]),
+        (["--adn", "Alexnet"], ["Alexnet", "ResNet18"]),
+        (["--epochs", "many"], ["--epochs", "many"]),
+        (["--device", "cuda:9"], ["--device cuda:9"]),
+        (["--groups", "no/such.csv"], ["no/such.csv", "--groups"]),
+        (["--config", "no/such.yaml"], ["no/such.yaml"]),
+    ],
+)
+def test_bad_options(refused: Refused, arguments: list[str], expected: list[str]) -> None:
+    line = refused(*arguments)
+    for text in expected:
+        assert text in line
+
+
+def test_unknown_command(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["colour"]) == 2
+    assert "unknown command 'colour'" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("image_sise: 64\n", "unknown key 'image_sise'"),
+        ("- a list\n", "mapping"),
+        ("image_size: [64\n", "not a YAML file"),
+    ],
+)
+def test_bad_config_files(tmp_path: Path, refused: Refused, text: str, expected: str) -> None:
+    config = tmp_path / "config.yaml"
+    config.write_text(text)
+    line = refused("--config", str(config))
+    assert expected in line
+    assert str(config) in line
+
+
+def test_out_is_a_file(data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "file").write_text("")
+    assert main(["run", str(data), "--out", str(tmp_path / "file"), *OPTIONS]) == 2
+    assert "--out" in capsys.readouterr().err
+
+
+def test_unwritable_output(data: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["colorize", str(data), "--out", "/proc/leanet", *OPTIONS[:6]]) == 2
+    line = capsys.readouterr().err
+    assert "/proc/leanet" in line
+    assert "--out" in line
+
+
+def test_detect_before_colorize(data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["detect", str(tmp_path / "nothing")]) == 2
+    assert "leanet colorize" in capsys.readouterr().err
+    out = tmp_path / "out"
+    small = [*OPTIONS[:6], "--compile", "off"]
+    assert main(["colorize", str(data), "--out", str(out), "--folds", "0", *small]) == 0
+    capsys.readouterr()
+    assert main(["detect", str(out), "--folds", "1"]) == 2
+    assert "leanet colorize" in capsys.readouterr().err
+    assert not (out / "1").exists()
+
+
+def test_run_folder_of_other_data_or_options(data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    out = str(tmp_path / "out")
+    small = [*OPTIONS[:6], "--compile", "off", "--folds", "0"]
+    assert main(["colorize", str(data), "--out", out, *small]) == 0
+    capsys.readouterr()
+    assert main(["colorize", str(data), "--out", out, *small, "--seed", "1"]) == 2
+    assert "--seed 0, now 1" in capsys.readouterr().err
+    Image.new("RGB", (32, 32), "teal").save(data / "Negative" / "0.png")
+    assert main(["colorize", str(data), "--out", out, *small]) == 2
+    line = capsys.readouterr().err
+    assert "another data set" in line
+    assert "Negative/0.png" in line
+
+
+def test_skip_unreadable_lists_what_it_drops(data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (data / "Negative" / "bad.png").write_bytes(b"")
+    small = [*OPTIONS[:6], "--compile", "off", "--folds", "0", "--skip-unreadable"]
+    assert main(["colorize", str(data), "--out", str(tmp_path / "out"), *small]) == 0
+    assert "left out: Negative/bad.png (empty file)" in capsys.readouterr().out
+    assert "bad.png" not in (tmp_path / "out" / "images.csv").read_text()
+
+
+def test_check_reports_problems(data: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (data / "Negative" / "bad.png").write_bytes(b"")
+    shutil.copy(data / "Negative" / "1.png", data / "Positive" / "copy.png")
+    assert main(["check", str(data), "--n-splits", "9"]) == 2
+    said = capsys.readouterr().out
+    for text in ("bad.png", "same picture in both classes", "too few for 9 folds"):
+        assert text in said
+
+
+def test_check_of_good_data_estimates_the_run(data: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    small = ["--image-size", "64", "--n-splits", "2", "--adn", "CNN", "--caan", "Direct"]
+    assert main(["check", str(data), *small]) == 0
+    said = capsys.readouterr().out
+    assert "4 normal, 4 anomalous" in said
+    assert "estimated time on this machine" in said

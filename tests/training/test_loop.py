@@ -1,0 +1,112 @@
+"""The loop on a small network: it learns, resumes exactly, stops when asked, and falls back without a compiler."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from leanet.errors import UserError
+from leanet.training.checkpoint import Checkpoint
+from leanet.training.compute import Compute
+from leanet.training.loop import Engine, train
+from leanet.training.recipe import Recipe
+
+CPU = Compute(torch.device("cpu"), bfloat16=False, compiled=False)
+RECIPE = Recipe(epochs=6, batch_size=8, lr=0.01)
+
+
+class NoisyLines:
+    """Points on a line, with noise that depends on the batch's generator."""
+
+    def __init__(self) -> None:
+        self.x = torch.linspace(-1, 1, 64)[:, None]
+
+    def __len__(self) -> int:
+        return len(self.x)
+
+    def batch(self, indices: Sequence[int], generator: torch.Generator) -> tuple[Tensor, Tensor]:
+        x = self.x[list(indices)]
+        return x, 3 * x + 0.01 * torch.randn(x.shape, generator=generator)
+
+
+def build() -> nn.Module:
+    return nn.Sequential(nn.Linear(1, 16), nn.Dropout(0.1), nn.ReLU(), nn.Linear(16, 1))
+
+
+def loss(model: nn.Module, x: Tensor, y: Tensor) -> Tensor:
+    return F.mse_loss(model(x), y).reshape(1)
+
+
+class KilledError(Exception):
+    """Stands for a kill between two steps."""
+
+
+def run(path: Path, seed: int = 0, kill_after: int | None = None) -> tuple[list[dict[str, float]], dict[str, Tensor]]:
+    engine = Engine(build, loss, CPU)
+    steps = 0
+
+    def on_images(_images: int, _loss: float) -> None:
+        nonlocal steps
+        steps += 1
+        if steps == kill_after:
+            raise KilledError
+
+    history = train(engine, NoisyLines(), RECIPE, seed, Checkpoint(path, "f", 0.0), on_images)
+    return history, {k: v.clone() for k, v in engine.bare_model.state_dict().items()}
+
+
+def test_it_learns(tmp_path: Path) -> None:
+    history, _ = run(tmp_path / "c")
+    assert [row["epoch"] for row in history] == [1, 2, 3, 4, 5, 6]
+    assert history[-1]["loss"] < history[0]["loss"] / 3
+
+
+@pytest.mark.parametrize("kill_after", [2, 9, 10, 30])
+def test_killed_training_resumes_exactly(tmp_path: Path, kill_after: int) -> None:
+    whole_history, whole = run(tmp_path / "whole")
+    with pytest.raises(KilledError):
+        run(tmp_path / "killed", kill_after=kill_after)
+    history, resumed = run(tmp_path / "killed")
+    assert all(torch.equal(whole[k], resumed[k]) for k in whole)
+    assert [r["loss"] for r in history] == [r["loss"] for r in whole_history]
+
+
+def test_seeds_matter_and_repeat(tmp_path: Path) -> None:
+    first, again, other = (run(tmp_path / str(i), seed)[1] for i, seed in enumerate((1, 1, 2)))
+    assert all(torch.equal(first[k], again[k]) for k in first)
+    assert any(not torch.equal(first[k], other[k]) for k in first)
+
+
+def test_checkpoint_of_another_training_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(KilledError):
+        run(tmp_path / "c", kill_after=5)
+    engine = Engine(build, loss, CPU)
+    with pytest.raises(UserError, match="begun with other options"):
+        train(engine, NoisyLines(), RECIPE, 0, Checkpoint(tmp_path / "c", "other", 0.0), lambda _n, _l: None)
+
+
+def test_stops_when_the_loss_stalls(tmp_path: Path) -> None:
+    recipe = Recipe(epochs=50, batch_size=8, lr=1e-12, schedule="constant", patience=3)
+    engine = Engine(lambda: nn.Linear(1, 1, bias=False), lambda model, x, y: loss(model, x * 0, y * 0 + 1), CPU)
+    history = train(engine, NoisyLines(), recipe, 0, Checkpoint(tmp_path / "c", "f", 1e9), lambda _n, _l: None)
+    assert len(history) == 4
+
+
+def test_without_a_compiler_it_says_so_once_and_goes_on(tmp_path: Path) -> None:
+    code = (
+        "from leanet.settings import ComputeConfig\n"
+        "from leanet.training.compute import resolve\n"
+        "for _ in range(2): print(resolve(ComputeConfig(compile='on'), 1e9).compiled)\n"
+    )
+    environment = {**os.environ, "CXX": "/no/such/compiler", "TORCHINDUCTOR_CACHE_DIR": str(tmp_path)}
+    done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)
+    assert done.stdout.count("no working compiler") == 1
+    assert done.stdout.split().count("False") == 2
