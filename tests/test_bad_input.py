@@ -52,7 +52,9 @@ def giant_png() -> bytes:
         return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))
 
     header = struct.pack(">IIBBBBB", 20_000, 20_000, 8, 2, 0, 0, 0)
-    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(b"\0")) + chunk(b"IEND", b"")
+    return (
+        b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(b"\0")) + chunk(b"IEND", b"")
+    )
 
 
 def test_missing_class_folder(data: Path, refused: Refused) -> None:
@@ -184,7 +186,9 @@ def test_detect_before_colorize(data: Path, tmp_path: Path, capsys: pytest.Captu
     assert not (out / "1").exists()
 
 
-def test_run_folder_of_other_data_or_options(data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_run_folder_of_other_data_or_options(
+    data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     out = str(tmp_path / "out")
     small = [*OPTIONS[:6], "--compile", "off", "--folds", "0"]
     assert main(["colorize", str(data), "--out", out, *small]) == 0
@@ -198,7 +202,9 @@ def test_run_folder_of_other_data_or_options(data: Path, tmp_path: Path, capsys:
     assert "Negative/0.png" in line
 
 
-def test_skip_unreadable_lists_what_it_drops(data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_skip_unreadable_lists_what_it_drops(
+    data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     (data / "Negative" / "bad.png").write_bytes(b"")
     small = [*OPTIONS[:6], "--compile", "off", "--folds", "0", "--skip-unreadable"]
     assert main(["colorize", str(data), "--out", str(tmp_path / "out"), *small]) == 0

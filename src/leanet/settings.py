@@ -129,7 +129,7 @@ class DetectorConfig:
 
     def baseline(self) -> DetectorConfig:
         """The same detector without attention: same ADN, recipe, epochs and seed."""
-        return dataclasses.replace(self, caan="none")
+        return dataclasses.replace(self, caan="none", attention_point=(), map_scale=None)
 
 
 @dataclass(frozen=True)

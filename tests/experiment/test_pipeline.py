@@ -104,7 +104,9 @@ def test_config_repeats_the_run(finished: Path, tmp_path: Path) -> None:
         assert (again / name).read_bytes() == (finished / name).read_bytes()
 
 
-def test_finished_folds_are_not_done_again(finished: Path, leaves: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_finished_folds_are_not_done_again(
+    finished: Path, leaves: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     before = {p: p.stat().st_mtime_ns for p in finished.rglob("weights.safetensors")}
     assert main(["run", str(leaves), "--out", str(finished), *QUICK]) == 0
     assert before == {p: p.stat().st_mtime_ns for p in finished.rglob("weights.safetensors")}
@@ -119,7 +121,9 @@ def test_another_detector_in_another_folder(finished: Path, tmp_path: Path) -> N
     rows = read_csv(folder / "predictions.csv")
     assert {row["caan_probability"] for row in rows} == {""}
     assert not (tmp_path / "other" / "0").exists()
-    positives = [f for f in json.loads((finished / "splits.json").read_text())["folds"][1]["train"] if "good" not in f]
+    positives = [
+        f for f in json.loads((finished / "splits.json").read_text())["folds"][1]["train"] if "good" not in f
+    ]
     assert json.loads((folder / "metrics.json").read_text())["train"]["anomalous"] == len(positives) // 2
 
 

@@ -49,7 +49,9 @@ class KilledError(Exception):
     """Stands for a kill between two steps."""
 
 
-def run(path: Path, seed: int = 0, kill_after: int | None = None) -> tuple[list[dict[str, float]], dict[str, Tensor]]:
+def run(
+    path: Path, seed: int = 0, kill_after: int | None = None
+) -> tuple[list[dict[str, float]], dict[str, Tensor]]:
     engine = Engine(build, loss, CPU)
     steps = 0
 

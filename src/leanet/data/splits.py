@@ -73,8 +73,8 @@ def read_splits(path: Path, dataset: Dataset) -> tuple[Fold, ...]:
     A file may be missing from every fold; everything else that would make the results worthless is refused.
 
     Raises:
-        UserError: not such a JSON file; a file unknown, listed twice, on both sides or tested in two folds; an empty side; a class
-            missing from a side; a group on both sides.
+        UserError: not such a JSON file; a file unknown, listed twice, on both sides or tested twice; an empty side;
+            a class missing from a side; a group on both sides.
     """
     folds = _parse(path)
     by_file = {sample.file: sample for sample in dataset.samples}

@@ -42,14 +42,13 @@ def colorize(config: ColorizeConfig) -> Run:
         return run
     recipe = recipe_of(config)
     compute = resolve(config.compute, image_passes(run, recipe))
-    note(f"colorizers: {config.colorizer.colorizer}, {recipe.epochs} epochs, {compute}")
+    epochs = recipe.epochs_for(len(normal_rows(run, to_do[0])))
+    note(f"colorizers: {config.colorizer.colorizer}, {epochs} epochs, {compute}")
     engine = Engine(lambda: build_colorizer(config.colorizer.colorizer, run.side), loss, compute)
-    epoch_sizes = [len(normal_rows(run, n)) for n in to_do]
-    total = sum((recipe.epochs + 1) * size for size in epoch_sizes)
-    with progress_bar("colorizers", total) as set_done:
+    sizes = [image_passes_of(recipe, len(normal_rows(run, n))) for n in to_do]
+    with progress_bar("colorizers", sum(sizes)) as set_done:
         for k, number in enumerate(to_do):
-            start = sum((recipe.epochs + 1) * size for size in epoch_sizes[:k])
-            _one_fold(config, run, number, engine, recipe, partial(shift, set_done, start))
+            _one_fold(config, run, number, engine, recipe, partial(shift, set_done, sum(sizes[:k])))
     return run
 
 
@@ -67,8 +66,13 @@ def recipe_of(config: ColorizeConfig) -> Recipe:
 
 def image_passes(run: Run, recipe: Recipe) -> float:
     """Training work of the stage, all folds, in passes of one 256 x 256 image."""
-    images = sum(len(normal_rows(run, n)) for n in range(len(run.folds)))
-    return images * recipe.epochs * (run.side / 256) ** 2
+    passes = sum(image_passes_of(recipe, len(normal_rows(run, n))) for n in range(len(run.folds)))
+    return passes * (run.side / 256) ** 2
+
+
+def image_passes_of(recipe: Recipe, images: int) -> int:
+    """How many images a training on this many images sees, each counted as often as it is seen."""
+    return recipe.epochs_for(images) * images
 
 
 def normal_rows(run: Run, number: int) -> NDArray[np.int64]:

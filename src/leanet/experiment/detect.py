@@ -19,7 +19,7 @@ from torch import Tensor
 from leanet.color.anomaly_map import scale_map
 from leanet.data.splits import keep_share_of_positives
 from leanet.errors import UserError
-from leanet.experiment.colorize import PREDICTION_BATCH, fingerprint_of, shift
+from leanet.experiment.colorize import PREDICTION_BATCH, fingerprint_of, image_passes_of, shift
 from leanet.experiment.display import note, progress_bar
 from leanet.experiment.evaluate import Row, make_row, score
 from leanet.experiment.open_run import Run, differing_option, find, record
@@ -103,7 +103,7 @@ def recipe_of(config: DetectConfig) -> Recipe:
 
 def image_passes(run: Run, recipe: Recipe) -> float:
     """Training work of one detector, all folds, in passes of one 256 x 256 image."""
-    return sum(len(fold.train) for fold in run.folds) * recipe.epochs * (run.side / 256) ** 2
+    return sum(image_passes_of(recipe, len(fold.train)) for fold in run.folds) * (run.side / 256) ** 2
 
 
 def _home(config: DetectConfig, run: Run) -> RunFolder:
@@ -113,7 +113,9 @@ def _home(config: DetectConfig, run: Run) -> RunFolder:
     if config.out:
         for path in (run.folder.images, run.folder.splits):
             (home.path / path.name).write_bytes(path.read_bytes())
-    options = {k: v for k, v in to_options(config).items() if k not in ("run", "out")}
+    # The run's own config keeps what its colorizers were made with; each detector's folder has its own config.
+    stage1 = set() if config.out else set(to_options(config.compute))
+    options = {k: v for k, v in to_options(config).items() if k not in {"run", "out"} | stage1}
     extra = {"maps_from": str(config.run.resolve())} if config.out else {}
     record(home, options, **extra)
     return home
@@ -130,14 +132,15 @@ def _all_folds(config: DetectConfig, run: Run, home: RunFolder, folds: Sequence[
         return
     recipe = recipe_of(config)
     compute = resolve(config.compute, image_passes(run, recipe))
-    note(f"{name}: {recipe.epochs} epochs, {compute}")
+    images = [len(training_rows(config, run, n)) for n in to_do]
+    note(f"{name}: {recipe.epochs_for(images[0])} epochs, {compute}")
     d = config.detector
     engine = Engine(
         lambda: build_leanet(d.adn, d.caan, d.attention_point, run.side),
         _loss(config),
         compute,
     )
-    sizes = [len(run.folds[n].train) * recipe.epochs for n in to_do]
+    sizes = [image_passes_of(recipe, n) for n in images]
     with progress_bar(name, sum(sizes)) as set_done:
         for k, number in enumerate(to_do):
             _one_fold(

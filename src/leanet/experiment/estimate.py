@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from leanet.experiment.colorize import image_passes_of
 from leanet.experiment.display import note
 from leanet.experiment.open_run import read_dataset
 from leanet.networks.registry import build_colorizer, build_leanet
@@ -61,14 +62,15 @@ def estimate_run(config: RunConfig | CheckConfig) -> Estimate:
         recipe,
         _lab_batch,
     )
-    colorizers = folds * recipe.epochs * normals * train_share * step
+    colorizers = folds * image_passes_of(recipe, round(normals * train_share)) * step
     maps = folds * images * step * 0.5
     d = config.detector
     recipe = detection.RECIPES[config.compute.recipe].override(d.epochs, d.batch_size, d.lr)
     detectors: dict[str, float] = {}
     for detector in [d] if d.caan == "none" or not getattr(config, "compare", True) else [d, d.baseline()]:
         step = _seconds_an_image(config, _builder(detector, side), detection.loss, recipe, _labelled_batch)
-        detectors[detector.name] = folds * recipe.epochs * (normals + anomalous) * train_share * step
+        passes = image_passes_of(recipe, round((normals + anomalous) * train_share))
+        detectors[detector.name] = folds * passes * step
     estimate = Estimate(colorizers, maps, detectors)
     parts = [f"colorizers {_minutes(colorizers + maps)}"] + [f"{n} {_minutes(s)}" for n, s in detectors.items()]
     note(f"estimated time on this machine: {_minutes(estimate.total)} ({', '.join(parts)})")

@@ -38,9 +38,7 @@ class Engine:
     def __init__(self, build: Callable[[], nn.Module], loss: Loss, compute: Compute) -> None:
         self.build = build
         self.compute = compute
-        self.accelerator = Accelerator(
-            cpu=compute.device.type == "cpu", mixed_precision="bf16" if compute.bfloat16 else "no"
-        )
+        self.accelerator = Accelerator(cpu=compute.device.type == "cpu")
         model = build().to(compute.device)
         model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.model: nn.Module = self.accelerator.prepare_model(model)
@@ -63,7 +61,11 @@ class Engine:
     def reset(self, seed: int) -> None:
         """Draw new initial weights in place, so that the compiled graph stays valid."""
         torch.manual_seed(seed)
-        self.bare_model.load_state_dict(self.build().state_dict())
+        fresh = self.build()
+        self.bare_model.load_state_dict(fresh.state_dict())
+        for layer, new in zip(self.bare_model.modules(), fresh.modules(), strict=True):
+            if isinstance(layer, nn.BatchNorm2d) and isinstance(new, nn.BatchNorm2d):
+                layer.momentum = new.momentum
 
 
 def train(
@@ -92,15 +94,22 @@ def train(
     progress = checkpoint.load(engine.bare_model, optimizer)
     on_images(_images_done(progress, len(data)), 0.0)
     engine.model.train()
-    while progress.epoch < recipe.epochs and not _stalled(progress.history, recipe.patience):
+    epochs = recipe.epochs_for(len(data))
+    while progress.epoch < epochs and not _stalled(progress.history, recipe.patience):
         batches = epoch_batches(len(data), recipe, _seed(seed, progress.epoch))
+        averaging = recipe.average_batch_norm and progress.epoch == epochs - 1
+        if averaging:
+            _average_batch_norm(engine.bare_model, anew=progress.step == 0)
         if progress.step == 0:
             torch.manual_seed(_seed(seed, progress.epoch))
-        total = len(batches) * recipe.epochs
+        total = len(batches) * epochs
         for batch in _prefetched(data, batches, seed, progress):
             started = time.perf_counter()
             lr = recipe.lr_at(progress.epoch * len(batches) + progress.step, total)
-            parts = _step(engine, optimizer, lr, batch, full=len(batch[0]) == recipe.batch_size)
+            # A compiled graph is for one batch size and a fixed BatchNorm momentum; anything else would cost
+            # another minute of compilation.
+            compiled = len(batch[0]) == recipe.batch_size and not averaging
+            parts = _step(engine, optimizer, lr, batch, compiled)
             _count(progress, parts, len(batch[0]), time.perf_counter() - started)
             on_images(len(batch[0]), parts[0])
             if checkpoint.due():
@@ -128,17 +137,25 @@ def epoch_batches(n: int, recipe: Recipe, seed: int) -> list[NDArray[np.int64]]:
     return batches
 
 
-def _step(engine: Engine, optimizer: torch.optim.Optimizer, lr: float, batch: Batch, full: bool) -> list[float]:
+def _step(engine: Engine, optimizer: torch.optim.Optimizer, lr: float, batch: Batch, compiled: bool) -> list[float]:
     for group in optimizer.param_groups:
         group["lr"] = lr
     on_device = [t.to(engine.compute.device) for t in batch]
-    # A compiled graph is for one batch size: the odd last batch is not worth another minute of compilation.
-    losses = (engine.compiled_loss if full else engine.eager_loss)(*on_device)
+    losses = (engine.compiled_loss if compiled else engine.eager_loss)(*on_device)
     engine.accelerator.backward(losses[0])
     optimizer.step()
     optimizer.zero_grad()
     parts: list[float] = losses.detach().float().tolist()
     return parts
+
+
+def _average_batch_norm(model: nn.Module, anew: bool) -> None:
+    """Let every BatchNorm average its statistics over all batches from now on; `anew` forgets those before."""
+    for layer in model.modules():
+        if isinstance(layer, nn.BatchNorm2d):
+            layer.momentum = None
+            if anew:
+                layer.reset_running_stats()
 
 
 def _prefetched(

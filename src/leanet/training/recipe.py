@@ -17,21 +17,35 @@ class Recipe:
     """How one network is trained."""
 
     epochs: int
+    """Epochs; with `image_passes`, the fewest."""
     batch_size: int
     lr: float
+    image_passes: int = 0
+    """Train on small sets for more epochs: as many as make this many image passes."""
     optimizer: Literal["adamw", "keras_adam"] = "adamw"
     schedule: Literal["cosine", "constant"] = "cosine"
     weight_decay: float = 0.01
     patience: int | None = None
     """Stop when the epoch's training loss has not improved for this many epochs."""
+    average_batch_norm: bool = False
+    """Take BatchNorm's statistics as the mean over the last epoch, instead of a running mean: the published
+    momentum of 0.99 needs thousands of steps to forget where it began."""
     keep_partial_batch: bool = False
     """Train on the epoch's last images even where they do not fill a batch."""
 
     def override(self, epochs: int | None, batch_size: int | None, lr: float | None) -> Recipe:
         """The same recipe with the user's numbers in place of its own where given."""
         return dataclasses.replace(
-            self, epochs=epochs or self.epochs, batch_size=batch_size or self.batch_size, lr=lr or self.lr
+            self,
+            epochs=epochs or self.epochs,
+            image_passes=0 if epochs else self.image_passes,
+            batch_size=batch_size or self.batch_size,
+            lr=lr or self.lr,
         )
+
+    def epochs_for(self, images: int) -> int:
+        """Epochs of a training on this many images."""
+        return max(self.epochs, math.ceil(self.image_passes / images))
 
     def lr_at(self, step: int, total_steps: int) -> float:
         """Learning rate of a step, counted from 0: warm-up over a twentieth, then a cosine to zero."""

@@ -45,7 +45,7 @@ class SegNet(Colorizer):
 def max_pool_with_peaks(x: Tensor) -> tuple[Tensor, Tensor]:
     """2x2 max-pool that remembers where the maxima were.
 
-    Plain tensor operations, since max_unpool2d has no ONNX export.
+    In plain tensor operations, which compilers and exporters take; max_unpool2d is none.
 
     Args:
         x: float (N, C, H, W), H and W even.
