@@ -75,7 +75,7 @@ def test_only_colour_changes_and_only_where_the_mask_says(tmp_path: Path) -> Non
         mask = np.array(Image.open(tmp_path / "wrong" / "ground_truth" / kind / f"{stem}_mask.png")) == 255
         difference = ciede2000(torch.from_numpy(wrong), torch.from_numpy(clean))[0].numpy()
         assert np.abs(wrong[0] - clean[0]).max() < 1
-        assert 10 < np.median(difference[mask]) < 27
+        assert 10 < np.median(difference[mask]) < 35
         assert 0.005 < mask.mean() < 0.12
         grown = np.pad(mask, 4)
         near = np.lib.stride_tricks.sliding_window_view(grown, (9, 9)).any(axis=(2, 3))
@@ -108,7 +108,7 @@ def test_histograms_and_means_do_not_give_anomalies_away(leaves: Path) -> None:
     )
     assert auroc(lightness, labels) < 0.65
     assert auroc(labs.mean(axis=(2, 3)), labels) < 0.65
-    assert auroc(palette, labels) < 0.72  # defects are small, yet they do shift the palette a little
+    assert auroc(palette, labels) < 0.85  # colour, but nothing else, may give an anomaly away
 
 
 def test_refuses_to_write_over_something(tmp_path: Path) -> None:

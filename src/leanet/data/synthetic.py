@@ -1,10 +1,11 @@
 """Coloured leaves: a made data set with true masks, small enough to come with the package.
 
-Every leaf has two tissues, a smooth and a striped one, in patches. In each of them colour follows from
-lightness, by two different laws. An anomalous leaf is drawn exactly like a normal one; then a few small places get
-the colour that belongs to another lightness (`spot`) or to the other tissue (`streak`), while their lightness stays
-as it was. Such colours are common in normal leaves, only elsewhere: neither the lightness nor the palette of an
-image gives an anomaly away, but whoever knows which colour belongs to which lightness sees it at once.
+Every leaf has two tissues, a smooth and a striped one, in patches. Hue follows from lightness, from green where
+the leaf is dark to rose where it is light; how strong the colour is follows from the tissue's texture. An anomalous
+leaf is drawn exactly like a normal one; then a few small places, round (`spot`) or long (`streak`), get the hue of
+another lightness, while their own lightness stays as it was. Such hues are common in every normal leaf, only
+elsewhere: lightness does not give an anomaly away, the palette of an image does so poorly, but whoever knows which
+colour belongs to which lightness sees it at once.
 """
 
 from __future__ import annotations
@@ -28,19 +29,21 @@ Defect = Literal["spot", "streak"]
 Field = NDArray[np.float64]  # (S, S): one number a pixel
 
 _MIDDLE, _REACH = 54.0, 24.0  # L* of leaves lies within _MIDDLE - _REACH .. _MIDDLE + _REACH
-_CHROMA = 23.0  # moderate, so that any of the hues below is inside the sRGB gamut at any of these lightnesses
+_CHROMA = 25.0  # moderate, so that any of the hues below is inside the sRGB gamut at any of these lightnesses
 
 
 @dataclass(frozen=True)
 class Leaf:
     """A normal leaf before it becomes pixels; fields are float (S, S).
 
-    lightness: L* of the leaf, also where the background hides it; striped: share of the striped tissue, 0..1;
+    lightness: L* of the leaf, also where the background hides it; tone: the same without stripes, veins and
+    grain: what the colour follows; striped: share of the striped tissue, 0..1;
     cover: 1 on the leaf, 0 on the background; background: L* there; along, across: coordinates in the leaf, its tip
     and base at along = 1 and -1.
     """
 
     lightness: Field
+    tone: Field
     striped: Field
     cover: Field
     background: Field
@@ -51,12 +54,12 @@ class Leaf:
 def make_leaves(
     out: Path,
     *,
-    n_normal: int = 160,
-    n_anomalous: int = 80,
+    n_normal: int = 200,
+    n_anomalous: int = 120,
     image_size: int = 64,
     seed: int = 0,
     n_defects: tuple[int, int] = (2, 4),
-    defect_size: float = 1.0,
+    defect_size: float = 1.4,
     colour_shift: float = 1.0,
 ) -> None:
     """Write a data set in the layout of MVTec AD.
@@ -102,7 +105,7 @@ def make_leaves(
             leaf = grow_leaf(rng, image_size)
             kind = get_args(Defect)[i % 2]
             share = place_defects(leaf, kind, rng, n_defects, defect_size)
-            wrong = wrong_colour(leaf, kind)
+            wrong = wrong_colour(leaf)
             chrominance = right_colour(leaf) + colour_shift * share * (wrong - right_colour(leaf))
             stem = f"{i // 2:03d}"
             _save(beside / "test" / kind / f"{stem}.png", _to_pixels(paint(leaf, chrominance)))
@@ -132,7 +135,7 @@ def grow_leaf(rng: np.random.Generator, image_size: int) -> Leaf:
 
     striped = _step(_waves(rng, x, y, 2.0, 4.5) + rng.uniform(-0.3, 0.3), 0.5)
     slant = rng.uniform(0, np.pi)
-    stripes = np.cos((x * np.cos(slant) + y * np.sin(slant)) * 2 * np.pi / 0.15 + rng.uniform(0, 6.3))
+    stripes = np.cos((x * np.cos(slant) + y * np.sin(slant)) * 2 * np.pi / 0.2 + rng.uniform(0, 6.3))
 
     # light veins: the midrib, and side veins that leave it towards the tip
     spacing = rng.uniform(0.26, 0.34)
@@ -140,35 +143,30 @@ def grow_leaf(rng: np.random.Generator, image_size: int) -> Leaf:
     nearest = (nearest - np.round(nearest)) * spacing
     veins = np.exp(-((across / 0.035) ** 2)) + 0.7 * np.exp(-((nearest / 0.028) ** 2))
 
-    lightness = (
+    tone = (
         rng.uniform(_MIDDLE - 4, _MIDDLE + 4)
         + 11 * _waves(rng, x, y, 2.0, 6.0)
         + rng.choice((-3.0, 3.0)) * np.tanh(across / 0.1)
-        + 6 * striped * stripes
-        + 6 * veins
-        + rng.normal(0, 0.8, x.shape)
     )
     for centre, radius in _places(rng, cover, x, y, int(rng.integers(3, 7))):
         # blotches as large as defects, lighter or darker, with the colour that belongs to that
-        lightness += rng.choice((-1, 1)) * rng.uniform(9, 15) * _disc(rng, x, y, centre, radius)
+        tone += rng.choice((-1, 1)) * rng.uniform(9, 15) * _disc(rng, x, y, centre, radius)
+    lightness = tone + 7 * striped * stripes + 6 * veins + rng.normal(0, 0.8, x.shape)
     lightness = _MIDDLE + _REACH * np.tanh((lightness - _MIDDLE) / _REACH)
 
     shadow = _step(half_width - np.abs(across + 0.06) + 0.02, 0.22)
     background = 89 + 2 * (x * np.cos(angle) + y) - 16 * shadow + rng.normal(0, 0.5, x.shape)
-    return Leaf(lightness, striped, cover, background, along, across)
+    return Leaf(lightness, tone, striped, cover, background, along, across)
 
 
 def right_colour(leaf: Leaf) -> NDArray[np.float64]:
     """a* and b*, (2, S, S), that belong to the leaf's lightness and tissue."""
-    return _law(leaf.lightness, leaf.striped)
+    return _law(leaf.tone, leaf.striped)
 
 
-def wrong_colour(leaf: Leaf, kind: Defect) -> NDArray[np.float64]:
-    """a* and b*, (2, S, S), of a defect: those of another lightness (spot) or of the other tissue (streak)."""
-    if kind == "streak":
-        return _law(leaf.lightness, 1 - leaf.striped)
-    away = np.where(leaf.lightness < _MIDDLE, 24.0, -24.0)
-    return _law(leaf.lightness + away, leaf.striped)
+def wrong_colour(leaf: Leaf) -> NDArray[np.float64]:
+    """a* and b*, (2, S, S), of a defect: those of a tone far from the leaf's own."""
+    return _law(leaf.tone + np.where(leaf.tone < _MIDDLE, 24.0, -24.0), leaf.striped)
 
 
 def place_defects(
@@ -195,15 +193,14 @@ def paint(leaf: Leaf, chrominance: NDArray[np.float64]) -> NDArray[np.float64]:
     return leaf.cover * on_leaf + (1 - leaf.cover) * neutral
 
 
-def _law(lightness: Field, striped: Field) -> NDArray[np.float64]:
-    """The colour of a lightness in a mixture of the two tissues: a* and b*, (2, S, S).
+def _law(tone: Field, striped: Field) -> NDArray[np.float64]:
+    """The colour of a tone in a mixture of the two tissues: a* and b*, (2, S, S).
 
-    Smooth tissue turns from blue-green (dark) to yellow-green (light), striped tissue from ochre to rose.
+    Dark is green, the middle yellow-green, light is ochre to rose; striped tissue is paler than smooth.
     """
-    turn = np.tanh((lightness - _MIDDLE) / 9)
-    smooth_hue, striped_hue = np.radians(132 - 32 * turn), np.radians(54 - 30 * turn)
-    mix = [(1 - striped) * f(smooth_hue) + striped * f(striped_hue) for f in (np.cos, np.sin)]
-    return _CHROMA * np.stack(mix)
+    hue = np.radians(92 - 60 * np.tanh((tone - _MIDDLE) / 9))
+    chroma = _CHROMA * (1 - 0.4 * striped)
+    return np.stack((chroma * np.cos(hue), chroma * np.sin(hue)))
 
 
 def _half_width(rng: np.random.Generator, along: Field) -> Field:

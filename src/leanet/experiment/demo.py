@@ -8,7 +8,7 @@ from leanet.data.synthetic import make_leaves
 from leanet.errors import UserError
 from leanet.experiment.display import note
 from leanet.experiment.run_folder import RunFolder
-from leanet.settings import ComputeConfig, DataConfig, DemoConfig, DetectorConfig, RunConfig
+from leanet.settings import ColorizerConfig, ComputeConfig, DataConfig, DemoConfig, DetectorConfig, RunConfig
 
 
 def demo(config: DemoConfig) -> RunConfig:
@@ -24,6 +24,8 @@ def demo(config: DemoConfig) -> RunConfig:
         dataset=config.out / "leaves",
         out=config.out,
         data=DataConfig(image_size=64),
-        detector=DetectorConfig(),
+        # Few epochs, small colorizer batches and a middle attention point: what three minutes on two cores allow.
+        colorizer=ColorizerConfig(colorizer_epochs=5, colorizer_batch_size=8),
+        detector=DetectorConfig(attention_point=(3,), epochs=5),
         compute=ComputeConfig(seed=config.seed),
     )

@@ -10,6 +10,8 @@ import numpy as np
 from numpy.typing import ArrayLike
 from sklearn.metrics import average_precision_score, confusion_matrix, f1_score, roc_auc_score
 
+METRICS = ("f1", "auroc", "average_precision")
+
 
 @dataclass(frozen=True)
 class Scores:
@@ -78,8 +80,7 @@ class Row:
         rows: list[dict[str, object]] = [
             {"row": self.name, "over": f"fold {n}", **asdict(s)} for n, s in self.folds.items()
         ]
-        metrics = ("f1", "auroc", "average_precision")
-        pairs = {m: self.over_folds(m) for m in metrics}
+        pairs = {m: self.over_folds(m) for m in METRICS}
         for index, over in enumerate(("mean over folds", "standard deviation over folds")):
             rows.append({"row": self.name, "over": over} | {m: p[index] if p else None for m, p in pairs.items()})
         rows.append({"row": self.name, "over": "pooled test images", **asdict(self.pooled)})

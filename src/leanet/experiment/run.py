@@ -13,8 +13,8 @@ from leanet.experiment.colorize import colorize
 from leanet.experiment.detect import detect, read_predictions
 from leanet.experiment.display import note, stdout
 from leanet.experiment.estimate import estimate_run
-from leanet.experiment.evaluate import Row
-from leanet.experiment.open_run import find
+from leanet.experiment.evaluate import METRICS, Row
+from leanet.experiment.open_run import begin, find
 from leanet.experiment.run_folder import RunFolder, write_csv
 from leanet.settings import DetectConfig, RunConfig, parse_folds
 
@@ -23,6 +23,7 @@ def run(config: RunConfig) -> None:
     """Both stages; prints how long it will take before, and the results table after."""
     first, second = config.stages()
     started = time.monotonic()
+    begin(first)  # whatever is wrong with the data is said before anything is timed
     estimate_run(config)
     colorize(first)
     detect_and_print(second)
@@ -55,23 +56,22 @@ def print_fold_reports(config: DetectConfig) -> None:
 
 
 def print_table(rows: Sequence[Row]) -> None:
-    """Print the table: mean and standard deviation over folds, the pooled metrics and the confusion matrix."""
+    """Print two tables: mean and standard deviation over folds, and all folds' test images pooled."""
     pooled = rows[0].pooled
-    share = pooled.anomalous / pooled.images
-    table = Table(
-        title=f"{pooled.images} test images in {len(rows[0].folds)} fold(s), {share:.0%} of them anomalous",
-        caption="mean ± standard deviation over folds; pooled: all folds' test images together, cut at 0.5",
-    )
-    headers = ("", "F1", "AUROC", "average precision", "pooled F1", "pooled AUROC", "pooled TN FP FN TP")
-    for header in headers:
-        table.add_column(header, justify="left" if not header else "right", no_wrap=True)
+    over = Table(title=f"mean ± standard deviation over {len(rows[0].folds)} fold(s)")
+    together = Table(title=f"{pooled.images} test images pooled, {pooled.anomalous / pooled.images:.0%} anomalous")
+    for table in (over, together):
+        table.add_column("")
+        for header in ("F1", "AUROC", "average precision"):
+            table.add_column(header, justify="right")
+    together.add_column("TN FP FN TP", justify="right")
     for row in rows:
-        over = [_pair(row.over_folds(metric)) for metric in ("f1", "auroc", "average_precision")]
+        over.add_row(row.name, *(_pair(row.over_folds(metric)) for metric in METRICS))
         p = row.pooled
         cells = (p.true_negatives, p.false_positives, p.false_negatives, p.true_positives)
         confusion = "" if cells[0] is None else " ".join(map(str, cells))
-        table.add_row(row.name, *over, _number(p.f1), _number(p.auroc), confusion)
-    stdout.print(table, markup=False)
+        together.add_row(row.name, *(_number(getattr(p, metric)) for metric in METRICS), confusion)
+    stdout.print(over, together, markup=False)
 
 
 def write_table(home: RunFolder, rows: Sequence[Row]) -> None:
@@ -94,11 +94,11 @@ def _pair(pair: tuple[float, float] | None) -> str:
     if pair is None:
         return ""
     mean, deviation = pair
-    return f"{mean:.4f}" if math.isnan(deviation) else f"{mean:.4f} ± {deviation:.4f}"
+    return f"{mean:.3f}" if math.isnan(deviation) else f"{mean:.3f} ± {deviation:.3f}"
 
 
 def _number(value: float | None) -> str:
-    return "" if value is None else f"{value:.4f}"
+    return "" if value is None else f"{value:.3f}"
 
 
 def _plain(value: object) -> object:

@@ -71,10 +71,11 @@ class Checkpoint:
                 )
             tensors: dict[str, Tensor] = {k: file.get_tensor(k) for k in file.keys()}  # noqa: SIM118
         model.load_state_dict(_below("model.", tensors))
+        parameters = [p for group in optimizer.param_groups for p in group["params"]]
         state: dict[int, dict[str, Tensor]] = {}
         for key, tensor in _below("optimizer.", tensors).items():
             index, name = key.split(".")
-            state.setdefault(int(index), {})[name] = tensor
+            state.setdefault(int(index), {})[name] = _laid_out_like(parameters[int(index)], tensor)
         groups = optimizer.state_dict()["param_groups"]
         optimizer.load_state_dict({"state": state, "param_groups": groups})
         torch.set_rng_state(tensors["rng"])
@@ -102,6 +103,11 @@ def load_weights(model: nn.Module, path: Path) -> None:
     """Read weights that `save_weights` wrote into a model of the same architecture."""
     with safe_open(path, "pt") as file:
         model.load_state_dict({k: file.get_tensor(k) for k in file.keys()})  # noqa: SIM118
+
+
+def _laid_out_like(parameter: Tensor, tensor: Tensor) -> Tensor:
+    """The tensor with the parameter's strides: fused optimisers walk through memory, whatever the strides say."""
+    return torch.empty_like(parameter).copy_(tensor) if tensor.shape == parameter.shape else tensor
 
 
 def _below(prefix: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
