@@ -28,13 +28,16 @@ from leanet.training.recipe import Recipe
 PREDICTION_BATCH = 32
 
 
-def colorize(config: ColorizeConfig) -> Run:
+def colorize(config: ColorizeConfig, begun: Run | None = None) -> Run:
     """Train the colorizers of the folds asked for and write their anomaly maps; finished folds are skipped.
 
+    Args:
+        config: the stage's options.
+        begun: what `begin` returned for them, where that is done already.
     Raises:
         UserError: bad data, or a run folder of another data set or with other options.
     """
-    run = begin(config)
+    run = begun or begin(config)
     folds = parse_folds(config.compute.folds, len(run.folds))
     to_do = [n for n in folds if not run.folder.fold(n).maps.exists()]
     if not to_do:

@@ -23,9 +23,9 @@ def run(config: RunConfig) -> None:
     """Both stages; prints how long it will take before, and the results table after."""
     first, second = config.stages()
     started = time.monotonic()
-    begin(first)  # whatever is wrong with the data is said before anything is timed
+    begun = begin(first)  # whatever is wrong with the data is said before anything is timed
     estimate_run(config)
-    colorize(first)
+    colorize(first, begun)
     detect_and_print(second)
     note(f"done in {duration(time.monotonic() - started)}: {config.out}")
 

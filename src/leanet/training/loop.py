@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from typing import Protocol
 
 import numpy as np
@@ -103,7 +102,7 @@ def train(
         if progress.step == 0:
             torch.manual_seed(_seed(seed, progress.epoch))
         total = len(batches) * epochs
-        for batch in _prefetched(data, batches, seed, progress):
+        for batch in _batches(data, batches, seed, progress):
             started = time.perf_counter()
             lr = recipe.lr_at(progress.epoch * len(batches) + progress.step, total)
             # A compiled graph is for one batch size and a fixed BatchNorm momentum; anything else would cost
@@ -158,27 +157,17 @@ def _average_batch_norm(model: nn.Module, anew: bool) -> None:
                 layer.reset_running_stats()
 
 
-def _prefetched(
+def _batches(
     data: TrainingData, batches: list[NDArray[np.int64]], seed: int, progress: Progress
 ) -> Iterator[Batch]:
-    """Batches from the progress's step on, each made while the one before it is trained on.
+    """Batches from the progress's step on.
 
-    Every batch has a generator of its own, so that what it looks like does not depend on where a run began.
+    Every batch has a generator of its own, so that what it looks like does not depend on where a run began. They
+    are not made ahead in a thread: that takes a fiftieth of a step, and a second thread pool slowed it by a third.
     """
-
-    def make(step: int) -> Batch:
-        generator = torch.Generator().manual_seed(_seed(seed, epoch, step + 1))
-        return data.batch(batches[step].tolist(), generator)
-
-    epoch, steps = progress.epoch, range(progress.step, len(batches))
-    with ThreadPoolExecutor(1) as worker:
-        coming = worker.submit(make, steps[0]) if steps else None
-        for step in steps:
-            assert coming is not None
-            batch = coming.result()
-            if step + 1 in steps:
-                coming = worker.submit(make, step + 1)
-            yield batch
+    for step in range(progress.step, len(batches)):
+        generator = torch.Generator().manual_seed(_seed(seed, progress.epoch, step + 1))
+        yield data.batch(batches[step].tolist(), generator)
 
 
 def _count(progress: Progress, parts: list[float], images: int, seconds: float) -> None:
