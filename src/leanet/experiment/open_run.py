@@ -17,7 +17,8 @@ from leanet.data.splits import Fold, make_folds, read_splits, write_splits
 from leanet.errors import UserError
 from leanet.experiment.display import note, progress_bar
 from leanet.experiment.run_folder import ImageRow, RunFolder, write_config, write_csv
-from leanet.settings import ColorizeConfig, DataConfig, to_options
+from leanet.settings import ColorizeConfig, DataConfig, parse_folds, to_options
+from leanet.training.compute import find_device
 
 _FREE_TO_CHANGE = {
     "dataset",
@@ -67,6 +68,8 @@ def begin(config: ColorizeConfig) -> Run:
         UserError: see `leanet.data`; the folder belongs to another data set or was made with other options.
     """
     dataset = read_dataset(config.dataset, config.data, config.compute.seed)
+    parse_folds(config.compute.folds, config.data.n_splits)
+    find_device(config.compute.device)
     for text in dataset.notes:
         note(f"note: {text}")
     folder, is_new = RunFolder(config.out), not config.out.exists()

@@ -10,7 +10,7 @@ from rich.table import Table
 from sklearn.metrics import classification_report, confusion_matrix, f1_score
 
 from leanet.experiment.colorize import colorize
-from leanet.experiment.detect import detect, read_predictions
+from leanet.experiment.detect import detect, read_predictions, training_rows
 from leanet.experiment.display import note, stdout
 from leanet.experiment.estimate import estimate_run
 from leanet.experiment.evaluate import METRICS, Row
@@ -24,6 +24,8 @@ def run(config: RunConfig) -> None:
     first, second = config.stages()
     started = time.monotonic()
     begun = begin(first)  # whatever is wrong with the data is said before anything is timed
+    for number in parse_folds(config.compute.folds, len(begun.folds)):
+        training_rows(second, begun, number)
     estimate_run(config)
     colorize(first, begun)
     detect_and_print(second)

@@ -38,7 +38,7 @@ def resolve(config: ComputeConfig, image_passes: float) -> Compute:
     Raises:
         UserError: a device that this machine does not have.
     """
-    device = _device(config.device)
+    device = find_device(config.device)
     bfloat16 = config.precision == "bfloat16" or (config.precision == "auto" and has_bfloat16(device))
     wanted = config.compile == "on" or (config.compile == "auto" and image_passes >= COMPILE_PAYS_FROM)
     return Compute(device, bfloat16, wanted and compiler_works())
@@ -67,7 +67,8 @@ def compiler_works() -> bool:
     return True
 
 
-def _device(name: str) -> torch.device:
+def find_device(name: str) -> torch.device:
+    """The torch device of a --device value; UserError where this machine does not have it."""
     if name == "auto":
         if torch.cuda.is_available():
             return torch.device("cuda")
