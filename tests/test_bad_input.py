@@ -227,3 +227,53 @@ def test_check_of_good_data_estimates_the_run(data: Path, capsys: pytest.Capture
     said = capsys.readouterr().out
     assert "4 normal, 4 anomalous" in said
     assert "estimated time on this machine" in said
+
+
+@pytest.fixture(scope="module")
+def colorized(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run folder with the first stage of one fold done."""
+    home = tmp_path_factory.mktemp("damage")
+    for label, name in enumerate(("Negative", "Positive")):
+        (home / "data" / name).mkdir(parents=True)
+        for i in range(4):
+            Image.new("RGB", (32, 32), (40 * i, 200 * label, 30)).save(home / "data" / name / f"{i}.png")
+    small = [*OPTIONS[:6], "--compile", "off", "--folds", "0"]
+    assert main(["colorize", str(home / "data"), "--out", str(home / "out"), *small]) == 0
+    return home / "out"
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "remedy"),
+    [
+        ("config.yaml", "[", "--out"),
+        ("images.csv", "file,label\na,b\n", "leanet colorize"),
+        ("splits.json", "{}", "splits.json"),
+        ("0/maps.zarr/zarr.json", "{}", "leanet colorize"),
+        ("0/maps.zarr/delta_e/zarr.json", "no json", "leanet colorize"),
+        ("0/CNN/checkpoint.safetensors", "no tensors", "Delete it"),
+        ("0/CNN/config.yaml", "a list\n", "--out"),
+    ],
+)
+def test_damaged_run_folders(
+    colorized: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], name: str, content: str, remedy: str
+) -> None:
+    run = tmp_path / "run"
+    shutil.copytree(colorized, run)
+    (run / name).parent.mkdir(exist_ok=True)
+    (run / name).write_text(content)
+    capsys.readouterr()
+    options = ["--adn", "CNN", "--caan", "none", "--folds", "0", "--epochs", "1"]
+    assert main(["detect", str(run), *options]) == 2
+    lines = capsys.readouterr().err.strip().splitlines()
+    assert len(lines) == 1
+    assert name.split("/")[-1] in lines[0] or "maps.zarr" in lines[0]
+    assert remedy in lines[0]
+
+
+def test_missing_pixel_cache(colorized: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    run = tmp_path / "run"
+    shutil.copytree(colorized, run)
+    shutil.rmtree(run / "pixels")
+    capsys.readouterr()
+    assert main(["detect", str(run), "--folds", "0"]) == 2
+    assert "pixel cache is missing" in capsys.readouterr().err

@@ -12,7 +12,6 @@ from typing import Any, Literal
 
 import numpy as np
 import torch
-import yaml
 from numpy.typing import NDArray
 from torch import Tensor
 
@@ -27,6 +26,7 @@ from leanet.experiment.run_folder import (
     DetectorFolder,
     Maps,
     RunFolder,
+    read_config,
     write_config,
     write_csv,
     write_history,
@@ -226,11 +226,10 @@ def map_scale(config: DetectConfig) -> Literal["normals", "max"]:
 
 def map_reader(maps: Maps, scale: Literal["normals", "max"]) -> Callable[[NDArray[np.int64]], Tensor]:
     """A function from rows to scaled anomaly maps, float32 (N, 1, H, W)."""
-    unit = float(maps.attributes["normals_p99"])
 
     def read(rows: NDArray[np.int64]) -> Tensor:
         delta_e = torch.from_numpy(maps.delta_e(rows))[:, None]
-        return scale_map(delta_e, scale, unit)
+        return scale_map(delta_e, scale, maps.normals_p99)
 
     return read
 
@@ -266,15 +265,18 @@ def read_predictions(path: Path) -> Predictions:
     """
     if not path.exists():
         raise UserError(f"{path}: no predictions yet. Run `leanet detect` for this fold.")
-    with path.open(newline="", encoding="utf-8") as file:
-        rows = list(csv.DictReader(file))
-    caan = [row["caan_probability"] for row in rows]
-    return Predictions(
-        tuple(row["file"] for row in rows),
-        np.array([int(row["label"]) for row in rows]),
-        np.array([float(row["adn_probability"]) for row in rows]),
-        np.array([float(p) for p in caan]) if all(caan) else None,
-    )
+    try:
+        with path.open(newline="", encoding="utf-8") as file:
+            rows = list(csv.DictReader(file))
+        caan = [row["caan_probability"] for row in rows]
+        return Predictions(
+            tuple(row["file"] for row in rows),
+            np.array([int(row["label"]) for row in rows]),
+            np.array([float(row["adn_probability"]) for row in rows]),
+            np.array([float(p) for p in caan]) if all(caan) else None,
+        )
+    except (KeyError, TypeError, ValueError, OSError):
+        raise UserError(f"{path}: damaged. Delete {path.parent} and run `leanet detect` again.") from None
 
 
 def _write_predictions(
@@ -294,10 +296,7 @@ def _write_predictions(
 
 
 def _refuse_other_options(folder: DetectorFolder, options: dict[str, Any]) -> None:
-    if not folder.config.exists():
-        return
-    recorded = yaml.safe_load(folder.config.read_text(encoding="utf-8")) or {}
-    difference = differing_option(recorded, options)
+    difference = differing_option(read_config(folder.config), options)
     if difference:
         raise UserError(
             f"{folder.path}: this detector was made with {difference}. Repeat its options, or pass another --out."

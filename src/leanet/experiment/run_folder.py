@@ -154,18 +154,20 @@ class RunFolder:
         """
         if not self.images.exists():
             raise UserError(f"{self.path}: not a run folder (no images.csv). Make one with `leanet colorize`.")
-        with self.images.open(newline="", encoding="utf-8") as file:
-            return [
-                ImageRow(**{**row, **{k: int(row[k]) for k in ("label", "width", "height")}})  # type: ignore[arg-type]
-                for row in csv.DictReader(file)
-            ]
+        try:
+            with self.images.open(newline="", encoding="utf-8") as file:
+                return [
+                    ImageRow(**{**row, **{k: int(row[k]) for k in ("label", "width", "height")}})  # type: ignore[arg-type]
+                    for row in csv.DictReader(file)
+                ]
+        except (KeyError, TypeError, ValueError, OSError):
+            raise UserError(
+                f"{self.images}: damaged, or not a list of images. Delete it and run `leanet colorize` again."
+            ) from None
 
     def read_config(self) -> dict[str, Any]:
         """The recorded options, or an empty mapping where none are recorded yet."""
-        if not self.config.exists():
-            return {}
-        loaded = yaml.safe_load(self.config.read_text(encoding="utf-8"))
-        return loaded if isinstance(loaded, dict) else {}
+        return read_config(self.config)
 
     def read_pixels(self, images: int) -> NDArray[np.uint8]:
         """The pixel cache that images.csv belongs to: uint8 (N, side, side, 3), memory-mapped.
@@ -191,6 +193,23 @@ def write_config(path: Path, options: Mapping[str, Any], recorded: Mapping[str, 
     machine = {"python": platform.python_version(), "system": f"{platform.system()} {platform.machine()}"}
     content = {**options, "recorded": {**recorded, "versions": versions, "machine": machine}}
     write_text(path, yaml.safe_dump(content, sort_keys=False, allow_unicode=True))
+
+
+def read_config(path: Path) -> dict[str, Any]:
+    """What `write_config` wrote, or an empty mapping where there is no file.
+
+    Raises:
+        UserError: the file is not such a mapping.
+    """
+    if not path.exists():
+        return {}
+    try:
+        loaded = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (yaml.YAMLError, OSError, UnicodeDecodeError):
+        loaded = None
+    if not isinstance(loaded, dict):
+        raise UserError(f"{path}: damaged, not a mapping of options in YAML. Mend it, or choose another --out.")
+    return loaded
 
 
 def write_text(path: Path, text: str) -> None:
@@ -255,9 +274,13 @@ class Maps:
     def __init__(self, path: Path) -> None:
         if not path.exists():
             raise UserError(f"{path}: no anomaly maps yet. Run `leanet colorize` first, for the same folds.")
-        self._delta_e = zarr.open_array(path / "delta_e", mode="r")
-        self._chroma = zarr.open_array(path / "recoloured_ab", mode="r")
-        self.attributes: dict[str, Any] = dict(zarr.open_group(path, mode="r").attrs)
+        try:
+            self._delta_e = zarr.open_array(path / "delta_e", mode="r")
+            self._chroma = zarr.open_array(path / "recoloured_ab", mode="r")
+            self.attributes: dict[str, Any] = dict(zarr.open_group(path, mode="r").attrs)
+            self.normals_p99 = float(self.attributes["normals_p99"])
+        except (KeyError, ValueError, OSError):
+            raise UserError(f"{path}: damaged anomaly maps. Delete it and run `leanet colorize` again.") from None
 
     def __len__(self) -> int:
         return int(self._delta_e.shape[0])

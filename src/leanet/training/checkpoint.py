@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 import torch
-from safetensors import safe_open
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
@@ -63,7 +63,7 @@ class Checkpoint:
         """
         if not self.path.exists():
             return Progress()
-        with safe_open(self.path, "pt") as file:
+        with _open_safetensors(self.path) as file:
             metadata = file.metadata()
             if metadata["fingerprint"] != self.fingerprint:
                 raise UserError(
@@ -101,8 +101,17 @@ def save_weights(model: nn.Module, path: Path) -> None:
 
 def load_weights(model: nn.Module, path: Path) -> None:
     """Read weights that `save_weights` wrote into a model of the same architecture."""
-    with safe_open(path, "pt") as file:
+    with _open_safetensors(path) as file:
         model.load_state_dict({k: file.get_tensor(k) for k in file.keys()})  # noqa: SIM118
+
+
+def _open_safetensors(path: Path) -> safe_open:
+    try:
+        return safe_open(path, "pt")
+    except (SafetensorError, OSError):
+        raise UserError(
+            f"{path}: damaged, or not a safetensors file. Delete it; its training begins anew."
+        ) from None
 
 
 def _laid_out_like(parameter: Tensor, tensor: Tensor) -> Tensor:
