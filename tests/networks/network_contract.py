@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from pathlib import Path
 
 import pytest
@@ -24,19 +25,20 @@ def flatten(outputs: object) -> list[Tensor]:
     return [t for o in outputs for t in flatten(o)] if isinstance(outputs, tuple | list) else []
 
 
-class NetworkContract:
+class NetworkContract(ABC):
     """Inherit, say what to build and what it must give, and add what is special."""
 
     channels_in: int
     parameters: int
     """At 256 pixels, from the authors' program."""
 
+    @abstractmethod
     def build(self, image_size: int) -> nn.Module:
-        raise NotImplementedError
+        """The network, new."""
 
+    @abstractmethod
     def shapes(self, n: int, image_size: int) -> list[tuple[int, ...]]:
         """Shapes of all outputs for a batch of n."""
-        raise NotImplementedError
 
     def example(self, image_size: int) -> Tensor:
         generator = torch.Generator().manual_seed(0)

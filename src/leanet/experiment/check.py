@@ -36,7 +36,7 @@ def check_and_print(config: CheckConfig) -> int:
 
 def _lines(report: CheckReport) -> list[str]:
     lines = [f"images: {report.counts['normal']} normal, {report.counts['anomalous']} anomalous"]
-    if report.kinds:
+    if any(report.kinds):
         lines.append("kinds of anomaly: " + _listed(report.kinds))
     if report.masks:
         lines.append(f"masks: {report.masks}")
