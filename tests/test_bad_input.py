@@ -126,6 +126,8 @@ def test_missing_dataset(data: Path, refused: Refused) -> None:
         (["--folds", "one"], ["--folds one"]),
         (["--epochs", "0"], ["--epochs 0"]),
         (["--lr", "5"], ["--lr 5"]),
+        (["--seed", "-1"], ["--seed -1", "4294967295"]),
+        (["--checkpoint-seconds", "-3"], ["--checkpoint-seconds -3"]),
         (["--colour", "red"], ["--colour", "leanet run --help"]),
         (["--adn", "Alexnet"], ["Alexnet", "ResNet18"]),
         (["--epochs", "many"], ["--epochs", "many"]),
@@ -227,6 +229,14 @@ def test_check_of_good_data_estimates_the_run(data: Path, capsys: pytest.Capture
     said = capsys.readouterr().out
     assert "4 normal, 4 anomalous" in said
     assert "estimated time on this machine" in said
+
+
+def test_demo_deletes_nothing_but_an_earlier_demo(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "images.csv").write_text("precious")
+    assert main(["demo", "--out", str(tmp_path)]) == 2
+    assert "no earlier demo" in capsys.readouterr().err
+    assert (tmp_path / "images.csv").read_text() == "precious"
+    assert main(["demo", "--out", str(tmp_path / "images.csv")]) == 2
 
 
 @pytest.fixture(scope="module")

@@ -64,7 +64,11 @@ class ComputeConfig:
     device: str = "auto"
     """'auto' (CUDA or MPS where present), or 'cpu', 'cuda', 'mps'."""
     checkpoint_seconds: float = 60.0
-    """A killed run loses at most about this much work (0: save after every epoch)."""
+    """A killed run loses at most about this much work (0: save after every step)."""
+
+    def __post_init__(self) -> None:
+        _check_seed(self.seed)
+        _at_least("--checkpoint-seconds", self.checkpoint_seconds, 0)
 
 
 @dataclass(frozen=True)
@@ -205,6 +209,9 @@ class DemoConfig:
     seed: int = 0
     """Seed of the images and of the training."""
 
+    def __post_init__(self) -> None:
+        _check_seed(self.seed)
+
 
 def check_image_size(image_size: int) -> None:
     """Raise UserError unless the side is a multiple of 32 from 64 to 512."""
@@ -281,9 +288,9 @@ def to_arguments(options: dict[str, Any], config_class: type, path: Path, given:
             arguments += [flag, *map(str, value)]
         else:
             arguments += [flag, str(value)]
-    if given and not given[0].startswith("-"):
-        positional = []
-    return arguments + positional + given
+    # The positional argument first: an option that takes several values would swallow it.
+    own = 1 if given and not given[0].startswith("-") else 0
+    return (given[:1] if own else positional) + arguments + given[own:]
 
 
 def _option_names(config_class: type) -> dict[str, bool]:
@@ -306,6 +313,11 @@ def _plain(value: object) -> object:
 def _at_least(option: str, value: float, least: float) -> None:
     if value < least:
         raise UserError(f"{option} {value}: at least {least} is expected.")
+
+
+def _check_seed(seed: int) -> None:
+    if not 0 <= seed < 2**32:
+        raise UserError(f"--seed {seed}: a whole number from 0 to {2**32 - 1} is expected.")
 
 
 def _training_limits(prefix: str, epochs: int | None, batch_size: int | None, lr: float | None) -> None:

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from leanet.errors import UserError
-from leanet.training.checkpoint import Checkpoint
+from leanet.training.checkpoint import Checkpoint, Progress
 from leanet.training.compute import Compute
 from leanet.training.loop import Engine, train
 from leanet.training.recipe import Recipe
@@ -81,6 +81,30 @@ def test_killed_training_resumes_exactly(tmp_path: Path, kill_after: int) -> Non
     history, resumed = run(tmp_path / "killed")
     assert all(torch.equal(whole[k], resumed[k]) for k in whole)
     assert [r["loss"] for r in history] == [r["loss"] for r in whole_history]
+
+
+@pytest.mark.parametrize("kill_after", [1, 7, 8, 9, 40])
+def test_killed_right_after_a_save_resumes_exactly(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kill_after: int
+) -> None:
+    _, whole = run(tmp_path / "whole")
+    save, saves = Checkpoint.save, 0
+
+    def save_and_die(
+        self: Checkpoint, model: nn.Module, optimizer: torch.optim.Optimizer, progress: Progress
+    ) -> None:
+        nonlocal saves
+        save(self, model, optimizer, progress)
+        saves += 1
+        if saves == kill_after:
+            raise KilledError
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Checkpoint, "save", save_and_die)
+        with pytest.raises(KilledError):
+            run(tmp_path / "killed")
+    _, resumed = run(tmp_path / "killed")
+    assert all(torch.equal(whole[k], resumed[k]) for k in whole)
 
 
 def test_seeds_matter_and_repeat(tmp_path: Path) -> None:

@@ -190,7 +190,17 @@ def recolour(model: nn.Module, images: Tensor) -> tuple[Tensor, Tensor]:
 
 def fingerprint_of(options: dict[str, Any], run: Run, rows: NDArray[np.int64], compute: Compute) -> str:
     """A hash of everything that a training depends on, to recognise its checkpoint by."""
-    loose = {"dataset", "out", "run", "folds", "checkpoint_seconds", "compare", "skip_unreadable", "groups"}
+    loose = {
+        "dataset",
+        "out",
+        "run",
+        "folds",
+        "checkpoint_seconds",
+        "compare",
+        "skip_unreadable",
+        "groups",
+        "device",
+    }
     kept = sorted((k, str(v)) for k, v in options.items() if k not in loose)
     images = [run.images[row].sha256 for row in rows]
     return hashlib.sha256(repr((kept, images, str(compute))).encode()).hexdigest()

@@ -13,10 +13,13 @@ from leanet.settings import ColorizerConfig, ComputeConfig, DataConfig, DemoConf
 
 def demo(config: DemoConfig) -> RunConfig:
     """Make the leaves, and return the run over them: both stages, with the baseline beside."""
+    marker = config.out / ".leanet-demo"
     if config.out.exists():
-        if not RunFolder(config.out).images.exists() and any(config.out.iterdir()):
+        if not marker.exists() and (not config.out.is_dir() or any(config.out.iterdir())):
             raise UserError(f"{config.out}: exists and is no earlier demo. Choose another --out.")
         shutil.rmtree(config.out)
+    RunFolder(config.out).make()
+    marker.touch()
     leaves = config.out / "leaves"
     make_leaves(leaves, seed=config.seed)
     note(f"made synthetic leaves: {leaves}")

@@ -111,7 +111,7 @@ def train(
             parts = _step(engine, optimizer, lr, batch, compiled)
             _count(progress, parts, len(batch[0]), time.perf_counter() - started)
             on_images(len(batch[0]), parts[0])
-            if checkpoint.due():
+            if checkpoint.due() and progress.step < len(batches):
                 checkpoint.save(engine.bare_model, optimizer, progress)
         _close_epoch(progress, lr)
         if checkpoint.due():
