@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 import struct
+import sys
 import zlib
 from collections.abc import Callable
 from pathlib import Path
@@ -140,6 +142,13 @@ def test_bad_options(refused: Refused, arguments: list[str], expected: list[str]
     line = refused(*arguments)
     for text in expected:
         assert text in line
+
+
+def test_authors_coding_without_opencv(refused: Refused, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "cv2", None)
+    line = refused("--map-coding", "authors")
+    assert "--map-coding authors" in line
+    assert 'pip install "leanet[authors]"' in line
 
 
 def test_unknown_command(capsys: pytest.CaptureFixture[str]) -> None:
@@ -280,6 +289,25 @@ def test_damaged_run_folders(
     assert remedy in lines[0]
 
 
+def test_another_map_coding_than_the_runs(
+    colorized: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    before = (colorized / "config.yaml").read_bytes()
+    data, options = str(colorized.parent / "data"), [*OPTIONS[:6], "--map-coding", "authors"]
+    assert main(["colorize", data, "--out", str(colorized), *options]) == 2
+    assert "--map-coding true, now authors" in capsys.readouterr().err
+    assert main(["detect", str(colorized), "--folds", "0", "--map-coding", "authors"]) == 2
+    line = capsys.readouterr().err
+    for text in ("--map-coding authors", "made with --map-coding true", "leanet colorize --map-coding authors"):
+        assert text in line
+    assert (colorized / "config.yaml").read_bytes() == before
+    run = tmp_path / "run"
+    shutil.copytree(colorized, run)
+    (run / "config.yaml").write_text(before.decode().replace("map_coding: 'true'", "map_coding: authors"))
+    assert main(["detect", str(run), "--folds", "0"]) == 2  # folds of two codings in one run
+    assert "maps.zarr: made with --map-coding true" in capsys.readouterr().err
+
+
 def test_missing_pixel_cache(colorized: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     run = tmp_path / "run"
     shutil.copytree(colorized, run)
@@ -287,3 +315,50 @@ def test_missing_pixel_cache(colorized: Path, tmp_path: Path, capsys: pytest.Cap
     capsys.readouterr()
     assert main(["detect", str(run), "--folds", "0"]) == 2
     assert "pixel cache is missing" in capsys.readouterr().err
+
+
+def swap_between_sides(splits: Path) -> None:
+    """Exchange a train and a test image of the same class in every fold, as a person might."""
+    content = json.loads(splits.read_text())
+    fold = content["folds"][0]
+    one, other = (next(f for f in fold[side] if f.startswith("Negative")) for side in ("train", "test"))
+    text = splits.read_text().replace(one, "?").replace(other, one).replace("?", other)
+    splits.write_text(text)
+
+
+def test_maps_of_another_split_are_refused(
+    colorized: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = tmp_path / "run"
+    shutil.copytree(colorized, run)
+    swap_between_sides(run / "splits.json")
+    capsys.readouterr()
+    assert main(["detect", str(run), "--folds", "0"]) == 2
+    line = capsys.readouterr().err
+    assert "maps.zarr: made from another images.csv or splits.json" in line
+    assert "leanet colorize" in line
+
+
+def test_maps_with_a_chunk_missing_are_refused(
+    colorized: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = tmp_path / "run"
+    shutil.copytree(colorized, run)
+    next(p for p in (run / "0" / "maps.zarr" / "delta_e" / "c").rglob("*") if p.is_file()).unlink()
+    capsys.readouterr()
+    assert main(["detect", str(run), "--folds", "0"]) == 2
+    assert "damaged anomaly maps" in capsys.readouterr().err
+
+
+def test_out_with_results_of_another_run_is_refused(
+    colorized: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run, out = tmp_path / "run", tmp_path / "out"
+    shutil.copytree(colorized, run)
+    out.mkdir()
+    shutil.copy(run / "images.csv", out)
+    (out / "splits.json").write_text((run / "splits.json").read_text().replace('"seed": 0', '"seed": 1'))
+    capsys.readouterr()
+    assert main(["detect", str(run), "--folds", "0", "--out", str(out)]) == 2
+    assert "results of another run" in capsys.readouterr().err
+    assert sorted(p.name for p in out.iterdir()) == ["images.csv", "splits.json"]

@@ -19,6 +19,7 @@ ColorizerName = Literal["Unet", "SegNet", "AE"]
 AdnName = Literal["VGG16", "ResNet18", "CNN"]
 CaanName = Literal["MobileNet", "ResNet", "Direct", "none"]
 RecipeName = Literal["leanet", "authors"]
+MapCoding = Literal["true", "authors"]
 
 
 @dataclass(frozen=True)
@@ -83,6 +84,8 @@ class ColorizerConfig:
     """Images a step of the colorizer; by default the recipe's."""
     colorizer_lr: float | None = None
     """Learning rate of the colorizer; by default the recipe's."""
+    map_coding: MapCoding = "true"
+    """Anomaly maps: 'true' is ΔE00; 'authors' is what the published program computes (needs the extra authors)."""
 
     def __post_init__(self) -> None:
         _training_limits("--colorizer-", self.colorizer_epochs, self.colorizer_batch_size, self.colorizer_lr)
@@ -161,6 +164,8 @@ class DetectConfig:
     compute: ComputeConfig = field(default_factory=ComputeConfig)
     compare: bool = True
     """Also train the same ADN without attention, the baseline (--no-compare saves its time)."""
+    map_coding: MapCoding | None = None
+    """Coding that RUN's anomaly maps must have, 'true' or 'authors'; by default whichever they have."""
 
 
 @dataclass(frozen=True)
@@ -182,7 +187,7 @@ class RunConfig:
         """The same run as its two stages."""
         return (
             ColorizeConfig(self.dataset, self.out, self.data, self.colorizer, self.compute),
-            DetectConfig(self.out, None, self.detector, self.compute, self.compare),
+            DetectConfig(self.out, None, self.detector, self.compute, self.compare, self.colorizer.map_coding),
         )
 
 
@@ -198,6 +203,32 @@ class CheckConfig:
     compute: ComputeConfig = field(default_factory=ComputeConfig)
     estimate: bool = True
     """Time a few training steps to say how long a run will take (about half a minute)."""
+
+
+@dataclass(frozen=True)
+class ImportAuthorsConfig:
+    """What the published program left, as ours: a model file as a model folder, or fold folders as a run."""
+
+    source: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="SOURCE")]
+    """An .h5 model file, or the folder that holds the folds 0, 1, 2, ..."""
+    out: Path
+    """Folder to make: a model folder from a file, a run folder from folds."""
+    adn: AdnName | None = None
+    """ADN of the model file."""
+    caan: Literal["MobileNet", "ResNet", "Direct"] | None = None
+    """CAAN of the model file."""
+    attention_point: int | None = None
+    """Attention point of the model file, 1..5."""
+
+
+@dataclass(frozen=True)
+class ExportAuthorsConfig:
+    """A run's folds as the published program reads them."""
+
+    run: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="RUN")]
+    """Run folder of 256 px and five folds, with anomaly maps."""
+    out: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="OUT")]
+    """Folder to make; it takes about 1.8 MB an image and fold."""
 
 
 @dataclass(frozen=True)
@@ -256,6 +287,8 @@ def read_config_file(path: Path) -> dict[str, Any]:
     if not isinstance(loaded, dict):
         raise UserError(f"{path}: a mapping of option names to values is expected.")
     loaded.pop("recorded", None)
+    if loaded.get("map_coding") is True:  # YAML's reading of the bare word
+        loaded["map_coding"] = "true"
     return loaded
 
 

@@ -6,6 +6,7 @@ import csv
 import json
 import os
 import random
+import shutil
 import signal
 import subprocess
 import sys
@@ -111,6 +112,18 @@ def test_finished_folds_are_not_done_again(
     assert main(["run", str(leaves), "--out", str(finished), *QUICK]) == 0
     assert before == {p: p.stat().st_mtime_ns for p in finished.rglob("weights.safetensors")}
     assert "done already" in capsys.readouterr().out
+
+
+def test_predictions_of_other_images_are_refused(
+    finished: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = tmp_path / "run"
+    shutil.copytree(finished, run)
+    predictions = run / "0" / "CNN" / "predictions.csv"
+    header, first, *rest = predictions.read_text().splitlines(keepends=True)
+    predictions.write_text("".join([header, *rest, first]))
+    assert main(["detect", str(run), *QUICK[8:]]) == 2
+    assert "not of this fold's test images" in capsys.readouterr().err
 
 
 def test_another_detector_in_another_folder(finished: Path, tmp_path: Path) -> None:

@@ -1,4 +1,8 @@
-"""From an image and its recoloured version to a colour anomaly map, and from there to a network's input."""
+"""From an image and its recoloured version to a colour anomaly map, and from there to a network's input.
+
+Two settings, independent of each other: the coding of the map ('true' is `anomaly_map`, 'authors' is
+`authors_anomaly_map`) and its scale (`scale_map`).
+"""
 
 from __future__ import annotations
 
@@ -7,6 +11,7 @@ from typing import Literal
 from torch import Tensor
 
 from .ciede2000 import ciede2000
+from .opencv_lab import opencv_lab
 
 Scale = Literal["max", "normals"]
 
@@ -15,7 +20,7 @@ NORMALS_UNIT_QUANTILE = 0.99
 
 
 def anomaly_map(lab: Tensor, recoloured_lab: Tensor) -> Tensor:
-    """How far each pixel's colour is from the one that a colorizer gave it.
+    """How far each pixel's colour is from the one that a colorizer gave it: the coding 'true'.
 
     Args:
         lab, recoloured_lab: float (N, 3, H, W); L* in 0..100, a* and b* about -128..127.
@@ -28,6 +33,25 @@ def anomaly_map(lab: Tensor, recoloured_lab: Tensor) -> Tensor:
     if lab.ndim != 4:
         raise ValueError(f"lab has shape {tuple(lab.shape)}, expected (N, 3, H, W). Give one image as lab[None].")
     return ciede2000(lab, recoloured_lab)
+
+
+def authors_anomaly_map(coded: Tensor, recoloured: Tensor) -> Tensor:
+    """The map that the published program computes: the coding 'authors', for models trained on such maps.
+
+    That program hands Lab, coded to [0, 1], to a function that expects sRGB: OpenCV takes L, a, b for red, green,
+    blue and converts them to Lab once more. ΔE00 is taken of what comes out: it is not ΔE00 of the two images.
+
+    Args:
+        coded: float (N, 3, H, W) in [0, 1], the image as `opencv_lab_8_bit` gives it.
+        recoloured: float (N, 3, H, W) in [0, 1], its lightness with a colorizer's chrominance.
+    Returns:
+        float32 (N, 1, H, W), 0 or more, without gradient.
+    Raises:
+        ValueError: the shapes differ, are not (N, 3, H, W), or the values are integers.
+        ImportError: OpenCV is missing.
+    Source: the authors' program for arXiv 2109.05493.
+    """
+    return ciede2000(opencv_lab(coded), opencv_lab(recoloured))
 
 
 def scale_map(anomaly_map: Tensor, scale: Scale, normals_unit: float | None = None) -> Tensor:

@@ -12,13 +12,14 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from leanet.color.anomaly_map import anomaly_map
+from leanet.color.anomaly_map import anomaly_map, authors_anomaly_map
 from leanet.color.lab import decode_lab, encode_lab, rgb_to_lab
+from leanet.color.opencv_lab import opencv_lab_8_bit
 from leanet.experiment.display import note, progress_bar
 from leanet.experiment.open_run import Run, begin
 from leanet.experiment.run_folder import DELTA_E_STEP, FoldFolder, MapWriter, write_history
 from leanet.networks.registry import build_colorizer
-from leanet.settings import ColorizeConfig, parse_folds, to_options
+from leanet.settings import ColorizeConfig, MapCoding, parse_folds, to_options
 from leanet.training.checkpoint import Checkpoint, load_weights, save_weights
 from leanet.training.colorization import RECIPES, ColorizationData, images_to_tensor, loss
 from leanet.training.compute import Compute, resolve
@@ -93,12 +94,12 @@ def _one_fold(
     recipe: Recipe,
     set_done: Callable[[int, str], None],
 ) -> None:
-    folder, normals = run.folder.fold(number), normal_rows(run, number)
+    folder = run.folder.fold(number)
     if folder.colorizer_weights.exists():
         load_weights(engine.bare_model, folder.colorizer_weights)
     else:
         _train(config, folder, run, number, engine, recipe, set_done)
-    summary = write_maps(engine.bare_model, engine.compute, run, folder, normals, run.folds[number].test)
+    summary = write_maps(engine.bare_model, engine.compute, run, number)
     note(
         f"fold {number}: mean ΔE of training normals {summary['train_normals']:.2f}, "
         f"test normals {summary['test_normals']:.2f}, test anomalies {summary['test_anomalies']:.2f}"
@@ -131,15 +132,9 @@ def _train(
     checkpoint.remove()
 
 
-def write_maps(
-    model: nn.Module,
-    compute: Compute,
-    run: Run,
-    folder: FoldFolder,
-    normals: NDArray[np.int64],
-    test: tuple[str, ...],
-) -> dict[str, float]:
-    """Recolour every image, write its anomaly map, and return mean ΔE00 over groups of images."""
+def write_maps(model: nn.Module, compute: Compute, run: Run, number: int) -> dict[str, float]:
+    """Recolour every image, write a fold's anomaly maps, and return mean ΔE00 over groups of images."""
+    folder, normals, test = run.folder.fold(number), normal_rows(run, number), run.folds[number].test
     writer = MapWriter(folder.maps, len(run.images), run.side)
     means = np.zeros(len(run.images))
     histogram = np.zeros(65536, dtype=np.int64)
@@ -147,7 +142,7 @@ def write_maps(
     is_training_normal[normals] = True
     for start in range(0, len(run.images), PREDICTION_BATCH):
         rows = np.arange(start, min(start + PREDICTION_BATCH, len(run.images)))
-        delta_e, chroma = recolour(model, images_to_tensor(run.pixels, rows).to(compute.device))
+        delta_e, chroma = recolour(model, images_to_tensor(run.pixels, rows).to(compute.device), run.map_coding)
         maps = delta_e[:, 0].cpu().numpy()
         writer.write(start, maps, chroma.cpu().numpy())
         means[rows] = maps.mean((1, 2))
@@ -161,7 +156,8 @@ def write_maps(
     }
     unit = _percentile(histogram, 99) * DELTA_E_STEP
     attributes: dict[str, Any] = {
-        "coding": "true",
+        "coding": run.map_coding,
+        "fingerprint": run.fingerprint(number),
         "normals_p99": unit,
         "mean_delta_e": means.tolist(),
         **summary,
@@ -171,21 +167,28 @@ def write_maps(
 
 
 @torch.inference_mode()
-def recolour(model: nn.Module, images: Tensor) -> tuple[Tensor, Tensor]:
+def recolour(model: nn.Module, images: Tensor, map_coding: MapCoding = "true") -> tuple[Tensor, Tensor]:
     """Recolour images and compare.
 
     Args:
         model: a colorizer.
         images: float32 (N, 3, H, W), sRGB in [0, 1].
+        map_coding: 'true' compares in exact CIELAB; 'authors' gives the colorizer OpenCV's 8-bit lightness, as the
+            published program does, and compares as it does.
     Returns:
         anomaly maps (N, 1, H, W) in ΔE00, and the predicted chrominance (N, 2, H, W) coded to [0, 1].
+    Raises:
+        ImportError: the coding 'authors' without OpenCV.
     """
     model.eval()
     lab = rgb_to_lab(images)
-    lightness = encode_lab(lab)[:, :1]
+    coded = opencv_lab_8_bit(images) if map_coding == "authors" else encode_lab(lab)
+    lightness = coded[:, :1]
     chroma = model(lightness.contiguous(memory_format=torch.channels_last)).float()
-    recoloured = decode_lab(torch.cat([lightness, chroma], 1))
-    return anomaly_map(lab, recoloured), chroma
+    recoloured = torch.cat([lightness, chroma], 1)
+    if map_coding == "authors":
+        return authors_anomaly_map(coded, recoloured), chroma
+    return anomaly_map(lab, decode_lab(recoloured)), chroma
 
 
 def fingerprint_of(options: dict[str, Any], run: Run, rows: NDArray[np.int64], compute: Compute) -> str:

@@ -31,16 +31,20 @@ from leanet.experiment.run_folder import (
     write_csv,
     write_history,
     write_json,
+    write_text,
 )
 from leanet.networks.leanet import LEANet
 from leanet.networks.registry import ADNS, CAANS, build_leanet
-from leanet.settings import DetectConfig, parse_folds, to_options
+from leanet.settings import DetectConfig, RecipeName, parse_folds, to_options
 from leanet.training.checkpoint import Checkpoint, save_weights
 from leanet.training.colorization import images_to_tensor
 from leanet.training.compute import resolve
 from leanet.training.detection import RECIPES, DetectionData, authors_loss, loss, probability
 from leanet.training.loop import Engine, Loss, train
 from leanet.training.recipe import Recipe
+
+_SCALES: dict[RecipeName, Literal["normals", "max"]] = {"leanet": "normals", "authors": "max"}
+"""How anomaly maps are scaled unless --map-scale says otherwise."""
 
 COLUMNS = ("file", "label", "fold", "adn_probability", "caan_probability", "prediction")
 
@@ -61,26 +65,32 @@ def detect(config: DetectConfig) -> list[Row]:
     Returns:
         The rows of the results table over the folds asked for.
     Raises:
-        UserError: no run there, a fold without anomaly maps, or a detector made with other options.
+        UserError: no run there, a fold without anomaly maps or with maps of another coding than asked for, or a
+            detector made with other options.
     """
     run = find(config.run)
+    config = resolved(config, run)
     folds = parse_folds(config.compute.folds, len(run.folds))
     for number in folds:
-        Maps(run.folder.fold(number).maps)
-    home = _home(config, run)
-    detectors = [config.detector]
+        run.maps(number)
+    home = RunFolder(config.out) if config.out else run.folder
+    configs = [config]
     if config.compare and config.detector.caan != "none":
-        detectors.append(config.detector.baseline())
-    for detector in detectors:
-        _all_folds(dataclasses.replace(config, detector=detector), run, home, folds)
-    return results(run, home, [d.name for d in detectors], folds)
+        configs.append(dataclasses.replace(config, detector=config.detector.baseline()))
+    for each in configs:
+        for number in folds:
+            _refuse_other_options(home.fold(number).detector(each.detector.name), to_options(each))
+    _prepare(home, config, run)
+    for each in configs:
+        _all_folds(each, run, home, folds)
+    return results(run, home, [each.detector.name for each in configs], folds)
 
 
 def results(run: Run, home: RunFolder, detectors: Sequence[str], folds: Sequence[int]) -> list[Row]:
     """The results table: each detector's ADN and CAAN, and the mean ΔE of the anomaly map by itself."""
     rows: list[Row] = []
     for name in detectors:
-        predictions = {n: read_predictions(home.fold(n).detector(name).predictions) for n in folds}
+        predictions = {n: _predictions_of(run, n, home.fold(n).detector(name)) for n in folds}
         title = f"{name} without attention" if "-" not in name else name
         rows.append(make_row(f"{title}: ADN", {n: (p.labels, p.adn) for n, p in predictions.items()}))
         caan = {n: (p.labels, p.caan) for n, p in predictions.items() if p.caan is not None}
@@ -88,11 +98,39 @@ def results(run: Run, home: RunFolder, detectors: Sequence[str], folds: Sequence
             rows.append(make_row(f"{title}: CAAN", caan))
     by_fold = {}
     for number in folds:
-        means = np.array(Maps(run.folder.fold(number).maps).attributes["mean_delta_e"])
+        means = np.array(run.maps(number).attributes["mean_delta_e"])
         test = run.rows(run.folds[number].test)
         by_fold[number] = (run.labels[test], means[test])
     rows.append(make_row("mean ΔE of the anomaly map", by_fold, threshold=None))
     return rows
+
+
+def _predictions_of(run: Run, number: int, folder: DetectorFolder) -> Predictions:
+    """A fold's predictions, of exactly its test images."""
+    predictions = read_predictions(folder.predictions)
+    if predictions.files != run.folds[number].test:
+        raise UserError(
+            f"{folder.predictions}: not of this fold's test images. "
+            f"Delete {folder.path} and run `leanet detect` again."
+        )
+    return predictions
+
+
+def resolved(config: DetectConfig, run: Run) -> DetectConfig:
+    """The options with what the run and the recipe decide filled in: the anomaly maps' coding and scale.
+
+    Raises:
+        UserError: another coding than the run's was asked for.
+    """
+    if config.map_coding not in (None, run.map_coding):
+        raise UserError(
+            f"--map-coding {config.map_coding}: the anomaly maps of {run.folder.path} were made with --map-coding "
+            f"{run.map_coding}. Leave the option out, or make another run with `leanet colorize --map-coding "
+            f"{config.map_coding}`."
+        )
+    scale = None if config.detector.caan == "none" else map_scale(config)  # the baseline looks at no maps
+    detector = dataclasses.replace(config.detector, map_scale=scale)
+    return dataclasses.replace(config, detector=detector, map_coding=run.map_coding)
 
 
 def recipe_of(config: DetectConfig) -> Recipe:
@@ -106,26 +144,27 @@ def image_passes(run: Run, recipe: Recipe) -> float:
     return sum(image_passes_of(recipe, len(fold.train)) for fold in run.folds) * (run.side / 256) ** 2
 
 
-def _home(config: DetectConfig, run: Run) -> RunFolder:
-    """The folder that detectors are written to: the run, or --out with a copy of what describes the run."""
-    home = RunFolder(config.out) if config.out else run.folder
+def _prepare(home: RunFolder, config: DetectConfig, run: Run) -> None:
+    """Record the options in the folder that detectors are written to; into --out, copy what describes the run."""
     home.make()
     if config.out:
-        for path in (run.folder.images, run.folder.splits):
-            (home.path / path.name).write_bytes(path.read_bytes())
+        for source, copy in ((run.folder.images, home.images), (run.folder.splits, home.splits)):
+            text = source.read_text(encoding="utf-8")
+            if copy.exists() and copy.read_text(encoding="utf-8") != text:
+                raise UserError(
+                    f"{home.path}: holds results of another run than {run.folder.path}. Choose another --out."
+                )
+            write_text(copy, text)
     # The run's own config keeps what its colorizers were made with; each detector's folder has its own config.
     stage1 = set() if config.out else set(to_options(config.compute))
     options = {k: v for k, v in to_options(config).items() if k not in {"run", "out"} | stage1}
     extra = {"maps_from": str(config.run.resolve())} if config.out else {}
     record(home, options, **extra)
-    return home
 
 
 def _all_folds(config: DetectConfig, run: Run, home: RunFolder, folds: Sequence[int]) -> None:
     name = config.detector.name
     folders = {n: home.fold(n).detector(name) for n in folds}
-    for folder in folders.values():
-        _refuse_other_options(folder, to_options(config))
     to_do = [n for n in folds if not folders[n].metrics.exists()]
     if not to_do:
         note(f"{name}: all folds asked for are done already")
@@ -163,7 +202,7 @@ def _one_fold(
     recipe: Recipe,
     set_done: Callable[[int, str], None],
 ) -> None:
-    read_maps = map_reader(Maps(run.folder.fold(number).maps), map_scale(config))
+    read_maps = map_reader(run.maps(number), map_scale(config))
     rows = training_rows(config, run, number)
     options = to_options(config)
     write_config(folder.config, options, {"fold": number, "compute": str(engine.compute)})
@@ -221,7 +260,7 @@ def training_rows(config: DetectConfig, run: Run, number: int) -> NDArray[np.int
 
 def map_scale(config: DetectConfig) -> Literal["normals", "max"]:
     """How anomaly maps are scaled: as asked for, or as the recipe has it."""
-    return config.detector.map_scale or ("max" if config.compute.recipe == "authors" else "normals")
+    return config.detector.map_scale or _SCALES[config.compute.recipe]
 
 
 def map_reader(maps: Maps, scale: Literal["normals", "max"]) -> Callable[[NDArray[np.int64]], Tensor]:
@@ -296,7 +335,8 @@ def _write_predictions(
 
 
 def _refuse_other_options(folder: DetectorFolder, options: dict[str, Any]) -> None:
-    difference = differing_option(read_config(folder.config), options)
+    # The recipe before all else: where it differs, it may be why the maps' scale does.
+    difference = differing_option(read_config(folder.config), {"recipe": options["recipe"], **options})
     if difference:
         raise UserError(
             f"{folder.path}: this detector was made with {difference}. Repeat its options, or pass another --out."

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
+import json
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,13 +13,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from leanet.color.opencv_lab import check_opencv
 from leanet.data.folder import Dataset, Sample, check_folds, limit_per_class, scan
 from leanet.data.pixels import Cache, build_cache, refuse_duplicates_across
 from leanet.data.splits import Fold, make_folds, read_splits, write_splits
 from leanet.errors import UserError
 from leanet.experiment.display import note, progress_bar
-from leanet.experiment.run_folder import ImageRow, RunFolder, write_config, write_csv
-from leanet.settings import ColorizeConfig, DataConfig, parse_folds, to_options
+from leanet.experiment.run_folder import ImageRow, Maps, RunFolder, write_config, write_csv
+from leanet.settings import ColorizeConfig, DataConfig, MapCoding, parse_folds, to_options
 from leanet.training.compute import find_device
 
 _FREE_TO_CHANGE = {
@@ -42,6 +45,7 @@ class Run:
         labels: int (N,), 0 normal, 1 anomalous.
         pixels: uint8 (N, side, side, 3), memory-mapped.
         folds: the files of each fold's two sides.
+        map_coding: of the anomaly maps of all folds.
     """
 
     folder: RunFolder
@@ -49,11 +53,40 @@ class Run:
     labels: NDArray[np.int64]
     pixels: NDArray[np.uint8]
     folds: tuple[Fold, ...]
+    map_coding: MapCoding
 
     @property
     def side(self) -> int:
         """Side of the images in pixels."""
         return int(self.pixels.shape[1])
+
+    def fingerprint(self, number: int) -> str:
+        """What a fold was made from: a hash of its images, in their rows, and of its two sides."""
+        fold = self.folds[number]
+        content = [[(i.file, i.sha256, i.label) for i in self.images], sorted(fold.train), sorted(fold.test)]
+        return hashlib.sha256(json.dumps(content).encode()).hexdigest()
+
+    def maps(self, number: int) -> Maps:
+        """The anomaly maps of a fold.
+
+        Raises:
+            UserError: there are none, or they are damaged, were made from other images or another split, or have
+                another coding than the run.
+        """
+        path = self.folder.fold(number).maps
+        maps = Maps(path, len(self.images))
+        if maps.attributes.get("fingerprint") != self.fingerprint(number):
+            raise UserError(
+                f"{path}: made from another images.csv or splits.json than this run's. Restore these, or delete "
+                f"{path.parent} and run `leanet colorize` again."
+            )
+        coding = maps.attributes.get("coding")
+        if coding != self.map_coding:
+            raise UserError(
+                f"{path}: made with --map-coding {coding}, but {self.folder.config} has map_coding "
+                f"{self.map_coding}. Restore that file, or delete {path.parent} and run `leanet colorize` again."
+            )
+        return maps
 
     def rows(self, files: tuple[str, ...]) -> NDArray[np.int64]:
         """Row numbers of these files, in their order."""
@@ -65,8 +98,10 @@ def begin(config: ColorizeConfig) -> Run:
     """Read the data set and make its run folder, or check that the folder is a run of this data set and go on.
 
     Raises:
-        UserError: see `leanet.data`; the folder belongs to another data set or was made with other options.
+        UserError: see `leanet.data`; the folder belongs to another data set or was made with other options; the
+            authors' coding of maps without OpenCV.
     """
+    _refuse_missing_opencv(config)
     dataset = read_dataset(config.dataset, config.data, config.compute.seed)
     parse_folds(config.compute.folds, config.data.n_splits)
     find_device(config.compute.device)
@@ -95,7 +130,9 @@ def find(path: Path) -> Run:
     samples = tuple(Sample(i.file, i.label, i.kind, i.group, i.mask or None) for i in images)
     folds = read_splits(folder.splits, Dataset(path, "folders", samples, ()))
     pixels = folder.read_pixels(len(images))
-    return Run(folder, images, np.array([i.label for i in images], dtype=np.int64), pixels, folds)
+    labels = np.array([i.label for i in images], dtype=np.int64)
+    map_coding = folder.read_config().get("map_coding", "true")
+    return Run(folder, images, labels, pixels, folds, map_coding)
 
 
 def read_dataset(path: Path, data: DataConfig, seed: int) -> Dataset:
@@ -136,7 +173,7 @@ def _fill(folder: RunFolder, dataset: Dataset, config: ColorizeConfig) -> Run:
         [dataclasses.astuple(image) for image in images],
     )
     record(folder, to_options(config), pixels=cache.path.name)
-    return Run(folder, images, np.array(labels, dtype=np.int64), cache.pixels, folds)
+    return Run(folder, images, np.array(labels, dtype=np.int64), cache.pixels, folds, config.colorizer.map_coding)
 
 
 def record(folder: RunFolder, options: dict[str, Any], **facts: Any) -> None:
@@ -172,6 +209,15 @@ def _refuse_other_images(folder: RunFolder, images: tuple[ImageRow, ...]) -> Non
         raise UserError(
             f"{folder.path}: this run belongs to another data set (they differ in {file}). Choose another --out."
         )
+
+
+def _refuse_missing_opencv(config: ColorizeConfig) -> None:
+    if config.colorizer.map_coding != "authors":
+        return
+    try:
+        check_opencv()
+    except ImportError as error:
+        raise UserError(f"--map-coding authors: {error} Or leave the option out, for true ΔE00.") from None
 
 
 def _refuse_other_options(folder: RunFolder, config: ColorizeConfig) -> None:

@@ -271,7 +271,7 @@ class MapWriter:
 class Maps:
     """Reads RUN/<fold>/maps.zarr."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, images: int) -> None:
         if not path.exists():
             raise UserError(f"{path}: no anomaly maps yet. Run `leanet colorize` first, for the same folds.")
         try:
@@ -279,8 +279,11 @@ class Maps:
             self._chroma = zarr.open_array(path / "recoloured_ab", mode="r")
             self.attributes: dict[str, Any] = dict(zarr.open_group(path, mode="r").attrs)
             self.normals_p99 = float(self.attributes["normals_p99"])
-        except (KeyError, ValueError, OSError):
-            raise UserError(f"{path}: damaged anomaly maps. Delete it and run `leanet colorize` again.") from None
+            complete = self._delta_e.nchunks_initialized == self._chroma.nchunks_initialized == images
+        except (KeyError, TypeError, ValueError, OSError):
+            complete = False
+        if not complete:
+            raise UserError(f"{path}: damaged anomaly maps. Delete it and run `leanet colorize` again.")
 
     def __len__(self) -> int:
         return int(self._delta_e.shape[0])

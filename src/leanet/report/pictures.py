@@ -59,7 +59,7 @@ def example_sheet(run: Run, home: RunFolder, fold: int, config: DetectConfig, pa
         each: how many normal images, and of every kind of anomaly.
     """
     rows = _examples(run, fold, each)
-    maps = Maps(run.folder.fold(fold).maps)
+    maps = run.maps(fold)
     delta_e = maps.delta_e(rows)
     attention = _attention(run, home, fold, config, maps, rows)
     figure = Figure(figsize=(8.4, 2.1 * len(rows)), layout="constrained")
@@ -76,7 +76,8 @@ def example_sheet(run: Run, home: RunFolder, fold: int, config: DetectConfig, pa
         axes[i, 0].set_ylabel(image.kind or ("anomalous" if image.label else "normal"))
     for axis in axes.flat:
         axis.set(xticks=[], yticks=[])
-    titles = ("input", "recoloured", "anomaly map (ΔE00)", f"attention ({config.detector.name})")
+    unit = "ΔE00" if run.map_coding == "true" else "the authors' ΔE"
+    titles = ("input", "recoloured", f"anomaly map ({unit})", f"attention ({config.detector.name})")
     for axis, title in zip(axes[0], titles, strict=True):
         axis.set_title(title, fontsize=10)
     _save(figure, path)
