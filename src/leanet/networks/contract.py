@@ -35,8 +35,8 @@ class ADN(nn.Module):
             (N, channels[p - 1], H / strides[p - 1], W / strides[p - 1]), is attention point p.
         head: the last stage's features -> two logits (N, 2), normal and anomalous.
         channels, strides: one number a stage.
-        activation: 'softmax' or 'sigmoid', what the authors put on the logits; only their loss and their files
-            need it.
+        activation: 'softmax' or 'sigmoid', what the authors put on the logits; 'clipped sigmoid' where a reshaping
+            follows it, which hides the logits from TensorFlow's loss. Only their loss and their files need it.
 
     Args:
         image_size: side in pixels of the images it is built for, a multiple of 32.
@@ -68,7 +68,7 @@ class CAAN(nn.Module):
         stages: five modules; the first takes the anomaly map (N, 1, H, W), 0 or more, scaled to about [0, 1].
         head: the last stage's features -> two logits (N, 2); None where there are none.
         channels, strides: one number a stage; the strides are the ADN's.
-        activation: 'softmax' or 'sigmoid' as in an ADN; '' where there are no logits.
+        activation: as in an ADN; '' where there are no logits.
     """
 
     activation: ClassVar[str]

@@ -23,6 +23,7 @@ class Progress:
     step: int = 0
     images: int = 0
     sums: list[float] = field(default_factory=list)
+    batch_sum: float = 0.0
     seconds: float = 0.0
     history: list[dict[str, float]] = field(default_factory=list)
 

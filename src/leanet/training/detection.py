@@ -75,7 +75,7 @@ def authors_loss(adn_activation: str, caan_activation: str) -> Loss:
     """The published objective: binary cross-entropy of each activated pair, added.
 
     Args:
-        adn_activation, caan_activation: of the networks' heads, 'softmax' or 'sigmoid'.
+        adn_activation, caan_activation: of the networks' heads, 'softmax', 'sigmoid' or 'clipped sigmoid'.
     Returns:
         A loss like `loss`: (total, ADN's, CAAN's).
     """
@@ -93,18 +93,19 @@ def authors_loss(adn_activation: str, caan_activation: str) -> Loss:
 def pair_cross_entropy(logits: Tensor, labels: Tensor, activation: str) -> Tensor:
     """Binary cross-entropy of the two activated units against the one-hot label, mean over units and batch.
 
-    A softmax pair is clipped to [1e-7, 1 - 1e-7]; sigmoid units are taken from their logits, unclipped.
+    A pair is clipped to [1e-7, 1 - 1e-7]; only plain 'sigmoid' units are taken from their logits, unclipped.
 
     Args:
         logits: (N, 2).
         labels: int (N,), 0 or 1.
-        activation: 'softmax' or 'sigmoid', as the network's head has it.
+        activation: 'softmax', 'sigmoid' or 'clipped sigmoid', as the network's head has it.
     Source: tf.keras.losses.BinaryCrossentropy, TensorFlow 2.3.
     """
     target = F.one_hot(labels, 2).float()
     if activation == "sigmoid":
         return F.binary_cross_entropy_with_logits(logits.float(), target)
-    p = logits.float().softmax(1).clamp(1e-7, 1 - 1e-7)
+    p = logits.float().softmax(1) if activation == "softmax" else logits.float().sigmoid()
+    p = p.clamp(1e-7, 1 - 1e-7)
     return -(target * p.log() + (1 - target) * (1 - p).log()).mean()
 
 

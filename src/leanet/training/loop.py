@@ -85,7 +85,8 @@ def train(
         checkpoint: where the state is kept until the training is done.
         on_images: told after each step how many images it had and its loss.
     Returns:
-        One row an epoch: epoch (from 1), lr, the means of the loss's parts, seconds.
+        One row an epoch: epoch (from 1), lr, the means of the loss's parts over images, the sum of the batches'
+        losses (what the authors watch to stop early), seconds.
     """
     engine.reset(seed)
     optimizer = recipe.make_optimizer(engine.model.parameters())
@@ -176,23 +177,26 @@ def _count(progress: Progress, parts: list[float], images: int, seconds: float) 
     progress.seconds += seconds
     sums = progress.sums or [0.0] * len(parts)
     progress.sums = [s + images * p for s, p in zip(sums, parts, strict=True)]
+    progress.batch_sum += parts[0]
 
 
 def _close_epoch(progress: Progress, lr: float) -> None:
     row = {"epoch": float(progress.epoch + 1), "lr": lr}
     names = ["loss", "adn_loss", "caan_loss"]
     row |= {n: s / progress.images for n, s in zip(names, progress.sums, strict=False)}
+    row["batch_sum"] = progress.batch_sum
     row["seconds"] = round(progress.seconds, 3)
     progress.history.append(row)
     progress.epoch += 1
-    progress.step, progress.images, progress.sums, progress.seconds = 0, 0, [], 0.0
+    progress.step, progress.images, progress.seconds = 0, 0, 0.0
+    progress.sums, progress.batch_sum = [], 0.0
 
 
 def _stalled(history: list[dict[str, float]], patience: int | None) -> bool:
-    """Whether the training loss has not improved for `patience` epochs."""
+    """Whether the epoch's sum of the batches' losses has not improved for `patience` epochs."""
     if patience is None or len(history) <= patience:
         return False
-    losses = [row["loss"] for row in history]
+    losses = [row["batch_sum"] for row in history]
     return min(losses[-patience:]) >= min(losses[:-patience])
 
 

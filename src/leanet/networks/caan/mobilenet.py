@@ -41,7 +41,7 @@ class MobileNet(CAAN):
     Source: Howard et al. (2019), arXiv 1905.02244, table 2, as the authors of LEA-Net have it.
     """
 
-    activation = "sigmoid"
+    activation = "clipped sigmoid"
     channels = (16, 16, 24, 48, 96)
 
     def __init__(self) -> None:
