@@ -64,6 +64,20 @@ def _demo(config: Any) -> int:
     return _run(demo(config))
 
 
+def _import_authors(config: Any) -> int:
+    from leanet.compat.convert import import_authors
+
+    import_authors(config)
+    return 0
+
+
+def _export_authors(config: Any) -> int:
+    from leanet.compat.convert import export_authors
+
+    export_authors(config)
+    return 0
+
+
 VERBS = {
     "run": Verb(
         "RunConfig",
@@ -103,6 +117,21 @@ VERBS = {
         "The main job on the embedded default: synthetic leaves with spots of wrong colour.",
         ("leanet demo",),
         _demo,
+    ),
+    "import-authors": Verb(
+        "ImportAuthorsConfig",
+        "Take over what the published program left: a model file, or its fold folders.",
+        (
+            "leanet import-authors model.h5 --adn CNN --caan Direct --attention-point 1 --out model",
+            "leanet import-authors PlantVillage/Potato --out potato-run     # holds 0/RGB.npz and so on",
+        ),
+        _import_authors,
+    ),
+    "export-authors": Verb(
+        "ExportAuthorsConfig",
+        "Write a run's folds as the published program reads them.",
+        ("leanet export-authors potato-run Potato-folds",),
+        _export_authors,
     ),
 }
 

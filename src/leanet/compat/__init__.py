@@ -1,0 +1,1 @@
+"""The authors' files and numbers, read and written."""

@@ -1,0 +1,64 @@
+"""`leanet import-authors` and `leanet export-authors`."""
+
+from __future__ import annotations
+
+import hashlib
+
+from leanet.compat.folds import export_folds, import_folds
+from leanet.compat.model_file import read_model_file
+from leanet.errors import UserError
+from leanet.experiment.display import note
+from leanet.inference.model import Card, save
+from leanet.settings import ExportAuthorsConfig, ImportAuthorsConfig
+
+
+def import_authors(config: ImportAuthorsConfig) -> None:
+    """Turn a model file of the authors' program into one of ours, or a folder of its folds into a run.
+
+    Raises:
+        UserError: a file without its pair, a folder with one, or what the reading functions refuse.
+    """
+    pair = {"--adn": config.adn, "--caan": config.caan, "--attention-point": config.attention_point}
+    if config.source.is_dir():
+        given = [option for option, value in pair.items() if value is not None]
+        if given:
+            raise UserError(
+                f"{given[0]}: {config.source} is a folder of folds, which has no networks. Leave it out."
+            )
+        import_folds(config.source, config.out)
+        note(f"run folder: {config.out}. Go on with: leanet detect {config.out}")
+        return
+    if config.adn is None or config.caan is None or config.attention_point is None:
+        missing = next(option for option, value in pair.items() if value is None)
+        raise UserError(
+            f"{missing} is missing: name the ADN, the CAAN and the attention point that the file holds."
+        )
+    _import_model(config, config.adn, config.caan, config.attention_point)
+
+
+def export_authors(config: ExportAuthorsConfig) -> None:
+    """Write a run's folds as the authors' program reads them."""
+    export_folds(config.run, config.out)
+    note(f"fold folders: {config.out}. Their program reads them with --dataset {config.out}")
+
+
+def _import_model(config: ImportAuthorsConfig, adn: str, caan: str, attention_point: int) -> None:
+    network = read_model_file(config.source, adn, caan, attention_point)
+    with config.source.open("rb") as file:
+        digest = hashlib.file_digest(file, "sha256").hexdigest()
+    card = Card(
+        adn=adn,
+        caan=caan,
+        attention_points=(attention_point,),
+        image_size=network.adn.image_size,
+        map_coding="authors",
+        map_scale="max",
+        normals_unit=None,
+        threshold=0.5,
+        origin=f"imported from {config.source.name}, a model of the authors' program, sha256 {digest}",
+    )
+    save(config.out, card, network)
+    note(
+        f"model folder: {config.out}. It has no colorizer: it needs anomaly maps of the coding 'authors' with each "
+        "image."
+    )

@@ -1,0 +1,318 @@
+"""Runs from the published program's fold folders, and fold folders from runs.
+
+Images have no names in a fold folder, and lie in another order in each: they are found again by their pixels.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import shutil
+import zipfile
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import IO, Any, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+from leanet.color.lab import encode_lab, rgb_to_lab
+from leanet.compat import fold_files
+from leanet.compat.fold_files import ATTENTION, COLORED, KINDS, LABEL, RGB, SIDES, FoldFiles, read_images
+from leanet.data.splits import Fold, write_splits
+from leanet.errors import UserError
+from leanet.experiment.colorize import normal_rows
+from leanet.experiment.display import SetDone, note, progress_bar
+from leanet.experiment.open_run import Run, find
+from leanet.experiment.run_folder import DELTA_E_STEP, ImageRow, MapWriter, RunFolder, write_config, write_csv
+from leanet.training.colorization import images_to_tensor
+
+EXPORT_SIDE, EXPORT_FOLDS = 256, 5
+"""What the published program reads."""
+
+Hashes: TypeAlias = tuple[list[str], list[str]]
+"""Hashes of a fold's images: train side, test side."""
+
+Advance: TypeAlias = Callable[[int, str], None]
+"""advance(images done since the last call, what is being done now)"""
+
+
+def import_folds(source: Path, out: Path) -> None:
+    """Make a run folder, ready for `leanet detect`, from the published program's fold folders.
+
+    An image is named by where it is a test image: 0/test/12 is number 12 of arr_1 in fold 0. Exact copies of an
+    image stay images of their own; which of them is which on a train side cannot be known, and does not matter.
+
+    Args:
+        source: holds the fold folders 0..n-1, at least two; whatever else lies there is ignored.
+        out: the run folder to make; must not exist, or be empty.
+    Raises:
+        UserError: out is not empty or cannot be written; a file or array is missing, damaged, or of another shape
+            or range than expected; the folds do not hold the same images, each tested exactly once.
+    """
+    folds, side = fold_files.inspect(source)
+    images = sum(len(labels) for fold in folds for labels in fold.labels.values())
+    with _beside(out) as partial, progress_bar("importing", 2 * images) as set_done:
+        advance = _counter(set_done)
+        run = _write_run(RunFolder(partial), source, folds, side, advance)
+        for number, fold in enumerate(folds):
+            _import_maps(run, number, fold, advance)
+    note(f"{out}: {len(run.images)} images of {side} px, {len(folds)} folds; go on with leanet detect")
+
+
+def export_folds(run: Path, out: Path) -> None:
+    """Write a run as fold folders that the published program reads unchanged.
+
+    Args:
+        run: a run of 256 px and five folds, all of them with anomaly maps.
+        out: the folder to make; must not exist, or be empty.
+    Raises:
+        UserError: another size or number of folds; folds without maps; out is not empty, cannot be written, or its
+            disk is too full.
+    """
+    opened = find(run)
+    _refuse_unfit(opened)
+    images = sum(len(fold.train) + len(fold.test) for fold in opened.folds)
+    with _beside(out) as partial, progress_bar("exporting", len(KINDS) * images) as set_done:
+        _refuse_full_disk(partial, out, images)
+        advance = _counter(set_done)
+        for number in range(EXPORT_FOLDS):
+            _export_fold(opened, number, partial / str(number), advance)
+    note(f"{out}: {EXPORT_FOLDS} fold folders; go on with the published anomalydetection.py")
+
+
+@contextmanager
+def _beside(out: Path) -> Iterator[Path]:
+    """A folder beside `out` to fill. It becomes `out` at the end; on an error nothing is left of it."""
+    try:
+        if out.exists() and (not out.is_dir() or any(out.iterdir())):
+            raise UserError(f"{out}: exists and is not an empty folder. Name one that does not exist yet.")
+        target = out.resolve()
+        partial = target.with_name(target.name + ".partial")
+        made = [parent for parent in target.parents if not parent.exists()]
+        try:
+            shutil.rmtree(partial, ignore_errors=True)
+            partial.mkdir(parents=True)
+            yield partial
+            partial.replace(target)
+        except BaseException:
+            shutil.rmtree(partial, ignore_errors=True)
+            with suppress(OSError):
+                for parent in made:
+                    parent.rmdir()
+            raise
+    except OSError as error:
+        raise UserError(f"{out}: cannot write there ({error.strerror}). Name another folder.") from None
+
+
+def _counter(set_done: SetDone) -> Advance:
+    """Tell a progress bar how many images are done in all."""
+    done = 0
+
+    def advance(more: int, now: str) -> None:
+        nonlocal done
+        done += more
+        set_done(done, now)
+
+    return advance
+
+
+def _write_run(folder: RunFolder, source: Path, folds: Sequence[FoldFiles], side: int, advance: Advance) -> Run:
+    """Write all of a run but its maps. Its rows are the images of the test sides, fold after fold."""
+    labels = np.concatenate([fold.labels["arr_1"] for fold in folds])
+    folder.pixels.mkdir()
+    pixels = folder.pixels / f"imported-{side}.npy"
+    with pixels.open("wb") as stream:
+        fold_files.write_header(stream, np.uint8, (len(labels), side, side, 3))
+        hashes = [_hash_images(fold.path, stream, advance) for fold in folds]
+    _refuse_two_labels(source, folds, hashes)
+    _refuse_other_images(source, hashes)
+    images = [
+        ImageRow(place, label, "", place, "", sha256, side, side)
+        for (sha256, place), label in zip(_places(hashes, "test"), labels.tolist(), strict=True)
+    ]
+    write_csv(folder.images, [f.name for f in dataclasses.fields(ImageRow)], map(dataclasses.astuple, images))
+    splits = [
+        Fold(tuple(images[row].file for row in train), tuple(images[row].file for row in test))
+        for train, test in _match(hashes)
+    ]
+    write_splits(folder.splits, splits, seed=0)
+    facts = {"pixels": pixels.name, "imported_from": str(source.resolve())}
+    write_config(folder.config, {"image_size": side, "n_splits": len(folds), "map_coding": "authors"}, facts)
+    return find(folder.path)
+
+
+def _hash_images(fold: Path, pixels: IO[bytes], advance: Advance) -> Hashes:
+    """Hash a fold's images by their 8-bit pixels, and append those of its test side to the pixel cache."""
+    hashes: Hashes = ([], [])
+    for (name, side), of_side in zip(SIDES.items(), hashes, strict=True):
+        for part in read_images(fold, RGB, name):
+            images = np.rint(part * 255).astype(np.uint8)
+            of_side += [hashlib.sha256(image.tobytes()).hexdigest() for image in images]
+            if side == "test":
+                pixels.write(images.tobytes())
+            advance(len(images), f"images of fold {fold.name}")
+    return hashes
+
+
+def _places(hashes: Sequence[Hashes], *only: str) -> Iterator[tuple[str, str]]:
+    """Hash and place, such as 0/test/12, of every image, or of those on one side only."""
+    for number, of_fold in enumerate(hashes):
+        for side, of_side in zip(SIDES.values(), of_fold, strict=True):
+            if side in only or not only:
+                yield from ((sha256, f"{number}/{side}/{i}") for i, sha256 in enumerate(of_side))
+
+
+def _refuse_two_labels(source: Path, folds: Sequence[FoldFiles], hashes: Sequence[Hashes]) -> None:
+    labels = np.concatenate([labels for fold in folds for labels in fold.labels.values()])
+    known: dict[str, tuple[int, str]] = {}
+    for (sha256, place), label in zip(_places(hashes), labels.tolist(), strict=True):
+        before, first = known.setdefault(sha256, (label, place))
+        if before != label:
+            raise UserError(
+                f"{source}: {first} and {place} are the same picture, labelled {before} and {label}; one label for "
+                "each picture is expected. Correct it, or make the folds anew without this picture."
+            )
+
+
+def _refuse_other_images(source: Path, hashes: Sequence[Hashes]) -> None:
+    """Refuse folds that do not hold the same images, copies counted, or do not test each of them once."""
+    held = [Counter(train + test) for train, test in hashes]
+    tested = Counter(sha256 for sha256, _ in _places(hashes, "test"))
+    for sha256, place in _places(hashes):
+        copies = [fold[sha256] for fold in held]
+        most, fewest = max(copies), min(copies)
+        if most != fewest:
+            raise UserError(
+                f"{source}: fold {copies.index(most)} holds the picture {place} {most}x, fold "
+                f"{copies.index(fewest)} {fewest}x; the same images are expected in all folds. Make them anew."
+            )
+        if tested[sha256] != most:
+            where = ", ".join(str(number) for number, (_, test) in enumerate(hashes) if sha256 in test)
+            raise UserError(
+                f"{source}: every fold holds the picture {place} {most}x, but it is tested {tested[sha256]}x (in "
+                f"{'fold ' + where if where else 'no fold'}); once each is expected. Make the folds anew."
+            )
+
+
+def _match(hashes: Sequence[Hashes]) -> Iterator[tuple[list[int], list[int]]]:
+    """Row numbers of each fold's train and test side. Of copies on a train side, the first free row is taken."""
+    start = 0
+    for train, test in hashes:
+        own = range(start, start + len(test))
+        start = own.stop
+        free: defaultdict[str, list[int]] = defaultdict(list)
+        for row, (sha256, _) in enumerate(_places(hashes, "test")):
+            if row not in own:
+                free[sha256].append(row)
+        yield [free[sha256].pop(0) for sha256 in train], list(own)
+
+
+def _import_maps(run: Run, number: int, fold: FoldFiles, advance: Advance) -> None:
+    """Write a fold's maps and recoloured a*b*, each in the row of its image."""
+    writer, summary = MapWriter(run.folder.fold(number).maps, len(run.images), run.side), _MapSummary(run, number)
+    split = run.folds[number]
+    for name, files in zip(SIDES, (split.train, split.test), strict=True):
+        rows, done = run.rows(files), 0
+        both = zip(read_images(fold.path, COLORED, name), read_images(fold.path, ATTENTION, name), strict=True)
+        for colored, attention in both:
+            some = rows[done : done + len(attention)]
+            maps, coded_ab = attention[..., 0], colored[..., 1:].transpose(0, 3, 1, 2)
+            for i, row in enumerate(some.tolist()):
+                writer.write(row, maps[i : i + 1], coded_ab[i : i + 1])
+            summary.add(some, maps)
+            done += len(some)
+            advance(len(some), f"maps of fold {number}")
+    writer.close({"coding": "authors", **summary.attributes()})
+
+
+class _MapSummary:
+    """The numbers that are stored beside a fold's maps, from maps given a few at a time."""
+
+    def __init__(self, run: Run, number: int) -> None:
+        self._run, self._number = run, number
+        self._means = np.zeros(len(run.images))
+        self._counts = np.zeros(65536, dtype=np.int64)
+        self._is_training_normal = np.zeros(len(run.images), dtype=bool)
+        self._is_training_normal[normal_rows(run, number)] = True
+
+    def add(self, rows: NDArray[np.int64], maps: NDArray[np.float32]) -> None:
+        """Take in the maps (n, H, W) of these rows, in ΔE."""
+        self._means[rows] = maps.mean((1, 2))
+        codes = np.rint(maps[self._is_training_normal[rows]] / DELTA_E_STEP).clip(0, 65535).astype(np.int64)
+        self._counts += np.bincount(codes.ravel(), minlength=65536)
+
+    def attributes(self) -> dict[str, Any]:
+        """What stage 1 stores, but for the coding."""
+        test = self._run.rows(self._run.folds[self._number].test)
+        labels, below = self._run.labels[test], np.cumsum(self._counts)
+        p99 = max(1, int(np.searchsorted(below, below[-1] * 0.99)))  # never 0: maps are divided by it
+        return {
+            "fingerprint": self._run.fingerprint(self._number),
+            "normals_p99": p99 * DELTA_E_STEP,
+            "mean_delta_e": self._means.tolist(),
+            "train_normals": float(self._means[self._is_training_normal].mean()),
+            "test_normals": float(self._means[test[labels == 0]].mean()),
+            "test_anomalies": float(self._means[test[labels == 1]].mean()),
+        }
+
+
+def _refuse_unfit(run: Run) -> None:
+    """Refuse a run that the published program could not read, or that is not finished."""
+    path, numbers = run.folder.path, range(len(run.folds))
+    if run.side != EXPORT_SIDE or len(numbers) != EXPORT_FOLDS:
+        raise UserError(
+            f"{path}: {run.side} px and {len(numbers)} folds; the published program reads {EXPORT_SIDE} px and "
+            f"{EXPORT_FOLDS} folds. Make a run with --image-size {EXPORT_SIDE} --n-splits {EXPORT_FOLDS}."
+        )
+    missing = ",".join(str(number) for number in numbers if not run.folder.fold(number).maps.exists())
+    if missing:
+        raise UserError(
+            f"{path}: no anomaly maps in fold {missing}; all {EXPORT_FOLDS} folds are expected to have them. "
+            f"Run `leanet colorize` with --folds {missing}."
+        )
+    for number in numbers:
+        run.maps(number)
+
+
+def _refuse_full_disk(place: Path, out: Path, images: int) -> None:
+    needed = images * EXPORT_SIDE**2 * sum(kind.channels for kind in KINDS) * np.dtype(np.float32).itemsize
+    free = shutil.disk_usage(place).free
+    if free < needed * 1.01:  # headers and labels are less than a hundredth
+        raise UserError(
+            f"{out}: {needed / 1e9:.1f} GB are needed, {free / 1e9:.1f} GB are free. Make room, or name a folder "
+            "on another disk."
+        )
+
+
+def _export_fold(run: Run, number: int, folder: Path, advance: Advance) -> None:
+    maps, fold = run.maps(number), run.folds[number]
+
+    def rgb(rows: NDArray[np.int64]) -> NDArray[np.float32]:
+        return run.pixels[rows].astype(np.float32) / np.float32(255)
+
+    def colored(rows: NDArray[np.int64]) -> NDArray[np.float32]:
+        lightness = encode_lab(rgb_to_lab(images_to_tensor(run.pixels, rows)))[:, :1].clamp(0, 1).numpy()
+        return np.concatenate([lightness, maps.coded_ab(rows)], axis=1).transpose(0, 2, 3, 1)
+
+    def attention(rows: NDArray[np.int64]) -> NDArray[np.float32]:
+        return maps.delta_e(rows)[..., None]
+
+    def parts(
+        read: Callable[[NDArray[np.int64]], NDArray[np.float32]], rows: NDArray[np.int64]
+    ) -> Iterator[NDArray[np.float32]]:
+        for start in range(0, len(rows), fold_files.CHUNK):
+            some = rows[start : start + fold_files.CHUNK]
+            yield read(some)
+            advance(len(some), f"fold {number}")
+
+    folder.mkdir()
+    sides = dict(zip(SIDES, (run.rows(fold.train), run.rows(fold.test)), strict=True))
+    for kind, read in zip(KINDS, (rgb, colored, attention), strict=True):
+        with zipfile.ZipFile(folder / kind.file, "w") as file:
+            for name, rows in sides.items():
+                shape = (len(rows), run.side, run.side, kind.channels)
+                fold_files.write_rows(file, name, shape, parts(read, rows))
+    np.savez(folder / LABEL, *(run.labels[rows] for rows in sides.values()))
