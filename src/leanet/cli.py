@@ -149,7 +149,7 @@ def guarded(action: Callable[[], int]) -> int:
     except UserError as error:
         return _complain(str(error))
     except KeyboardInterrupt:
-        print("\nstopped; the same command goes on where it was", file=sys.stderr)
+        print("\nstopped; give the same command again to go on", file=sys.stderr)
         return 130
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

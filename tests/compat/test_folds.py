@@ -19,6 +19,7 @@ import torch
 from numpy.typing import NDArray
 from skimage.color import rgb2lab
 
+from leanet.cli import main
 from leanet.compat import fold_files
 from leanet.compat.folds import export_folds, import_folds
 from leanet.data.splits import Fold, write_splits
@@ -178,6 +179,7 @@ def test_import_finds_every_image_again(made: Made, good: Path, tmp_path: Path) 
 def test_import_measures_the_maps(made: Made, good: Path, tmp_path: Path) -> None:
     import_folds(good, tmp_path / "run")
     run = find(tmp_path / "run")
+    assert run.map_coding == "authors"
     for f, (train, test) in enumerate(made.sides):
         attributes = run.maps(f).attributes
         normals = train[made.labels[train] == 0]
@@ -205,11 +207,15 @@ def test_imported_run_is_one_to_detect_on(good: Path, tmp_path: Path) -> None:
     assert sorted(tested) == sorted(image.file for image in find(tmp_path).images)
 
 
-def test_nearly_perfect_maps_leave_something_to_divide_by(made: Made, tmp_path: Path) -> None:
-    maps = 0 * made.maps
-    maps[..., 0, 0, 0] = 1
-    import_folds(save(dataclasses.replace(made, maps=maps), tmp_path / "folds"), tmp_path / "run")
-    assert find(tmp_path / "run").maps(0).normals_p99 > 0
+def test_perfect_maps_are_no_damage_and_the_verbs_work(made: Made, tmp_path: Path) -> None:
+    perfect = save(dataclasses.replace(made, maps=np.zeros_like(made.maps)), tmp_path / "folds")
+    run = tmp_path / "run"
+    assert main(["import-authors", str(perfect), "--out", str(run)]) == 0
+    assert find(run).maps(0).normals_p99 > 0
+    options = ["--adn", "CNN", "--caan", "Direct", "--attention-point", "1", "--epochs", "1", "--folds", "0"]
+    assert main(["detect", str(run), *options, "--compile", "off", "--no-compare"]) == 0
+    assert (run / "report" / "CNN-Direct-p1_examples.png").is_file()
+    assert not (run / "report" / "colorizer_loss.png").exists()
 
 
 def test_export_writes_what_the_published_program_reads(large: Made, exported: Path) -> None:

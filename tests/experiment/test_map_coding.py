@@ -79,16 +79,3 @@ def test_a_detector_refuses_another_coding_or_scale(authors_run: Path, capsys: p
     same = ["--map-coding", "authors", "--map-scale", "normals"]
     assert main(["detect", str(authors_run), *DETECTOR, *same]) == 0
     assert "done already" in capsys.readouterr().out
-
-
-def test_a_detector_from_before_these_were_recorded(authors_run: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    path = authors_run / "0" / "CNN-Direct-p2" / "config.yaml"
-    whole = path.read_text()
-    path.write_text(whole.replace("map_scale: normals", "map_scale: null"))
-    assert main(["detect", str(authors_run), *DETECTOR, "--map-scale", "max"]) == 2
-    assert "--map-scale normals, now max" in capsys.readouterr().err
-    assert main(["detect", str(authors_run), *DETECTOR]) == 0
-    path.write_text(whole.replace("map_coding: authors\n", ""))
-    assert main(["detect", str(authors_run), *DETECTOR]) == 2
-    assert "--map-coding true, now authors" in capsys.readouterr().err
-    path.write_text(whole)

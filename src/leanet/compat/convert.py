@@ -26,7 +26,6 @@ def import_authors(config: ImportAuthorsConfig) -> None:
                 f"{given[0]}: {config.source} is a folder of folds, which has no networks. Leave it out."
             )
         import_folds(config.source, config.out)
-        note(f"run folder: {config.out}. Go on with: leanet detect {config.out}")
         return
     if config.adn is None or config.caan is None or config.attention_point is None:
         missing = next(option for option, value in pair.items() if value is None)
@@ -39,7 +38,6 @@ def import_authors(config: ImportAuthorsConfig) -> None:
 def export_authors(config: ExportAuthorsConfig) -> None:
     """Write a run's folds as the authors' program reads them."""
     export_folds(config.run, config.out)
-    note(f"fold folders: {config.out}. Their program reads them with --dataset {config.out}")
 
 
 def _import_model(config: ImportAuthorsConfig, adn: str, caan: str, attention_point: int) -> None:

@@ -13,7 +13,7 @@ from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import IO, Any, TypeAlias
+from typing import IO, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,10 +23,10 @@ from leanet.compat import fold_files
 from leanet.compat.fold_files import ATTENTION, COLORED, KINDS, LABEL, RGB, SIDES, FoldFiles, read_images
 from leanet.data.splits import Fold, write_splits
 from leanet.errors import UserError
-from leanet.experiment.colorize import normal_rows
 from leanet.experiment.display import SetDone, note, progress_bar
+from leanet.experiment.map_summary import MapSummary
 from leanet.experiment.open_run import Run, find
-from leanet.experiment.run_folder import DELTA_E_STEP, ImageRow, MapWriter, RunFolder, write_config, write_csv
+from leanet.experiment.run_folder import ImageRow, MapWriter, RunFolder, write_config, write_csv
 from leanet.training.colorization import images_to_tensor
 
 EXPORT_SIDE, EXPORT_FOLDS = 256, 5
@@ -212,7 +212,7 @@ def _match(hashes: Sequence[Hashes]) -> Iterator[tuple[list[int], list[int]]]:
 
 def _import_maps(run: Run, number: int, fold: FoldFiles, advance: Advance) -> None:
     """Write a fold's maps and recoloured a*b*, each in the row of its image."""
-    writer, summary = MapWriter(run.folder.fold(number).maps, len(run.images), run.side), _MapSummary(run, number)
+    writer, summary = MapWriter(run.folder.fold(number).maps, len(run.images), run.side), MapSummary(run, number)
     split = run.folds[number]
     for name, files in zip(SIDES, (split.train, split.test), strict=True):
         rows, done = run.rows(files), 0
@@ -225,38 +225,7 @@ def _import_maps(run: Run, number: int, fold: FoldFiles, advance: Advance) -> No
             summary.add(some, maps)
             done += len(some)
             advance(len(some), f"maps of fold {number}")
-    writer.close({"coding": "authors", **summary.attributes()})
-
-
-class _MapSummary:
-    """The numbers that are stored beside a fold's maps, from maps given a few at a time."""
-
-    def __init__(self, run: Run, number: int) -> None:
-        self._run, self._number = run, number
-        self._means = np.zeros(len(run.images))
-        self._counts = np.zeros(65536, dtype=np.int64)
-        self._is_training_normal = np.zeros(len(run.images), dtype=bool)
-        self._is_training_normal[normal_rows(run, number)] = True
-
-    def add(self, rows: NDArray[np.int64], maps: NDArray[np.float32]) -> None:
-        """Take in the maps (n, H, W) of these rows, in ΔE."""
-        self._means[rows] = maps.mean((1, 2))
-        codes = np.rint(maps[self._is_training_normal[rows]] / DELTA_E_STEP).clip(0, 65535).astype(np.int64)
-        self._counts += np.bincount(codes.ravel(), minlength=65536)
-
-    def attributes(self) -> dict[str, Any]:
-        """What stage 1 stores, but for the coding."""
-        test = self._run.rows(self._run.folds[self._number].test)
-        labels, below = self._run.labels[test], np.cumsum(self._counts)
-        p99 = max(1, int(np.searchsorted(below, below[-1] * 0.99)))  # never 0: maps are divided by it
-        return {
-            "fingerprint": self._run.fingerprint(self._number),
-            "normals_p99": p99 * DELTA_E_STEP,
-            "mean_delta_e": self._means.tolist(),
-            "train_normals": float(self._means[self._is_training_normal].mean()),
-            "test_normals": float(self._means[test[labels == 0]].mean()),
-            "test_anomalies": float(self._means[test[labels == 1]].mean()),
-        }
+    writer.close(summary.attributes())
 
 
 def _refuse_unfit(run: Run) -> None:

@@ -16,8 +16,9 @@ from leanet.color.anomaly_map import anomaly_map, authors_anomaly_map
 from leanet.color.lab import decode_lab, encode_lab, rgb_to_lab
 from leanet.color.opencv_lab import opencv_lab_8_bit
 from leanet.experiment.display import note, progress_bar
-from leanet.experiment.open_run import Run, begin
-from leanet.experiment.run_folder import DELTA_E_STEP, FoldFolder, MapWriter, write_history
+from leanet.experiment.map_summary import MapSummary
+from leanet.experiment.open_run import Run, begin, normal_rows
+from leanet.experiment.run_folder import FoldFolder, MapWriter, write_history
 from leanet.networks.registry import build_colorizer
 from leanet.settings import ColorizeConfig, MapCoding, parse_folds, to_options
 from leanet.training.checkpoint import Checkpoint, load_weights, save_weights
@@ -79,13 +80,6 @@ def image_passes_of(recipe: Recipe, images: int) -> int:
     return recipe.epochs_for(images) * images
 
 
-def normal_rows(run: Run, number: int) -> NDArray[np.int64]:
-    """Rows of a fold's training normals: all that a colorizer of this fold may see."""
-    rows = run.rows(run.folds[number].train)
-    normals: NDArray[np.int64] = rows[run.labels[rows] == 0]
-    return normals
-
-
 def _one_fold(
     config: ColorizeConfig,
     run: Run,
@@ -132,38 +126,19 @@ def _train(
     checkpoint.remove()
 
 
-def write_maps(model: nn.Module, compute: Compute, run: Run, number: int) -> dict[str, float]:
-    """Recolour every image, write a fold's anomaly maps, and return mean ΔE00 over groups of images."""
-    folder, normals, test = run.folder.fold(number), normal_rows(run, number), run.folds[number].test
-    writer = MapWriter(folder.maps, len(run.images), run.side)
-    means = np.zeros(len(run.images))
-    histogram = np.zeros(65536, dtype=np.int64)
-    is_training_normal = np.zeros(len(run.images), dtype=bool)
-    is_training_normal[normals] = True
+def write_maps(model: nn.Module, compute: Compute, run: Run, number: int) -> dict[str, Any]:
+    """Recolour every image and write a fold's anomaly maps; returns what is stored beside them."""
+    writer = MapWriter(run.folder.fold(number).maps, len(run.images), run.side)
+    summary = MapSummary(run, number)
     for start in range(0, len(run.images), PREDICTION_BATCH):
         rows = np.arange(start, min(start + PREDICTION_BATCH, len(run.images)))
         delta_e, chroma = recolour(model, images_to_tensor(run.pixels, rows).to(compute.device), run.map_coding)
         maps = delta_e[:, 0].cpu().numpy()
         writer.write(start, maps, chroma.cpu().numpy())
-        means[rows] = maps.mean((1, 2))
-        codes = np.rint(maps[is_training_normal[rows]] / DELTA_E_STEP).clip(0, 65535).astype(np.int64)
-        histogram += np.bincount(codes.ravel(), minlength=65536)
-    test_rows = run.rows(test)
-    summary = {
-        "train_normals": float(means[normals].mean()),
-        "test_normals": float(means[test_rows[run.labels[test_rows] == 0]].mean()),
-        "test_anomalies": float(means[test_rows[run.labels[test_rows] == 1]].mean()),
-    }
-    unit = _percentile(histogram, 99) * DELTA_E_STEP
-    attributes: dict[str, Any] = {
-        "coding": run.map_coding,
-        "fingerprint": run.fingerprint(number),
-        "normals_p99": unit,
-        "mean_delta_e": means.tolist(),
-        **summary,
-    }
+        summary.add(rows, maps)
+    attributes = summary.attributes()
     writer.close(attributes)
-    return summary
+    return attributes
 
 
 @torch.inference_mode()
@@ -207,9 +182,3 @@ def fingerprint_of(options: dict[str, Any], run: Run, rows: NDArray[np.int64], c
     kept = sorted((k, str(v)) for k, v in options.items() if k not in loose)
     images = [run.images[row].sha256 for row in rows]
     return hashlib.sha256(repr((kept, images, str(compute))).encode()).hexdigest()
-
-
-def _percentile(histogram: NDArray[np.int64], percent: float) -> float:
-    """The code below which this percentage of the counted pixels lies."""
-    cumulative = np.cumsum(histogram)
-    return float(np.searchsorted(cumulative, cumulative[-1] * percent / 100))

@@ -135,6 +135,13 @@ def find(path: Path) -> Run:
     return Run(folder, images, labels, pixels, folds, map_coding)
 
 
+def normal_rows(run: Run, number: int) -> NDArray[np.int64]:
+    """Rows of a fold's training normals: all that a colorizer of this fold may see."""
+    rows = run.rows(run.folds[number].train)
+    normals: NDArray[np.int64] = rows[run.labels[rows] == 0]
+    return normals
+
+
 def read_dataset(path: Path, data: DataConfig, seed: int) -> Dataset:
     """List the images of a data set as the options ask for it."""
     dataset = scan(path, normal_dir=data.normal_dir, abnormal_dir=data.abnormal_dir, groups=data.groups)

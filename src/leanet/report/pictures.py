@@ -26,10 +26,11 @@ MAP_COLOURS = mpl.colormaps["inferno"]  # perceptually uniform, and readable wit
 
 
 def draw_colorizers(run: Run, folds: str) -> None:
-    """Draw the colorizers' losses into RUN/report."""
-    numbers = parse_folds(folds, len(run.folds))
-    curves = {f"fold {n}": _losses(run.folder.fold(n).colorizer_history) for n in numbers}
-    _draw_curves(curves, "colorizer", run.folder.report / "colorizer_loss.png")
+    """Draw the colorizers' losses into RUN/report; an imported run has none."""
+    histories = {n: run.folder.fold(n).colorizer_history for n in parse_folds(folds, len(run.folds))}
+    curves = {f"fold {n}": _losses(path) for n, path in histories.items() if path.exists()}
+    if curves:
+        _draw_curves(curves, "colorizer", run.folder.report / "colorizer_loss.png")
 
 
 def draw_detectors(config: DetectConfig) -> None:
