@@ -6,11 +6,13 @@ import numpy as np
 import pytest
 import torch
 from network_contract import count_parameters
+from torch import nn
 
 from leanet.networks.contract import POINTS, STRIDES
 from leanet.networks.external_attention import external_attention
+from leanet.networks.folding import fold_batch_norm
 from leanet.networks.leanet import LEANet, LEANetOutput
-from leanet.networks.registry import ADNS, CAANS, build_leanet
+from leanet.networks.registry import ADNS, CAANS, COLORIZERS, build_colorizer, build_leanet
 
 PAIRS = list(itertools.product(ADNS, CAANS))
 
@@ -118,3 +120,49 @@ def test_errors_tell_the_remedy() -> None:
         LEANet(ADNS["CNN"](64), CAANS["Direct"](), [])
     with pytest.raises(ValueError, match="no anomaly map"):
         build_leanet("CNN", "Direct", [1], 64)(batch()[0])
+
+
+def stirred(network: nn.Module) -> nn.Module:
+    """The network with BatchNorm statistics far from their initial values."""
+    torch.manual_seed(1)
+    for layer in network.modules():
+        if isinstance(layer, nn.BatchNorm2d) and layer.running_mean is not None and layer.running_var is not None:
+            layer.running_mean.normal_(0, 0.1)
+            layer.running_var.uniform_(0.5, 1.5)
+            nn.init.normal_(layer.weight, 1, 0.1)
+            nn.init.normal_(layer.bias, 0, 0.1)
+    return network.eval()
+
+
+@pytest.mark.parametrize("pair", [("VGG16", "MobileNet"), ("ResNet18", "ResNet"), ("CNN", "Direct")])
+def test_folding_batch_norm_changes_nothing_but_rounding(pair: tuple[str, str]) -> None:
+    net = stirred(build_leanet(*pair, [1, 3], 64))
+    before = {k: v.clone() for k, v in net.state_dict().items()}
+    folded = fold_batch_norm(net)
+    assert not any(isinstance(layer, nn.BatchNorm2d) for layer in folded.modules())
+    with torch.inference_mode():
+        expected, found = net(*batch()), folded(*batch())
+    torch.testing.assert_close(found.adn_logits, expected.adn_logits, rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(found.attention, expected.attention, rtol=1e-4, atol=1e-4)
+    assert all(torch.equal(before[k], v) for k, v in net.state_dict().items())
+
+
+@pytest.mark.parametrize("name", list(COLORIZERS))
+def test_folding_batch_norm_of_colorizers(name: str) -> None:
+    net = stirred(build_colorizer(name, 64))
+    folded = fold_batch_norm(net)
+    assert not any(isinstance(layer, nn.BatchNorm2d) for layer in folded.modules())
+    with torch.inference_mode():
+        torch.testing.assert_close(folded(batch()[1]), net(batch()[1]), rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("pair", PAIRS)
+def test_logits_are_float32_under_autocast(pair: tuple[str, str]) -> None:
+    net = build_leanet(*pair, [1], 64).eval()
+    with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16):
+        output = net(*batch())
+    assert output.adn_logits.dtype == torch.float32
+    if output.caan_logits is not None:
+        assert output.caan_logits.dtype == torch.float32
+        assert (output.caan_logits != output.caan_logits.bfloat16()).any()
+    assert (output.adn_logits != output.adn_logits.bfloat16()).any()

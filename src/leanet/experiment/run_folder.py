@@ -249,12 +249,19 @@ class MapWriter:
         shutil.rmtree(self._partial, ignore_errors=True)
         self._group = zarr.open_group(self._partial, mode="w")
         # A chunk is written even where all of it is 0, so that a missing one means a damaged fold.
-        whole = {"write_empty_chunks": True}
         self._delta_e = self._group.create_array(
-            "delta_e", shape=(images, side, side), chunks=(1, side, side), dtype="uint16", config=whole
+            "delta_e",
+            shape=(images, side, side),
+            chunks=(1, side, side),
+            dtype="uint16",
+            config={"write_empty_chunks": True},
         )
         self._chroma = self._group.create_array(
-            "recoloured_ab", shape=(images, 2, side, side), chunks=(1, 2, side, side), dtype="uint8", config=whole
+            "recoloured_ab",
+            shape=(images, 2, side, side),
+            chunks=(1, 2, side, side),
+            dtype="uint8",
+            config={"write_empty_chunks": True},
         )
 
     def write(self, start: int, delta_e: NDArray[np.float32], coded_ab: NDArray[np.float32]) -> None:

@@ -21,7 +21,7 @@ class BasicBlock(nn.Module):
         self.first = conv_bn_relu(inputs, outputs, 3, stride)
         self.second = SameConv2d(outputs, outputs, 3)
         self.skip = nn.Identity() if stride == 1 else SameConv2d(inputs, outputs, 1, stride)
-        self.norm = batch_norm(outputs)
+        self.norm: nn.Module = batch_norm(outputs)
 
     def forward(self, x: Tensor) -> Tensor:
         y: Tensor = self.skip(x) + self.norm(self.second(self.first(x)))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 
+import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -56,10 +57,31 @@ class FlattenHWC(nn.Module):
 
 
 class GlobalAverage(nn.Module):
-    """Mean over height and width: (N, C, H, W) -> (N, C)."""
+    """Mean over height and width: (N, C, H, W) -> float32 (N, C)."""
 
     def forward(self, x: Tensor) -> Tensor:
-        return x.mean((2, 3))
+        return x.mean((2, 3), dtype=torch.float32)
+
+
+class _FullPrecision(nn.Module):
+    """A layer that computes in float32 under autocast too: logits in bfloat16 have too few digits to rank by."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        y: Tensor
+        if not torch.amp.is_autocast_available(x.device.type):  # the meta device: shapes alone
+            y = super().forward(x)
+            return y
+        with torch.autocast(x.device.type, enabled=False):
+            y = super().forward(x.float())
+        return y
+
+
+class Logits(_FullPrecision, nn.Linear):
+    """The dense layer that ends a network: (N, inputs) -> float32 (N, outputs)."""
+
+
+class PointwiseLogits(_FullPrecision, nn.Conv2d):
+    """The 1x1 convolution that ends a network: (N, inputs, 1, 1) -> float32 (N, outputs, 1, 1)."""
 
 
 def he_normal_(weight: Tensor) -> Tensor:

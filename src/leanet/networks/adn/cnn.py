@@ -5,7 +5,7 @@ from __future__ import annotations
 from torch import nn
 
 from leanet.networks.contract import ADN
-from leanet.networks.layers import FlattenHWC, conv_bn_relu, he_normal_, initialise
+from leanet.networks.layers import FlattenHWC, Logits, conv_bn_relu, he_normal_, initialise
 
 
 class CNN(ADN):
@@ -24,5 +24,5 @@ class CNN(ADN):
             conv_bn_relu(i, o, 3, stride=2) for i, o in zip(inputs, self.channels, strict=False)
         )
         side = image_size // self.strides[-1]
-        self.head = nn.Sequential(FlattenHWC(), nn.Linear(side * side * self.channels[-1], 2))
+        self.head = nn.Sequential(FlattenHWC(), Logits(side * side * self.channels[-1], 2))
         initialise(self, he_normal_)

@@ -8,6 +8,7 @@ from leanet.networks.basic_block import BasicBlock
 from leanet.networks.contract import ADN
 from leanet.networks.layers import (
     GlobalAverage,
+    Logits,
     SameConv2d,
     conv_bn_relu,
     he_normal_,
@@ -37,5 +38,5 @@ class ResNet18(ADN):
                 nn.Sequential(BasicBlock(256, 512, stride=2), BasicBlock(512, 512)),
             ]
         )
-        self.head = nn.Sequential(GlobalAverage(), nn.Linear(512, 2))
+        self.head = nn.Sequential(GlobalAverage(), Logits(512, 2))
         initialise(self, he_normal_)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from torch import nn
 
 from leanet.networks.contract import ADN
-from leanet.networks.layers import FlattenHWC, SameConv2d, he_normal_, initialise
+from leanet.networks.layers import FlattenHWC, Logits, SameConv2d, he_normal_, initialise
 
 DEPTHS = (2, 2, 3, 3, 3)
 """Convolutions in each stage."""
@@ -36,7 +36,7 @@ class VGG16(ADN):
             nn.ReLU(),
             nn.Linear(DENSE, DENSE),
             nn.ReLU(),
-            nn.Linear(DENSE, 2),
+            Logits(DENSE, 2),
         )
         initialise(self, he_normal_)
 

@@ -7,7 +7,7 @@ from typing import NamedTuple
 from torch import Tensor, nn
 
 from leanet.networks.contract import CAAN
-from leanet.networks.layers import GlobalAverage, SameConv2d, batch_norm, conv_bn_relu, initialise
+from leanet.networks.layers import GlobalAverage, PointwiseLogits, SameConv2d, batch_norm, conv_bn_relu, initialise
 
 
 class Row(NamedTuple):
@@ -60,7 +60,7 @@ class MobileNet(CAAN):
             nn.AdaptiveAvgPool2d(1),
             nn.Conv2d(576, 1280, 1),
             nn.ReLU(),
-            nn.Conv2d(1280, 2, 1),
+            PointwiseLogits(1280, 2, 1),
             nn.Flatten(),
         )
         initialise(self, nn.init.xavier_uniform_)

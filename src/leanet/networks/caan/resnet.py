@@ -6,7 +6,7 @@ from torch import nn
 
 from leanet.networks.basic_block import BasicBlock
 from leanet.networks.contract import CAAN
-from leanet.networks.layers import GlobalAverage, conv_bn_relu, he_normal_, initialise, same_max_pool
+from leanet.networks.layers import GlobalAverage, Logits, conv_bn_relu, he_normal_, initialise, same_max_pool
 
 
 class ResNet(CAAN):
@@ -29,5 +29,5 @@ class ResNet(CAAN):
                 BasicBlock(256, 512, stride=2),
             ]
         )
-        self.head = nn.Sequential(GlobalAverage(), nn.Linear(512, 2))
+        self.head = nn.Sequential(GlobalAverage(), Logits(512, 2))
         initialise(self, he_normal_)

@@ -1,0 +1,32 @@
+"""A trained network made faster for prediction: every BatchNorm folded into the convolution before it."""
+
+from __future__ import annotations
+
+import copy
+from itertools import pairwise
+from typing import TypeVar
+
+from torch import nn
+from torch.nn.utils.fusion import fuse_conv_bn_eval
+
+from leanet.networks.basic_block import BasicBlock
+
+Network = TypeVar("Network", bound=nn.Module)
+
+
+def fold_batch_norm(network: Network) -> Network:
+    """A copy in evaluation mode that predicts the same up to rounding, with no BatchNorm left to compute.
+
+    It cannot be trained, and its weights are not those of a checkpoint.
+    """
+    folded = copy.deepcopy(network).eval()
+    for module in list(folded.modules()):
+        if isinstance(module, nn.Sequential):
+            for i, (layer, norm) in enumerate(pairwise(list(module))):
+                if isinstance(layer, nn.Conv2d | nn.ConvTranspose2d) and isinstance(norm, nn.BatchNorm2d):
+                    module[i] = fuse_conv_bn_eval(layer, norm, transpose=isinstance(layer, nn.ConvTranspose2d))
+                    module[i + 1] = nn.Identity()
+        elif isinstance(module, BasicBlock) and isinstance(module.norm, nn.BatchNorm2d):
+            module.second = fuse_conv_bn_eval(module.second, module.norm)
+            module.norm = nn.Identity()
+    return folded
