@@ -138,3 +138,23 @@ def test_without_a_compiler_it_says_so_once_and_goes_on(tmp_path: Path) -> None:
     done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)
     assert done.stdout.count("no working compiler") == 1
     assert done.stdout.split().count("False") == 2
+
+
+def test_batch_norm_ends_with_the_mean_over_the_last_epoch(tmp_path: Path) -> None:
+    recipe = Recipe(epochs=3, batch_size=8, lr=1e-12, average_batch_norm=True)
+    data = NoisyLines()
+    seen: list[Tensor] = []
+
+    def watched_loss(model: nn.Module, x: Tensor, y: Tensor) -> Tensor:
+        seen.append(x)
+        return loss(model, x, y)
+
+    engine = Engine(lambda: nn.BatchNorm2d(2), watched_loss, CPU)
+    train(engine, data, recipe, 0, Checkpoint(tmp_path / "c", "f", 1e9), lambda _n, _l: None)
+    last = seen[-len(data) // 8 :]
+    assert len(last) == 8
+    state = engine.bare_model.state_dict()
+    expected_mean = torch.stack([x.mean((0, 2, 3)) for x in last]).mean(0)
+    expected_variance = torch.stack([x.transpose(0, 1).flatten(1).var(1) for x in last]).mean(0)
+    torch.testing.assert_close(state["running_mean"], expected_mean, rtol=1e-5, atol=1e-6)
+    torch.testing.assert_close(state["running_var"], expected_variance, rtol=1e-5, atol=1e-6)

@@ -25,6 +25,7 @@ from leanet.training.checkpoint import Checkpoint, load_weights, save_weights
 from leanet.training.colorization import RECIPES, ColorizationData, images_to_tensor, loss
 from leanet.training.compute import Compute, resolve
 from leanet.training.loop import Engine, train
+from leanet.training.prediction import predictor
 from leanet.training.recipe import Recipe
 
 PREDICTION_BATCH = 32
@@ -129,10 +130,10 @@ def _train(
 def write_maps(model: nn.Module, compute: Compute, run: Run, number: int) -> dict[str, Any]:
     """Recolour every image and write a fold's anomaly maps; returns what is stored beside them."""
     writer = MapWriter(run.folder.fold(number).maps, len(run.images), run.side)
-    summary = MapSummary(run, number)
+    summary, colorizer = MapSummary(run, number), predictor(model, compute)
     for start in range(0, len(run.images), PREDICTION_BATCH):
         rows = np.arange(start, min(start + PREDICTION_BATCH, len(run.images)))
-        delta_e, chroma = recolour(model, images_to_tensor(run.pixels, rows).to(compute.device), run.map_coding)
+        delta_e, chroma = recolour(colorizer, images_to_tensor(run.pixels, rows).to(compute.device), run.map_coding)
         maps = delta_e[:, 0].cpu().numpy()
         writer.write(start, maps, chroma.cpu().numpy())
         summary.add(rows, maps)
@@ -142,11 +143,13 @@ def write_maps(model: nn.Module, compute: Compute, run: Run, number: int) -> dic
 
 
 @torch.inference_mode()
-def recolour(model: nn.Module, images: Tensor, map_coding: MapCoding = "true") -> tuple[Tensor, Tensor]:
+def recolour(
+    colorizer: Callable[[Tensor], Tensor], images: Tensor, map_coding: MapCoding = "true"
+) -> tuple[Tensor, Tensor]:
     """Recolour images and compare.
 
     Args:
-        model: a colorizer.
+        colorizer: a colorizer, ready to predict.
         images: float32 (N, 3, H, W), sRGB in [0, 1].
         map_coding: 'true' compares in exact CIELAB; 'authors' gives the colorizer OpenCV's 8-bit lightness, as the
             published program does, and compares as it does.
@@ -155,11 +158,10 @@ def recolour(model: nn.Module, images: Tensor, map_coding: MapCoding = "true") -
     Raises:
         ImportError: the coding 'authors' without OpenCV.
     """
-    model.eval()
     lab = rgb_to_lab(images)
     coded = opencv_lab_8_bit(images) if map_coding == "authors" else encode_lab(lab)
     lightness = coded[:, :1]
-    chroma = model(lightness.contiguous(memory_format=torch.channels_last)).float()
+    chroma = colorizer(lightness)
     recoloured = torch.cat([lightness, chroma], 1)
     if map_coding == "authors":
         return authors_anomaly_map(coded, recoloured), chroma

@@ -33,7 +33,7 @@ from leanet.experiment.run_folder import (
     write_json,
     write_text,
 )
-from leanet.networks.leanet import LEANet
+from leanet.networks.leanet import LEANetOutput
 from leanet.networks.registry import ADNS, CAANS, build_leanet
 from leanet.settings import DetectConfig, RecipeName, parse_folds, to_options
 from leanet.training.checkpoint import Checkpoint, save_weights
@@ -41,6 +41,7 @@ from leanet.training.colorization import images_to_tensor
 from leanet.training.compute import resolve
 from leanet.training.detection import RECIPES, DetectionData, authors_loss, loss, probability
 from leanet.training.loop import Engine, Loss, train
+from leanet.training.prediction import predictor
 from leanet.training.recipe import Recipe
 
 _SCALES: dict[RecipeName, Literal["normals", "max"]] = {"leanet": "normals", "authors": "max"}
@@ -223,7 +224,7 @@ def _one_fold(
     write_history(folder.history, history)
     save_weights(engine.bare_model, folder.weights)
     test = run.rows(run.folds[number].test)
-    adn, caan = predict(engine, run.pixels, read_maps, test)
+    adn, caan = predict(predictor(engine.bare_model, engine.compute), run.pixels, read_maps, test)
     _write_predictions(folder.predictions, run, number, test, adn, caan)
     p = read_predictions(folder.predictions)
     adn_scores = score(p.labels, p.adn)
@@ -273,23 +274,24 @@ def map_reader(maps: Maps, scale: Literal["normals", "max"]) -> Callable[[NDArra
     return read
 
 
-@torch.inference_mode()
 def predict(
-    engine: Engine,
+    model: Callable[[Tensor, Tensor], LEANetOutput],
     pixels: NDArray[np.uint8],
     read_maps: Callable[[NDArray[np.int64]], Tensor],
     rows: NDArray[np.int64],
 ) -> tuple[NDArray[np.float64], NDArray[np.float64] | None]:
     """Probability of an anomaly of each of these rows, by the ADN and by the CAAN (None without its logits).
 
-    In float32 whatever the training's precision: bfloat16 logits have too few digits to rank by.
+    Args:
+        model: a LEA-Net, ready to predict.
+        pixels: uint8 (N, H, W, 3), of every image of the data set.
+        read_maps: rows -> scaled anomaly maps, float32 (n, 1, H, W).
+        rows: which images.
     """
-    model = engine.bare_model.eval()
     adn, caan = [], []
     for start in range(0, len(rows), PREDICTION_BATCH):
         some = rows[start : start + PREDICTION_BATCH]
-        images = images_to_tensor(pixels, some).to(engine.compute.device)
-        output = LEANet.__call__(model, images, read_maps(some).to(engine.compute.device))
+        output = model(images_to_tensor(pixels, some), read_maps(some))
         adn.append(probability(output.adn_logits).cpu().numpy())
         if output.caan_logits is not None:
             caan.append(probability(output.caan_logits).cpu().numpy())

