@@ -74,7 +74,7 @@ def compiler_works() -> bool:
 
 @functools.cache
 def _keep_freed_memory() -> None:
-    """Let glibc keep what a step frees for the next one: returning it and faulting it in costs a quarter of a step."""
+    """Let glibc keep freed memory for the next step: returning it and faulting it in costs a quarter of a step."""
     if not sys.platform.startswith("linux"):
         return
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None)  # musl has none

@@ -1,0 +1,219 @@
+"""What the benchmarks share: facts about the machine, CSV files, interleaved timing, and a program's memory."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import csv
+import datetime
+import os
+import platform
+import shlex
+import signal
+import statistics
+import subprocess
+import sys
+import sysconfig
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+
+import torch
+
+REPOSITORY = Path(__file__).parents[1]
+LEANET = str(Path(sysconfig.get_path("scripts")) / "leanet")
+"""The command of the environment that runs the benchmark."""
+
+Work = Callable[[], Mapping[str, float]]
+"""Does its work once and tells the seconds an image of it and, under more names, of its parts."""
+
+BASELINE, OURS = "baseline", "leanet"
+
+
+def facts() -> dict[str, object]:
+    """Machine and versions, for every line of a CSV file."""
+    cpuinfo = Path("/proc/cpuinfo").read_text(encoding="utf-8") if sys.platform == "linux" else ""
+    fields = {name.strip(): value.strip() for name, _, value in (x.partition(":") for x in cpuinfo.splitlines())}
+    flags = fields.get("flags", "").split()
+    commit = subprocess.run(
+        ["git", "describe", "--always", "--dirty"], cwd=REPOSITORY, capture_output=True, text=True, check=False
+    )
+    packages = ("torch", "numpy", "scikit-image", "pillow", "leanet")
+    return {
+        "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+        "processor": fields.get("model name", platform.processor()),
+        "cores": os.cpu_count(),
+        "threads": torch.get_num_threads(),
+        "avx512_bf16": "avx512_bf16" in flags,
+        "amx_bf16": "amx_bf16" in flags,
+        "load_average": round(os.getloadavg()[0], 1),
+        "python": platform.python_version(),
+        **{name: version(name) for name in packages},
+        "commit": commit.stdout.strip(),
+    }
+
+
+def write_csv(path: Path, rows: Sequence[Mapping[str, object]], machine: Mapping[str, object]) -> None:
+    """Write the rows, each with the machine's facts behind it; their keys together are the header."""
+    header = list(dict.fromkeys(key for row in (*rows, machine) for key in row))
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, header)
+        writer.writeheader()
+        writer.writerows({**row, **machine} for row in rows)
+
+
+def read_csv(path: Path) -> list[dict[str, str]]:
+    """The rows of a CSV file with a header."""
+    with path.open(newline="", encoding="utf-8") as file:
+        return list(csv.DictReader(file))
+
+
+def parser(description: str | None, name: str) -> argparse.ArgumentParser:
+    """A parser with what every benchmark takes."""
+    made = argparse.ArgumentParser(
+        prog=f"python -m benchmarks.{name}",
+        description=description,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,  # options that a benchmark does not know may be meant for `leanet run`
+    )
+    made.add_argument("--csv", type=Path, default=Path(f"{name}.csv"), help="file to write (%(default)s)")
+    return made
+
+
+def alternate(baseline: Work, ours: Work, rounds: int) -> dict[str, list[float]]:
+    """Time both in turn, so that whatever else the machine does falls on both; one round before is not counted.
+
+    Returns:
+        Name -> seconds an image, one number a round.
+    """
+    baseline(), ours()
+    times: dict[str, list[float]] = {BASELINE: [], OURS: []}
+    for n in range(rounds):
+        for work in (baseline, ours) if n % 2 == 0 else (ours, baseline):
+            for name, seconds in work().items():
+                times.setdefault(name, []).append(seconds)
+    return times
+
+
+def seconds_an_image(work: Callable[[], object], images: int) -> float:
+    """How long one call takes, divided by its images."""
+    started = time.perf_counter()
+    work()
+    return (time.perf_counter() - started) / images
+
+
+def report(
+    times: Mapping[str, Sequence[float]], bar: float, path: Path, machine: Mapping[str, object], **settings: object
+) -> None:
+    """Print and write the times, and last the ratio: the median over the rounds of baseline / ours."""
+    ratio = statistics.median(b / o for b, o in zip(times[BASELINE], times[OURS], strict=True))
+    rows: list[dict[str, object]] = []
+    for name, seconds in times.items():
+        ms = [1000 * s for s in seconds]
+        middle = statistics.median(ms)
+        print(f"{name:45} {middle:8.2f} ms an image  ({min(ms):.2f} .. {max(ms):.2f}, {len(ms)} rounds)")
+        rows.append({"work": name, "median_ms": middle, "min_ms": min(ms), "max_ms": max(ms), "rounds": len(ms)})
+    rows = [{**row, "ratio": ratio, "bar": bar, **settings} for row in rows]
+    write_csv(path, rows, machine)
+    print(f"ratio {ratio:.2f} ({verdict(ratio >= bar)}: {bar:g})")
+
+
+def verdict(reached: bool) -> str:
+    """A bar reached or missed, in words."""
+    return "bar reached" if reached else "bar missed"
+
+
+def memory_of_tree(root: int) -> int:
+    """Anonymous memory (RssAnon) in bytes of a process and all below it; 0 once they are gone. Linux only."""
+    children: dict[int, list[int]] = {}
+    for path in Path("/proc").glob("[0-9]*/stat"):
+        text = _read(path)
+        if text:  # the parent stands behind the name, which may hold blanks and brackets itself
+            children.setdefault(int(text.rpartition(")")[2].split()[1]), []).append(int(path.parent.name))
+    total, to_do = 0, [root]
+    while to_do:
+        process = to_do.pop()
+        to_do += children.get(process, [])
+        lines = _read(Path(f"/proc/{process}/status")).splitlines()
+        total += sum(1024 * int(line.split()[1]) for line in lines if line.startswith("RssAnon:"))
+    return total
+
+
+@dataclass(frozen=True)
+class Watched:
+    """What a program took: seconds, and the peak of its anonymous memory in bytes, children included."""
+
+    seconds: float
+    peak: int
+
+
+def watch(
+    command: Sequence[str], *, interval: float, quiet: bool = False, tell: Callable[[Watched], None] | None = None
+) -> Watched:
+    """Run a program and sample its memory in a thread. If we are stopped, so is the program.
+
+    Args:
+        command: program and arguments.
+        interval: seconds between two samples.
+        quiet: show what the program prints only if it fails.
+        tell: called every ten seconds, and at the end however it comes, with what was taken so far.
+    Raises:
+        SystemExit: the program failed, with its exit code.
+    """
+    peak, over = 0, threading.Event()
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    with tempfile.TemporaryFile("w+", encoding="utf-8") as output:
+        started = time.perf_counter()
+        process = subprocess.Popen(command, stdout=output if quiet else None, stderr=output if quiet else None)
+
+        def sample() -> None:
+            nonlocal peak
+            while not over.wait(interval):
+                peak = max(peak, memory_of_tree(process.pid))
+
+        def taken() -> Watched:
+            return Watched(time.perf_counter() - started, peak)
+
+        sampler = threading.Thread(target=sample)
+        sampler.start()
+        try:
+            while process.poll() is None:
+                with contextlib.suppress(subprocess.TimeoutExpired):
+                    process.wait(timeout=10)
+                if tell:
+                    tell(taken())
+        except KeyboardInterrupt:
+            sys.exit("stopped")
+        finally:
+            watched = taken()
+            process.terminate()
+            process.wait()
+            over.set()
+            sampler.join()
+            if tell:
+                tell(watched)
+        if process.returncode:
+            output.seek(0)
+            print(f"{output.read()}{shlex.join(command)}: exit code {process.returncode}", file=sys.stderr)
+            sys.exit(process.returncode)
+    return watched
+
+
+def adn_metrics(run: Path) -> dict[str, dict[str, str]]:
+    """The ADN's lines of a run's report/metrics.csv: 'fold 0', ..., 'mean over folds' -> column -> value."""
+    rows = read_csv(run / "report" / "metrics.csv")
+    adn = next(row["row"] for row in rows if row["row"].endswith(": ADN"))
+    return {row["over"]: row for row in rows if row["row"] == adn}
+
+
+def _read(path: Path) -> str:
+    """A file of /proc; empty where the process has ended meanwhile."""
+    try:
+        return path.read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return ""
