@@ -29,6 +29,6 @@ def demo(config: DemoConfig) -> RunConfig:
         data=DataConfig(image_size=64),
         # Few epochs, small colorizer batches and a middle attention point: what three minutes on two cores allow.
         colorizer=ColorizerConfig(colorizer_epochs=4, colorizer_batch_size=8),
-        detector=DetectorConfig(attention_point=(3,), epochs=5),
+        detector=DetectorConfig(attention_point=(3,), epochs=7),
         compute=ComputeConfig(seed=config.seed),
     )
