@@ -179,11 +179,16 @@ def test_changed_model_folders_are_refused(saved: Path, tmp_path: Path, capsys: 
     main(["import-authors", str(saved), *PAIR, "--out", str(out)])
     assert main(["import-authors", str(saved), *PAIR, "--out", str(out)]) == 2
     assert "exists already" in capsys.readouterr().err
+    card = json.loads((out / "model.json").read_text())
+    for change in ({"adn": "ResNet18"}, {"adn": "LeNet"}, {"image_size": 100}, {"attention_points": ["one"]}):
+        (out / "model.json").write_text(json.dumps(card | change))
+        with pytest.raises(UserError, match="does not describe the weights"):
+            leanet.load(out)
+    (out / "model.json").write_text(json.dumps(card))
     weights = (out / "weights.safetensors").read_bytes()
     (out / "weights.safetensors").write_bytes(weights[:-1] + b"x")
     with pytest.raises(UserError, match="changed since it was saved"):
         leanet.load(out)
-    card = json.loads((out / "model.json").read_text())
     (out / "model.json").write_text(json.dumps({**card, "format": 99}))
     with pytest.raises(UserError, match="format 99"):
         leanet.load(out)

@@ -144,8 +144,11 @@ def load(folder: Path) -> Model:
     card = _read_card(folder)
     if not (folder / WEIGHTS).is_file() or _sha256(folder / WEIGHTS) != card.weights_sha256:
         raise UserError(f"{folder / WEIGHTS}: missing or changed since it was saved. Make the model anew.")
-    network = build_leanet(card.adn, card.caan, card.attention_points, card.image_size)
-    load_weights(network, folder / WEIGHTS)
+    try:
+        network = build_leanet(card.adn, card.caan, card.attention_points, card.image_size)
+        load_weights(network, folder / WEIGHTS)
+    except (RuntimeError, TypeError, ValueError):
+        raise UserError(f"{folder / CARD}: does not describe the weights beside it. Make the model anew.") from None
     return Model(card, network.eval())
 
 

@@ -15,14 +15,14 @@ from leanet.training.compute import Compute
 def predictor(network: nn.Module, compute: Compute) -> Callable[..., Any]:
     """A function that predicts what the network does in evaluation mode, up to rounding, and faster.
 
-    The network's weights are copied: training it further changes nothing here. In bfloat16 a ΔE00 moves by 0.04 on
-    average; logits are float32 in any case.
+    The network's weights are copied: training it further changes nothing here. Logits and chrominance are float32
+    in any case.
 
     Args:
         network: a colorizer or a LEA-Net.
         compute: where, and whether in bfloat16.
     Returns:
-        What the network returns, for inputs that it may change the memory format and the device of.
+        A function of the network's inputs, wherever they are, that returns what the network does, on its device.
     """
     folded = fold_batch_norm(network).to(compute.device)
     folded.to(memory_format=torch.channels_last)  # type: ignore[call-overload]

@@ -1,0 +1,48 @@
+"""Networks made ready to predict say what they said before."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from leanet.networks.leanet import LEANetOutput
+from leanet.networks.registry import build_colorizer, build_leanet
+from leanet.training.compute import Compute
+from leanet.training.prediction import predictor
+
+
+def trained_a_little(network: torch.nn.Module, *inputs: torch.Tensor) -> torch.nn.Module:
+    """The network with BatchNorm statistics of these inputs."""
+    for layer in network.modules():
+        if isinstance(layer, torch.nn.BatchNorm2d):
+            layer.momentum = 1.0
+    with torch.no_grad():
+        network.train()(*inputs)
+    return network
+
+
+@pytest.mark.parametrize(("bfloat16", "tolerance"), [(False, 1e-5), (True, 0.02)])
+def test_colorizer_predicts_what_it_would_in_evaluation_mode(bfloat16: bool, tolerance: float) -> None:
+    torch.manual_seed(0)
+    lightness = torch.rand(4, 1, 64, 64)
+    network = trained_a_little(build_colorizer("Unet", 64), lightness)
+    found = predictor(network, Compute(torch.device("cpu"), bfloat16, compiled=False))(lightness)
+    assert network.training
+    with torch.inference_mode():
+        expected = network.eval()(lightness)
+    assert found.dtype == torch.float32
+    assert (found - expected).abs().mean() < tolerance
+
+
+@pytest.mark.parametrize(("bfloat16", "tolerance"), [(False, 1e-3), (True, 0.05)])
+def test_leanet_predicts_what_it_would_in_evaluation_mode(bfloat16: bool, tolerance: float) -> None:
+    torch.manual_seed(0)
+    images, maps = torch.rand(8, 3, 64, 64), torch.rand(8, 1, 64, 64)
+    network = trained_a_little(build_leanet("ResNet18", "ResNet", [2], 64), images, maps)
+    found: LEANetOutput = predictor(network, Compute(torch.device("cpu"), bfloat16, compiled=False))(images, maps)
+    with torch.inference_mode():
+        expected: LEANetOutput = network.eval()(images, maps)
+    assert found.adn_logits.dtype == torch.float32
+    spread = expected.adn_logits.std()
+    assert (found.adn_logits - expected.adn_logits).abs().max() < tolerance * spread
+    assert not found.adn_logits.requires_grad
