@@ -6,6 +6,7 @@ import argparse
 import contextlib
 import csv
 import datetime
+import multiprocessing
 import os
 import platform
 import shlex
@@ -17,9 +18,10 @@ import sysconfig
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
+from multiprocessing.connection import Connection
 from pathlib import Path
 
 import torch
@@ -98,6 +100,43 @@ def alternate(baseline: Work, ours: Work, rounds: int) -> dict[str, list[float]]
             for name, seconds in work().items():
                 times.setdefault(name, []).append(seconds)
     return times
+
+
+@contextlib.contextmanager
+def apart(make: Callable[..., Callable[[], object]], *arguments: object) -> Iterator[Callable[[], float]]:
+    """Work in a fresh process, so that the baseline runs as a plain program does, without our allocator's settings.
+
+    Args:
+        make, arguments: make(*arguments) is called there, once, and returns the work.
+    Returns:
+        A function that does the work once and tells the seconds that it took.
+    """
+    here, there = multiprocessing.Pipe()
+    process = multiprocessing.get_context("spawn").Process(
+        target=_serve, args=(there, make, arguments), daemon=True
+    )
+    process.start()
+    there.close()  # so that `recv` fails, instead of waiting, if the process dies
+
+    def once() -> float:
+        here.send(None)
+        seconds: float = here.recv()
+        return seconds
+
+    try:
+        yield once
+    finally:
+        process.terminate()
+        process.join()
+
+
+def _serve(
+    connection: Connection, make: Callable[..., Callable[[], object]], arguments: tuple[object, ...]
+) -> None:
+    work = make(*arguments)
+    while True:
+        connection.recv()
+        connection.send(seconds_an_image(work, 1))
 
 
 def seconds_an_image(work: Callable[[], object], images: int) -> float:

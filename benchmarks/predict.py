@@ -23,7 +23,7 @@ from torch import Tensor, nn
 
 from benchmarks.baseline import decode as plain_decode
 from benchmarks.baseline import predict_files, to_batch
-from benchmarks.common import BASELINE, OURS, alternate, facts, report, seconds_an_image
+from benchmarks.common import BASELINE, OURS, alternate, apart, facts, report, seconds_an_image
 from benchmarks.ours import batches_of, best_compute, open_images, timing_parser
 from leanet.color.anomaly_map import scale_map
 from leanet.data.pixels import decode, in_threads, resize
@@ -43,7 +43,7 @@ def predict_batch(
     """Probabilities (N,) of an anomaly and maps (N, H, W) in ΔE00, as a run computes them."""
     pixels = np.stack(in_threads(lambda file: resize(decode(Path(file)), side), files))
     rows = np.arange(len(files))
-    maps, _ = recolour(colorizer, images_to_tensor(pixels, rows))
+    maps, _ = recolour(colorizer, images_to_tensor(pixels, rows), compiled=True)
     scaled = scale_map(maps, "normals", UNIT)
     probabilities, _ = predict(detector, pixels, lambda some: scaled[torch.from_numpy(some)], rows)
     return probabilities, maps[:, 0].cpu().numpy()
@@ -58,12 +58,22 @@ def settle(model: nn.Module, *inputs: Tensor) -> None:
         model.train()(*inputs)
 
 
+def plain_work(networks: tuple[nn.Module, nn.Module], batches: list[list[str]], side: int) -> Callable[[], None]:
+    """The baseline's predictions of all batches of files."""
+
+    def work() -> None:
+        for files in batches:
+            predict_files(*networks, files, side, UNIT)
+
+    return work
+
+
 def main() -> None:
     """Time both in turn, and see that both say the same."""
     arguments = timing_parser(__doc__, "predict", batch=32).parse_args()
     machine, side = facts(), arguments.side
     with open_images(arguments) as images:
-        compute = best_compute()
+        compute = best_compute(compiled=True)
         rows = images.choose(np.arange(len(images.run.images)), arguments)
         batches = [images.of(batch) for batch in batches_of(rows, arguments.batch)]
         plain = build_colorizer("Unet", side), build_leanet("ResNet18", "ResNet", (2,), side)
@@ -72,19 +82,16 @@ def main() -> None:
         settle(plain[1], some, torch.rand_like(some[:, :1]))
         colorizer, detector = (predictor(model, compute) for model in plain)
 
-        def baseline() -> None:
-            for files in batches:
-                predict_files(*plain, files, side, UNIT)
-
         def ours() -> None:
             for files in batches:
                 predict_batch(colorizer, detector, files, side)
 
-        times = alternate(
-            lambda: {BASELINE: seconds_an_image(baseline, len(rows))},
-            lambda: {OURS: seconds_an_image(ours, len(rows))},
-            arguments.rounds,
-        )
+        with apart(plain_work, plain, batches, side) as baseline:
+            times = alternate(
+                lambda: {BASELINE: baseline() / len(rows)},
+                lambda: {OURS: seconds_an_image(ours, len(rows))},
+                arguments.rounds,
+            )
         expected = predict_files(*plain, batches[0], side, UNIT)
         found = predict_batch(colorizer, detector, batches[0], side)
     in_probability, in_map = (

@@ -8,13 +8,14 @@ convert to Lab, and train to the update.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 import torch
-from numpy.typing import NDArray
 
-from benchmarks.baseline import colorizer_step
-from benchmarks.ours import best_compute, compare_training, open_images, training_parser
-from leanet.networks.contract import Colorizer
+from benchmarks.baseline import as_published, colorizer_step
+from benchmarks.common import apart
+from benchmarks.ours import batches_of, best_compute, compare_training, open_images, training_parser
 from leanet.networks.registry import build_colorizer
 from leanet.training.colorization import RECIPES, ColorizationData, loss
 from leanet.training.loop import Engine
@@ -22,25 +23,30 @@ from leanet.training.loop import Engine
 BAR = 4.0
 
 
+def plain_epoch(side: int, batches: list[list[str]]) -> Callable[[], None]:
+    """An epoch of the baseline, from the files of each batch."""
+    model = as_published(build_colorizer("Unet", side))
+    adam = torch.optim.Adam(model.parameters(), 1e-3)
+
+    def epoch() -> None:
+        for files in batches:
+            colorizer_step(model, adam, files, side)
+
+    return epoch
+
+
 def main() -> None:
     """Time both in turn."""
     arguments = training_parser(__doc__, "train_colorizer").parse_args()
-
-    def build() -> Colorizer:
-        return build_colorizer("Unet", arguments.side)
-
+    side = arguments.side
     with open_images(arguments) as images:
         rows = images.choose(np.flatnonzero(images.run.labels == 0), arguments)
-        data = ColorizationData(images.run.pixels, rows, "leanet")
-        engine = Engine(build, loss, best_compute())
-
-        model = build()
-        adam = torch.optim.Adam(model.parameters(), 1e-3)
-
-        def step(batch: NDArray[np.int64]) -> None:
-            colorizer_step(model, adam, images.of(batch), arguments.side)
-
-        compare_training(arguments, BAR, step, engine, data, RECIPES["leanet"], rows)
+        compute = best_compute(compiled=True)
+        data = ColorizationData(images.run.pixels, rows, "leanet", compute.compiled)
+        engine = Engine(lambda: build_colorizer("Unet", side), loss, compute)
+        batches = [images.of(batch) for batch in batches_of(rows, arguments.batch)]
+        with apart(plain_epoch, side, batches) as baseline:
+            compare_training(arguments, BAR, baseline, engine, data, RECIPES["leanet"], rows)
 
 
 if __name__ == "__main__":

@@ -9,12 +9,15 @@ the update.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from benchmarks.baseline import detector_step
-from benchmarks.ours import best_compute, compare_training, open_images, training_parser
+from benchmarks.baseline import as_published, detector_step
+from benchmarks.common import apart
+from benchmarks.ours import batches_of, best_compute, compare_training, open_images, training_parser
 from leanet.experiment.colorize import write_maps
 from leanet.experiment.detect import map_reader
 from leanet.networks.leanet import LEANet
@@ -25,31 +28,41 @@ from leanet.training.loop import Engine
 BAR = 4.0
 
 
+def build(side: int) -> LEANet:
+    """The detector, untrained."""
+    return build_leanet("ResNet18", "ResNet", (2,), side)
+
+
+def plain_epoch(
+    side: int, batches: list[list[str]], maps: list[NDArray[np.float32]], labels: list[NDArray[np.int64]]
+) -> Callable[[], None]:
+    """An epoch of the baseline, from files, maps (n, H, W) and labels of each batch."""
+    model = as_published(build(side))
+    adam = torch.optim.Adam(model.parameters(), 1e-4)
+
+    def epoch() -> None:
+        for batch in zip(batches, maps, labels, strict=True):
+            detector_step(model, adam, batch[0], side, batch[1], torch.from_numpy(batch[2]))
+
+    return epoch
+
+
 def main() -> None:
     """Make anomaly maps, then time both in turn."""
     arguments = training_parser(__doc__, "train_detector").parse_args()
     side = arguments.side
-
-    def build() -> LEANet:
-        return build_leanet("ResNet18", "ResNet", (2,), side)
-
     with open_images(arguments) as images:
-        run, compute = images.run, best_compute()
+        run, compute = images.run, best_compute(compiled=False)
         write_maps(build_colorizer("Unet", side), compute, run, 0)
         maps = run.maps(0)
         shuffled = np.random.default_rng(0).permutation(len(run.images))  # both classes in every batch
         rows = images.choose(shuffled, arguments)
         data = DetectionData(run.pixels, map_reader(maps, "normals"), run.labels, rows, augment=True)
-
-        model = build()
-        adam = torch.optim.Adam(model.parameters(), 1e-4)
-        in_memory = maps.delta_e(np.arange(len(run.images)))
-
-        def step(batch: NDArray[np.int64]) -> None:
-            labels = torch.from_numpy(run.labels[batch])
-            detector_step(model, adam, images.of(batch), side, in_memory[batch], labels)
-
-        compare_training(arguments, BAR, step, Engine(build, loss, compute), data, RECIPES["leanet"], rows)
+        engine = Engine(lambda: build(side), loss, compute)
+        parts = batches_of(rows, arguments.batch)
+        of_parts = [images.of(p) for p in parts], [maps.delta_e(p) for p in parts], [run.labels[p] for p in parts]
+        with apart(plain_epoch, side, *of_parts) as baseline:
+            compare_training(arguments, BAR, baseline, engine, data, RECIPES["leanet"], rows)
 
 
 if __name__ == "__main__":

@@ -344,7 +344,7 @@ def test_maps_with_a_chunk_missing_are_refused(
 ) -> None:
     run = tmp_path / "run"
     shutil.copytree(colorized, run)
-    next(p for p in (run / "0" / "maps.zarr" / "delta_e" / "c").rglob("*") if p.is_file()).unlink()
+    next((run / "0" / "maps.zarr" / "delta_e").glob("c.*")).unlink()
     capsys.readouterr()
     assert main(["detect", str(run), "--folds", "0"]) == 2
     assert "damaged anomaly maps" in capsys.readouterr().err

@@ -7,7 +7,14 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from leanet.networks.layers import FlattenHWC, SameConv2d, he_normal_, initialise, same_max_pool
+from leanet.networks.layers import (
+    DoublingConvTranspose2d,
+    FlattenHWC,
+    SameConv2d,
+    he_normal_,
+    initialise,
+    same_max_pool,
+)
 
 
 def tensorflow_padding(size: int, kernel: int, stride: int) -> tuple[int, int]:
@@ -30,6 +37,19 @@ def test_same_max_pool_pads_like_tensorflow(size: int) -> None:
     x = -torch.rand(1, 2, size, size)
     padded = F.pad(x, tensorflow_padding(size, 3, 2) * 2, value=-math.inf)
     assert torch.equal(same_max_pool()(x), F.max_pool2d(padded, 3, 2))
+
+
+def test_doubling_layer_is_pytorchs_transposed_convolution_in_training_too() -> None:
+    layer = DoublingConvTranspose2d(3, 5).double()
+    x = torch.rand(2, 3, 4, 6, dtype=torch.float64, requires_grad=True)
+    upstream = torch.rand(2, 5, 8, 12, dtype=torch.float64)
+    expected = F.conv_transpose2d(x, layer.weight, layer.bias, stride=2)
+    inputs = [x, *layer.parameters()]
+    torch.testing.assert_close(layer(x), expected)
+    torch.testing.assert_close(layer.eval()(x), expected)
+    torch.testing.assert_close(
+        torch.autograd.grad(layer.train()(x), inputs, upstream), torch.autograd.grad(expected, inputs, upstream)
+    )
 
 
 def test_flatten_reads_channels_fastest() -> None:

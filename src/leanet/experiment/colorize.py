@@ -23,7 +23,7 @@ from leanet.networks.registry import build_colorizer
 from leanet.settings import ColorizeConfig, MapCoding, parse_folds, to_options
 from leanet.training.checkpoint import Checkpoint, load_weights, save_weights
 from leanet.training.colorization import RECIPES, ColorizationData, images_to_tensor, loss
-from leanet.training.compute import Compute, resolve
+from leanet.training.compute import Compute, fused, resolve
 from leanet.training.loop import Engine, train
 from leanet.training.prediction import predictor
 from leanet.training.recipe import Recipe
@@ -120,7 +120,7 @@ def _train(
         images += n
         set_done(images, f"fold {number}, loss {loss_now:.5f}")
 
-    data = ColorizationData(run.pixels, normals, config.compute.recipe)
+    data = ColorizationData(run.pixels, normals, config.compute.recipe, engine.compute.compiled)
     history = train(engine, data, recipe, seed, checkpoint, on_images)
     write_history(folder.colorizer_history, history)
     save_weights(engine.bare_model, folder.colorizer_weights)
@@ -133,7 +133,8 @@ def write_maps(model: nn.Module, compute: Compute, run: Run, number: int) -> dic
     summary, colorizer = MapSummary(run, number), predictor(model, compute)
     for start in range(0, len(run.images), PREDICTION_BATCH):
         rows = np.arange(start, min(start + PREDICTION_BATCH, len(run.images)))
-        delta_e, chroma = recolour(colorizer, images_to_tensor(run.pixels, rows).to(compute.device), run.map_coding)
+        images = images_to_tensor(run.pixels, rows).to(compute.device)
+        delta_e, chroma = recolour(colorizer, images, run.map_coding, compiled=compute.compiled)
         maps = delta_e[:, 0].cpu().numpy()
         writer.write(start, maps, chroma.cpu().numpy())
         summary.add(rows, maps)
@@ -144,7 +145,11 @@ def write_maps(model: nn.Module, compute: Compute, run: Run, number: int) -> dic
 
 @torch.inference_mode()
 def recolour(
-    colorizer: Callable[[Tensor], Tensor], images: Tensor, map_coding: MapCoding = "true"
+    colorizer: Callable[[Tensor], Tensor],
+    images: Tensor,
+    map_coding: MapCoding = "true",
+    *,
+    compiled: bool = False,
 ) -> tuple[Tensor, Tensor]:
     """Recolour images and compare.
 
@@ -153,19 +158,26 @@ def recolour(
         images: float32 (N, 3, H, W), sRGB in [0, 1].
         map_coding: 'true' compares in exact CIELAB; 'authors' gives the colorizer OpenCV's 8-bit lightness, as the
             published program does, and compares as it does.
+        compiled: whether to compile the colour functions, for some thousands of images.
     Returns:
         anomaly maps (N, 1, H, W) in ΔE00, and the predicted chrominance (N, 2, H, W) coded to [0, 1].
     Raises:
         ImportError: the coding 'authors' without OpenCV.
     """
-    lab = rgb_to_lab(images)
-    coded = opencv_lab_8_bit(images) if map_coding == "authors" else encode_lab(lab)
-    lightness = coded[:, :1]
-    chroma = colorizer(lightness)
-    recoloured = torch.cat([lightness, chroma], 1)
     if map_coding == "authors":
-        return authors_anomaly_map(coded, recoloured), chroma
-    return anomaly_map(lab, decode_lab(recoloured)), chroma
+        coded = opencv_lab_8_bit(images)
+        chroma = colorizer(coded[:, :1])
+        return authors_anomaly_map(coded, torch.cat([coded[:, :1], chroma], 1)), chroma
+    to_lab, compare = (fused(rgb_to_lab), fused(_map_of_chroma)) if compiled else (rgb_to_lab, _map_of_chroma)
+    lab = to_lab(images)
+    chroma = colorizer(encode_lab(lab)[:, :1])
+    return compare(lab, chroma), chroma
+
+
+def _map_of_chroma(lab: Tensor, chroma: Tensor) -> Tensor:
+    """The anomaly map of an image whose chrominance, coded to [0, 1], is taken for another."""
+    recoloured = torch.cat([encode_lab(lab)[:, :1], chroma], 1)
+    return anomaly_map(lab, decode_lab(recoloured))
 
 
 def fingerprint_of(options: dict[str, Any], run: Run, rows: NDArray[np.int64], compute: Compute) -> str:

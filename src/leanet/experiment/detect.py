@@ -140,11 +140,6 @@ def recipe_of(config: DetectConfig) -> Recipe:
     return RECIPES[config.compute.recipe].override(d.epochs, d.batch_size, d.lr)
 
 
-def image_passes(run: Run, recipe: Recipe) -> float:
-    """Training work of one detector, all folds, in passes of one 256 x 256 image."""
-    return sum(image_passes_of(recipe, len(fold.train)) for fold in run.folds) * (run.side / 256) ** 2
-
-
 def _prepare(home: RunFolder, config: DetectConfig, run: Run) -> None:
     """Record the options in the folder that detectors are written to; into --out, copy what describes the run."""
     home.make()
@@ -171,7 +166,7 @@ def _all_folds(config: DetectConfig, run: Run, home: RunFolder, folds: Sequence[
         note(f"{name}: all folds asked for are done already")
         return
     recipe = recipe_of(config)
-    compute = resolve(config.compute, image_passes(run, recipe))
+    compute = resolve(config.compute, 0)  # compiled detectors are slower: see docs/performance.md
     images = [len(training_rows(config, run, n)) for n in to_do]
     note(f"{name}: {recipe.epochs_for(images[0])} epochs, {compute}")
     d = config.detector

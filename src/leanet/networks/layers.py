@@ -31,6 +31,25 @@ class SameConv2d(nn.Conv2d):
         return super().forward(F.pad(x, (0, self.extra, 0, self.extra)) if self.extra else x)
 
 
+class DoublingConvTranspose2d(nn.ConvTranspose2d):
+    """2x2 transposed convolution of stride 2: (N, inputs, H, W) -> (N, outputs, 2H, 2W).
+
+    No two of its windows overlap, so it is a 1x1 convolution to four times the channels, which are then laid out as
+    2x2 pixels. Training it that way takes two thirds of the time; predicting, the plain way is the faster one.
+    """
+
+    def __init__(self, inputs: int, outputs: int) -> None:
+        super().__init__(inputs, outputs, 2, 2)
+
+    def forward(self, x: Tensor, output_size: list[int] | None = None) -> Tensor:
+        if not self.training or self.bias is None:
+            return super().forward(x, output_size)
+        n, inputs, h, w = x.shape
+        kernel = self.weight.permute(2, 3, 1, 0).reshape(-1, inputs, 1, 1)
+        quarters = F.conv2d(x, kernel, self.bias.repeat(4)).permute(0, 2, 3, 1).reshape(n, h, w, 2, 2, -1)
+        return quarters.permute(0, 1, 3, 2, 4, 5).reshape(n, 2 * h, 2 * w, -1).permute(0, 3, 1, 2)
+
+
 def same_max_pool() -> nn.MaxPool2d:
     """3x3 max-pool of stride 2 with TensorFlow's 'same' padding, for even sides.
 

@@ -18,7 +18,7 @@ from leanet.training.loop import Loss
 from leanet.training.recipe import Recipe
 
 RECIPES: dict[RecipeName, Recipe] = {
-    "leanet": Recipe(epochs=6, image_passes=8000, batch_size=16, lr=1e-3, average_batch_norm=True),
+    "leanet": Recipe(epochs=4, image_passes=8000, batch_size=16, lr=1e-3, average_batch_norm=True),
     "authors": Recipe(
         epochs=100,
         batch_size=32,

@@ -21,7 +21,7 @@ class Recipe:
     batch_size: int
     lr: float
     image_passes: int = 0
-    """Train on small sets for more epochs: as many as make this many image passes."""
+    """Train on small sets for more epochs: as many whole ones as this many image passes hold."""
     optimizer: Literal["adamw", "keras_adam"] = "adamw"
     schedule: Literal["cosine", "constant"] = "cosine"
     weight_decay: float = 0.01
@@ -45,7 +45,7 @@ class Recipe:
 
     def epochs_for(self, images: int) -> int:
         """Epochs of a training on this many images."""
-        return max(self.epochs, math.ceil(self.image_passes / images))
+        return max(self.epochs, self.image_passes // images)
 
     def lr_at(self, step: int, total_steps: int) -> float:
         """Learning rate of a step, counted from 0: warm-up over a twentieth, then a cosine to zero."""

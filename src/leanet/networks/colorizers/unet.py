@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from leanet.networks.contract import Colorizer
-from leanet.networks.layers import LEAK, batch_norm, initialise
+from leanet.networks.layers import LEAK, DoublingConvTranspose2d, batch_norm, initialise
 
 WIDTHS = (64, 128, 256, 512, 512, 512, 512, 512)
 """Channels after each halving; a side that halves less often leaves out the innermost."""
@@ -32,7 +32,7 @@ class Unet(Colorizer):
         for level, outputs in enumerate(reversed(widths[:-1])):
             self.up.append(_up(inputs, outputs, dropout=level < DROPOUTS))
             inputs = 2 * outputs
-        self.last = nn.ConvTranspose2d(inputs, 2, 2, 2)
+        self.last = DoublingConvTranspose2d(inputs, 2)
         initialise(self, nn.init.xavier_uniform_)
         initialise(self.up, lambda weight: nn.init.kaiming_uniform_(weight, nonlinearity="relu"))
 
@@ -61,5 +61,5 @@ def _down(inputs: int, outputs: int) -> nn.Module:
 
 
 def _up(inputs: int, outputs: int, dropout: bool) -> nn.Sequential:
-    layers = [nn.ReLU(), nn.ConvTranspose2d(inputs, outputs, 2, 2), batch_norm(outputs)]
+    layers = [nn.ReLU(), DoublingConvTranspose2d(inputs, outputs), batch_norm(outputs)]
     return nn.Sequential(*layers, *([nn.Dropout(0.5)] if dropout else []))
