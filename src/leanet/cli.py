@@ -29,26 +29,33 @@ class Verb:
 def _run(config: Any) -> int:
     from leanet.experiment.run import run
     from leanet.report.pictures import draw_detectors
+    from leanet.training.processes import is_first
 
     run(config)
-    draw_detectors(config.stages()[1])
+    if is_first():
+        draw_detectors(config.stages()[1])
     return 0
 
 
 def _colorize(config: Any) -> int:
     from leanet.experiment.colorize import colorize
     from leanet.report.pictures import draw_colorizers
+    from leanet.training.processes import is_first
 
-    draw_colorizers(colorize(config), config.compute.folds)
+    run = colorize(config)
+    if is_first():
+        draw_colorizers(run, config.compute.folds)
     return 0
 
 
 def _detect(config: Any) -> int:
     from leanet.experiment.run import detect_and_print
     from leanet.report.pictures import draw_detectors
+    from leanet.training.processes import is_first
 
     detect_and_print(config)
-    draw_detectors(config)
+    if is_first():
+        draw_detectors(config)
     return 0
 
 

@@ -23,9 +23,10 @@ from leanet.networks.registry import build_colorizer
 from leanet.settings import ColorizeConfig, MapCoding, parse_folds, to_options
 from leanet.training.checkpoint import Checkpoint, load_weights, save_weights
 from leanet.training.colorization import RECIPES, ColorizationData, images_to_tensor, loss
-from leanet.training.compute import Compute, fused, resolve
+from leanet.training.compute import Compute, find_device, fused, resolve
 from leanet.training.loop import Engine, train
 from leanet.training.prediction import predictor
+from leanet.training.processes import first_before_others, is_first, wait_for_all
 from leanet.training.recipe import Recipe
 
 PREDICTION_BATCH = 32
@@ -40,7 +41,11 @@ def colorize(config: ColorizeConfig, begun: Run | None = None) -> Run:
     Raises:
         UserError: bad data, or a run folder of another data set or with other options.
     """
-    run = begun or begin(config)
+    device = find_device(config.compute.device)
+    if not begun:
+        with first_before_others(device):
+            begun = begin(config)
+    run = begun
     folds = parse_folds(config.compute.folds, len(run.folds))
     to_do = [n for n in folds if not run.folder.fold(n).maps.exists()]
     if not to_do:
@@ -48,6 +53,7 @@ def colorize(config: ColorizeConfig, begun: Run | None = None) -> Run:
         return run
     recipe = recipe_of(config)
     compute = resolve(config.compute, image_passes(run, recipe))
+    wait_for_all(device)  # before anything is written that would change what is to do
     epochs = recipe.epochs_for(len(normal_rows(run, to_do[0])))
     note(f"colorizers: {config.colorizer.colorizer}, {epochs} epochs, {compute}")
     engine = Engine(lambda: build_colorizer(config.colorizer.colorizer, run.side), loss, compute)
@@ -55,6 +61,7 @@ def colorize(config: ColorizeConfig, begun: Run | None = None) -> Run:
     with progress_bar("colorizers", sum(sizes)) as set_done:
         for k, number in enumerate(to_do):
             _one_fold(config, run, number, engine, recipe, partial(shift, set_done, sum(sizes[:k])))
+    wait_for_all(device)
     return run
 
 
@@ -94,6 +101,8 @@ def _one_fold(
         load_weights(engine.bare_model, folder.colorizer_weights)
     else:
         _train(config, folder, run, number, engine, recipe, set_done)
+    if not is_first():
+        return
     summary = write_maps(engine.bare_model, engine.compute, run, number)
     note(
         f"fold {number}: mean ΔE of training normals {summary['train_normals']:.2f}, "
@@ -122,6 +131,8 @@ def _train(
 
     data = ColorizationData(run.pixels, normals, config.compute.recipe, engine.compute.compiled)
     history = train(engine, data, recipe, seed, checkpoint, on_images)
+    if not is_first():
+        return
     write_history(folder.colorizer_history, history)
     save_weights(engine.bare_model, folder.colorizer_weights)
     checkpoint.remove()

@@ -38,10 +38,11 @@ from leanet.networks.registry import ADNS, CAANS, build_leanet
 from leanet.settings import DetectConfig, RecipeName, parse_folds, to_options
 from leanet.training.checkpoint import Checkpoint, save_weights
 from leanet.training.colorization import images_to_tensor
-from leanet.training.compute import resolve
+from leanet.training.compute import find_device, resolve
 from leanet.training.detection import RECIPES, DetectionData, authors_loss, loss, probability
 from leanet.training.loop import Engine, Loss, train
 from leanet.training.prediction import predictor
+from leanet.training.processes import is_first, wait_for_all
 from leanet.training.recipe import Recipe
 
 _SCALES: dict[RecipeName, Literal["normals", "max"]] = {"leanet": "normals", "authors": "max"}
@@ -64,7 +65,7 @@ def detect(config: DetectConfig) -> list[Row]:
     """Train the detector, and its baseline unless told not to, on the folds asked for; finished folds are skipped.
 
     Returns:
-        The rows of the results table over the folds asked for.
+        The rows of the results table over the folds asked for; none but in the first of several processes.
     Raises:
         UserError: no run there, a fold without anomaly maps or with maps of another coding than asked for, or a
             detector made with other options.
@@ -81,10 +82,11 @@ def detect(config: DetectConfig) -> list[Row]:
     for each in configs:
         for number in folds:
             _refuse_other_options(home.fold(number).detector(each.detector.name), to_options(each))
-    _prepare(home, config, run)
+    if is_first():
+        _prepare(home, config, run)
     for each in configs:
         _all_folds(each, run, home, folds)
-    return results(run, home, [each.detector.name for each in configs], folds)
+    return [] if not is_first() else results(run, home, [each.detector.name for each in configs], folds)
 
 
 def results(run: Run, home: RunFolder, detectors: Sequence[str], folds: Sequence[int]) -> list[Row]:
@@ -166,6 +168,7 @@ def _all_folds(config: DetectConfig, run: Run, home: RunFolder, folds: Sequence[
         note(f"{name}: all folds asked for are done already")
         return
     recipe = recipe_of(config)
+    wait_for_all(find_device(config.compute.device))  # before anything is written that would change what is to do
     compute = resolve(config.compute, 0)  # compiled detectors are slower: see docs/performance.md
     images = [len(training_rows(config, run, n)) for n in to_do]
     note(f"{name}: {recipe.epochs_for(images[0])} epochs, {compute}")
@@ -201,7 +204,8 @@ def _one_fold(
     read_maps = map_reader(run.maps(number), map_scale(config))
     rows = training_rows(config, run, number)
     options = to_options(config)
-    write_config(folder.config, options, {"fold": number, "compute": str(engine.compute)})
+    if is_first():
+        write_config(folder.config, options, {"fold": number, "compute": str(engine.compute)})
     checkpoint = Checkpoint(
         folder.checkpoint,
         fingerprint_of(options, run, rows, engine.compute),
@@ -216,6 +220,8 @@ def _one_fold(
 
     data = DetectionData(run.pixels, read_maps, run.labels, rows, augment=config.compute.recipe == "leanet")
     history = train(engine, data, recipe, config.compute.seed * 1000 + number, checkpoint, on_images)
+    if not is_first():
+        return
     write_history(folder.history, history)
     save_weights(engine.bare_model, folder.weights)
     test = run.rows(run.folds[number].test)

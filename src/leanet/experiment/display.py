@@ -15,8 +15,10 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
-stdout = Console(highlight=False, soft_wrap=True)
-stderr = Console(stderr=True, highlight=False)
+from leanet.training.processes import is_first
+
+stdout = Console(highlight=False, soft_wrap=True, quiet=not is_first())
+stderr = Console(stderr=True, highlight=False, quiet=not is_first())
 
 SetDone = Callable[[int, str], None]
 """set_done(units done in all, what is being done now)"""

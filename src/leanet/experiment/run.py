@@ -17,13 +17,16 @@ from leanet.experiment.evaluate import METRICS, Row
 from leanet.experiment.open_run import begin, find
 from leanet.experiment.run_folder import RunFolder, write_csv
 from leanet.settings import DetectConfig, RunConfig, parse_folds
+from leanet.training.compute import find_device
+from leanet.training.processes import first_before_others, is_first
 
 
 def run(config: RunConfig) -> None:
     """Both stages; prints how long it will take before, and the results table after."""
     first, second = config.stages()
     started = time.monotonic()
-    begun = begin(first)  # whatever is wrong with the data is said before anything is timed
+    with first_before_others(find_device(config.compute.device)):
+        begun = begin(first)  # whatever is wrong with the data is said before anything is timed
     for number in parse_folds(config.compute.folds, len(begun.folds)):
         training_rows(second, begun, number)
     estimate_run(config)
@@ -35,6 +38,8 @@ def run(config: RunConfig) -> None:
 def detect_and_print(config: DetectConfig) -> None:
     """Stage 2 and its results table, printed and written to report/metrics.csv."""
     rows = detect(config)
+    if not is_first():
+        return
     print_table(rows)
     home = RunFolder(config.out or config.run)
     write_table(home, rows)

@@ -13,6 +13,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from leanet.errors import UserError
+from leanet.training.processes import is_first
 
 
 @dataclass
@@ -30,7 +31,7 @@ class Progress:
 
 @dataclass
 class Checkpoint:
-    """Saves and restores weights, optimiser, random state and progress in one file, replaced atomically.
+    """Saves and restores weights, optimiser and progress in one file, replaced atomically.
 
     `fingerprint` names what is trained on what: a file with another one is not continued from.
     """
@@ -46,15 +47,16 @@ class Checkpoint:
 
     def save(self, model: nn.Module, optimizer: torch.optim.Optimizer, progress: Progress) -> None:
         """Write the state beside the old one, then replace it."""
+        self._saved_at = time.monotonic()
+        if not is_first():
+            return
         tensors = {f"model.{k}": v.contiguous() for k, v in model.state_dict().items()}
         for index, state in optimizer.state_dict()["state"].items():
             tensors |= {f"optimizer.{index}.{k}": v.contiguous() for k, v in state.items()}
-        tensors["rng"] = torch.get_rng_state()
         metadata = {"fingerprint": self.fingerprint, "progress": json.dumps(asdict(progress))}
         self.path.parent.mkdir(parents=True, exist_ok=True)
         save_file(tensors, self._partial, metadata)
         self._partial.replace(self.path)
-        self._saved_at = time.monotonic()
 
     def load(self, model: nn.Module, optimizer: torch.optim.Optimizer) -> Progress:
         """Restore the state where a file is there; a fresh Progress otherwise.
@@ -79,7 +81,6 @@ class Checkpoint:
             state.setdefault(int(index), {})[name] = _laid_out_like(parameters[int(index)], tensor)
         groups = optimizer.state_dict()["param_groups"]
         optimizer.load_state_dict({"state": state, "param_groups": groups})
-        torch.set_rng_state(tensors["rng"])
         return Progress(**json.loads(metadata["progress"]))
 
     def remove(self) -> None:

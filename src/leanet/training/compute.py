@@ -13,6 +13,7 @@ from torch import Tensor
 
 from leanet.errors import UserError
 from leanet.settings import ComputeConfig
+from leanet.training.processes import count
 
 # A colorizer's graph takes a minute or two to compile on two cores and saves a third of a step, so it must be
 # repaid by this many image passes of 256 x 256 pixels. Counted in work, not measured in seconds: a
@@ -24,15 +25,17 @@ _M_TRIM_THRESHOLD, _M_MMAP_MAX = -1, -4  # malloc.h
 
 @dataclass(frozen=True)
 class Compute:
-    """Resolved choices: a torch device, bfloat16 or not, compiled or not."""
+    """Resolved choices: a torch device, bfloat16 or not, compiled or not; and how many processes train together."""
 
     device: torch.device
     bfloat16: bool
     compiled: bool
+    processes: int = 1
 
     def __str__(self) -> str:
         precision = "bfloat16" if self.bfloat16 else "float32"
-        return f"{self.device.type}, {precision}, {'torch.compile' if self.compiled else 'eager'}"
+        together = f", {self.processes} processes" if self.processes > 1 else ""
+        return f"{self.device.type}, {precision}, {'torch.compile' if self.compiled else 'eager'}{together}"
 
 
 def resolve(config: ComputeConfig, passes_to_compile_for: float) -> Compute:
@@ -49,7 +52,8 @@ def resolve(config: ComputeConfig, passes_to_compile_for: float) -> Compute:
     device = find_device(config.device)
     bfloat16 = config.precision == "bfloat16" or (config.precision == "auto" and has_bfloat16(device))
     wanted = config.compile == "on" or (config.compile == "auto" and passes_to_compile_for >= COMPILE_PAYS_FROM)
-    return Compute(device, bfloat16, wanted and compiler_works())
+    alone = count() == 1  # what several processes tell each other would part a graph at every BatchNorm
+    return Compute(device, bfloat16, wanted and alone and compiler_works(), count())
 
 
 @functools.cache

@@ -9,10 +9,10 @@ from typing import Protocol
 
 import numpy as np
 import torch
-from accelerate import Accelerator
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from leanet.training import processes
 from leanet.training.checkpoint import Checkpoint, Progress
 from leanet.training.compute import Compute
 from leanet.training.recipe import Recipe
@@ -38,8 +38,10 @@ class Engine:
     def __init__(self, build: Callable[[], nn.Module], loss: Loss, compute: Compute) -> None:
         self.build = build
         self.compute = compute
-        self.accelerator = Accelerator(cpu=compute.device.type == "cpu")
+        self.accelerator = processes.accelerator(compute.device)
         model = build().to(compute.device)
+        if compute.processes > 1:
+            model = processes.synchronise_batch_norm(model)
         model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.model: nn.Module = self.accelerator.prepare_model(model)
 
@@ -94,16 +96,15 @@ def train(
     engine.model.train()
     epochs = recipe.epochs_for(len(data))
     while progress.epoch < epochs and not _stalled(progress.history, recipe.patience):
-        batches = epoch_batches(len(data), recipe, _seed(seed, progress.epoch))
+        batches = epoch_batches(len(data), recipe, _seed(seed, progress.epoch), engine.compute.processes)
         averaging = recipe.average_batch_norm and progress.epoch == epochs - 1
-        if progress.step == 0:
-            torch.manual_seed(_seed(seed, progress.epoch))
         total = len(batches) * epochs
         for batch in _batches(data, batches, seed, progress):
             started = time.perf_counter()
             lr = recipe.lr_at(progress.epoch * len(batches) + progress.step, total)
             # A compiled graph is for one batch size; another would cost another minute of compilation.
             compiled = len(batch[0]) == recipe.batch_size
+            torch.manual_seed(_seed(seed, progress.epoch, progress.step + 1, processes.rank() + 1))  # of dropout
             with _averaged_batch_norm(engine.bare_model, progress.step) if averaging else nullcontext():
                 parts = _step(engine, optimizer, lr, batch, compiled)
             _count(progress, parts, len(batch[0]), time.perf_counter() - started)
@@ -116,17 +117,19 @@ def train(
     return progress.history
 
 
-def epoch_batches(n: int, recipe: Recipe, seed: int) -> list[NDArray[np.int64]]:
-    """A seeded order of n images in batches.
+def epoch_batches(n: int, recipe: Recipe, seed: int, shares: int = 1) -> list[NDArray[np.int64]]:
+    """A seeded order of n images in batches, each for so many processes together.
 
     An incomplete last batch is left out (its images come first or later in other epochs), unless the recipe
-    keeps it or there is no other; one of a single image joins its neighbour, for BatchNorm's sake.
+    keeps it or there is no other; one of a single image joins its neighbour, for BatchNorm's sake, and so does one
+    too small for every process to have a share.
     """
     order = np.random.default_rng(seed).permutation(n)
-    batches = [order[i : i + recipe.batch_size] for i in range(0, n, recipe.batch_size)]
-    if len(batches) > 1 and len(batches[-1]) < recipe.batch_size:
+    size = recipe.batch_size * shares
+    batches = [order[i : i + size] for i in range(0, n, size)]
+    if len(batches) > 1 and len(batches[-1]) < size:
         last = batches.pop()
-        if recipe.keep_partial_batch and len(last) == 1:
+        if recipe.keep_partial_batch and len(last) < max(2, shares):
             batches[-1] = np.concatenate([batches[-1], last])
         elif recipe.keep_partial_batch:
             batches.append(last)
@@ -136,12 +139,13 @@ def epoch_batches(n: int, recipe: Recipe, seed: int) -> list[NDArray[np.int64]]:
 def _step(engine: Engine, optimizer: torch.optim.Optimizer, lr: float, batch: Batch, compiled: bool) -> list[float]:
     for group in optimizer.param_groups:
         group["lr"] = lr
-    on_device = [t.to(engine.compute.device) for t in batch]
-    losses = (engine.compiled_loss if compiled else engine.eager_loss)(*on_device)
+    own, weight = processes.share(batch)
+    on_device = [t.to(engine.compute.device) for t in own]
+    losses = (engine.compiled_loss if compiled else engine.eager_loss)(*on_device) * weight
     engine.accelerator.backward(losses[0])
     optimizer.step()
     optimizer.zero_grad()
-    parts: list[float] = losses.detach().float().tolist()
+    parts: list[float] = engine.accelerator.reduce(losses.detach().float(), "mean").tolist()
     return parts
 
 

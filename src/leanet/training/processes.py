@@ -1,0 +1,121 @@
+"""One training in several processes (`accelerate launch`): each takes a share of every batch, the first one writes.
+
+Every process prepares the whole batch and keeps its share, so that images are augmented as one process would do it;
+BatchNorm's statistics and the gradients are those of the whole batch. What is learned is then, up to rounding and
+dropout's draws, what one process learns with as many times the batch size.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import timedelta
+
+import torch
+from accelerate import Accelerator, InitProcessGroupKwargs, PartialState
+from torch import Tensor, distributed, nn
+from torch.autograd.function import FunctionCtx
+
+_PATIENCE = timedelta(days=1)
+"""How long the others wait while the first process writes a fold's maps."""
+
+
+def count() -> int:
+    """How many processes this training has."""
+    return int(os.environ.get("WORLD_SIZE", "1"))
+
+
+def rank() -> int:
+    """The number of the process that asks, from 0."""
+    return int(os.environ.get("RANK", "0"))
+
+
+def is_first() -> bool:
+    """Whether this is the process that writes files and prints."""
+    return rank() == 0
+
+
+def accelerator(device: torch.device) -> Accelerator:
+    """Accelerate's handle on the device and the other processes."""
+    return Accelerator(cpu=device.type == "cpu", kwargs_handlers=[InitProcessGroupKwargs(timeout=_PATIENCE)])
+
+
+def wait_for_all(device: torch.device) -> None:
+    """Go on when all processes have come here."""
+    if count() > 1:
+        accelerator(device).wait_for_everyone()
+
+
+@contextmanager
+def first_before_others(device: torch.device) -> Iterator[None]:
+    """Let the first process do something alone; the others then do it too, and find it done."""
+    if count() == 1:
+        yield
+        return
+    accelerator(device)
+    with PartialState().main_process_first():
+        yield
+
+
+def share(batch: tuple[Tensor, ...]) -> tuple[tuple[Tensor, ...], float]:
+    """The part of a batch that falls to the process that asks, and what its mean loss must be multiplied by.
+
+    Averaged over the processes, losses and gradients are then those of the whole batch, even where the parts are
+    not of one size.
+    """
+    n, k, of = len(batch[0]), rank(), count()
+    start, end = k * n // of, (k + 1) * n // of
+    return tuple(t[start:end] for t in batch), (end - start) * of / n
+
+
+def synchronise_batch_norm(network: nn.Module) -> nn.Module:
+    """The network with every BatchNorm2d replaced by one that takes its statistics over all processes."""
+    for name, child in network.named_children():
+        if isinstance(child, nn.BatchNorm2d):
+            synced = SynchronisedBatchNorm2d(child.num_features, child.eps, child.momentum)
+            synced.load_state_dict(child.state_dict())
+            setattr(network, name, synced.to(child.weight.device))
+        else:
+            synchronise_batch_norm(child)
+    return network
+
+
+class _SumOverProcesses(torch.autograd.Function):
+    """The sum of all processes' tensors; its gradient is the sum of all processes' gradients."""
+
+    @staticmethod
+    def forward(_context: FunctionCtx, x: Tensor) -> Tensor:
+        summed = x.clone()
+        distributed.all_reduce(summed)
+        return summed
+
+    @staticmethod
+    def backward(_context: FunctionCtx, *gradients: Tensor) -> Tensor:
+        return _over_processes(gradients[0])
+
+
+def _over_processes(x: Tensor) -> Tensor:
+    summed: Tensor = _SumOverProcesses.apply(x)  # type: ignore[no-untyped-call]
+    return summed
+
+
+class SynchronisedBatchNorm2d(nn.BatchNorm2d):
+    """BatchNorm over the batches of all processes: (N, C, H, W) -> the same. PyTorch's own needs a GPU."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        if not self.training or self.running_mean is None or self.running_var is None:
+            return super().forward(x)
+        wide = x.float()
+        pixels = _over_processes(torch.tensor(float(x[:, 0].numel()), device=x.device))
+        mean = _over_processes(wide.sum((0, 2, 3))) / pixels
+        centred = wide - mean[:, None, None]
+        variance = _over_processes(centred.square().sum((0, 2, 3))) / pixels
+        with torch.no_grad():
+            if self.num_batches_tracked is not None:
+                self.num_batches_tracked.add_(1)
+            self.running_mean.lerp_(mean, self.momentum or 0.0)
+            self.running_var.lerp_(variance * pixels / (pixels - 1), self.momentum or 0.0)
+        scale = self.weight * torch.rsqrt(variance + self.eps)
+        y: Tensor = centred * scale[:, None, None] + self.bias[:, None, None]
+        return y.to(x.dtype)

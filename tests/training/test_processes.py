@@ -1,0 +1,89 @@
+"""Two processes learn together what one learns with twice the batch."""
+
+from __future__ import annotations
+
+import os
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import torch
+from safetensors.torch import load_file
+
+TRAINING = """
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+from leanet.networks.layers import batch_norm
+from leanet.training.checkpoint import Checkpoint, save_weights
+from leanet.training.compute import resolve
+from leanet.training.loop import Engine, train
+from leanet.training.processes import is_first
+from leanet.training.recipe import Recipe
+from leanet.settings import ComputeConfig
+
+out, batch_size = Path(sys.argv[1]), int(sys.argv[2])
+
+
+class Noise:
+    # 21 images: the last batch holds 5, which two processes cannot share evenly
+    def __len__(self):
+        return 21
+
+    def batch(self, indices, generator):
+        i = torch.tensor(list(indices))[:, None, None, None]
+        noise = 0.1 * torch.randn(len(i), 2, 8, 8, generator=generator)
+        x = torch.sin(i * torch.arange(1, 129).view(1, 2, 8, 8)) + noise
+        return x, x.mean((1, 2, 3)) * i[:, 0, 0, 0]
+
+
+def build():
+    return nn.Sequential(
+        nn.Conv2d(2, 8, 3, 2, bias=False), batch_norm(8, 0.1), nn.Tanh(), nn.Flatten(), nn.Linear(72, 1)
+    )
+
+
+def loss(model, x, y):
+    return F.mse_loss(model(x)[:, 0], y).reshape(1)
+
+
+recipe = Recipe(epochs=4, batch_size=batch_size, lr=1e-3, average_batch_norm=True, keep_partial_batch=True)
+compute = resolve(ComputeConfig(device="cpu", precision="float32", compile="off"), 0)
+engine = Engine(build, loss, compute)
+history = train(engine, Noise(), recipe, 0, Checkpoint(out / "checkpoint", "f", 0.0), lambda n, loss: None)
+if is_first():
+    save_weights(engine.bare_model, out / "weights.safetensors")
+    (out / "loss").write_text(repr(history[-1]["loss"]))
+"""
+
+
+def learn(out: Path, batch_size: int, processes: int) -> tuple[dict[str, torch.Tensor], float]:
+    out.mkdir()
+    (out / "training.py").write_text(TRAINING, encoding="utf-8")
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    started = []
+    for rank in range(processes):
+        several = {"RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": str(processes)}
+        address = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "OMP_NUM_THREADS": "1"}
+        environment = {**os.environ, **address, **(several if processes > 1 else {})}
+        command = [sys.executable, str(out / "training.py"), str(out), str(batch_size)]
+        started.append(subprocess.Popen(command, env=environment))
+    assert [process.wait(timeout=100) for process in started] == [0] * processes
+    return load_file(out / "weights.safetensors"), float((out / "loss").read_text())
+
+
+def test_two_processes_learn_what_one_learns_with_twice_the_batch(tmp_path: Path) -> None:
+    alone, loss_alone = learn(tmp_path / "alone", 8, 1)
+    together, loss_together = learn(tmp_path / "together", 4, 2)
+    assert together.keys() == alone.keys()
+    for name, weight in alone.items():
+        torch.testing.assert_close(together[name], weight, rtol=1e-4, atol=1e-5, msg=name)
+    assert abs(loss_together / loss_alone - 1) < 1e-4
