@@ -20,6 +20,8 @@ from benchmarks.common import apart
 from benchmarks.ours import batches_of, best_compute, compare_training, open_images, training_parser
 from leanet.experiment.colorize import write_maps
 from leanet.experiment.detect import map_reader
+from leanet.experiment.map_summary import MapSummary
+from leanet.experiment.run_folder import MapWriter
 from leanet.networks.leanet import LEANet
 from leanet.networks.registry import build_colorizer, build_leanet
 from leanet.training.detection import RECIPES, DetectionData, loss
@@ -53,7 +55,9 @@ def main() -> None:
     side = arguments.side
     with open_images(arguments) as images:
         run, compute = images.run, best_compute(compiled=False)
-        write_maps(build_colorizer("Unet", side), compute, run, 0)
+        writer, summary = MapWriter(run.folder.fold(0).maps, len(run.images), side), MapSummary(run, 0)
+        write_maps(build_colorizer("Unet", side), compute, run, np.arange(len(run.images)), writer, summary)
+        writer.close(summary.attributes())
         maps = run.maps(0)
         shuffled = np.random.default_rng(0).permutation(len(run.images))  # both classes in every batch
         rows = images.choose(shuffled, arguments)

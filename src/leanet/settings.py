@@ -84,11 +84,16 @@ class ColorizerConfig:
     """Images a step of the colorizer; by default the recipe's."""
     colorizer_lr: float | None = None
     """Learning rate of the colorizer; by default the recipe's."""
+    cross_fit: int = 0
+    """Make the training images' maps by this many further colorizers, each of which has not seen the images it
+    recolours, so that they are like the test images' (0: one colorizer makes all maps)."""
     map_coding: MapCoding = "true"
     """Anomaly maps: 'true' is ΔE00; 'authors' is what the published program computes (needs the extra authors)."""
 
     def __post_init__(self) -> None:
         _training_limits("--colorizer-", self.colorizer_epochs, self.colorizer_batch_size, self.colorizer_lr)
+        if self.cross_fit:
+            _at_least("--cross-fit", self.cross_fit, 2)
 
 
 @dataclass(frozen=True)
@@ -106,6 +111,12 @@ class DetectorConfig:
     each by its own maximum ('max', default of recipe authors)."""
     p_rate: float = 1.0
     """Share of the training anomalies to keep, in (0, 1]: how does it do with few of them?"""
+    validation: float | None = None
+    """Share of the training images held out to choose epoch and threshold (default 0.2; recipe authors: 0)."""
+    target_recall: float | None = None
+    """Choose the threshold that finds this share of the validation's anomalies, instead of the highest F1."""
+    seeds: int = 1
+    """Train each detector this many times, with other initial weights and, below --p-rate 1, other anomalies."""
     epochs: int | None = None
     """Epochs of the detector; by default the recipe's."""
     batch_size: int | None = None
@@ -117,6 +128,11 @@ class DetectorConfig:
         _training_limits("--", self.epochs, self.batch_size, self.lr)
         if not 0 < self.p_rate <= 1:
             raise UserError(f"--p-rate {self.p_rate}: a share above 0 and up to 1 is expected.")
+        if self.validation is not None and not 0 <= self.validation <= 0.5:
+            raise UserError(f"--validation {self.validation}: a share from 0 to 0.5 is expected.")
+        if self.target_recall is not None and not 0 < self.target_recall <= 1:
+            raise UserError(f"--target-recall {self.target_recall}: a share above 0 and up to 1 is expected.")
+        _at_least("--seeds", self.seeds, 1)
         if self.caan == "none":
             return
         if not self.attention_point or any(p not in range(1, 6) for p in self.attention_point):
@@ -133,6 +149,10 @@ class DetectorConfig:
         if self.caan == "none":
             return self.adn
         return f"{self.adn}-{self.caan}-p{''.join(map(str, self.attention_point))}"
+
+    def name_with(self, seed: int) -> str:
+        """The folder name of the training with one of the seeds, counted from 0, e.g. ResNet18-ResNet-p2-s1."""
+        return f"{self.name}-s{seed}" if seed else self.name
 
     def baseline(self) -> DetectorConfig:
         """The same detector without attention: same ADN, recipe, epochs and seed."""

@@ -100,7 +100,7 @@ def make_run(path: Path, made: Made) -> Path:
     run = find(path)
     for f in range(len(folds)):
         writer = MapWriter(folder.fold(f).maps, len(files), side)
-        writer.write(0, made.maps[f, ..., 0], made.colored[f, ..., 1:].transpose(0, 3, 1, 2))
+        writer.write(np.arange(len(files)), made.maps[f, ..., 0], made.colored[f, ..., 1:].transpose(0, 3, 1, 2))
         writer.close({"coding": "true", "fingerprint": run.fingerprint(f), "normals_p99": 1.0})
     return path
 
@@ -198,7 +198,7 @@ def test_imported_run_is_one_to_detect_on(good: Path, tmp_path: Path) -> None:
     import_folds(good, tmp_path)  # an empty folder will do
     detector = DetectorConfig("CNN", "Direct", (1,), epochs=1, batch_size=4)
     compute = ComputeConfig(compile="off", precision="float32", device="cpu")
-    rows = detect(DetectConfig(tmp_path, None, detector, compute, compare=False))
+    rows = detect(DetectConfig(tmp_path, None, detector, compute, compare=False)).rows
     assert any("mean ΔE" in row.name for row in rows)
     tested = []
     for f in range(3):

@@ -107,6 +107,44 @@ def test_killed_right_after_a_save_resumes_exactly(
     assert all(torch.equal(whole[k], resumed[k]) for k in whole)
 
 
+@pytest.mark.parametrize("kill_after", [None, 20, 45])
+def test_the_epoch_with_the_lowest_validation_loss_is_kept(tmp_path: Path, kill_after: int | None) -> None:
+    losses, seen = [5.0, 3.0, 4.0, 2.0, 2.0, 6.0], {}
+
+    def validate(model: nn.Module) -> float:
+        assert not model.training
+        epoch = sum(row["epoch"] > 0 for row in history_so_far())
+        seen[epoch] = {k: v.clone() for k, v in model.state_dict().items()}
+        return losses[epoch - 1]
+
+    def history_so_far() -> list[dict[str, float]]:
+        frame = sys._getframe(2)
+        progress = frame.f_locals["progress"]
+        assert isinstance(progress, Progress)
+        return progress.history
+
+    steps = 0
+
+    def on_images(_images: int, _loss: float) -> None:
+        nonlocal steps
+        steps += 1
+        if steps == kill_after:
+            raise KilledError
+
+    def start() -> tuple[Engine, list[dict[str, float]]]:
+        engine = Engine(build, loss, CPU)
+        checkpoint = Checkpoint(tmp_path / "c", "f", 0.0)
+        return engine, train(engine, NoisyLines(), RECIPE, 0, checkpoint, on_images, validate)
+
+    if kill_after:
+        with pytest.raises(KilledError):
+            start()
+    engine, history = start()
+    assert [row["validation_loss"] for row in history] == losses
+    kept = engine.bare_model.state_dict()
+    assert all(torch.equal(kept[k], seen[4][k]) for k in kept)
+
+
 def test_seeds_matter_and_repeat(tmp_path: Path) -> None:
     first, again, other = (run(tmp_path / str(i), seed)[1] for i, seed in enumerate((1, 1, 2)))
     assert all(torch.equal(first[k], again[k]) for k in first)

@@ -221,7 +221,7 @@ def _import_maps(run: Run, number: int, fold: FoldFiles, advance: Advance) -> No
             some = rows[done : done + len(attention)]
             maps, coded_ab = attention[..., 0], colored[..., 1:].transpose(0, 3, 1, 2)
             for i, row in enumerate(some.tolist()):
-                writer.write(row, maps[i : i + 1], coded_ab[i : i + 1])
+                writer.write(np.array([row]), maps[i : i + 1], coded_ab[i : i + 1])
             summary.add(some, maps)
             done += len(some)
             advance(len(some), f"maps of fold {number}")

@@ -1,6 +1,7 @@
 """Stratified, grouped, seeded folds, and the file a person can open and edit."""
 
 import json
+import warnings
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -8,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 from sklearn.model_selection import StratifiedGroupKFold, StratifiedKFold
 
 from leanet.data.folder import CLASS_NAMES, Dataset, Sample, by_group, check_folds
@@ -111,6 +113,28 @@ def keep_share_of_positives(
     order = np.random.default_rng(seed).permutation(len(positives))
     kept = {positives[index] for index in order[:count]}
     return tuple(file for file, label in zip(files, labels, strict=True) if label == 0 or file in kept)
+
+
+def inner_parts(labels: Sequence[int], groups: Sequence[str], n: int, seed: int) -> NDArray[np.int64]:
+    """Divide a training side into n parts, stratified as far as its classes reach, no group parted.
+
+    Args:
+        labels, groups: one entry an image.
+    Returns:
+        (N,), the number of each image's part, 0..n-1.
+    Raises:
+        UserError: fewer images or groups than parts.
+    """
+    grouped = len(set(groups)) < len(groups)
+    if min(len(set(groups)), max(Counter(labels).values())) < n:
+        raise UserError(f"{len(set(groups))} training images or groups cannot make {n} inner parts. Ask for fewer.")
+    splitter = (StratifiedGroupKFold if grouped else StratifiedKFold)(n, shuffle=True, random_state=seed)
+    parts = np.zeros(len(labels), dtype=np.int64)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="The least populated class", category=UserWarning)
+        for number, (_, part) in enumerate(splitter.split(labels, labels, groups if grouped else None)):
+            parts[part] = number
+    return parts
 
 
 def _check_groups_allow(fold: Fold, index: int, dataset: Dataset) -> None:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -15,6 +17,8 @@ from torch import Tensor, nn
 from leanet.color.anomaly_map import anomaly_map, authors_anomaly_map
 from leanet.color.lab import decode_lab, encode_lab, rgb_to_lab
 from leanet.color.opencv_lab import opencv_lab_8_bit
+from leanet.data.splits import inner_parts
+from leanet.errors import UserError
 from leanet.experiment.display import note, progress_bar
 from leanet.experiment.map_summary import MapSummary
 from leanet.experiment.open_run import Run, begin, normal_rows
@@ -52,17 +56,72 @@ def colorize(config: ColorizeConfig, begun: Run | None = None) -> Run:
         note("colorizers: all folds asked for are done already")
         return run
     recipe = recipe_of(config)
-    compute = resolve(config.compute, image_passes(run, recipe))
+    jobs = {n: jobs_of(config, run, n) for n in to_do}
+    passes = {n: sum(image_passes_of(recipe, len(job.normals)) for job in jobs[n]) for n in to_do}
+    compute = resolve(config.compute, sum(passes.values()) * (run.side / 256) ** 2)
     wait_for_all(device)  # before anything is written that would change what is to do
+    each = f", {len(jobs[to_do[0]])} for each fold" if config.colorizer.cross_fit else ""
     epochs = recipe.epochs_for(len(normal_rows(run, to_do[0])))
-    note(f"colorizers: {config.colorizer.colorizer}, {epochs} epochs, {compute}")
+    note(f"colorizers: {config.colorizer.colorizer}{each}, {epochs} epochs, {compute}")
     engine = Engine(lambda: build_colorizer(config.colorizer.colorizer, run.side), loss, compute)
-    sizes = [image_passes_of(recipe, len(normal_rows(run, n))) for n in to_do]
-    with progress_bar("colorizers", sum(sizes)) as set_done:
-        for k, number in enumerate(to_do):
-            _one_fold(config, run, number, engine, recipe, partial(shift, set_done, sum(sizes[:k])))
+    with progress_bar("colorizers", sum(passes.values())) as set_done:
+        done = 0
+        for number in to_do:
+            for job in jobs[number]:
+                if not job.weights.exists():
+                    _train(config, run, job, engine, recipe, partial(shift, set_done, done))
+                done += image_passes_of(recipe, len(job.normals))
+            if is_first():
+                _make_maps(run, number, jobs[number], engine)
     wait_for_all(device)
     return run
+
+
+@dataclass(frozen=True)
+class Job:
+    """One colorizer to train, and what it makes maps of.
+
+    Attributes:
+        fold, part: the fold, and the inner part that it does not see; None for the fold's own colorizer.
+        normals: the rows to train on.
+        recoloured: the rows whose maps it makes.
+    """
+
+    fold: FoldFolder
+    part: int | None
+    normals: NDArray[np.int64]
+    recoloured: NDArray[np.int64]
+    seed: int
+
+    @property
+    def weights(self) -> Path:
+        return self.fold.colorizer_weights if self.part is None else self.fold.inner_weights(self.part)
+
+    @property
+    def history(self) -> Path:
+        return self.fold.colorizer_history if self.part is None else self.fold.inner_history(self.part)
+
+
+def jobs_of(config: ColorizeConfig, run: Run, number: int) -> list[Job]:
+    """The colorizers of a fold: its own, last, and before it those of cross-fitting.
+
+    A training image's map is made by a colorizer that has seen neither it nor its group, normal or anomalous alike:
+    if the two classes' maps came from different colorizers, a detector could learn to tell these apart.
+    """
+    folder, normals = run.folder.fold(number), normal_rows(run, number)
+    seed = config.compute.seed * 1000 + number
+    k = config.colorizer.cross_fit
+    if not k:
+        return [Job(folder, None, normals, np.arange(len(run.images)), seed)]
+    train = run.rows(run.folds[number].train)
+    parts = inner_parts(run.labels[train].tolist(), [run.images[r].group for r in train], k, config.compute.seed)
+    jobs = []
+    for part in range(k):
+        unseen = train[parts == part]
+        jobs.append(Job(folder, part, np.setdiff1d(normals, unseen), unseen, seed + 1_000_000 * (part + 1)))
+        if not len(jobs[-1].normals):
+            raise UserError(f"--cross-fit {k}: part {part} of fold {number} leaves no normal image. Choose less.")
+    return [*jobs, Job(folder, None, normals, np.setdiff1d(np.arange(len(run.images)), train), seed)]
 
 
 def shift(set_done: Callable[[int, str], None], start: int, done: int, now: str) -> None:
@@ -77,81 +136,73 @@ def recipe_of(config: ColorizeConfig) -> Recipe:
     return recipe.override(c.colorizer_epochs, c.colorizer_batch_size, c.colorizer_lr)
 
 
-def image_passes(run: Run, recipe: Recipe) -> float:
-    """Training work of the stage, all folds, in passes of one 256 x 256 image."""
-    passes = sum(image_passes_of(recipe, len(normal_rows(run, n))) for n in range(len(run.folds)))
-    return passes * (run.side / 256) ** 2
-
-
 def image_passes_of(recipe: Recipe, images: int) -> int:
     """How many images a training on this many images sees, each counted as often as it is seen."""
     return recipe.epochs_for(images) * images
 
 
-def _one_fold(
-    config: ColorizeConfig,
-    run: Run,
-    number: int,
-    engine: Engine,
-    recipe: Recipe,
-    set_done: Callable[[int, str], None],
-) -> None:
-    folder = run.folder.fold(number)
-    if folder.colorizer_weights.exists():
-        load_weights(engine.bare_model, folder.colorizer_weights)
-    else:
-        _train(config, folder, run, number, engine, recipe, set_done)
-    if not is_first():
-        return
-    summary = write_maps(engine.bare_model, engine.compute, run, number)
-    note(
-        f"fold {number}: mean ΔE of training normals {summary['train_normals']:.2f}, "
-        f"test normals {summary['test_normals']:.2f}, test anomalies {summary['test_anomalies']:.2f}"
-    )
-
-
 def _train(
     config: ColorizeConfig,
-    folder: FoldFolder,
     run: Run,
-    number: int,
+    job: Job,
     engine: Engine,
     recipe: Recipe,
     set_done: Callable[[int, str], None],
 ) -> None:
-    normals, seed = normal_rows(run, number), config.compute.seed * 1000 + number
-    fingerprint = fingerprint_of(to_options(config), run, normals, engine.compute)
-    checkpoint = Checkpoint(folder.colorizer_checkpoint, fingerprint, config.compute.checkpoint_seconds)
+    fingerprint = fingerprint_of(to_options(config), run, job.normals, engine.compute)
+    checkpoint = Checkpoint(job.fold.colorizer_checkpoint, fingerprint, config.compute.checkpoint_seconds)
+    of_part = "" if job.part is None else f" part {job.part}"
     images = 0
 
     def on_images(n: int, loss_now: float) -> None:
         nonlocal images
         images += n
-        set_done(images, f"fold {number}, loss {loss_now:.5f}")
+        set_done(images, f"fold {job.fold.path.name}{of_part}, loss {loss_now:.5f}")
 
-    data = ColorizationData(run.pixels, normals, config.compute.recipe, engine.compute.compiled)
-    history = train(engine, data, recipe, seed, checkpoint, on_images)
+    data = ColorizationData(run.pixels, job.normals, config.compute.recipe, engine.compute.compiled)
+    history = train(engine, data, recipe, job.seed, checkpoint, on_images)
     if not is_first():
         return
-    write_history(folder.colorizer_history, history)
-    save_weights(engine.bare_model, folder.colorizer_weights)
+    write_history(job.history, history)
+    save_weights(engine.bare_model, job.weights)
     checkpoint.remove()
 
 
-def write_maps(model: nn.Module, compute: Compute, run: Run, number: int) -> dict[str, Any]:
-    """Recolour every image and write a fold's anomaly maps; returns what is stored beside them."""
+def _make_maps(run: Run, number: int, jobs: Sequence[Job], engine: Engine) -> None:
+    """Write a fold's maps by its colorizers, and say what they are like."""
     writer = MapWriter(run.folder.fold(number).maps, len(run.images), run.side)
-    summary, colorizer = MapSummary(run, number), predictor(model, compute)
-    for start in range(0, len(run.images), PREDICTION_BATCH):
-        rows = np.arange(start, min(start + PREDICTION_BATCH, len(run.images)))
-        images = images_to_tensor(run.pixels, rows).to(compute.device)
-        delta_e, chroma = recolour(colorizer, images, run.map_coding, compiled=compute.compiled)
-        maps = delta_e[:, 0].cpu().numpy()
-        writer.write(start, maps, chroma.cpu().numpy())
-        summary.add(rows, maps)
+    summary = MapSummary(run, number)
+    for job in jobs:
+        load_weights(engine.bare_model, job.weights)
+        write_maps(engine.bare_model, engine.compute, run, job.recoloured, writer, summary)
     attributes = summary.attributes()
     writer.close(attributes)
-    return attributes
+    for job in jobs:
+        if job.part is not None:
+            job.weights.unlink()
+    note(
+        f"fold {number}: mean ΔE of training normals {attributes['train_normals']:.2f}, "
+        f"test normals {attributes['test_normals']:.2f}, test anomalies {attributes['test_anomalies']:.2f}"
+    )
+
+
+def write_maps(
+    model: nn.Module,
+    compute: Compute,
+    run: Run,
+    rows: NDArray[np.int64],
+    writer: MapWriter,
+    summary: MapSummary,
+) -> None:
+    """Recolour these rows' images; write their anomaly maps, and take them into the summary."""
+    colorizer = predictor(model, compute)
+    for start in range(0, len(rows), PREDICTION_BATCH):
+        some = rows[start : start + PREDICTION_BATCH]
+        images = images_to_tensor(run.pixels, some).to(compute.device)
+        delta_e, chroma = recolour(colorizer, images, run.map_coding, compiled=compute.compiled)
+        maps = delta_e[:, 0].cpu().numpy()
+        writer.write(some, maps, chroma.cpu().numpy())
+        summary.add(some, maps)
 
 
 @torch.inference_mode()
@@ -203,6 +254,8 @@ def fingerprint_of(options: dict[str, Any], run: Run, rows: NDArray[np.int64], c
         "skip_unreadable",
         "groups",
         "device",
+        "seeds",
+        "target_recall",
     }
     kept = sorted((k, str(v)) for k, v in options.items() if k not in loose)
     images = [run.images[row].sha256 for row in rows]

@@ -2,43 +2,43 @@
 
 from __future__ import annotations
 
-import csv
 import dataclasses
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
-from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
+from sklearn.metrics import log_loss
+from torch import Tensor, nn
 
 from leanet.color.anomaly_map import scale_map
-from leanet.data.splits import keep_share_of_positives
 from leanet.errors import UserError
 from leanet.experiment.colorize import PREDICTION_BATCH, fingerprint_of, image_passes_of, shift
 from leanet.experiment.display import note, progress_bar
-from leanet.experiment.evaluate import Row, make_row, score
+from leanet.experiment.evaluate import FEWEST_POSITIVES, Scored, score
 from leanet.experiment.open_run import Run, differing_option, find, record
+from leanet.experiment.predictions import write_predictions
+from leanet.experiment.results import Table, adn_scored, outcome, table
 from leanet.experiment.run_folder import (
     DetectorFolder,
     Maps,
     RunFolder,
     read_config,
     write_config,
-    write_csv,
     write_history,
     write_json,
     write_text,
 )
+from leanet.experiment.training_set import TrainingSet, divide, validation_share
 from leanet.networks.leanet import LEANetOutput
 from leanet.networks.registry import ADNS, CAANS, build_leanet
 from leanet.settings import DetectConfig, RecipeName, parse_folds, to_options
 from leanet.training.checkpoint import Checkpoint, save_weights
 from leanet.training.colorization import images_to_tensor
-from leanet.training.compute import find_device, resolve
+from leanet.training.compute import Compute, find_device, resolve
 from leanet.training.detection import RECIPES, DetectionData, authors_loss, loss, probability
 from leanet.training.loop import Engine, Loss, train
 from leanet.training.prediction import predictor
@@ -48,24 +48,12 @@ from leanet.training.recipe import Recipe
 _SCALES: dict[RecipeName, Literal["normals", "max"]] = {"leanet": "normals", "authors": "max"}
 """How anomaly maps are scaled unless --map-scale says otherwise."""
 
-COLUMNS = ("file", "label", "fold", "adn_probability", "caan_probability", "prediction")
 
-
-@dataclass(frozen=True)
-class Predictions:
-    """One fold's test predictions, from predictions.csv; `caan` is None for a detector without CAAN logits."""
-
-    files: tuple[str, ...]
-    labels: NDArray[np.int64]
-    adn: NDArray[np.float64]
-    caan: NDArray[np.float64] | None
-
-
-def detect(config: DetectConfig) -> list[Row]:
+def detect(config: DetectConfig) -> Table:
     """Train the detector, and its baseline unless told not to, on the folds asked for; finished folds are skipped.
 
     Returns:
-        The rows of the results table over the folds asked for; none but in the first of several processes.
+        The results over the folds asked for; no rows but in the first of several processes.
     Raises:
         UserError: no run there, a fold without anomaly maps or with maps of another coding than asked for, or a
             detector made with other options.
@@ -81,42 +69,14 @@ def detect(config: DetectConfig) -> list[Row]:
         configs.append(dataclasses.replace(config, detector=config.detector.baseline()))
     for each in configs:
         for number in folds:
-            _refuse_other_options(home.fold(number).detector(each.detector.name), to_options(each))
+            for seed in range(each.detector.seeds):
+                folder = home.fold(number).detector(each.detector.name_with(seed))
+                _refuse_other_options(folder, to_options(each))
     if is_first():
         _prepare(home, config, run)
     for each in configs:
         _all_folds(each, run, home, folds)
-    return [] if not is_first() else results(run, home, [each.detector.name for each in configs], folds)
-
-
-def results(run: Run, home: RunFolder, detectors: Sequence[str], folds: Sequence[int]) -> list[Row]:
-    """The results table: each detector's ADN and CAAN, and the mean ΔE of the anomaly map by itself."""
-    rows: list[Row] = []
-    for name in detectors:
-        predictions = {n: _predictions_of(run, n, home.fold(n).detector(name)) for n in folds}
-        title = f"{name} without attention" if "-" not in name else name
-        rows.append(make_row(f"{title}: ADN", {n: (p.labels, p.adn) for n, p in predictions.items()}))
-        caan = {n: (p.labels, p.caan) for n, p in predictions.items() if p.caan is not None}
-        if caan:
-            rows.append(make_row(f"{title}: CAAN", caan))
-    by_fold = {}
-    for number in folds:
-        means = np.array(run.maps(number).attributes["mean_delta_e"])
-        test = run.rows(run.folds[number].test)
-        by_fold[number] = (run.labels[test], means[test])
-    rows.append(make_row("mean ΔE of the anomaly map", by_fold, threshold=None))
-    return rows
-
-
-def _predictions_of(run: Run, number: int, folder: DetectorFolder) -> Predictions:
-    """A fold's predictions, of exactly its test images."""
-    predictions = read_predictions(folder.predictions)
-    if predictions.files != run.folds[number].test:
-        raise UserError(
-            f"{folder.predictions}: not of this fold's test images. "
-            f"Delete {folder.path} and run `leanet detect` again."
-        )
-    return predictions
+    return table(run, home, config, folds) if is_first() else Table((), ())
 
 
 def resolved(config: DetectConfig, run: Run) -> DetectConfig:
@@ -162,83 +122,128 @@ def _prepare(home: RunFolder, config: DetectConfig, run: Run) -> None:
 
 def _all_folds(config: DetectConfig, run: Run, home: RunFolder, folds: Sequence[int]) -> None:
     name = config.detector.name
-    folders = {n: home.fold(n).detector(name) for n in folds}
-    to_do = [n for n in folds if not folders[n].metrics.exists()]
+    # Seed by seed: stopped early, there are whole results of the seeds before.
+    trainings = [
+        Training(n, s, home.fold(n).detector(config.detector.name_with(s))) for s in _seeds(config) for n in folds
+    ]
+    to_do = [t for t in trainings if not t.folder.metrics.exists()]
     if not to_do:
         note(f"{name}: all folds asked for are done already")
         return
     recipe = recipe_of(config)
     wait_for_all(find_device(config.compute.device))  # before anything is written that would change what is to do
     compute = resolve(config.compute, 0)  # compiled detectors are slower: see docs/performance.md
-    images = [len(training_rows(config, run, n)) for n in to_do]
-    note(f"{name}: {recipe.epochs_for(images[0])} epochs, {compute}")
+    sets = [divide(config, run, t.fold, t.seed) for t in to_do]
+    note(f"{name}: {recipe.epochs_for(len(sets[0].train))} epochs, {_validation_note(config, sets)}, {compute}")
     d = config.detector
     engine = Engine(
         lambda: build_leanet(d.adn, d.caan, d.attention_point, run.side),
         _loss(config),
         compute,
     )
-    sizes = [image_passes_of(recipe, n) for n in images]
+    sizes = [image_passes_of(recipe, len(s.train)) for s in sets]
     with progress_bar(name, sum(sizes)) as set_done:
-        for k, number in enumerate(to_do):
-            _one_fold(
-                config,
-                run,
-                number,
-                folders[number],
-                engine,
-                recipe,
-                partial(shift, set_done, sum(sizes[:k])),
-            )
+        for k, (training, images) in enumerate(zip(to_do, sets, strict=True)):
+            _train(config, run, training, images, engine, recipe, partial(shift, set_done, sum(sizes[:k])))
 
 
-def _one_fold(
+@dataclass(frozen=True)
+class Training:
+    """One detector to train: its fold, which of the seeds, and its folder."""
+
+    fold: int
+    seed: int
+    folder: DetectorFolder
+
+    def __str__(self) -> str:
+        return f"fold {self.fold}" + (f", seed {self.seed}" if self.seed else "")
+
+
+def _seeds(config: DetectConfig) -> range:
+    return range(config.detector.seeds)
+
+
+def _validation_note(config: DetectConfig, sets: Sequence[TrainingSet]) -> str:
+    held = sum(len(s.validation) > 0 for s in sets)
+    if held:
+        return f"{len(sets[0].validation)} images of a fold held out to choose epoch and threshold"
+    if validation_share(config):
+        return f"threshold 0.5 and last epoch, for fewer than {FEWEST_POSITIVES} anomalous images could be held out"
+    return "threshold 0.5 and last epoch"
+
+
+def _train(
     config: DetectConfig,
     run: Run,
-    number: int,
-    folder: DetectorFolder,
+    training: Training,
+    images: TrainingSet,
     engine: Engine,
     recipe: Recipe,
     set_done: Callable[[int, str], None],
 ) -> None:
+    folder, number = training.folder, training.fold
     read_maps = map_reader(run.maps(number), map_scale(config))
-    rows = training_rows(config, run, number)
     options = to_options(config)
     if is_first():
-        write_config(folder.config, options, {"fold": number, "compute": str(engine.compute)})
+        write_config(
+            folder.config, options, {"fold": number, "seed": training.seed, "compute": str(engine.compute)}
+        )
     checkpoint = Checkpoint(
         folder.checkpoint,
-        fingerprint_of(options, run, rows, engine.compute),
+        fingerprint_of({**options, "which": training.seed}, run, images.train, engine.compute),
         config.compute.checkpoint_seconds,
     )
-    images = 0
+    done = 0
 
     def on_images(n: int, loss_now: float) -> None:
-        nonlocal images
-        images += n
-        set_done(images, f"fold {number}, loss {loss_now:.3f}")
+        nonlocal done
+        done += n
+        set_done(done, f"{training}, loss {loss_now:.3f}")
 
-    data = DetectionData(run.pixels, read_maps, run.labels, rows, augment=config.compute.recipe == "leanet")
-    history = train(engine, data, recipe, config.compute.seed * 1000 + number, checkpoint, on_images)
+    def validate(model: nn.Module) -> float:
+        adn, _ = predict(partial(_forward, model, engine.compute), run.pixels, read_maps, images.validation)
+        return float(log_loss(run.labels[images.validation], adn, labels=[0, 1]))
+
+    augment = config.compute.recipe == "leanet"
+    data = DetectionData(run.pixels, read_maps, run.labels, images.train, augment)
+    seed = config.compute.seed * 1000 + number + 1_000_000 * training.seed
+    held = images.validation
+    history = train(engine, data, recipe, seed, checkpoint, on_images, validate if len(held) else None)
     if not is_first():
         return
     write_history(folder.history, history)
     save_weights(engine.bare_model, folder.weights)
-    test = run.rows(run.folds[number].test)
-    adn, caan = predict(predictor(engine.bare_model, engine.compute), run.pixels, read_maps, test)
-    _write_predictions(folder.predictions, run, number, test, adn, caan)
-    p = read_predictions(folder.predictions)
-    adn_scores = score(p.labels, p.adn)
+    model = predictor(engine.bare_model, engine.compute)
+    for path, rows in ((folder.predictions, run.rows(run.folds[number].test)), (folder.validation, held)):
+        if len(rows):
+            write_predictions(path, run, number, rows, *predict(model, run.pixels, read_maps, rows))
+    found = outcome(run, training.folder, number)
+    adn = score(adn_scored(found, config.detector.target_recall))
+    labelled = images.labelled
     write_json(
         folder.metrics,
         {
-            "train": {"images": len(rows), "anomalous": int(run.labels[rows].sum())},
-            "adn": asdict(adn_scores),
-            "caan": None if p.caan is None else asdict(score(p.labels, p.caan)),
+            "train": {"images": len(labelled), "anomalous": int(run.labels[labelled].sum())},
+            "validation": {"images": len(held), "anomalous": int(run.labels[held].sum())},
+            "epoch": _epoch_kept(history),
+            "adn": asdict(adn),
+            "caan": None if found.test.caan is None else asdict(score(Scored(found.test.labels, found.test.caan))),
         },
     )
     checkpoint.remove()
-    note(f"{config.detector.name} fold {number}: F1 {shown(adn_scores.f1)}, AUROC {shown(adn_scores.auroc)}")
+    note(f"{config.detector.name} {training}: F1 {shown(adn.f1)}, AUROC {shown(adn.auroc)}")
+
+
+def _forward(model: nn.Module, compute: Compute, images: Tensor, maps: Tensor) -> LEANetOutput:
+    with torch.inference_mode(), torch.autocast(compute.device.type, torch.bfloat16, enabled=compute.bfloat16):
+        output: LEANetOutput = model(images.to(compute.device), maps.to(compute.device))
+    return output
+
+
+def _epoch_kept(history: Sequence[Mapping[str, float]]) -> int:
+    """The epoch, from 1, whose weights were kept: the one with the lowest validation loss, or the last."""
+    best = min(history, key=lambda row: row.get("validation_loss", -row["epoch"]))
+    return int(best["epoch"])
 
 
 def _loss(config: DetectConfig) -> Loss:
@@ -251,13 +256,6 @@ def _loss(config: DetectConfig) -> Loss:
 def shown(value: float | None) -> str:
     """A metric for a table; an undefined one is called so."""
     return "undefined" if value is None else f"{value:.4f}"
-
-
-def training_rows(config: DetectConfig, run: Run, number: int) -> NDArray[np.int64]:
-    """Rows of a fold's training images, with the share of anomalies that --p-rate keeps."""
-    files = run.folds[number].train
-    labels = run.labels[run.rows(files)].tolist()
-    return run.rows(keep_share_of_positives(files, labels, config.detector.p_rate, config.compute.seed))
 
 
 def map_scale(config: DetectConfig) -> Literal["normals", "max"]:
@@ -297,44 +295,6 @@ def predict(
         if output.caan_logits is not None:
             caan.append(probability(output.caan_logits).cpu().numpy())
     return np.concatenate(adn), np.concatenate(caan) if caan else None
-
-
-def read_predictions(path: Path) -> Predictions:
-    """Read a predictions.csv.
-
-    Raises:
-        UserError: it is missing: the fold is not done.
-    """
-    if not path.exists():
-        raise UserError(f"{path}: no predictions yet. Run `leanet detect` for this fold.")
-    try:
-        with path.open(newline="", encoding="utf-8") as file:
-            rows = list(csv.DictReader(file))
-        caan = [row["caan_probability"] for row in rows]
-        return Predictions(
-            tuple(row["file"] for row in rows),
-            np.array([int(row["label"]) for row in rows]),
-            np.array([float(row["adn_probability"]) for row in rows]),
-            np.array([float(p) for p in caan]) if all(caan) else None,
-        )
-    except (KeyError, TypeError, ValueError, OSError):
-        raise UserError(f"{path}: damaged. Delete {path.parent} and run `leanet detect` again.") from None
-
-
-def _write_predictions(
-    path: Path,
-    run: Run,
-    number: int,
-    rows: NDArray[np.int64],
-    adn: NDArray[np.float64],
-    caan: NDArray[np.float64] | None,
-) -> None:
-    lines = []
-    for i, row in enumerate(rows):
-        image = run.images[row]
-        second = "" if caan is None else f"{caan[i]:.10g}"
-        lines.append((image.file, image.label, number, f"{adn[i]:.10g}", second, int(adn[i] >= 0.5)))
-    write_csv(path, COLUMNS, lines)
 
 
 def _refuse_other_options(folder: DetectorFolder, options: dict[str, Any]) -> None:

@@ -18,6 +18,8 @@ from rich.progress import (
 from leanet.training.processes import is_first
 
 stdout = Console(highlight=False, soft_wrap=True, quiet=not is_first())
+if not stdout.is_terminal:
+    stdout.width = 140  # a table in a file or a pipe need not fit a screen
 stderr = Console(stderr=True, highlight=False, quiet=not is_first())
 
 SetDone = Callable[[int, str], None]

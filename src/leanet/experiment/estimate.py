@@ -62,7 +62,11 @@ def estimate_run(config: RunConfig | CheckConfig) -> Estimate:
         recipe,
         _lab_batch,
     )
-    colorizers = folds * image_passes_of(recipe, round(normals * train_share)) * step
+    inner = config.colorizer.cross_fit
+    passes = image_passes_of(recipe, round(normals * train_share))
+    if inner:
+        passes += inner * image_passes_of(recipe, round(normals * train_share * (1 - 1 / inner)))
+    colorizers = folds * passes * step
     maps = folds * images * step * 0.5
     d = config.detector
     recipe = detection.RECIPES[config.compute.recipe].override(d.epochs, d.batch_size, d.lr)

@@ -32,6 +32,8 @@ _FREE_TO_CHANGE = {
     "checkpoint_seconds",
     "compare",
     "skip_unreadable",
+    "seeds",
+    "target_recall",
 }
 """Options that may differ when a run is gone on with: they do not change what it computes."""
 

@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Sequence
 
-from rich.table import Table
+from rich.table import Table as Printed
 from sklearn.metrics import classification_report, confusion_matrix, f1_score
 
 from leanet.experiment.colorize import colorize
-from leanet.experiment.detect import detect, read_predictions, training_rows
+from leanet.experiment.detect import detect
 from leanet.experiment.display import note, stdout
 from leanet.experiment.estimate import estimate_run
-from leanet.experiment.evaluate import METRICS, Row
+from leanet.experiment.evaluate import METRICS, Interval, difference, verdict
 from leanet.experiment.open_run import begin, find
+from leanet.experiment.predictions import read_predictions
+from leanet.experiment.results import Table
 from leanet.experiment.run_folder import RunFolder, write_csv
+from leanet.experiment.training_set import labelled_rows
 from leanet.settings import DetectConfig, RunConfig, parse_folds
 from leanet.training.compute import find_device
 from leanet.training.processes import first_before_others, is_first
@@ -28,7 +30,7 @@ def run(config: RunConfig) -> None:
     with first_before_others(find_device(config.compute.device)):
         begun = begin(first)  # whatever is wrong with the data is said before anything is timed
     for number in parse_folds(config.compute.folds, len(begun.folds)):
-        training_rows(second, begun, number)
+        labelled_rows(second, begun, number, 0)
     estimate_run(config)
     colorize(first, begun)
     detect_and_print(second)
@@ -37,12 +39,11 @@ def run(config: RunConfig) -> None:
 
 def detect_and_print(config: DetectConfig) -> None:
     """Stage 2 and its results table, printed and written to report/metrics.csv."""
-    rows = detect(config)
+    results = detect(config)
     if not is_first():
         return
-    print_table(rows)
-    home = RunFolder(config.out or config.run)
-    write_table(home, rows)
+    print_table(results)
+    write_table(RunFolder(config.out or config.run), results)
 
 
 def print_fold_reports(config: DetectConfig) -> None:
@@ -62,31 +63,62 @@ def print_fold_reports(config: DetectConfig) -> None:
             note(f"F1 of {name}: {f1_score(p.labels, decided, zero_division=0):.4f}")
 
 
-def print_table(rows: Sequence[Row]) -> None:
-    """Print two tables: mean and standard deviation over folds, and all folds' test images pooled."""
-    pooled = rows[0].pooled
-    over = Table(title=f"mean ± standard deviation over {len(rows[0].folds)} fold(s)")
-    together = Table(title=f"{pooled.images} test images pooled, {pooled.anomalous / pooled.images:.0%} anomalous")
-    for table in (over, together):
+PRINTED = {
+    "f1": "F1 at 0.5",
+    "f1_chosen": "F1, threshold chosen",
+    "auroc": "AUROC",
+    "average_precision": "average precision",
+}
+"""Metrics that are printed; the others are in the CSV file."""
+
+
+def print_table(results: Table) -> None:
+    """Print means with intervals, the paired differences to the first row, and all folds' test images pooled."""
+    first, *others = results.rows
+    prevalence = f"{first.pooled.anomalous / first.pooled.images:.0%} anomalous"
+    over = Printed(title=f"mean [95 % interval] over {len(first.runs)} training(s); {prevalence}")
+    against = Printed(title=f"{first.name} less each other row, fold by fold")
+    together = Printed(title=f"{first.pooled.images} test images pooled, {prevalence}")
+    for table, headers in (
+        (over, PRINTED.values()),
+        (against, ("F1 at 0.5", "AUROC")),
+        (together, [PRINTED[m] for m in ("f1", "auroc", "average_precision")]),
+    ):
         table.add_column("")
-        for header in ("F1", "AUROC", "average precision"):
+        for header in headers:
             table.add_column(header, justify="right")
     together.add_column("TN FP FN TP", justify="right")
-    for row in rows:
-        over.add_row(row.name, *(_pair(row.over_folds(metric)) for metric in METRICS))
+    for row in results.rows:
+        over.add_row(row.name, *(_interval(row.interval(metric)) for metric in PRINTED))
         p = row.pooled
         cells = (p.true_negatives, p.false_positives, p.false_negatives, p.true_positives)
         confusion = "" if cells[0] is None else " ".join(map(str, cells))
-        together.add_row(row.name, *(_number(getattr(p, metric)) for metric in METRICS), confusion)
-    stdout.print(over, together, markup=False)
+        together.add_row(row.name, _number(p.f1), _number(p.auroc), _number(p.average_precision), confusion)
+    for row in others:
+        found = [difference(first, row, metric) for metric in ("f1", "auroc")]
+        against.add_row(row.name, *(f"{_interval(d, '+')} {verdict(d)}" if d else "" for d in found))
+    stdout.print(over, markup=False)
+    if others and len(first.runs) > 1:
+        stdout.print(against, markup=False)
+    stdout.print(together, markup=False)
+    for text in results.notes:
+        note(f"note: {text}")
 
 
-def write_table(home: RunFolder, rows: Sequence[Row]) -> None:
-    """Write every number of the table, fold by fold, to report/metrics.csv."""
-    records = [record for row in rows for record in row.records()]
+def write_table(home: RunFolder, results: Table) -> None:
+    """Write every number, fold by fold, to report/metrics.csv, and all paired differences to differences.csv."""
+    records = [record for row in results.rows for record in row.records()]
     header = max(records, key=len).keys()
     lines = [[_plain(record.get(key)) for key in header] for record in records]
     write_csv(home.report / "metrics.csv", list(header), lines)
+    pairs = []
+    for i, row in enumerate(results.rows):
+        for other in results.rows[i + 1 :]:
+            for metric in METRICS:
+                if found := difference(row, other, metric):
+                    ends = (_plain(found.mean), _plain(found.low), _plain(found.high))
+                    pairs.append((row.name, other.name, metric, *ends, verdict(found)))
+    write_csv(home.report / "differences.csv", ("row", "less", "metric", "mean", "low", "high", "verdict"), pairs)
 
 
 def duration(seconds: float) -> str:
@@ -97,11 +129,12 @@ def duration(seconds: float) -> str:
     return f"{minutes} min {s} s" if minutes < 60 else f"{minutes // 60} h {minutes % 60} min"
 
 
-def _pair(pair: tuple[float, float] | None) -> str:
-    if pair is None:
+def _interval(found: Interval | None, sign: str = "") -> str:
+    if found is None:
         return ""
-    mean, deviation = pair
-    return f"{mean:.3f}" if math.isnan(deviation) else f"{mean:.3f} ± {deviation:.3f}"
+    if math.isnan(found.low):
+        return f"{found.mean:{sign}.3f}"
+    return f"{found.mean:{sign}.3f} [{found.low:{sign}.3f}, {found.high:{sign}.3f}]"
 
 
 def _number(value: float | None) -> str:

@@ -73,6 +73,11 @@ class DetectorFolder:
         return self.path / "predictions.csv"
 
     @property
+    def validation(self) -> Path:
+        """Predictions of the inner validation; missing where nothing was held out."""
+        return self.path / "validation.csv"
+
+    @property
     def metrics(self) -> Path:
         """Written last: where it is, the detector is done."""
         return self.path / "metrics.json"
@@ -95,6 +100,14 @@ class FoldFolder:
     @property
     def colorizer_history(self) -> Path:
         return self.path / "colorizer" / "history.csv"
+
+    def inner_weights(self, part: int) -> Path:
+        """Weights of the colorizer that has not seen one inner part; deleted when the maps are made."""
+        return self.path / "colorizer" / f"inner-{part}.safetensors"
+
+    def inner_history(self, part: int) -> Path:
+        """Training history of that colorizer."""
+        return self.path / "colorizer" / f"inner-{part}-history.csv"
 
     @property
     def maps(self) -> Path:
@@ -282,11 +295,10 @@ class MapWriter:
             **codecs,
         )
 
-    def write(self, start: int, delta_e: NDArray[np.float32], coded_ab: NDArray[np.float32]) -> None:
-        """Write the maps (n, H, W) in ΔE00 and the chrominance (n, 2, H, W) in [0, 1] of rows start..start+n-1."""
-        rows = slice(start, start + len(delta_e))
-        self._delta_e[rows] = np.rint(delta_e / DELTA_E_STEP).clip(0, 65535).astype(np.uint16)
-        self._chroma[rows] = np.rint(coded_ab * 255).astype(np.uint8)
+    def write(self, rows: NDArray[np.int64], delta_e: NDArray[np.float32], coded_ab: NDArray[np.float32]) -> None:
+        """Write the maps (n, H, W) in ΔE00 and the chrominance (n, 2, H, W) in [0, 1] of these rows."""
+        self._delta_e.oindex[rows] = np.rint(delta_e / DELTA_E_STEP).clip(0, 65535).astype(np.uint16)
+        self._chroma.oindex[rows] = np.rint(coded_ab * 255).astype(np.uint8)
 
     def close(self, attributes: Mapping[str, Any]) -> None:
         """Store the attributes and move the finished group to its place."""

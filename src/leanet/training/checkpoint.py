@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 
 import torch
@@ -18,7 +18,10 @@ from leanet.training.processes import is_first
 
 @dataclass
 class Progress:
-    """Where a training is: epoch and step about to be done, this epoch's sums, and the epochs done."""
+    """Where a training is: epoch and step about to be done, this epoch's sums, and the epochs done.
+
+    `best` is the state of the model after the epoch with the lowest validation loss; empty without a validation.
+    """
 
     epoch: int = 0
     step: int = 0
@@ -27,6 +30,7 @@ class Progress:
     batch_sum: float = 0.0
     seconds: float = 0.0
     history: list[dict[str, float]] = field(default_factory=list)
+    best: dict[str, Tensor] = field(default_factory=dict)
 
 
 @dataclass
@@ -53,7 +57,9 @@ class Checkpoint:
         tensors = {f"model.{k}": v.contiguous() for k, v in model.state_dict().items()}
         for index, state in optimizer.state_dict()["state"].items():
             tensors |= {f"optimizer.{index}.{k}": v.contiguous() for k, v in state.items()}
-        metadata = {"fingerprint": self.fingerprint, "progress": json.dumps(asdict(progress))}
+        tensors |= {f"best.{k}": v.contiguous() for k, v in progress.best.items()}
+        numbers = {f.name: getattr(progress, f.name) for f in fields(progress) if f.name != "best"}
+        metadata = {"fingerprint": self.fingerprint, "progress": json.dumps(numbers)}
         self.path.parent.mkdir(parents=True, exist_ok=True)
         save_file(tensors, self._partial, metadata)
         self._partial.replace(self.path)
@@ -81,7 +87,7 @@ class Checkpoint:
             state.setdefault(int(index), {})[name] = _laid_out_like(parameters[int(index)], tensor)
         groups = optimizer.state_dict()["param_groups"]
         optimizer.load_state_dict({"state": state, "param_groups": groups})
-        return Progress(**json.loads(metadata["progress"]))
+        return Progress(**json.loads(metadata["progress"]), best=_below("best.", tensors))
 
     def remove(self) -> None:
         """Delete the file, once what was trained is saved, and what a kill while saving left beside it."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
@@ -74,8 +75,12 @@ def train(
     seed: int,
     checkpoint: Checkpoint,
     on_images: Callable[[int, float], None],
+    validate: Callable[[nn.Module], float] | None = None,
 ) -> list[dict[str, float]]:
     """Train the engine's model from new weights, or from the checkpoint, to the end of the recipe.
+
+    With a validation, the model is left as it was after the epoch with the lowest validation loss; its BatchNorm
+    statistics are averaged in every epoch then, not in the last one only.
 
     Args:
         engine: model, loss and device.
@@ -84,9 +89,10 @@ def train(
         seed: of initial weights, order, augmentation and dropout; two runs with one seed are identical.
         checkpoint: where the state is kept until the training is done.
         on_images: told after each step how many images it had and its loss.
+        validate: the loss of a model in evaluation mode on images that are not trained on.
     Returns:
         One row an epoch: epoch (from 1), lr, the means of the loss's parts over images, the sum of the batches'
-        losses (what the authors watch to stop early), seconds.
+        losses (what the authors watch to stop early), seconds; with a validation, validation_loss.
     """
     engine.reset(seed)
     optimizer = recipe.make_optimizer(engine.model.parameters())
@@ -97,7 +103,7 @@ def train(
     epochs = recipe.epochs_for(len(data))
     while progress.epoch < epochs and not _stalled(progress.history, recipe.patience):
         batches = epoch_batches(len(data), recipe, _seed(seed, progress.epoch), engine.compute.processes)
-        averaging = recipe.average_batch_norm and progress.epoch == epochs - 1
+        averaging = recipe.average_batch_norm and (validate is not None or progress.epoch == epochs - 1)
         total = len(batches) * epochs
         for batch in _batches(data, batches, seed, progress):
             started = time.perf_counter()
@@ -112,9 +118,23 @@ def train(
             if checkpoint.due() and progress.step < len(batches):
                 checkpoint.save(engine.bare_model, optimizer, progress)
         _close_epoch(progress, lr)
+        if validate is not None:
+            _keep_best(engine, progress, validate)
         if checkpoint.due():
             checkpoint.save(engine.bare_model, optimizer, progress)
+    if progress.best:
+        engine.bare_model.load_state_dict(progress.best)
     return progress.history
+
+
+def _keep_best(engine: Engine, progress: Progress, validate: Callable[[nn.Module], float]) -> None:
+    """Write the validation loss to the history, and keep the weights where none before was as low."""
+    engine.model.eval()
+    found = validate(engine.bare_model)
+    engine.model.train()
+    if found < min((row["validation_loss"] for row in progress.history[:-1]), default=math.inf):
+        progress.best = {k: v.clone() for k, v in engine.bare_model.state_dict().items()}
+    progress.history[-1]["validation_loss"] = found
 
 
 def epoch_batches(n: int, recipe: Recipe, seed: int, shares: int = 1) -> list[NDArray[np.int64]]:

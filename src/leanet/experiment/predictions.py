@@ -1,0 +1,67 @@
+"""A detector's predictions as a file."""
+
+from __future__ import annotations
+
+import csv
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from leanet.errors import UserError
+from leanet.experiment.evaluate import PLAIN_THRESHOLD
+from leanet.experiment.open_run import Run
+from leanet.experiment.run_folder import write_csv
+
+COLUMNS = ("file", "label", "fold", "adn_probability", "caan_probability", "prediction")
+"""`prediction` is the plain decision, at probability 0.5."""
+
+
+@dataclass(frozen=True)
+class Predictions:
+    """What a detector said about some images; `caan` is None for a detector without CAAN logits."""
+
+    files: tuple[str, ...]
+    labels: NDArray[np.int64]
+    adn: NDArray[np.float64]
+    caan: NDArray[np.float64] | None
+
+
+def read_predictions(path: Path) -> Predictions:
+    """Read a predictions.csv.
+
+    Raises:
+        UserError: it is missing: the fold is not done.
+    """
+    if not path.exists():
+        raise UserError(f"{path}: no predictions yet. Run `leanet detect` for this fold.")
+    try:
+        with path.open(newline="", encoding="utf-8") as file:
+            rows = list(csv.DictReader(file))
+        caan = [row["caan_probability"] for row in rows]
+        return Predictions(
+            tuple(row["file"] for row in rows),
+            np.array([int(row["label"]) for row in rows]),
+            np.array([float(row["adn_probability"]) for row in rows]),
+            np.array([float(p) for p in caan]) if all(caan) else None,
+        )
+    except (KeyError, TypeError, ValueError, OSError):
+        raise UserError(f"{path}: damaged. Delete {path.parent} and run `leanet detect` again.") from None
+
+
+def write_predictions(
+    path: Path,
+    run: Run,
+    number: int,
+    rows: NDArray[np.int64],
+    adn: NDArray[np.float64],
+    caan: NDArray[np.float64] | None,
+) -> None:
+    """Write the probabilities of these rows' images, one line an image."""
+    lines = []
+    for i, row in enumerate(rows):
+        image = run.images[row]
+        second = "" if caan is None else f"{caan[i]:.10g}"
+        lines.append((image.file, image.label, number, f"{adn[i]:.10g}", second, int(adn[i] >= PLAIN_THRESHOLD)))
+    write_csv(path, COLUMNS, lines)

@@ -1,0 +1,186 @@
+"""The results table: every detector's rows, and those that belong beside them, from the same folds."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from sklearn.linear_model import LogisticRegression
+from sklearn.metrics import roc_auc_score
+from sklearn.model_selection import cross_val_predict
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+
+from leanet.errors import UserError
+from leanet.experiment.evaluate import FEWEST_POSITIVES, Row, Scored, choose_threshold, make_row
+from leanet.experiment.open_run import Run
+from leanet.experiment.predictions import Predictions, read_predictions
+from leanet.experiment.run_folder import DetectorFolder, RunFolder
+from leanet.experiment.simple_rows import border_histogram, colour_histogram, predict_linearly
+from leanet.experiment.training_set import labelled_rows
+from leanet.settings import DetectConfig, DetectorConfig
+
+
+@dataclass(frozen=True)
+class Table:
+    """Rows of results, the detector's own first; and notes on what they do not say."""
+
+    rows: tuple[Row, ...]
+    notes: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What one detector, trained with one seed, said of a fold's test images and of its inner validation.
+
+    Attributes:
+        test, validation: predictions; `validation` is None where nothing was held out.
+        test_map, validation_map: (N,), mean ΔE of the same images' anomaly maps.
+    """
+
+    test: Predictions
+    test_map: NDArray[np.float64]
+    validation: Predictions | None
+    validation_map: NDArray[np.float64] | None
+
+
+def table(run: Run, home: RunFolder, config: DetectConfig, folds: Sequence[int]) -> Table:
+    """Rows over the folds asked for: LEA-Net, its CAAN, both with the map, the plain ADN, and simpler scorers.
+
+    Raises:
+        UserError: predictions missing, or of other images than the fold's.
+    """
+    compared = config.compare and config.detector.caan != "none"
+    ratio = float(np.mean([len(run.folds[n].test) / len(run.folds[n].train) for n in folds]))
+    rows: list[Row] = []
+    notes: list[str] = []
+    for detector in [config.detector, config.detector.baseline()] if compared else [config.detector]:
+        found = _detector_rows(run, home, detector, folds, ratio)
+        rows += found.rows
+        notes += found.notes
+    return Table((*rows, *_simple_rows(run, config, folds, ratio)), tuple(notes))
+
+
+def outcome(run: Run, folder: DetectorFolder, number: int) -> Outcome:
+    """Read what a detector left in its folder.
+
+    Raises:
+        UserError: predictions missing, or of other images than the fold's.
+    """
+    means = np.array(run.maps(number).attributes["mean_delta_e"])
+    test = read_predictions(folder.predictions)
+    if test.files != run.folds[number].test:
+        raise UserError(
+            f"{folder.predictions}: not of this fold's test images. "
+            f"Delete {folder.path} and run `leanet detect` again."
+        )
+    if not folder.validation.exists():
+        return Outcome(test, means[run.rows(test.files)], None, None)
+    validation = read_predictions(folder.validation)
+    strangers = set(validation.files) - set(run.folds[number].train)
+    if strangers:
+        raise UserError(
+            f"{folder.validation}: {min(strangers)} is not one of this fold's training images. "
+            f"Delete {folder.path} and run `leanet detect` again."
+        )
+    return Outcome(test, means[run.rows(test.files)], validation, means[run.rows(validation.files)])
+
+
+def _detector_rows(
+    run: Run, home: RunFolder, detector: DetectorConfig, folds: Sequence[int], ratio: float
+) -> Table:
+    outcomes = {
+        (n, s): outcome(run, home.fold(n).detector(detector.name_with(s)), n)
+        for n in folds
+        for s in range(detector.seeds)
+    }
+    title = f"{detector.name} without attention" if detector.caan == "none" else detector.name
+    recall = detector.target_recall
+    adn = {k: adn_scored(o, recall) for k, o in outcomes.items()}
+    rows = [make_row(f"{title}: ADN", adn, ratio)]
+    notes: list[str] = []
+    unchosen = sum(s.threshold is None for s in adn.values())
+    if unchosen:
+        notes.append(
+            f"{title}: the threshold stayed 0.5 in {unchosen} of {len(adn)} trainings: "
+            f"no inner validation, or fewer than {FEWEST_POSITIVES} anomalous images in it"
+        )
+    caan = {k: s for k, o in outcomes.items() if (s := _caan_scored(o, recall)) is not None}
+    if len(caan) < len(outcomes):
+        return Table(tuple(rows), tuple(notes))
+    rows.append(make_row(f"{title}: CAAN", caan, ratio))
+    together = {k: s for k, o in outcomes.items() if (s := _together(o, recall)) is not None}
+    if together:
+        rows.append(make_row(f"{title}: ADN, CAAN and map together", {**adn, **together}, ratio))
+        notes.append(
+            f"{title}: ADN, CAAN and map together ranked the inner validation better than the ADN alone in "
+            f"{len(together)} of {len(adn)} trainings; in the others that row is the ADN's"
+        )
+    return Table(tuple(rows), tuple(notes))
+
+
+def adn_scored(found: Outcome, target_recall: float | None) -> Scored:
+    """The ADN's probabilities of the test images, with the threshold that the inner validation chose."""
+    v = found.validation
+    threshold = None if v is None else choose_threshold(v.labels, v.adn, target_recall)
+    return Scored(found.test.labels, found.test.adn, threshold)
+
+
+def _caan_scored(found: Outcome, target_recall: float | None) -> Scored | None:
+    if found.test.caan is None:
+        return None
+    v = found.validation
+    threshold = None if v is None or v.caan is None else choose_threshold(v.labels, v.caan, target_recall)
+    return Scored(found.test.labels, found.test.caan, threshold)
+
+
+def _together(found: Outcome, target_recall: float | None) -> Scored | None:
+    """A logistic regression on both networks' logits and the map's mean, where it ranks the validation better.
+
+    Fitted on the inner validation; whether it is better is told by cross-validation inside it.
+    """
+    v = found.validation
+    if v is None or found.validation_map is None or v.labels.sum() < FEWEST_POSITIVES or v.labels.all():
+        return None
+    features, test = _features(v, found.validation_map), _features(found.test, found.test_map)
+    classifier = make_pipeline(StandardScaler(), LogisticRegression(C=0.1))
+    unseen = cross_val_predict(classifier, features, v.labels, cv=5, method="predict_proba")[:, 1]
+    if roc_auc_score(v.labels, unseen) <= roc_auc_score(v.labels, v.adn):
+        return None
+    classifier.fit(features, v.labels)
+    threshold = choose_threshold(v.labels, unseen, target_recall)
+    return Scored(found.test.labels, classifier.predict_proba(test)[:, 1], threshold)
+
+
+def _features(p: Predictions, mean_delta_e: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Logits of ADN and CAAN, and the logarithm of mean ΔE: (N, 3)."""
+    probabilities = np.stack([p.adn, p.adn if p.caan is None else p.caan], 1).clip(1e-9, 1 - 1e-9)
+    logits = np.log(probabilities / (1 - probabilities))
+    return np.column_stack([logits, np.log(mean_delta_e + 1e-3)])
+
+
+def _simple_rows(run: Run, config: DetectConfig, folds: Sequence[int], ratio: float) -> list[Row]:
+    """The map's mean alone, and classifiers of colours alone, trained on the images that the detectors had."""
+    maps = {}
+    for n in folds:
+        test = run.rows(run.folds[n].test)
+        means = np.array(run.maps(n).attributes["mean_delta_e"])
+        maps[n, 0] = Scored(run.labels[test], means[test], None, is_probability=False)
+    rows = [make_row("mean ΔE of the anomaly map", maps, ratio)]
+    for name, describe in (
+        ("colours of the image's border", border_histogram),
+        ("colour histogram", colour_histogram),
+    ):
+        features = np.concatenate([describe(run.pixels[i : i + 64]) for i in range(0, len(run.pixels), 64)])
+        scored = {}
+        for n in folds:
+            test = run.rows(run.folds[n].test)
+            for seed in range(config.detector.seeds):
+                train = labelled_rows(config, run, n, seed)
+                scored[n, seed] = Scored(
+                    run.labels[test], predict_linearly(features, run.labels, train, test), None
+                )
+        rows.append(make_row(name, scored, ratio))
+    return rows

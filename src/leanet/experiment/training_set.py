@@ -1,0 +1,63 @@
+"""Which of a fold's images a detector may learn from, and which of these choose its epoch and threshold."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from leanet.data.splits import inner_parts, keep_share_of_positives
+from leanet.experiment.evaluate import FEWEST_POSITIVES
+from leanet.experiment.open_run import Run
+from leanet.settings import DetectConfig, RecipeName
+
+_VALIDATION: dict[RecipeName, float] = {"leanet": 0.2, "authors": 0.0}
+"""Share of the training images held out unless --validation says otherwise."""
+
+
+@dataclass(frozen=True)
+class TrainingSet:
+    """A fold's labelled images as rows: those to train on, and those held out, which may be none."""
+
+    train: NDArray[np.int64]
+    validation: NDArray[np.int64]
+
+    @property
+    def labelled(self) -> NDArray[np.int64]:
+        """Both together, in order."""
+        return np.sort(np.concatenate([self.train, self.validation]))
+
+
+def validation_share(config: DetectConfig) -> float:
+    """Share of the training images that is held out: as asked for, or as the recipe has it."""
+    asked = config.detector.validation
+    return _VALIDATION[config.compute.recipe] if asked is None else asked
+
+
+def labelled_rows(config: DetectConfig, run: Run, number: int, seed: int) -> NDArray[np.int64]:
+    """Rows of a fold's training images, with the share of anomalies that --p-rate keeps.
+
+    Args:
+        seed: which of the --seeds, from 0: with each, other anomalies are kept.
+    """
+    files = run.folds[number].train
+    labels = run.labels[run.rows(files)].tolist()
+    return run.rows(keep_share_of_positives(files, labels, config.detector.p_rate, config.compute.seed + seed))
+
+
+def divide(config: DetectConfig, run: Run, number: int, seed: int) -> TrainingSet:
+    """Hold out an inner validation: stratified, no group parted; none where it would have too few anomalies."""
+    rows, share = labelled_rows(config, run, number, seed), validation_share(config)
+    nothing = TrainingSet(rows, rows[:0])
+    if not share:
+        return nothing
+    labels, groups = run.labels[rows], [run.images[row].group for row in rows]
+    n = max(2, round(1 / share))
+    if labels.sum() < FEWEST_POSITIVES * n or len(set(groups)) < n:
+        return nothing
+    held = inner_parts(labels.tolist(), groups, n, config.compute.seed + seed) == 0
+    for part in (held, ~held):
+        if labels[part].sum() < FEWEST_POSITIVES or labels[part].all():
+            return nothing
+    return TrainingSet(rows[~held], rows[held])

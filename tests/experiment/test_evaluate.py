@@ -1,0 +1,124 @@
+"""Metrics, thresholds, intervals and comparisons, against scikit-learn, SciPy and brute force."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+from scipy import stats
+from sklearn.metrics import balanced_accuracy_score, brier_score_loss, f1_score, matthews_corrcoef, recall_score
+
+from leanet.experiment.evaluate import (
+    Scored,
+    choose_threshold,
+    difference,
+    interval,
+    make_row,
+    score,
+    verdict,
+)
+
+
+def noisy(seed: int, n: int = 80, share: float = 0.3) -> Scored:
+    generator = np.random.default_rng(seed)
+    labels = (np.arange(n) < n * share).astype(np.int64)
+    return Scored(labels, (0.3 * labels + generator.random(n) * 0.7).round(2))
+
+
+def test_metrics_are_scikit_learns() -> None:
+    scored = noisy(0)
+    y, p = scored.labels, scored.scores
+    found = score(Scored(y, p, 0.3))
+    assert found.prevalence == pytest.approx(0.3)
+    assert found.balanced_accuracy == pytest.approx(balanced_accuracy_score(y, p >= 0.5))
+    assert found.mcc == pytest.approx(matthews_corrcoef(y, p >= 0.5))
+    assert found.f1_chosen == pytest.approx(f1_score(y, p >= 0.3))
+    assert found.mcc_chosen == pytest.approx(matthews_corrcoef(y, p >= 0.3))
+    assert found.brier == pytest.approx(brier_score_loss(y, p))
+
+
+@pytest.mark.parametrize("label", [0, 1])
+def test_with_one_class_only_metrics_are_undefined(label: int) -> None:
+    found = score(Scored(np.full(5, label), np.linspace(0, 1, 5), 0.4))
+    assert (
+        found.auroc is found.average_precision is found.mcc is found.balanced_accuracy is found.mcc_chosen is None
+    )
+    assert (found.f1 is None) == (label == 0)
+
+
+def test_a_score_that_is_no_probability_has_no_plain_decision() -> None:
+    found = score(Scored(np.array([0, 1, 1]), np.array([1.0, 7.0, 9.0]), None, is_probability=False))
+    assert found.f1 is found.brier is found.true_positives is None
+    assert found.auroc == 1
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_chosen_threshold_has_the_highest_f1_that_there_is(seed: int) -> None:
+    y, p = noisy(seed).labels, noisy(seed).scores
+    threshold = choose_threshold(y, p)
+    assert threshold is not None
+    best = max(f1_score(y, p >= t) for t in np.arange(-0.005, 1.01, 0.01))
+    assert f1_score(y, p >= threshold) == pytest.approx(best)
+    assert threshold not in p  # halfway between two scores
+
+
+@pytest.mark.parametrize("recall", [0.5, 0.9, 1.0])
+def test_chosen_threshold_is_the_highest_with_the_wanted_recall(recall: float) -> None:
+    y, p = noisy(3).labels, noisy(3).scores
+    threshold = choose_threshold(y, p, recall)
+    assert threshold is not None
+    assert recall_score(y, p >= threshold) >= recall
+    assert recall_score(y, p >= p[p > threshold].min() + 1e-9) < recall
+
+
+def test_too_few_anomalies_choose_no_threshold() -> None:
+    y = np.repeat([0, 1], [50, 9])
+    assert choose_threshold(y, np.linspace(0, 1, 59)) is None
+    assert choose_threshold(np.repeat([0, 1], [50, 10]), np.linspace(0, 1, 60)) is not None
+    assert choose_threshold(np.ones(20, dtype=int), np.linspace(0, 1, 20)) is None
+
+
+def test_interval_without_overlap_is_students() -> None:
+    values = [0.9, 0.95, 0.85, 0.97]
+    found = interval(values, 0.0)
+    expected = stats.ttest_1samp(values, 0).confidence_interval(0.95)
+    assert found is not None
+    assert (found.low, found.high) == pytest.approx((expected.low, expected.high))
+
+
+def test_interval_grows_by_the_correction_for_overlap() -> None:
+    values = [0.9, 0.95, 0.85, 0.97, 0.9]
+    plain, corrected = interval(values, 0.0), interval(values, 0.25)
+    assert plain is not None
+    assert corrected is not None
+    assert (corrected.high - corrected.low) / (plain.high - plain.low) == pytest.approx(math.sqrt(0.45 / 0.2))
+
+
+def test_one_value_has_no_interval_and_none_no_mean() -> None:
+    one = interval([0.5, None], 0.25)
+    assert one is not None
+    assert one.mean == 0.5
+    assert math.isnan(one.low)
+    assert verdict(one) == "not known"
+    assert interval([None], 0.25) is None
+
+
+def test_rows_are_compared_fold_by_fold_and_seed_by_seed() -> None:
+    keys = [(fold, seed) for fold in range(3) for seed in range(2)]
+    good = make_row("good", {k: noisy(k[0]) for k in keys}, 0.5)
+    worse = {(fold, seed): Scored(noisy(fold).labels, abs(seed - noisy(fold).scores)) for fold, seed in keys}
+    found = difference(good, make_row("worse", worse, 0.5), "auroc")
+    assert found is not None
+    gaps = [0 if seed == 0 else 2 * (score(noisy(fold)).auroc or 0) - 1 for fold, seed in keys]
+    assert found.mean == pytest.approx(np.mean(gaps))
+    once = make_row("without seeds", {(fold, 0): noisy(fold) for fold in range(3)}, 0.5)
+    same = difference(good, once, "auroc")
+    assert same is not None
+    assert same.mean == 0
+
+
+def test_verdicts() -> None:
+    assert verdict(interval([0.1, 0.11, 0.09, 0.1], 0.25)) == "higher"
+    assert verdict(interval([-0.1, -0.11, -0.09, -0.1], 0.25)) == "lower"
+    assert verdict(interval([0.1, -0.11, 0.09, -0.1], 0.25)) == "no difference shown"

@@ -1,0 +1,89 @@
+"""What a detector may learn from, and which colorizer makes whose map: nothing sees what it is judged on."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from leanet.data.splits import Fold
+from leanet.errors import UserError
+from leanet.experiment.colorize import jobs_of
+from leanet.experiment.open_run import Run
+from leanet.experiment.run_folder import ImageRow, RunFolder
+from leanet.experiment.training_set import divide
+from leanet.settings import ColorizeConfig, ColorizerConfig, ComputeConfig, DetectConfig, DetectorConfig
+
+
+def make_run(normals: int, anomalies: int, group_of: int = 1) -> Run:
+    """A run whose first fifth of each class is fold 0's test side; groups of neighbours hold both classes."""
+    labels = np.repeat([0, 1], [normals, anomalies])
+    images = tuple(
+        ImageRow(
+            f"{i}.png", int(label), "", f"g{(i if label == 0 else i - normals) // group_of}", "", str(i), 64, 64
+        )
+        for i, label in enumerate(labels)
+    )
+    test = {i.file for i in images if int(i.group[1:]) * group_of < (normals if i.label == 0 else anomalies) // 5}
+    train = tuple(i.file for i in images if i.file not in test)
+    fold = Fold(train, tuple(i.file for i in images if i.file in test))
+    return Run(
+        RunFolder(Path("nowhere")), images, labels, np.zeros((len(labels), 64, 64, 3), np.uint8), (fold,), "true"
+    )
+
+
+def configured(detector: DetectorConfig, **compute: str) -> DetectConfig:
+    return DetectConfig(Path("nowhere"), detector=detector, compute=ComputeConfig(**compute))  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("group_of", [1, 4])
+def test_a_fifth_is_held_out_of_each_class_and_no_group_parted(group_of: int) -> None:
+    run = make_run(100, 100, group_of)
+    found = divide(configured(DetectorConfig()), run, 0, 0)
+    labelled = run.rows(run.folds[0].train)
+    assert sorted([*found.train, *found.validation]) == sorted(labelled)
+    assert len(found.validation) == pytest.approx(len(labelled) / 5, abs=group_of)
+    groups = [{run.images[row].group for row in rows} for rows in (found.train, found.validation)]
+    assert not groups[0] & groups[1]
+    assert run.labels[found.validation].mean() == pytest.approx(run.labels[labelled].mean(), abs=0.05)
+
+
+def test_nothing_is_held_out_for_the_authors_or_of_few_anomalies() -> None:
+    run = make_run(100, 100)
+    for config in (
+        configured(DetectorConfig(), recipe="authors"),
+        configured(DetectorConfig(validation=0.0)),
+        configured(DetectorConfig(p_rate=0.6)),  # 48 anomalies: fewer than ten in a fifth
+    ):
+        assert len(divide(config, run, 0, 0).validation) == 0
+    assert len(divide(configured(DetectorConfig(p_rate=0.7)), run, 0, 0).validation)
+
+
+def test_seeds_keep_other_anomalies_and_hold_out_others() -> None:
+    run, config = make_run(100, 200), configured(DetectorConfig(p_rate=0.5))
+    first, again, other = (divide(config, run, 0, seed) for seed in (0, 0, 1))
+    assert np.array_equal(first.train, again.train)
+    assert set(first.labelled) != set(other.labelled)
+
+
+@pytest.mark.parametrize("group_of", [1, 4])
+def test_cross_fitted_maps_come_from_colorizers_that_did_not_see_the_image(group_of: int) -> None:
+    run = make_run(60, 60, group_of)
+    config = ColorizeConfig(Path("d"), Path("o"), colorizer=ColorizerConfig(cross_fit=3))
+    *inner, own = jobs_of(config, run, 0)
+    assert len(inner) == 3
+    assert sorted(row for job in (*inner, own) for row in job.recoloured) == list(range(120))
+    assert sorted(own.recoloured) == sorted(run.rows(run.folds[0].test))
+    for job in (*inner, own):
+        assert not run.labels[job.normals].any()
+        seen = {run.images[row].group for row in job.normals}
+        assert not seen & {run.images[row].group for row in job.recoloured}
+    for job in inner:
+        assert set(run.labels[job.recoloured]) == {0, 1}
+
+
+def test_more_parts_than_images_are_refused() -> None:
+    config = ColorizeConfig(Path("d"), Path("o"), colorizer=ColorizerConfig(cross_fit=50))
+    with pytest.raises(UserError, match="cannot make 50 inner parts"):
+        jobs_of(config, make_run(20, 20), 0)
