@@ -59,6 +59,13 @@ def _detect(config: Any) -> int:
     return 0
 
 
+def _report(config: Any) -> int:
+    from leanet.report.page import report
+
+    report(config)
+    return 0
+
+
 def _check(config: Any) -> int:
     from leanet.experiment.check import check_and_print
 
@@ -67,8 +74,13 @@ def _check(config: Any) -> int:
 
 def _demo(config: Any) -> int:
     from leanet.experiment.demo import demo
+    from leanet.report.page import report
+    from leanet.settings import ReportConfig
 
-    return _run(demo(config))
+    run = demo(config)
+    _run(run)
+    report(ReportConfig(run.out))
+    return 0
 
 
 def _import_authors(config: Any) -> int:
@@ -112,6 +124,12 @@ VERBS = {
             "leanet detect leaves-run --p-rate 0.05 --out few-anomalies",
         ),
         _detect,
+    ),
+    "report": Verb(
+        "ReportConfig",
+        "One page that shows a run's results: tables, curves, pictures; opens without a network.",
+        ("leanet report leaves-run       # writes leaves-run/report/index.html",),
+        _report,
     ),
     "check": Verb(
         "CheckConfig",

@@ -6,14 +6,20 @@ Imports no torch, so that `leanet --help` answers at once.
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar
 
 import tyro
 import yaml
 
 from leanet.errors import UserError
+
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
+
+Config = TypeVar("Config", bound="DataclassInstance")
 
 ColorizerName = Literal["Unet", "SegNet", "AE"]
 AdnName = Literal["VGG16", "ResNet18", "CNN"]
@@ -212,6 +218,14 @@ class RunConfig:
 
 
 @dataclass(frozen=True)
+class ReportConfig:
+    """One page that shows a run's results, and the figures and tables in it as files."""
+
+    run: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="RUN")]
+    """Run folder with at least one finished fold; the page is RUN/report/index.html."""
+
+
+@dataclass(frozen=True)
 class CheckConfig:
     """What is in a dataset folder, and how long a run on it would take."""
 
@@ -282,6 +296,24 @@ def parse_folds(folds: str, n_splits: int) -> tuple[int, ...]:
     if any(not 0 <= n < n_splits for n in numbers):
         raise UserError(f"--folds {folds}: the folds of this run are 0..{n_splits - 1}.")
     return tuple(numbers)
+
+
+def from_options(config_class: type[Config], options: Mapping[str, Any], **given: Any) -> Config:
+    """The configuration that `to_options` made flat; options of other classes are passed over.
+
+    Args:
+        given: fields that the options do not hold, or hold otherwise.
+    """
+    values: dict[str, Any] = {}
+    for f in dataclasses.fields(config_class):
+        if f.name in given:
+            values[f.name] = given[f.name]
+        elif isinstance(f.default_factory, type) and dataclasses.is_dataclass(f.default_factory):
+            values[f.name] = from_options(f.default_factory, options)
+        elif f.name in options:
+            value = options[f.name]
+            values[f.name] = tuple(value) if isinstance(value, list) else value
+    return config_class(**values)
 
 
 def to_options(config: object) -> dict[str, Any]:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import csv
+import html
 import json
 import os
 import random
+import re
 import shutil
 import signal
 import subprocess
@@ -93,6 +95,37 @@ def test_metrics_are_scikit_learns(finished: Path) -> None:
     cells = [int(line[k]) for k in ("true_negatives", "false_positives", "false_negatives", "true_positives")]
     assert sum(cells) == len(y)
     assert cells[1] + cells[3] == sum(int(r["prediction"]) for r in pooled)
+
+
+def test_report_is_one_page_that_needs_nothing_else(finished: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["report", str(finished)]) == 0
+    assert str(finished / "report" / "index.html") in capsys.readouterr().out
+    page = (finished / "report" / "index.html").read_text(encoding="utf-8")
+    assert not re.search(r"(src|href)=.(?!data:)", page)
+    assert page.count("data:image/png") >= 9
+    rows = {row["row"] for row in read_csv(finished / "report" / "metrics.csv")}
+    assert {"colours of the image's border", "colour histogram", "CNN without attention: ADN"} <= rows
+    assert all(html.escape(row) in page.replace("&#39;", "&#x27;") for row in rows)
+    for figure in ("layers_anomalous", "roc", "confusion", "recolouring", "training_detector"):
+        with Image.open(finished / "report" / "figures" / f"{figure}.png") as image:
+            assert np.asarray(image.convert("L")).std() > 5
+        assert "<svg" in (finished / "report" / "figures" / f"{figure}.svg").read_text(encoding="utf-8")
+    assert [row["fold"] for row in read_csv(finished / "report" / "localisation.csv")] == ["fold 0", "fold 1"]
+
+
+def test_report_of_half_a_run_says_what_is_missing(
+    finished: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = tmp_path / "run"
+    shutil.copytree(finished, run)
+    (run / "1" / "CNN" / "metrics.json").unlink()
+    assert main(["report", str(run)]) == 0
+    page = (run / "report" / "index.html").read_text(encoding="utf-8")
+    assert "fold 1 lacks 1/CNN/metrics.json." in page
+    assert "1 of 2 folds" in page
+    shutil.rmtree(run / "0" / "CNN")
+    assert main(["report", str(run)]) == 2
+    assert "fold 0 lacks 0/CNN/weights.safetensors and 3 more" in capsys.readouterr().err
 
 
 def test_config_repeats_the_run(finished: Path, tmp_path: Path) -> None:

@@ -3,34 +3,34 @@
 from __future__ import annotations
 
 import csv
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
-import matplotlib as mpl
 import numpy as np
 import torch
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
-from torch import Tensor
 
 from leanet.color.lab import decode_lab, encode_lab, lab_to_rgb, rgb_to_lab
 from leanet.experiment.detect import map_reader, map_scale
 from leanet.experiment.display import note
 from leanet.experiment.open_run import Run, find
 from leanet.experiment.run_folder import Maps, RunFolder
+from leanet.networks.leanet import LEANetFeatures
 from leanet.networks.registry import build_leanet
+from leanet.report.figures import MAP_COLOURS, training_curves
 from leanet.settings import DetectConfig, parse_folds
 from leanet.training.checkpoint import load_weights
 from leanet.training.colorization import images_to_tensor
-
-MAP_COLOURS = mpl.colormaps["inferno"]  # perceptually uniform, and readable with any colour vision
 
 
 def draw_colorizers(run: Run, folds: str) -> None:
     """Draw the colorizers' losses into RUN/report; an imported run has none."""
     histories = {n: run.folder.fold(n).colorizer_history for n in parse_folds(folds, len(run.folds))}
-    curves = {f"fold {n}": _losses(path) for n, path in histories.items() if path.exists()}
+    curves = {f"fold {n}": losses_of(path) for n, path in histories.items() if path.exists()}
     if curves:
-        _draw_curves(curves, "colorizer", run.folder.report / "colorizer_loss.png")
+        save(training_curves(curves, "colorizer"), run.folder.report / "colorizer_loss.png")
 
 
 def draw_detectors(config: DetectConfig) -> None:
@@ -41,8 +41,8 @@ def draw_detectors(config: DetectConfig) -> None:
     draw_colorizers(run, config.compute.folds)
     compared = config.compare and config.detector.caan != "none"
     for detector in [config.detector, config.detector.baseline()] if compared else [config.detector]:
-        curves = {f"fold {n}": _losses(home.fold(n).detector(detector.name).history) for n in folds}
-        _draw_curves(curves, detector.name, home.report / f"{detector.name}_loss.png")
+        curves = {f"fold {n}": losses_of(home.fold(n).detector(detector.name).history) for n in folds}
+        save(training_curves(curves, detector.name), home.report / f"{detector.name}_loss.png")
     if config.detector.caan != "none":
         sheet = home.report / f"{config.detector.name}_examples.png"
         example_sheet(run, home, folds[0], config, sheet)
@@ -59,7 +59,7 @@ def example_sheet(run: Run, home: RunFolder, fold: int, config: DetectConfig, pa
         path: the PNG to write.
         each: how many normal images, and of every kind of anomaly.
     """
-    rows = _examples(run, fold, each)
+    rows = examples(run, fold, each)
     maps = run.maps(fold)
     delta_e = maps.delta_e(rows)
     attention = _attention(run, home, fold, config, maps, rows)
@@ -75,13 +75,8 @@ def example_sheet(run: Run, home: RunFolder, fold: int, config: DetectConfig, pa
         shown = axes[i, 3].imshow(attention[i], cmap=MAP_COLOURS, vmin=0.5, vmax=1)
         figure.colorbar(shown, ax=axes[i, 3], shrink=0.9)
         axes[i, 0].set_ylabel(image.kind or ("anomalous" if image.label else "normal"))
-    for axis in axes.flat:
-        axis.set(xticks=[], yticks=[])
-    unit = "ΔE00" if run.map_coding == "true" else "the authors' ΔE"
-    titles = ("input", "recoloured", f"anomaly map ({unit})", f"attention ({config.detector.name})")
-    for axis, title in zip(axes[0], titles, strict=True):
-        axis.set_title(title, fontsize=10)
-    _save(figure, path)
+    _titles(axes, ("input", "recoloured", f"anomaly map ({_unit(run)})", f"attention ({config.detector.name})"))
+    save(figure, path)
 
 
 def recoloured(run: Run, maps: Maps, row: int) -> NDArray[np.float32]:
@@ -93,7 +88,7 @@ def recoloured(run: Run, maps: Maps, row: int) -> NDArray[np.float32]:
     return rgb
 
 
-def _examples(run: Run, fold: int, each: int) -> NDArray[np.int64]:
+def examples(run: Run, fold: int, each: int) -> NDArray[np.int64]:
     """The first test images of each kind, in the order of their files."""
     chosen: list[int] = []
     test = run.rows(run.folds[fold].test)
@@ -103,41 +98,124 @@ def _examples(run: Run, fold: int, each: int) -> NDArray[np.int64]:
     return np.array(chosen, dtype=np.int64)
 
 
+def recolouring_sheet(run: Run, fold: int, rows: NDArray[np.int64]) -> Figure:
+    """Images of some rows in steps: input, lightness, recoloured, anomaly map."""
+    maps = run.maps(fold)
+    delta_e = maps.delta_e(rows)
+    limit = float(np.percentile(delta_e, 99.5))
+    figure = Figure(figsize=(8.4, 2.1 * len(rows)), layout="constrained")
+    axes = figure.subplots(len(rows), 4, squeeze=False)
+    for i, row in enumerate(rows):
+        image = run.images[row]
+        axes[i, 0].imshow(run.pixels[row])
+        axes[i, 1].imshow(rgb_to_lab(images_to_tensor(run.pixels, rows[i : i + 1]))[0, 0].numpy(), cmap="gray")
+        axes[i, 2].imshow(recoloured(run, maps, int(row)))
+        shown = axes[i, 3].imshow(delta_e[i], cmap=MAP_COLOURS, vmin=0, vmax=limit)
+        figure.colorbar(shown, ax=axes[i, 3], shrink=0.9)
+        axes[i, 0].set_ylabel(image.kind or ("anomalous" if image.label else "normal"))
+    _titles(axes, ("input", "lightness", "recoloured", f"anomaly map ({_unit(run)})"))
+    return figure
+
+
+def layers_figure(run: Run, home: RunFolder, fold: int, config: DetectConfig, row: int) -> Figure:
+    """The paper's figure of one image: at each of the five points, the ADN's features before attention, the
+    attention map, and the features after, as means over channels.
+    """
+    found = _features(run, home, fold, config, run.maps(fold), np.array([row]))
+    figure = Figure(figsize=(11, 6.4), layout="constrained")
+    axes = figure.subplots(3, 6)
+    axes[0, 0].imshow(run.pixels[row])
+    shown = axes[1, 0].imshow(run.maps(fold).delta_e(np.array([row]))[0], cmap=MAP_COLOURS, vmin=0)
+    figure.colorbar(shown, ax=axes[1, 0], shrink=0.8)
+    axes[0, 0].set_title("input", fontsize=10)
+    axes[1, 0].set_title(_unit(run), fontsize=10)
+    axes[2, 0].set_axis_off()
+    for point in range(1, 6):
+        before, after = (f[point - 1][0].float().mean(0).numpy() for f in (found.before, found.after))
+        column = axes[:, point]
+        column[0].set_title(f"point {point}: before", fontsize=10)
+        for axis, values in ((column[0], before), (column[2], after)):
+            shown = axis.imshow(
+                values, cmap="viridis", vmin=min(0, before.min()), vmax=max(before.max(), after.max())
+            )
+            figure.colorbar(shown, ax=axis, shrink=0.8)
+        column[1].set_title("attention", fontsize=10)
+        column[2].set_title("after", fontsize=10)
+        if point in found.attention:
+            shown = column[1].imshow(
+                found.attention[point][0, 0].float().numpy(), cmap=MAP_COLOURS, vmin=0.5, vmax=1
+            )
+            figure.colorbar(shown, ax=column[1], shrink=0.8)
+        else:
+            column[1].set_box_aspect(1)
+            column[1].text(
+                0.5, 0.5, "none here", ha="center", va="center", color="0.5", transform=column[1].transAxes
+            )
+    for axis in axes.flat:
+        axis.set(xticks=[], yticks=[])
+    return figure
+
+
+def mistakes_sheet(run: Run, mistakes: Sequence[tuple[int, int, float]]) -> Figure:
+    """Images that were judged wrongly, with their anomaly maps: (row, fold, probability) each."""
+    columns = min(4, len(mistakes))
+    lines = -(-len(mistakes) // columns)
+    figure = Figure(figsize=(2.6 * columns, 4.4 * lines), layout="constrained")
+    axes = figure.subplots(2 * lines, columns, squeeze=False)
+    for axis in axes.flat:
+        axis.set_axis_off()
+    for i, (row, fold, probability) in enumerate(mistakes):
+        image, line, column = run.images[row], 2 * (i // columns), i % columns
+        axes[line, column].imshow(run.pixels[row])
+        truth = image.kind or ("anomalous" if image.label else "normal")
+        axes[line, column].set_title(f"{truth}, given {probability:.3f}\n{Path(image.file).name[:28]}", fontsize=8)
+        axes[line + 1, column].imshow(run.maps(fold).delta_e(np.array([row]))[0], cmap=MAP_COLOURS, vmin=0)
+    return figure
+
+
 @torch.inference_mode()
+def _features(
+    run: Run, home: RunFolder, fold: int, config: DetectConfig, maps: Maps, rows: NDArray[np.int64]
+) -> LEANetFeatures:
+    """What the fold's detector has at its five points for these rows' images."""
+    detector = config.detector
+    model = build_leanet(detector.adn, detector.caan, detector.attention_point, run.side).eval()
+    load_weights(model, home.fold(fold).detector(detector.name).weights)
+    return model.features(images_to_tensor(run.pixels, rows), map_reader(maps, map_scale(config))(rows))
+
+
 def _attention(
     run: Run, home: RunFolder, fold: int, config: DetectConfig, maps: Maps, rows: NDArray[np.int64]
 ) -> NDArray[np.float32]:
     """Attention maps (n, h, w) at the finest of the detector's points, in [0, 1]."""
-    detector = config.detector
-    model = build_leanet(detector.adn, detector.caan, detector.attention_point, run.side).eval()
-    load_weights(model, home.fold(fold).detector(detector.name).weights)
-    attention: dict[int, Tensor] = model(
-        images_to_tensor(run.pixels, rows), map_reader(maps, map_scale(config))(rows)
-    ).attention
+    attention = _features(run, home, fold, config, maps, rows).attention
     found: NDArray[np.float32] = attention[min(attention)][:, 0].numpy()
     return found
 
 
-def _losses(path: Path) -> dict[str, list[float]]:
+def _titles(axes: NDArray[Any], titles: Sequence[str]) -> None:
+    """Head each column of a sheet, and take the ticks away."""
+    for axis in axes.flat:
+        axis.set(xticks=[], yticks=[])
+    for axis, title in zip(axes[0], titles, strict=True):
+        axis.set_title(title, fontsize=10)
+
+
+def _unit(run: Run) -> str:
+    return "ΔE00" if run.map_coding == "true" else "the authors' ΔE"
+
+
+def losses_of(path: Path) -> dict[str, list[float]]:
+    """The losses in a history.csv: name -> one value an epoch."""
     with path.open(newline="", encoding="utf-8") as file:
         rows = list(csv.DictReader(file))
     names = [n for n in rows[0] if n.endswith("loss")] if rows else []
     return {n: [float(row[n]) for row in rows] for n in names}
 
 
-def _draw_curves(curves: dict[str, dict[str, list[float]]], title: str, path: Path) -> None:
-    names = list(next(iter(curves.values())))
-    figure = Figure(figsize=(4 * len(names), 3), layout="constrained")
-    for axis, name in zip(figure.subplots(1, len(names), squeeze=False)[0], names, strict=True):
-        for label, losses in curves.items():
-            axis.plot(range(1, len(losses[name]) + 1), losses[name], label=label)
-        axis.set(title=f"{title}: {name.replace('_', ' ')}", xlabel="epoch", yscale="log")
-        axis.legend(fontsize=7)
-    _save(figure, path)
-
-
-def _save(figure: Figure, path: Path) -> None:
+def save(figure: Figure, path: Path) -> None:
+    """Write a figure as PNG or SVG, by the path's suffix, whole or not at all."""
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(path.name + ".partial")
-    figure.savefig(partial, format="png", dpi=110)
+    figure.savefig(partial, format=path.suffix[1:], dpi=110)
     partial.replace(path)

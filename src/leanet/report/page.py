@@ -1,0 +1,326 @@
+"""`leanet report`: one self-contained page that shows a run's results, and says what they do and do not show."""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import jinja2
+import numpy as np
+import yaml
+from matplotlib.figure import Figure
+from numpy.typing import NDArray
+from sklearn.metrics import roc_auc_score
+
+from leanet.errors import UserError
+from leanet.experiment.display import note, progress_bar
+from leanet.experiment.evaluate import Interval, Key, Row, Scored, difference, verdict
+from leanet.experiment.localise import aupro, pixel_auroc, read_mask
+from leanet.experiment.open_run import Run, find
+from leanet.experiment.results import Table, adn_scored, outcome, table
+from leanet.experiment.run import PRINTED, write_table
+from leanet.experiment.run_folder import RunFolder, write_csv, write_text
+from leanet.report import figures
+from leanet.report.pictures import (
+    examples,
+    layers_figure,
+    losses_of,
+    mistakes_sheet,
+    recolouring_sheet,
+    save,
+)
+from leanet.settings import DetectConfig, ReportConfig, from_options
+
+_NEEDED = ("weights.safetensors", "history.csv", "predictions.csv", "metrics.json")
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A figure on the page: its PNG as a data URI, a caption, and the words for who cannot see it."""
+
+    name: str
+    uri: str
+    caption: str
+
+
+@dataclass(frozen=True)
+class Chart:
+    """A figure to draw, its file's name without suffix, and its caption."""
+
+    name: str
+    figure: Figure
+    caption: str
+
+
+def report(config: ReportConfig) -> Path:
+    """Write RUN/report/index.html and the figures and tables in it as files; returns the page's path.
+
+    Raises:
+        UserError: no run, or no finished fold in it: says what is there and what is missing.
+    """
+    run, home = find(config.run), RunFolder(config.run)
+    detect_config = recorded_detector(home)
+    missing = unfinished(run, home, detect_config)
+    folds = [n for n in range(len(run.folds)) if n not in missing]
+    if not folds:
+        raise UserError(
+            f"{config.run}: no fold is finished. {_what_is_missing(missing)} Go on with the same command."
+        )
+    results = table(run, home, detect_config, folds)
+    write_table(home, results)
+    charts = draw_all(run, home, detect_config, folds)
+    pictures = {}
+    with progress_bar("figures", len(charts)) as set_done:
+        for done, chart in enumerate(charts):
+            set_done(done, chart.name)
+            for suffix in ("png", "svg"):
+                save(chart.figure, home.report / "figures" / f"{chart.name}.{suffix}")
+            pictures[chart.name] = Picture(
+                chart.name, _uri(home.report / "figures" / f"{chart.name}.png"), chart.caption
+            )
+    scored = scores_of(run, home, detect_config, folds)
+    page = _template().render(
+        title=config.run.resolve().name,
+        detector=detect_config.detector.name,
+        images=len(run.images),
+        anomalous=int(run.labels.sum()),
+        folds=len(folds),
+        all_folds=len(run.folds),
+        trainings=len(results.rows[0].runs),
+        headers=list(PRINTED.values()),
+        rows=[(row.name, [_shown(row.interval(metric)) for metric in PRINTED]) for row in results.rows],
+        differences=_differences(results),
+        words=in_words(run, results, missing),
+        notes=results.notes,
+        pictures=pictures,
+        kinds=_by_kind(run, home, scored),
+        localisation=_localisation(run, home, folds),
+        settings=_settings(home),
+        fingerprint=run.fingerprint(folds[0]),
+    )
+    path = home.report / "index.html"
+    write_text(path, page)
+    note(f"report: {path}")
+    return path
+
+
+def recorded_detector(home: RunFolder) -> DetectConfig:
+    """The detector that a run was made with, from its config.yaml.
+
+    Raises:
+        UserError: no detector was trained yet.
+    """
+    options = home.read_config()
+    if "adn" not in options:
+        raise UserError(f"{home.path}: no detector was trained yet. Run `leanet detect {home.path}`.")
+    return from_options(DetectConfig, options, run=home.path, out=None)
+
+
+def unfinished(run: Run, home: RunFolder, config: DetectConfig) -> dict[int, list[str]]:
+    """What each unfinished fold lacks: fold -> files, relative to the run."""
+    compared = config.compare and config.detector.caan != "none"
+    detectors = [config.detector, config.detector.baseline()] if compared else [config.detector]
+    missing: dict[int, list[str]] = {}
+    for number in range(len(run.folds)):
+        fold = home.fold(number)
+        paths = [fold.maps]
+        for detector in detectors:
+            for seed in range(detector.seeds):
+                paths += [fold.detector(detector.name_with(seed)).path / name for name in _NEEDED]
+        lacking = [str(path.relative_to(home.path)) for path in paths if not path.exists()]
+        if lacking:
+            missing[number] = lacking
+    return missing
+
+
+def _what_is_missing(missing: Mapping[int, Sequence[str]]) -> str:
+    parts = [
+        f"fold {n} lacks {files[0]}" + (f" and {len(files) - 1} more" if files[1:] else "")
+        for n, files in missing.items()
+    ]
+    return "; ".join(parts) + "."
+
+
+def scores_of(run: Run, home: RunFolder, config: DetectConfig, folds: Sequence[int]) -> dict[Key, Scored]:
+    """The ADN's probabilities of each fold's test images, with each seed."""
+    d = config.detector
+    return {
+        (n, s): adn_scored(outcome(run, home.fold(n).detector(d.name_with(s)), n), d.target_recall)
+        for n in folds
+        for s in range(d.seeds)
+    }
+
+
+def draw_all(run: Run, home: RunFolder, config: DetectConfig, folds: Sequence[int]) -> list[Chart]:
+    """Every figure of the page."""
+    scored = scores_of(run, home, config, folds)
+    first = [s for (_, seed), s in scored.items() if seed == 0]
+    named = {f"fold {n}" + (f", seed {s}" if config.detector.seeds > 1 else ""): v for (n, s), v in scored.items()}
+    shown = examples(run, folds[0], 2)
+    charts = [
+        Chart(
+            "recolouring",
+            recolouring_sheet(run, folds[0], shown),
+            "Test images: input, its lightness (all that the colorizer sees), recoloured, and the anomaly map.",
+        )
+    ]
+    if config.detector.caan != "none":
+        for label, name in ((0, "normal"), (1, "anomalous")):
+            row = next(int(r) for r in shown if run.images[r].label == label)
+            figure = layers_figure(run, home, folds[0], config, row)
+            caption = (
+                f"A test image that is {name}, inside the network: the ADN's features before attention, the "
+                "attention map, and the features after, at each of the five points (means over channels)."
+            )
+            charts.append(Chart(f"layers_{name}", figure, caption))
+    charts += [
+        Chart("roc", figures.roc(named), "ROC curves of the ADN; the dashed line is guessing."),
+        Chart(
+            "precision_recall",
+            figures.precision_recall(named),
+            "Precision and recall; the dashed line is guessing.",
+        ),
+        Chart("scores", figures.histogram(first), "Probabilities of normal and anomalous test images, all folds."),
+        Chart("confusion", figures.confusion(first), "Decisions on all folds' test images."),
+        Chart("reliability", figures.reliability(first), "Does 0.8 mean four in five? On the dashed line it does."),
+    ]
+    mistakes = worst_mistakes(run, {n: scored[n, 0] for n in folds})
+    if mistakes:
+        figure = mistakes_sheet(run, [(row, fold, p) for row, fold, p in mistakes])
+        charts.append(Chart("mistakes", figure, "The most confident mistakes at 0.5, with their anomaly maps."))
+    histories = {f"fold {n}": losses_of(home.fold(n).detector(config.detector.name).history) for n in folds}
+    charts.append(Chart("training_detector", figures.training_curves(histories, config.detector.name), "Training."))
+    paths = {f"fold {n}": home.fold(n).colorizer_history for n in folds}
+    colorizers = {name: losses_of(path) for name, path in paths.items() if path.exists()}
+    if colorizers:
+        figure = figures.training_curves(colorizers, "colorizer")
+        charts.append(Chart("training_colorizer", figure, "Training of the colorizers."))
+    return charts
+
+
+def worst_mistakes(run: Run, scored: Mapping[int, Scored], each: int = 8) -> list[tuple[int, int, float]]:
+    """The wrong decisions at 0.5 that were surest: (row, fold, probability), the surest first."""
+    found = []
+    for fold, s in scored.items():
+        rows = run.rows(run.folds[fold].test)
+        wrong = np.flatnonzero((s.scores >= 0.5) != (s.labels == 1))
+        found += [(int(rows[i]), fold, float(s.scores[i])) for i in wrong]
+    return sorted(found, key=lambda mistake: -abs(mistake[2] - 0.5))[:each]
+
+
+def in_words(run: Run, results: Table, missing: Mapping[int, Sequence[str]]) -> list[str]:
+    """What the table does and does not show, in sentences."""
+    first, *others = results.rows
+    prevalence = first.pooled.prevalence
+    guess = 2 * prevalence / (1 + prevalence)
+    words = [
+        f"{prevalence:.0%} of the test images are anomalous: to call every image anomalous would already have "
+        f"an F1 of {guess:.3f}."
+    ]
+    words += [text for row in others if (text := _compared(first, row))]
+    border = next((row for row in others if "border" in row.name), None)
+    found = border.interval("auroc") if border else None
+    if found and found.mean > 0.6:
+        words.append(
+            f"The colours of the image's border alone reach an AUROC of {found.mean:.3f}: part of the answer may "
+            "lie in the background, where a network finds it too."
+        )
+    if all(image.group == image.file for image in run.images):
+        words.append(
+            "The folds are random. If several pictures show one object, the results are too good: give --groups."
+        )
+    if len(first.runs) < 2:
+        words.append("One training has no interval: nothing here says how far another would differ.")
+    if missing:
+        words.append(f"Not all folds are finished. {_what_is_missing(missing)}")
+    return words
+
+
+def _compared(row: Row, other: Row) -> str:
+    found = difference(row, other, "auroc")
+    said = verdict(found)
+    if found is None or said == "not known":
+        return ""
+    numbers = f"{found.mean:+.3f}, 95 % interval {found.low:+.3f} to {found.high:+.3f}"
+    if said == "no difference shown":
+        return f"No difference in AUROC was shown between {row.name} and {other.name} ({numbers})."
+    return f"{row.name} has a {said} AUROC than {other.name} ({numbers})."
+
+
+def _differences(results: Table) -> list[tuple[str, list[str]]]:
+    first, *others = results.rows
+    lines = []
+    for row in others:
+        found = [difference(first, row, metric) for metric in ("f1", "auroc")]
+        lines.append((row.name, [f"{_shown(d, '+')} {verdict(d)}" if d else "undefined" for d in found]))
+    return lines
+
+
+def _by_kind(run: Run, home: RunFolder, scored: Mapping[Key, Scored]) -> list[tuple[str, ...]]:
+    """Kind, images, share found at 0.5, AUROC against all normal images; empty with one kind. Also as CSV."""
+    kinds = sorted({image.kind for image in run.images if image.kind})
+    if len(kinds) < 2:
+        return []
+    rows = np.concatenate([run.rows(run.folds[n].test) for n, s in scored if s == 0])
+    scores = np.concatenate([v.scores for (_, s), v in scored.items() if s == 0])
+    of_kind = np.array([run.images[row].kind for row in rows])
+    normal = run.labels[rows] == 0
+    lines: list[tuple[str, ...]] = []
+    for kind in kinds:
+        one = of_kind == kind
+        if not one.any() or not normal.any():
+            continue
+        either = one | normal
+        auroc = roc_auc_score(one[either], scores[either])
+        lines.append((kind, str(int(one.sum())), f"{(scores[one] >= 0.5).mean():.3f}", f"{auroc:.3f}"))
+    write_csv(home.report / "kinds.csv", ("kind", "images", "found_at_0.5", "auroc"), lines)
+    return lines
+
+
+def _localisation(run: Run, home: RunFolder, folds: Sequence[int]) -> list[tuple[str, ...]]:
+    """Pixel AUROC and AUPRO of the anomaly maps, fold by fold, also as CSV; empty without masks to read."""
+    dataset = Path(str(home.read_config().get("dataset", "")))
+    lines: list[tuple[str, ...]] = []
+    for number in folds:
+        rows = run.rows(run.folds[number].test)
+        rows = np.array([r for r in rows if run.images[r].label == 0 or run.images[r].mask])
+        if not any(run.images[r].mask for r in rows):
+            continue
+        try:
+            masks = np.stack([_mask(dataset, run, int(row)) for row in rows])
+        except OSError:
+            return []
+        maps = run.maps(number).delta_e(rows)
+        values = pixel_auroc(maps, masks), aupro(maps, masks)
+        lines.append((f"fold {number}", *("undefined" if v is None else f"{v:.3f}" for v in values)))
+    if lines:
+        write_csv(home.report / "localisation.csv", ("fold", "pixel_auroc", "aupro"), lines)
+    return lines
+
+
+def _mask(dataset: Path, run: Run, row: int) -> NDArray[np.bool_]:
+    image = run.images[row]
+    return read_mask(dataset / image.mask, run.side) if image.mask else np.zeros((run.side, run.side), dtype=bool)
+
+
+def _settings(home: RunFolder) -> str:
+    return yaml.safe_dump(home.read_config(), sort_keys=False, allow_unicode=True)
+
+
+def _shown(found: Interval | None, sign: str = "") -> str:
+    if found is None:
+        return "undefined"
+    if np.isnan(found.low):
+        return f"{found.mean:{sign}.3f}"
+    return f"{found.mean:{sign}.3f} [{found.low:{sign}.3f}, {found.high:{sign}.3f}]"
+
+
+def _uri(path: Path) -> str:
+    return "data:image/png;base64," + base64.b64encode(path.read_bytes()).decode()
+
+
+def _template() -> jinja2.Template:
+    source = Path(__file__).with_name("page.html.j2").read_text(encoding="utf-8")
+    return jinja2.Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True).from_string(source)
