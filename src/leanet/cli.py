@@ -59,6 +59,16 @@ def _detect(config: Any) -> int:
     return 0
 
 
+def _study(config: Any) -> int:
+    from leanet.experiment.study import study
+    from leanet.report.study_figures import draw_study
+
+    cells = study(config)
+    if cells:
+        draw_study(cells, config.out / "report")
+    return 0
+
+
 def _report(config: Any) -> int:
     from leanet.report.page import report
 
@@ -124,6 +134,15 @@ VERBS = {
             "leanet detect leaves-run --p-rate 0.05 --out few-anomalies",
         ),
         _detect,
+    ),
+    "study": Verb(
+        "StudyConfig",
+        "A grid of detectors, attention points and shares of anomalies on the same folds and maps.",
+        (
+            "leanet study leaves --out leaves-study --attention-point 1 2 3 --p-rate 0.05 1.0 --seeds 3",
+            "leanet study leaves --out leaves-study --adn ResNet18 CNN --caan ResNet Direct",
+        ),
+        _study,
     ),
     "report": Verb(
         "ReportConfig",

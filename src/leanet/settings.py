@@ -6,6 +6,7 @@ Imports no torch, so that `leanet --help` answers at once.
 from __future__ import annotations
 
 import dataclasses
+import itertools
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -215,6 +216,55 @@ class RunConfig:
             ColorizeConfig(self.dataset, self.out, self.data, self.colorizer, self.compute),
             DetectConfig(self.out, None, self.detector, self.compute, self.compare, self.colorizer.map_coding),
         )
+
+
+@dataclass(frozen=True)
+class StudyConfig:
+    """A grid of detectors on one data set, each beside its baseline, sharing colorizers and anomaly maps."""
+
+    dataset: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="DATASET")]
+    """Folder with Negative/ and Positive/, or in the MVTec AD layout."""
+    out: Path
+    """Run folder to make, or to go on with; cells of the grid that are finished are not done again."""
+    adn: tuple[AdnName, ...] = ("ResNet18",)
+    """ADNs of the grid."""
+    caan: tuple[Literal["MobileNet", "ResNet", "Direct"], ...] = ("ResNet",)
+    """CAANs of the grid."""
+    attention_point: tuple[int, ...] = (1, 2, 3, 4, 5)
+    """Attention points of the grid, one a cell."""
+    p_rate: tuple[float, ...] = (1.0,)
+    """Shares of the training anomalies to keep, each in (0, 1]."""
+    seeds: int = 1
+    """Train each detector this many times on every fold."""
+    epochs: int | None = None
+    """Epochs of the detectors; by default the recipe's."""
+    validation: float | None = None
+    """Share of the training images held out to choose epoch and threshold (default 0.2; recipe authors: 0)."""
+    data: DataConfig = field(default_factory=DataConfig)
+    colorizer: ColorizerConfig = field(default_factory=ColorizerConfig)
+    compute: ComputeConfig = field(default_factory=ComputeConfig)
+
+    def __post_init__(self) -> None:
+        for name in ("adn", "caan", "attention_point", "p_rate"):
+            if not getattr(self, name):
+                raise UserError(f"--{name.replace('_', '-')}: at least one value is expected.")
+        self.cells()  # bad values are said before anything is done
+
+    def cells(self) -> list[tuple[float, DetectorConfig]]:
+        """The grid as (p_rate, detector): for each p_rate and ADN its baseline first, then point by point.
+
+        In this order, a study that is stopped early leaves rows that can be compared.
+        """
+        cells = []
+        for p_rate in dict.fromkeys(self.p_rate):
+            for adn in dict.fromkeys(self.adn):
+                plain = DetectorConfig(
+                    adn, "none", (), None, p_rate, self.validation, None, self.seeds, epochs=self.epochs
+                )
+                pairs = itertools.product(dict.fromkeys(self.caan), dict.fromkeys(self.attention_point))
+                cells.append((p_rate, plain))
+                cells += [(p_rate, dataclasses.replace(plain, caan=c, attention_point=(p,))) for c, p in pairs]
+        return cells
 
 
 @dataclass(frozen=True)

@@ -58,6 +58,12 @@ def detect(config: DetectConfig) -> Table:
         UserError: no run there, a fold without anomaly maps or with maps of another coding than asked for, or a
             detector made with other options.
     """
+    run, home, config, folds = train_detectors(config)
+    return table(run, home, config, folds) if is_first() else Table((), ())
+
+
+def train_detectors(config: DetectConfig) -> tuple[Run, RunFolder, DetectConfig, tuple[int, ...]]:
+    """Do as `detect`, without the results: returns run, folder of the detectors, options resolved, and folds."""
     run = find(config.run)
     config = resolved(config, run)
     folds = parse_folds(config.compute.folds, len(run.folds))
@@ -76,7 +82,7 @@ def detect(config: DetectConfig) -> Table:
         _prepare(home, config, run)
     for each in configs:
         _all_folds(each, run, home, folds)
-    return table(run, home, config, folds) if is_first() else Table((), ())
+    return run, home, config, folds
 
 
 def resolved(config: DetectConfig, run: Run) -> DetectConfig:

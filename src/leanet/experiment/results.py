@@ -53,14 +53,19 @@ def table(run: Run, home: RunFolder, config: DetectConfig, folds: Sequence[int])
         UserError: predictions missing, or of other images than the fold's.
     """
     compared = config.compare and config.detector.caan != "none"
-    ratio = float(np.mean([len(run.folds[n].test) / len(run.folds[n].train) for n in folds]))
+    ratio = test_to_train(run, folds)
     rows: list[Row] = []
     notes: list[str] = []
     for detector in [config.detector, config.detector.baseline()] if compared else [config.detector]:
-        found = _detector_rows(run, home, detector, folds, ratio)
+        found = detector_rows(run, home, detector, folds, ratio)
         rows += found.rows
         notes += found.notes
     return Table((*rows, *_simple_rows(run, config, folds, ratio)), tuple(notes))
+
+
+def test_to_train(run: Run, folds: Sequence[int]) -> float:
+    """Test images for each training image, on average over the folds."""
+    return float(np.mean([len(run.folds[n].test) / len(run.folds[n].train) for n in folds]))
 
 
 def outcome(run: Run, folder: DetectorFolder, number: int) -> Outcome:
@@ -88,9 +93,8 @@ def outcome(run: Run, folder: DetectorFolder, number: int) -> Outcome:
     return Outcome(test, means[run.rows(test.files)], validation, means[run.rows(validation.files)])
 
 
-def _detector_rows(
-    run: Run, home: RunFolder, detector: DetectorConfig, folds: Sequence[int], ratio: float
-) -> Table:
+def detector_rows(run: Run, home: RunFolder, detector: DetectorConfig, folds: Sequence[int], ratio: float) -> Table:
+    """A detector's own rows: its ADN's first, its CAAN's, both with the map where that is better."""
     outcomes = {
         (n, s): outcome(run, home.fold(n).detector(detector.name_with(s)), n)
         for n in folds

@@ -1,0 +1,90 @@
+"""Figures of a study: a metric over attention points and over p_rate, and LEA-Net against its own baseline."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Sequence
+from pathlib import Path
+
+from matplotlib.figure import Figure
+
+from leanet.experiment.display import note
+from leanet.experiment.study import Cell
+from leanet.report.figures import ANOMALOUS
+from leanet.report.pictures import save
+
+TITLES = {"auroc": "AUROC", "f1": "F1 at 0.5"}
+
+
+def draw_study(cells: Sequence[Cell], report: Path) -> None:
+    """Draw what the grid holds into the report folder, as PNG and SVG."""
+    for metric in TITLES:
+        drawn = {f"study_points_{metric}": over_points(cells, metric)}
+        if len({cell.p_rate for cell in cells}) > 1:
+            drawn[f"study_p_rate_{metric}"] = over_p_rate(cells, metric)
+        drawn[f"study_gain_{metric}"] = gains(cells, metric)
+        for name, figure in drawn.items():
+            for suffix in ("png", "svg"):
+                save(figure, report / "figures" / f"{name}.{suffix}")
+    note(f"figures: {report / 'figures'}")
+
+
+def over_points(cells: Sequence[Cell], metric: str) -> Figure:
+    """The metric over the attention point, one panel a p_rate; dashed: the baseline."""
+    rates = sorted({cell.p_rate for cell in cells})
+    figure = Figure(figsize=(4.2 * len(rates), 3.4), layout="constrained")
+    for axes, rate in zip(figure.subplots(1, len(rates), squeeze=False, sharey=True)[0], rates, strict=True):
+        pairs = sorted({(c.detector.adn, c.detector.caan) for c in cells if c.p_rate == rate})
+        colours = {adn: f"C{i}" for i, adn in enumerate(sorted({adn for adn, _ in pairs}))}
+        for adn, caan in pairs:
+            own = [c for c in cells if c.p_rate == rate and (c.detector.adn, c.detector.caan) == (adn, caan)]
+            if caan == "none":
+                if found := own[0].row.interval(metric):
+                    axes.axhline(found.mean, linestyle="--", color=colours[adn], label=f"{adn} without attention")
+                continue
+            known = [(c.detector.attention_point[0], i) for c in own if (i := c.row.interval(metric))]
+            x, means = [p for p, _ in known], [i.mean for _, i in known]
+            errors = [[i.mean - i.low for _, i in known], [i.high - i.mean for _, i in known]]
+            axes.errorbar(x, means, errors, marker="o", capsize=3, color=colours[adn], label=f"{adn}, {caan}")
+        axes.set(xlabel="attention point", xticks=range(1, 6), title=f"{TITLES[metric]}, p_rate {rate:g}")
+        axes.legend(fontsize=7)
+    return figure
+
+
+def over_p_rate(cells: Sequence[Cell], metric: str) -> Figure:
+    """The metric over the share of anomalies kept, one line a detector."""
+    figure = Figure(figsize=(5.4, 3.8), layout="constrained")
+    axes = figure.subplots()
+    names = list(dict.fromkeys(cell.detector.name for cell in cells))
+    for name in names:
+        known = sorted(
+            (c.p_rate, i.mean) for c in cells if c.detector.name == name and (i := c.row.interval(metric))
+        )
+        style = "--" if "-" not in name else "-"
+        axes.plot(
+            *zip(*known, strict=True), style, marker="o", label=name if "-" in name else f"{name} without attention"
+        )
+    axes.set(xlabel="p_rate: share of the training anomalies kept", xscale="log", title=TITLES[metric])
+    axes.legend(fontsize=7)
+    return figure
+
+
+def gains(cells: Sequence[Cell], metric: str) -> Figure:
+    """LEA-Net less its own baseline, with 95 % intervals: a gain is shown where the interval lies right of 0."""
+    with_attention = [(c, g) for c in cells if (g := c.gain(metric))]
+    figure = Figure(figsize=(6, 0.9 + 0.3 * len(with_attention)), layout="constrained")
+    axes = figure.subplots()
+    axes.axvline(0, color="0.6", linewidth=1)
+    for line, (_, gain) in zip(itertools.count(), with_attention):
+        axes.errorbar(
+            gain.mean,
+            line,
+            xerr=[[gain.mean - gain.low], [gain.high - gain.mean]],
+            fmt="o",
+            capsize=3,
+            color=ANOMALOUS,
+        )
+    labels = [f"{cell.detector.name}, p_rate {cell.p_rate:g}" for cell, _ in with_attention]
+    axes.set(yticks=range(len(labels)), yticklabels=labels, xlabel=f"{TITLES[metric]} less that without attention")
+    axes.invert_yaxis()
+    return figure
