@@ -76,6 +76,37 @@ def _report(config: Any) -> int:
     return 0
 
 
+def _fit(config: Any) -> int:
+    from leanet.inference.fit import fit
+
+    fit(config)
+    return 0
+
+
+def _info(config: Any) -> int:
+    import dataclasses
+
+    import yaml
+
+    from leanet.inference.model import read_card
+
+    card = dataclasses.asdict(read_card(config.model))
+    print(yaml.safe_dump(card, sort_keys=False, allow_unicode=True), end="")
+    return 0
+
+
+def _predict(config: Any) -> int:
+    from leanet.inference.model import load
+    from leanet.inference.predict_files import predict_files
+    from leanet.settings import ComputeConfig
+
+    model = load(config.model, ComputeConfig(device=config.device, precision=config.precision))
+    if model.colorizer is None:
+        raise UserError(f"{config.model}: has no colorizer, so it cannot make anomaly maps of images by itself.")
+    unit = model.card.normals_unit
+    return predict_files(model.predict_pixels, config.images, config.out, config.maps, unit)
+
+
 def _check(config: Any) -> int:
     from leanet.experiment.check import check_and_print
 
@@ -149,6 +180,30 @@ VERBS = {
         "One page that shows a run's results: tables, curves, pictures; opens without a network.",
         ("leanet report leaves-run       # writes leaves-run/report/index.html",),
         _report,
+    ),
+    "fit": Verb(
+        "FitConfig",
+        "One model from a folder of images, to be asked about new ones.",
+        (
+            "leanet fit leaves --out leaf-model",
+            "leanet fit good-tiles --out tile-model --image-size 128     # only Negative/: a threshold on the map",
+        ),
+        _fit,
+    ),
+    "predict": Verb(
+        "PredictConfig",
+        "Ask a model about image files: probabilities, decisions, where; overlays and maps on request.",
+        (
+            "leanet predict leaf-model new-leaves --out predictions.csv",
+            "leanet predict leaf-model a.jpg 'field/**/*.jpg' --maps maps",
+        ),
+        _predict,
+    ),
+    "info": Verb(
+        "InfoConfig",
+        "Print what a model folder holds: networks, threshold, training data, how well it did.",
+        ("leanet info leaf-model",),
+        _info,
     ),
     "check": Verb(
         "CheckConfig",

@@ -276,6 +276,46 @@ class ReportConfig:
 
 
 @dataclass(frozen=True)
+class FitConfig:
+    """One model from a folder of images, to be used on new ones."""
+
+    dataset: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="DATASET")]
+    """Folder with Negative/ and Positive/, or in the MVTec AD layout; without Positive/, only the map is learnt."""
+    out: Path
+    """Model folder to make; what is unfinished lies in OUT.work beside it."""
+    data: DataConfig = field(default_factory=DataConfig)
+    colorizer: ColorizerConfig = field(default_factory=ColorizerConfig)
+    detector: DetectorConfig = field(default_factory=DetectorConfig)
+    compute: ComputeConfig = field(default_factory=ComputeConfig)
+
+
+@dataclass(frozen=True)
+class InfoConfig:
+    """What a model folder holds."""
+
+    model: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="MODEL")]
+    """Model folder that `leanet fit` or `leanet import-authors` made."""
+
+
+@dataclass(frozen=True)
+class PredictConfig:
+    """Ask a model about images."""
+
+    model: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="MODEL")]
+    """Model folder that `leanet fit` made."""
+    images: Annotated[tuple[str, ...], tyro.conf.Positional, tyro.conf.arg(metavar="IMAGES")]
+    """Files, folders (searched through) or patterns such as 'field/*.jpg'."""
+    out: Path = Path("predictions.csv")
+    """CSV file to write, one line an image."""
+    maps: Path | None = None
+    """Also write each image's overlay (PNG) and anomaly map (.npy, ΔE00) to this folder."""
+    device: str = "auto"
+    """'auto' (CUDA or MPS where present), or 'cpu', 'cuda', 'mps'."""
+    precision: Literal["auto", "bfloat16", "float32"] = "auto"
+    """Arithmetic: 'auto' takes bfloat16 where the processor has it in hardware."""
+
+
+@dataclass(frozen=True)
 class CheckConfig:
     """What is in a dataset folder, and how long a run on it would take."""
 

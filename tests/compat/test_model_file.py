@@ -49,6 +49,7 @@ def test_imported_model_predicts_what_the_authors_program_does(saved: Path, tmp_
     out = tmp_path / "model"
     assert main(["import-authors", str(saved), *PAIR, "--out", str(out)]) == 0
     model = leanet.load(out)
+    assert model.network is not None
     found = predict(model.network, *recordings.inputs())
     expected = recordings.load("CNN_Direct_p1")["outputs"]
     np.testing.assert_allclose(found, expected, atol=1e-5, rtol=0)
@@ -71,6 +72,7 @@ def test_imported_model_needs_maps_of_its_coding(saved: Path, tmp_path: Path) ->
     with pytest.raises(UserError, match="finite numbers"):
         model.predict(pixels, maps - 0.5, map_coding="authors")
     scaled = maps[..., None] / maps.max((1, 2))[:, None, None, None]
+    assert model.network is not None
     activated = predict(model.network, pixels / 255, scaled)[0]
     logits = np.log(activated / (1 - activated))
     expected = probability(torch.from_numpy(logits))

@@ -90,6 +90,31 @@ def scan(
     return dataset if groups is None else _with_groups(dataset, Path(groups))
 
 
+def has_anomalies(root: Path, abnormal_dir: str) -> bool:
+    """Whether a dataset folder holds anomalous images at all, in either layout."""
+    if not root.is_dir():
+        raise UserError(f"{root}: no such dataset folder. Check the path.")
+    folder = _descend(root, abnormal_dir)
+    if folder is not None:
+        return bool(_images(folder)[0])
+    return _is_mvtec(root) and any(_images(f)[0] for f in _subfolders(root / "test") if f.name != "good")
+
+
+def scan_normals(root: Path, *, normal_dir: str = "Negative", groups: Path | None = None) -> Dataset:
+    """List the normal images of a dataset folder that has no others; arguments and errors as in `scan`."""
+    folder = _descend(root, normal_dir)
+    if folder is None and (root / "train" / "good").is_dir():
+        folder = root / "train" / "good"
+    if folder is None:
+        raise UserError(f"{root}: no folder {normal_dir}/ of normal images. {_found(root)} {_CLASS_REMEDY}")
+    files, others = _images(folder)
+    if not files:
+        raise UserError(f"{folder}: no normal images in it. {_accepted()} {_CLASS_REMEDY}")
+    samples = tuple(_sample(root, path, 0, "") for path in files)
+    dataset = Dataset(root, "folders", samples, tuple(_ignored_note(others)))
+    return dataset if groups is None else _with_groups(dataset, Path(groups))
+
+
 def limit_per_class(dataset: Dataset, n: int, seed: int) -> Dataset:
     """Keep about n images of each class: whole groups, drawn at random until each class has n or is used up.
 

@@ -146,7 +146,7 @@ def decode_with_origin(path: Path) -> Decoded:
             stored = image.format or "", image.mode
             image.load()
             turn = _TURN.get(_orientation(image))
-            rgb = _to_rgb(image)
+            rgb = to_rgb(image)
     except (UserError, MemoryError):
         raise
     except Exception as error:  # on damaged data Pillow's decoders raise nearly anything
@@ -380,7 +380,12 @@ def _orientation(image: Image.Image) -> int:
         return 1
 
 
-def _to_rgb(image: Image.Image) -> Image.Image:
+def to_rgb(image: Image.Image) -> Image.Image:
+    """Convert a loaded image of any mode to RGB, as `decode` says.
+
+    Raises:
+        ValueError: floating-point pixels, or grey values outside 0..65535.
+    """
     if image.mode.startswith("I"):
         return _from_deep_grey(image)
     if image.mode == "F":

@@ -180,10 +180,15 @@ def _make_maps(run: Run, number: int, jobs: Sequence[Job], engine: Engine) -> No
     for job in jobs:
         if job.part is not None:
             job.weights.unlink()
-    note(
-        f"fold {number}: mean ΔE of training normals {attributes['train_normals']:.2f}, "
-        f"test normals {attributes['test_normals']:.2f}, test anomalies {attributes['test_anomalies']:.2f}"
+    if not run.keeps_test_apart(number):
+        return
+    means = {name: attributes[name] for name in ("train_normals", "test_normals", "test_anomalies")}
+    listed = ", ".join(
+        f"{name.replace('train', 'training').replace('_', ' ')} {m:.2f}"
+        for name, m in means.items()
+        if m is not None
     )
+    note(f"fold {number}: mean ΔE of {listed}")
 
 
 def write_maps(

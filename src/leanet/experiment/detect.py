@@ -81,7 +81,7 @@ def train_detectors(config: DetectConfig) -> tuple[Run, RunFolder, DetectConfig,
     if is_first():
         _prepare(home, config, run)
     for each in configs:
-        _all_folds(each, run, home, folds)
+        train_folds(each, run, home, folds)
     return run, home, config, folds
 
 
@@ -126,7 +126,16 @@ def _prepare(home: RunFolder, config: DetectConfig, run: Run) -> None:
     record(home, options, **extra)
 
 
-def _all_folds(config: DetectConfig, run: Run, home: RunFolder, folds: Sequence[int]) -> None:
+def train_folds(
+    config: DetectConfig, run: Run, home: RunFolder, folds: Sequence[int], last_epoch: int | None = None
+) -> None:
+    """Train one detector on the folds asked for, with each seed; what is finished is skipped.
+
+    Args:
+        config: with the options resolved.
+        home: the folder that detectors are written to.
+        last_epoch: leave the schedule after this epoch; None: at its end.
+    """
     name = config.detector.name
     # Seed by seed: stopped early, there are whole results of the seeds before.
     trainings = [
@@ -136,7 +145,7 @@ def _all_folds(config: DetectConfig, run: Run, home: RunFolder, folds: Sequence[
     if not to_do:
         note(f"{name}: all folds asked for are done already")
         return
-    recipe = recipe_of(config)
+    recipe = dataclasses.replace(recipe_of(config), last_epoch=last_epoch)
     wait_for_all(find_device(config.compute.device))  # before anything is written that would change what is to do
     compute = resolve(config.compute, 0)  # compiled detectors are slower: see docs/performance.md
     sets = [divide(config, run, t.fold, t.seed) for t in to_do]
@@ -237,7 +246,8 @@ def _train(
         },
     )
     checkpoint.remove()
-    note(f"{config.detector.name} {training}: F1 {shown(adn.f1)}, AUROC {shown(adn.auroc)}")
+    if run.keeps_test_apart(number):
+        note(f"{config.detector.name} {training}: F1 {shown(adn.f1)}, AUROC {shown(adn.auroc)}")
 
 
 def _forward(model: nn.Module, compute: Compute, images: Tensor, maps: Tensor) -> LEANetOutput:

@@ -38,6 +38,10 @@ class MapSummary:
             "normals_p99": p99 * DELTA_E_STEP,
             "mean_delta_e": self._means.tolist(),
             "train_normals": float(self._means[self._is_training_normal].mean()),
-            "test_normals": float(self._means[test[labels == 0]].mean()),
-            "test_anomalies": float(self._means[test[labels == 1]].mean()),
+            "test_normals": _mean(self._means[test[labels == 0]]),
+            "test_anomalies": _mean(self._means[test[labels == 1]]),
         }
+
+
+def _mean(values: NDArray[np.float64]) -> float | None:
+    return float(values.mean()) if len(values) else None

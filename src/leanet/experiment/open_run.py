@@ -68,6 +68,11 @@ class Run:
         content = [[(i.file, i.sha256, i.label) for i in self.images], sorted(fold.train), sorted(fold.test)]
         return hashlib.sha256(json.dumps(content).encode()).hexdigest()
 
+    def keeps_test_apart(self, number: int) -> bool:
+        """Whether a fold tests on images that it does not train on; not so where a model is fitted on all."""
+        fold = self.folds[number]
+        return not set(fold.test) & set(fold.train)
+
     def maps(self, number: int) -> Maps:
         """The anomaly maps of a fold.
 

@@ -206,10 +206,15 @@ class RunFolder:
 
 def write_config(path: Path, options: Mapping[str, Any], recorded: Mapping[str, Any]) -> None:
     """Write options as YAML, and below them what was recorded: versions, machine, choices made."""
-    versions = {name: version(name) for name in ("leanet", *_PACKAGES)}
+    versions = versions_here()
     machine = {"python": platform.python_version(), "system": f"{platform.system()} {platform.machine()}"}
     content = {**options, "recorded": {**recorded, "versions": versions, "machine": machine}}
     write_text(path, yaml.safe_dump(content, sort_keys=False, allow_unicode=True))
+
+
+def versions_here() -> dict[str, str]:
+    """The versions of leanet and of the packages that its results depend on."""
+    return {name: version(name) for name in ("leanet", *_PACKAGES)}
 
 
 def read_config(path: Path) -> dict[str, Any]:

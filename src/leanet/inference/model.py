@@ -1,29 +1,44 @@
-"""A trained LEA-Net in a folder of its own: weights as safetensors, and JSON that says how to use them."""
+"""A trained model in a folder of its own: weights as safetensors, and JSON that says how to use them."""
 
 from __future__ import annotations
 
 import dataclasses
+import functools
 import hashlib
 import json
 import shutil
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypeAlias
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from PIL import Image, ImageOps
+from torch import Tensor, nn
 
 from leanet.color.anomaly_map import scale_map
-from leanet.data.pixels import resize
+from leanet.color.lab import decode_lab, encode_lab, lab_to_rgb, rgb_to_lab
+from leanet.data.pixels import decode, resize, to_rgb
 from leanet.errors import UserError
-from leanet.networks.leanet import LEANet
-from leanet.networks.registry import build_leanet
+from leanet.experiment.colorize import recolour
+from leanet.inference.result import Result, strongest_region
+from leanet.networks.leanet import LEANet, LEANetOutput
+from leanet.networks.registry import build_colorizer, build_leanet
+from leanet.settings import ComputeConfig
 from leanet.training.checkpoint import load_weights, save_weights
+from leanet.training.colorization import images_to_tensor
+from leanet.training.compute import resolve
 from leanet.training.detection import probability
+from leanet.training.prediction import predictor
 
 FORMAT = 1
-CARD, WEIGHTS = "model.json", "weights.safetensors"
+CARD, WEIGHTS, COLORIZER = "model.json", "weights.safetensors", "colorizer.safetensors"
+BATCH = 16
+
+Picture: TypeAlias = str | Path | Image.Image | NDArray[Any] | Tensor
+"""A file, a PIL image, an array uint8 (H, W, 3) or (H, W), or a tensor (3, H, W), uint8 or float in [0, 1]."""
 
 
 @dataclass(frozen=True)
@@ -31,13 +46,16 @@ class Card:
     """What must be known of a model's weights to use them.
 
     Attributes:
-        adn, caan, attention_points, image_size: as `build_leanet` takes them.
+        adn, caan, attention_points, image_size: as `build_leanet` takes them; adn "" where there is only a map.
         map_coding: how the anomaly maps that it was trained on were computed; other maps are refused.
         map_scale: how they are scaled before the CAAN sees them.
-        normals_unit: ΔE00 that 'normals' divides by; None for 'max'.
+        normals_unit: ΔE00 that 'normals' divides by, and from which a map's pixel stands out; None if not known.
         threshold: a probability from here on is called anomalous.
         origin: where the weights come from, for the reader.
-        weights_sha256: of the weights' file.
+        weights_sha256, colorizer_sha256: of the files beside the card.
+        colorizer: the network that makes the maps, as `build_colorizer` takes it; None: maps must be given.
+        map_threshold: a mean ΔE from here on is called anomalous, where there is no LEA-Net.
+        settings, versions, training, validation: what it was made with, from and how well it did; for the reader.
     """
 
     adn: str
@@ -50,53 +68,113 @@ class Card:
     threshold: float
     origin: str
     weights_sha256: str = ""
+    colorizer: str | None = None
+    colorizer_sha256: str = ""
+    map_threshold: float | None = None
+    settings: dict[str, Any] = field(default_factory=dict)
+    versions: dict[str, str] = field(default_factory=dict)
+    training: dict[str, Any] = field(default_factory=dict)
+    validation: dict[str, Any] = field(default_factory=dict)
     format: int = FORMAT
 
 
 @dataclass(frozen=True)
-class Prediction:
-    """What a model says about one image: probabilities of an anomaly, and its decision."""
-
-    probability: float
-    caan_probability: float | None
-    anomalous: bool
-
-
-@dataclass(frozen=True)
 class Model:
-    """A LEA-Net with its card. It has no colorizer: anomaly maps must be given to it."""
+    """A LEA-Net with its card and, unless it was imported, its colorizer; or a colorizer with a threshold alone."""
 
     card: Card
-    network: LEANet
+    network: LEANet | None
+    colorizer: nn.Module | None = None
+    compute: ComputeConfig = field(default_factory=ComputeConfig)
 
     def predict(
         self,
-        images: NDArray[np.uint8],
+        images: Picture | Sequence[Picture] | NDArray[np.uint8],
         anomaly_maps: NDArray[np.float32] | None = None,
         *,
         map_coding: Literal["true", "authors"] | None = None,
-    ) -> list[Prediction]:
-        """Classify images.
+    ) -> Any:
+        """Classify an image, or several.
 
         Args:
-            images: uint8 (N, H, W, 3), sRGB; resized to the model's size where they have another.
-            anomaly_maps: float (N, S, S), ΔE, 0 or more, not divided by anything; S is the model's image size.
-            map_coding: how the maps were computed.
+            images: a picture (see `Picture`) or a sequence of them; an array may be uint8 (N, H, W, 3).
+            anomaly_maps: only for a model without colorizer: float (N, S, S), ΔE, 0 or more, not divided by
+                anything; S is the model's image size.
+            map_coding: how these maps were computed.
+        Returns:
+            A Result for a picture, a list of them for a sequence.
         Raises:
-            UserError: no maps, maps of another coding or shape, or values that are not finite.
+            UserError: an unreadable picture; no maps where they are needed, or maps of another coding or shape.
         """
-        maps = self._checked(anomaly_maps, map_coding, len(images))
+        single = not isinstance(images, list | tuple) and getattr(images, "ndim", 0) < 4
+        pictures: Sequence[Any] = [images] if single else images  # type: ignore[assignment]
+        decoded = [to_pixels(picture) for picture in pictures]
+        maps = self._checked(anomaly_maps, map_coding, len(decoded))
+        results: list[Result] = []
+        for start in range(0, len(decoded), BATCH):
+            some = slice(start, start + BATCH)
+            results += self.predict_pixels(decoded[some], None if maps is None else maps[some])
+        return results[0] if single else results
+
+    def predict_pixels(
+        self, images: Sequence[NDArray[np.uint8]], anomaly_maps: NDArray[np.float32] | None = None
+    ) -> list[Result]:
+        """Classify one batch of images, uint8 (H, W, 3) of any sizes; with maps where no colorizer makes them."""
         side = self.card.image_size
         pixels = np.stack([i if i.shape[:2] == (side, side) else resize(i, side) for i in images])
-        rgb = torch.from_numpy(pixels).permute(0, 3, 1, 2).float() / 255
-        scaled = scale_map(torch.from_numpy(maps)[:, None], self.card.map_scale, self.card.normals_unit)
-        with torch.inference_mode():
-            output = self.network.eval()(rgb, scaled)
-        adn = probability(output.adn_logits).tolist()
-        caan = [None] * len(adn) if output.caan_logits is None else probability(output.caan_logits).tolist()
-        return [Prediction(p, q, p >= self.card.threshold) for p, q in zip(adn, caan, strict=True)]
+        rgb = images_to_tensor(pixels, np.arange(len(pixels)))
+        recoloured: NDArray[np.uint8] | None = None
+        if anomaly_maps is None:
+            delta_e, chroma = recolour(self._colorizer, rgb, self.card.map_coding)
+            recoloured = _paint(rgb, chroma.cpu())
+        else:
+            delta_e = torch.from_numpy(anomaly_maps)[:, None]
+        maps = delta_e[:, 0].cpu().numpy()
+        sizes = [image.shape[:2] for image in images]
+        output = None
+        if self.network is not None:
+            output = self._detector(rgb, scale_map(delta_e, self.card.map_scale, self.card.normals_unit))
+        return [self._result(i, output, maps[i], recoloured, sizes[i]) for i in range(len(images))]
 
-    def _checked(self, maps: NDArray[np.float32] | None, coding: str | None, images: int) -> NDArray[np.float32]:
+    def _result(
+        self,
+        i: int,
+        output: LEANetOutput | None,
+        anomaly_map: NDArray[np.float32],
+        recoloured: NDArray[np.uint8] | None,
+        size: tuple[int, ...],
+    ) -> Result:
+        card, mean = self.card, float(anomaly_map.mean())
+        unit = card.normals_unit or 0.0
+        rest: dict[str, Any] = {
+            "mean_delta_e": mean,
+            "peak_delta_e": float(anomaly_map.max()),
+            "box": strongest_region(anomaly_map, unit, size[1], size[0]) if card.normals_unit else None,
+            "anomaly_map": anomaly_map,
+            "recoloured": None if recoloured is None else recoloured[i],
+        }
+        if output is None:
+            return Result(None, card.map_threshold is not None and mean >= card.map_threshold, **rest)
+        adn = float(probability(output.adn_logits[i : i + 1])[0])
+        caan = None if output.caan_logits is None else float(probability(output.caan_logits[i : i + 1])[0])
+        finest = output.attention[min(output.attention)][i, 0].float().cpu().numpy() if output.attention else None
+        return Result(adn, adn >= card.threshold, caan, attention=finest, **rest)
+
+    @functools.cached_property
+    def _colorizer(self) -> Callable[..., Any]:
+        assert self.colorizer is not None, "checked before"
+        return predictor(self.colorizer, resolve(self.compute, 0))
+
+    @functools.cached_property
+    def _detector(self) -> Callable[..., Any]:
+        assert self.network is not None, "checked before"
+        return predictor(self.network, resolve(self.compute, 0))
+
+    def _checked(
+        self, maps: NDArray[np.float32] | None, coding: str | None, images: int
+    ) -> NDArray[np.float32] | None:
+        if self.colorizer is not None and maps is None:
+            return None
         if maps is None:
             raise UserError(
                 "this model has no colorizer and cannot make anomaly maps: pass anomaly_maps and map_coding."
@@ -113,19 +191,58 @@ class Model:
         return np.ascontiguousarray(maps, dtype=np.float32)
 
 
-def save(folder: Path, card: Card, network: LEANet) -> None:
+def to_pixels(picture: Picture) -> NDArray[np.uint8]:
+    """A picture of any kind as uint8 (H, W, 3), sRGB.
+
+    Raises:
+        UserError: an unreadable file; an array or tensor of another shape or type than `Picture` says.
+    """
+    if isinstance(picture, str | Path):
+        return decode(Path(picture))
+    if isinstance(picture, Image.Image):
+        return np.asarray(to_rgb(ImageOps.exif_transpose(picture)))
+    is_tensor = isinstance(picture, Tensor)
+    array: NDArray[Any] = picture.detach().cpu().numpy() if isinstance(picture, Tensor) else np.asarray(picture)
+    if is_tensor and array.ndim == 3 and array.shape[0] == 3:
+        array = array.transpose(1, 2, 0)
+    if array.ndim == 2:
+        array = np.repeat(array[..., None], 3, axis=2)
+    if array.ndim != 3 or array.shape[2] != 3 or 0 in array.shape:
+        raise UserError(f"an array of shape (H, W, 3) or a tensor of (3, H, W) is expected, found {array.shape}.")
+    if np.issubdtype(array.dtype, np.floating):
+        if not np.isfinite(array).all() or array.min() < 0 or array.max() > 1:
+            raise UserError("an array of floats must lie in [0, 1]. Divide 8-bit values by 255, or pass uint8.")
+        array = np.rint(array * 255).astype(np.uint8)
+    if array.dtype != np.uint8:
+        raise UserError(f"an array of uint8, or of floats in [0, 1], is expected, found {array.dtype}.")
+    return np.ascontiguousarray(array)
+
+
+def _paint(rgb: Tensor, chroma: Tensor) -> NDArray[np.uint8]:
+    """The recoloured images, uint8 (N, H, W, 3)."""
+    lightness = encode_lab(rgb_to_lab(rgb))[:, :1]
+    painted = lab_to_rgb(decode_lab(torch.cat([lightness, chroma], 1)))
+    found: NDArray[np.uint8] = (painted * 255).round().byte().permute(0, 2, 3, 1).numpy()
+    return found
+
+
+def save(folder: Path, card: Card, network: LEANet | None, colorizer: nn.Module | None = None) -> None:
     """Write a model's folder, whole or not at all.
 
     Raises:
         UserError: the folder exists and is not empty, or cannot be written.
     """
-    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        raise UserError(f"{folder}: exists already and is not an empty folder. Choose another --out.")
+    refuse_existing(folder)
     partial = folder.with_name(folder.name + ".partial")
     try:
         shutil.rmtree(partial, ignore_errors=True)
-        save_weights(network, partial / WEIGHTS)
-        card = dataclasses.replace(card, weights_sha256=_sha256(partial / WEIGHTS))
+        partial.mkdir(parents=True)
+        if network is not None:
+            save_weights(network, partial / WEIGHTS)
+            card = dataclasses.replace(card, weights_sha256=_sha256(partial / WEIGHTS))
+        if colorizer is not None:
+            save_weights(colorizer, partial / COLORIZER)
+            card = dataclasses.replace(card, colorizer_sha256=_sha256(partial / COLORIZER))
         (partial / CARD).write_text(json.dumps(dataclasses.asdict(card), indent=2) + "\n", encoding="utf-8")
         if folder.exists():
             folder.rmdir()
@@ -135,24 +252,46 @@ def save(folder: Path, card: Card, network: LEANet) -> None:
         raise UserError(f"{folder}: cannot write there ({error.strerror}). Choose another --out.") from None
 
 
-def load(folder: Path) -> Model:
+def refuse_existing(folder: Path) -> None:
+    """Raise UserError where a model folder cannot be made, because there is something already."""
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise UserError(f"{folder}: exists already and is not an empty folder. Choose another --out.")
+
+
+def load(folder: Path, compute: ComputeConfig | None = None) -> Model:
     """Read a model's folder.
 
+    Args:
+        folder: what `leanet fit` or `leanet import-authors` made.
+        compute: device and precision; by default the CPU in float32.
     Raises:
         UserError: none there, of another format, or damaged: the weights are not those that were saved.
     """
-    card = _read_card(folder)
-    if not (folder / WEIGHTS).is_file() or _sha256(folder / WEIGHTS) != card.weights_sha256:
-        raise UserError(f"{folder / WEIGHTS}: missing or changed since it was saved. Make the model anew.")
+    card = read_card(folder)
+    network, colorizer = None, None
     try:
-        network = build_leanet(card.adn, card.caan, card.attention_points, card.image_size)
-        load_weights(network, folder / WEIGHTS)
+        if card.adn:
+            _check_hash(folder / WEIGHTS, card.weights_sha256)
+            network = build_leanet(card.adn, card.caan, card.attention_points, card.image_size)
+            load_weights(network, folder / WEIGHTS)
+        if card.colorizer:
+            _check_hash(folder / COLORIZER, card.colorizer_sha256)
+            colorizer = build_colorizer(card.colorizer, card.image_size)
+            load_weights(colorizer, folder / COLORIZER)
     except (RuntimeError, TypeError, ValueError):
         raise UserError(f"{folder / CARD}: does not describe the weights beside it. Make the model anew.") from None
-    return Model(card, network.eval())
+    for module in (network, colorizer):
+        if module is not None:
+            module.eval()
+    return Model(card, network, colorizer, compute or ComputeConfig(device="cpu", precision="float32"))
 
 
-def _read_card(folder: Path) -> Card:
+def read_card(folder: Path) -> Card:
+    """Read a model's card alone.
+
+    Raises:
+        UserError: none there, of another format, or damaged.
+    """
     path = folder / CARD
     if not path.is_file():
         raise UserError(f"{folder}: not a model folder (no {CARD}). Name a folder that leanet made.")
@@ -163,6 +302,11 @@ def _read_card(folder: Path) -> Card:
         return Card(**{**content, "attention_points": tuple(content["attention_points"])})
     except (KeyError, TypeError, ValueError):
         raise UserError(f"{path}: damaged, not a model's card. Make the model anew.") from None
+
+
+def _check_hash(path: Path, expected: str) -> None:
+    if not path.is_file() or _sha256(path) != expected:
+        raise UserError(f"{path}: missing or changed since it was saved. Make the model anew.")
 
 
 def _sha256(path: Path) -> str:

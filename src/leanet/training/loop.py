@@ -101,9 +101,10 @@ def train(
     on_images(_images_done(progress, len(data)), 0.0)
     engine.model.train()
     epochs = recipe.epochs_for(len(data))
-    while progress.epoch < epochs and not _stalled(progress.history, recipe.patience):
+    last = min(epochs, recipe.last_epoch or epochs)
+    while progress.epoch < last and not _stalled(progress.history, recipe.patience):
         batches = epoch_batches(len(data), recipe, _seed(seed, progress.epoch), engine.compute.processes)
-        averaging = recipe.average_batch_norm and (validate is not None or progress.epoch == epochs - 1)
+        averaging = recipe.average_batch_norm and (validate is not None or progress.epoch == last - 1)
         total = len(batches) * epochs
         for batch in _batches(data, batches, seed, progress):
             started = time.perf_counter()

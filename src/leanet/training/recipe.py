@@ -30,6 +30,8 @@ class Recipe:
     average_batch_norm: bool = False
     """Take BatchNorm's statistics as the mean over the last epoch, instead of a running mean: the published
     momentum of 0.99 needs thousands of steps to forget where it began."""
+    last_epoch: int | None = None
+    """Leave the schedule after this epoch, counted from 1, as if the rest of it were still to come."""
     keep_partial_batch: bool = False
     """Train on the epoch's last images even where they do not fill a batch."""
 

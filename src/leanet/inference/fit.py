@@ -1,0 +1,193 @@
+"""`leanet fit`: one model from a folder of images, to be used on new ones."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from leanet.color.opencv_lab import check_opencv
+from leanet.data.folder import has_anomalies, limit_per_class, scan_normals
+from leanet.data.pixels import build_cache
+from leanet.data.splits import Fold, inner_parts
+from leanet.errors import UserError
+from leanet.experiment.colorize import colorize
+from leanet.experiment.detect import map_scale, recipe_of, resolved, train_detectors, train_folds
+from leanet.experiment.display import note, progress_bar
+from leanet.experiment.evaluate import PLAIN_THRESHOLD
+from leanet.experiment.open_run import Run
+from leanet.experiment.results import adn_scored, outcome
+from leanet.experiment.run_folder import ImageRow, RunFolder, versions_here
+from leanet.inference.model import Card, refuse_existing, save
+from leanet.networks.registry import build_colorizer, build_leanet
+from leanet.settings import ColorizeConfig, DetectConfig, FitConfig, to_options
+from leanet.training.checkpoint import load_weights
+from leanet.training.recipe import Recipe
+
+NORMALS_BELOW = 0.95
+"""Without anomalies to learn from, the share of held-out normals whose mean ΔE lies below the threshold."""
+
+
+def fit(config: FitConfig) -> Card:
+    """Train twice: on four fifths, to choose epoch and threshold and to see how well it does; then on everything.
+
+    What is unfinished lies in OUT.work, and a fit that is stopped goes on from there.
+
+    Returns:
+        The card of the model that was written.
+    Raises:
+        UserError: bad data, or OUT exists.
+    """
+    refuse_existing(config.out)
+    work = config.out.with_name(config.out.name + ".work")
+    compute = dataclasses.replace(config.compute, folds="0")
+    first = ColorizeConfig(config.dataset, work / "held-out", config.data, config.colorizer, compute)
+    if has_anomalies(config.dataset, config.data.abnormal_dir):
+        card = _fit_detector(config, first, work)
+    else:
+        note("no anomalous images: fitting the unsupervised half, a colorizer and a threshold on its map")
+        card = _fit_map(config, first, work)
+    shutil.rmtree(work)
+    note(f"model: {config.out}")
+    return card
+
+
+def _fit_detector(config: FitConfig, first: ColorizeConfig, work: Path) -> Card:
+    if config.detector.seeds != 1:
+        raise UserError("--seeds: a model is fitted once. Leave the option out.")
+    note("first on four fifths of the images, to choose epoch and threshold, and to test on the rest")
+    run = colorize(first)
+    asked = DetectConfig(first.out, None, config.detector, first.compute, compare=False)
+    run, home, detect_config, _ = train_detectors(asked)
+    folder = home.fold(0).detector(config.detector.name)
+    metrics: dict[str, Any] = json.loads(folder.metrics.read_text(encoding="utf-8"))
+    scored = adn_scored(outcome(run, folder, 0), config.detector.target_recall)
+    history_epochs = len(folder.history.read_text(encoding="utf-8").splitlines()) - 1
+    share = metrics["epoch"] / history_epochs
+
+    note("then on all images")
+    whole = everything(run, work / "all")
+    colorize(dataclasses.replace(first, out=whole.folder.path), whole)
+    detector = dataclasses.replace(detect_config.detector, validation=0.0)
+    final = resolved(DetectConfig(whole.folder.path, None, detector, first.compute, compare=False), whole)
+    last = _last_epoch(recipe_of(final), len(whole.images), share)
+    train_folds(final, whole, whole.folder, [0], last_epoch=last)
+
+    d = config.detector
+    network = build_leanet(d.adn, d.caan, d.attention_point, run.side)
+    load_weights(network, whole.folder.fold(0).detector(d.name).weights)
+    colorizer = build_colorizer(config.colorizer.colorizer, run.side)
+    load_weights(colorizer, whole.folder.fold(0).colorizer_weights)
+    card = dataclasses.replace(
+        _card(config, whole),
+        adn=d.adn,
+        caan=d.caan,
+        attention_points=d.attention_point if d.caan != "none" else (),
+        map_scale=map_scale(final),
+        threshold=PLAIN_THRESHOLD if scored.threshold is None else scored.threshold,
+        validation={
+            "what": "a detector trained on four fifths of the images, tested on the others",
+            "threshold": "0.5, for want of anomalous images to choose it by"
+            if scored.threshold is None
+            else "chosen by an inner validation",
+            "epoch": f"{metrics['epoch']} of {history_epochs}",
+            **metrics["adn"],
+        },
+    )
+    save(config.out, card, network, colorizer)
+    return card
+
+
+def _fit_map(config: FitConfig, first: ColorizeConfig, work: Path) -> Card:
+    run = _normals_only(config, work / "held-out")
+    colorize(first, run)
+    held_out = np.array(run.maps(0).attributes["mean_delta_e"])[run.rows(run.folds[0].test)]
+    threshold = float(np.quantile(held_out, NORMALS_BELOW))
+    whole = everything(run, work / "all")
+    colorize(dataclasses.replace(first, out=whole.folder.path), whole)
+    colorizer = build_colorizer(config.colorizer.colorizer, run.side)
+    load_weights(colorizer, whole.folder.fold(0).colorizer_weights)
+    card = dataclasses.replace(
+        _card(config, whole),
+        map_threshold=threshold,
+        validation={
+            "what": "normal images that the colorizer had not seen; there were no anomalous ones to test on",
+            "images": len(held_out),
+            "mean_delta_e": float(held_out.mean()),
+            "threshold": f"mean ΔE that {NORMALS_BELOW:.0%} of them lie below",
+        },
+    )
+    save(config.out, card, None, colorizer)
+    return card
+
+
+def everything(run: Run, folder: Path) -> Run:
+    """The same images in another folder, with one fold that trains on all of them; its test side is a token one."""
+    firsts = {int(label): next(i.file for i in run.images if i.label == label) for label in np.unique(run.labels)}
+    RunFolder(folder).make()
+    fold = Fold(tuple(image.file for image in run.images), tuple(firsts.values()))
+    return dataclasses.replace(run, folder=RunFolder(folder), folds=(fold,))
+
+
+def _normals_only(config: FitConfig, folder: Path) -> Run:
+    """A run on normal images alone: a fifth of them, no group parted, is its one fold's test side."""
+    if config.colorizer.map_coding == "authors":
+        check_opencv()
+    data = config.data
+    dataset = scan_normals(config.dataset, normal_dir=data.normal_dir, groups=data.groups)
+    if data.max_per_class is not None:
+        dataset = limit_per_class(dataset, data.max_per_class, config.compute.seed)
+    home = RunFolder(folder)
+    home.make()
+    files = [sample.file for sample in dataset.samples]
+    with progress_bar("reading images", len(files)) as set_done:
+        cache = build_cache(
+            dataset.root,
+            files,
+            data.image_size,
+            home.pixels,
+            skip_unreadable=data.skip_unreadable,
+            on_progress=lambda done: set_done(done, ""),
+        )
+    samples = dataset.without([file for file, _ in cache.skipped]).samples
+    images = tuple(
+        ImageRow(s.file, 0, "", s.group, "", i.sha256, i.width, i.height)
+        for s, i in zip(samples, cache.infos, strict=True)
+    )
+    parts = inner_parts([0] * len(images), [i.group for i in images], data.n_splits, config.compute.seed)
+    sides = [tuple(i.file for i, part in zip(images, parts, strict=True) if (part == 0) == test) for test in (0, 1)]
+    labels = np.zeros(len(images), dtype=np.int64)
+    return Run(home, images, labels, cache.pixels, (Fold(*sides),), config.colorizer.map_coding)
+
+
+def _last_epoch(recipe: Recipe, images: int, share: float) -> int:
+    """The epoch that is as far along its schedule as the one that was chosen on fewer images."""
+    return max(1, round(share * recipe.epochs_for(images)))
+
+
+def _card(config: FitConfig, whole: Run) -> Card:
+    """A card with what all models have; `everything`'s maps must be made."""
+    return Card(
+        adn="",
+        caan="none",
+        attention_points=(),
+        image_size=whole.side,
+        map_coding=whole.map_coding,
+        map_scale="normals",
+        normals_unit=whole.maps(0).normals_p99,
+        threshold=PLAIN_THRESHOLD,
+        origin="leanet fit",
+        colorizer=config.colorizer.colorizer,
+        settings={k: v for k, v in to_options(config).items() if k not in {"dataset", "out", "groups"}},
+        versions=versions_here(),
+        training={
+            "images": len(whole.images),
+            "anomalous": int(whole.labels.sum()),
+            "kinds": sorted({image.kind for image in whole.images if image.kind}),
+            "fingerprint": whole.fingerprint(0),
+        },
+    )

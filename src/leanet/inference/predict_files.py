@@ -1,0 +1,154 @@
+"""`leanet predict`: image files through a model, at constant memory, into a CSV file and pictures."""
+
+from __future__ import annotations
+
+import csv
+import glob
+import itertools
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
+from typing import TextIO
+
+import numpy as np
+from numpy.typing import NDArray
+
+from leanet.data.folder import IMAGE_SUFFIXES
+from leanet.data.pixels import THREADS, UnreadableImageError, decode
+from leanet.errors import UserError
+from leanet.experiment.display import note, progress_bar
+from leanet.inference.result import COLUMNS, Result, csv_row, overlay
+
+BATCH = 16
+
+PredictPixels = Callable[[Sequence[NDArray[np.uint8]]], list[Result]]
+"""Classifies one batch of images, uint8 (H, W, 3) of any sizes."""
+
+
+def predict_files(
+    predict: PredictPixels, images: Sequence[str], out: Path, maps: Path | None, unit: float | None
+) -> int:
+    """Classify files; an unreadable one becomes a line with its error, and the others are still done.
+
+    Args:
+        predict: the model.
+        images: files, folders to search through, or patterns.
+        out: the CSV file to write, whole or not at all.
+        maps: folder for an overlay and the raw anomaly map of each image; None for none.
+        unit: ΔE from which overlays show the map; None: a twentieth of its maximum.
+    Returns:
+        0, or 1 where a file was unreadable.
+    Raises:
+        UserError: nothing to predict, or a place that cannot be written.
+    """
+    files = find_files(images)
+    names = _map_names(files) if maps else {}
+    partial = out.with_name(out.name + ".partial")
+    unreadable = 0
+    try:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        if maps:
+            maps.mkdir(parents=True, exist_ok=True)
+        with (
+            partial.open("w", newline="", encoding="utf-8") as stream,
+            progress_bar("images", len(files)) as set_done,
+        ):
+            writer = _writer(stream)
+            for done, (file, pixels, found) in enumerate(_results(predict, files)):
+                if isinstance(found, str):
+                    writer(csv_row(str(file), None, found))
+                    unreadable += 1
+                else:
+                    writer(csv_row(str(file), found))
+                    if maps and pixels is not None:
+                        _write_maps(maps / names[file], pixels, found, unit)
+                set_done(done + 1, "")
+        partial.replace(out)
+    except OSError as error:
+        raise UserError(
+            f"{error.filename or out}: cannot be written ({error.strerror}). Choose another place."
+        ) from None
+    finally:
+        partial.unlink(missing_ok=True)
+    note(f"{len(files) - unreadable} of {len(files)} images predicted: {out}")
+    if unreadable:
+        note(f"{unreadable} unreadable: see the column error")
+    return 1 if unreadable else 0
+
+
+def find_files(images: Sequence[str]) -> list[Path]:
+    """Files, in the order given; folders and patterns give theirs sorted.
+
+    Raises:
+        UserError: something that does not exist or match, or a folder without images.
+    """
+    files: dict[Path, None] = {}
+    for given in images:
+        path = Path(given)
+        if path.is_dir():
+            found = sorted(p for p in path.rglob("*") if p.suffix.lower() in IMAGE_SUFFIXES and p.is_file())
+            if not found:
+                raise UserError(f"{path}: no images in it. Images are {' '.join(sorted(IMAGE_SUFFIXES))} files.")
+        elif path.exists():
+            found = [path]
+        else:
+            found = sorted(Path(p) for p in glob.glob(given, recursive=True))  # noqa: PTH207 - takes absolute patterns
+            if not found:
+                raise UserError(f"{given}: no such file or folder, and no file matches it. Check the path.")
+        files |= dict.fromkeys(p for p in found if p.is_file())
+    return list(files)
+
+
+def _results(
+    predict: PredictPixels, files: Sequence[Path]
+) -> Iterator[tuple[Path, NDArray[np.uint8] | None, Result | str]]:
+    """Each file with its pixels and result, or with the reason why it is unreadable.
+
+    The next batch is decoded while one is predicted; nothing else is held.
+    """
+    with ThreadPoolExecutor(THREADS) as pool:
+        batches = [files[start : start + BATCH] for start in range(0, len(files), BATCH)]
+        waiting = _submit(pool, batches[0])
+        for batch, following in itertools.zip_longest(batches, batches[1:], fillvalue=None):
+            decoded = [future.result() for future in waiting]
+            waiting = _submit(pool, following or [])
+            good = [pixels for pixels in decoded if not isinstance(pixels, str)]
+            results = iter(predict(good) if good else [])
+            for file, pixels in zip(batch or [], decoded, strict=True):
+                yield (file, None, pixels) if isinstance(pixels, str) else (file, pixels, next(results))
+
+
+def _submit(pool: ThreadPoolExecutor, batch: Sequence[Path]) -> list[Future[NDArray[np.uint8] | str]]:
+    return [pool.submit(_decoded, file) for file in batch]
+
+
+def _decoded(file: Path) -> NDArray[np.uint8] | str:
+    try:
+        return decode(file)
+    except UnreadableImageError as error:
+        return error.reason
+
+
+def _map_names(files: Sequence[Path]) -> dict[Path, str]:
+    """A name for each file's pictures: its stem, with a number where several files share one."""
+    names: dict[Path, str] = {}
+    taken: set[str] = set()
+    for file in files:
+        candidates = itertools.chain([file.stem], (f"{file.stem}-{n}" for n in itertools.count(2)))
+        names[file] = next(name for name in candidates if name not in taken)
+        taken.add(names[file])
+    return names
+
+
+def _write_maps(path: Path, pixels: NDArray[np.uint8], result: Result, unit: float | None) -> None:
+    if result.anomaly_map is None:
+        return
+    strongest = max(float(result.anomaly_map.max()), 1e-6)
+    overlay(pixels, result, unit or strongest / 20).save(path.with_name(path.name + ".png"))
+    np.save(path.with_name(path.name + ".npy"), result.anomaly_map)
+
+
+def _writer(stream: TextIO) -> Callable[[Sequence[str]], object]:
+    writer = csv.writer(stream, lineterminator="\n")
+    writer.writerow(COLUMNS)
+    return writer.writerow

@@ -1,0 +1,237 @@
+"""From a folder to a model, and from a model to predictions: on disk, from the command line and from Python."""
+
+from __future__ import annotations
+
+import csv
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+import leanet
+from leanet.cli import main
+from leanet.data.pixels import decode, resize
+from leanet.errors import UserError
+from leanet.inference.model import Model
+from leanet.inference.result import Result, overlay, strongest_region
+
+QUICK = ["--image-size", "64", "--n-splits", "2", "--adn", "CNN", "--caan", "Direct", "--attention-point", "3"]
+FEW = ["--colorizer-epochs", "2", "--epochs", "2", "--compile", "off"]
+
+
+@pytest.fixture(scope="module")
+def fitted(leaves: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("models") / "model"
+    assert main(["fit", str(leaves), "--out", str(out), *QUICK, *FEW]) == 0
+    return out
+
+
+@pytest.fixture(scope="module")
+def model(fitted: Path) -> Model:
+    return leanet.load(fitted)
+
+
+@pytest.fixture
+def copy(fitted: Path, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(fitted, tmp_path / "copy"))
+
+
+def read_csv(path: Path) -> list[dict[str, str]]:
+    with path.open(newline="", encoding="utf-8") as file:
+        return list(csv.DictReader(file))
+
+
+def test_a_model_is_three_files_and_knows_where_it_comes_from(fitted: Path, leaves: Path) -> None:
+    assert sorted(p.name for p in fitted.iterdir()) == [
+        "colorizer.safetensors",
+        "model.json",
+        "weights.safetensors",
+    ]
+    assert not fitted.with_name("model.work").exists()
+    card = json.loads((fitted / "model.json").read_text())
+    pictures = [p for p in leaves.rglob("*.png") if "ground_truth" not in p.parts]
+    assert card["training"]["images"] == len(pictures)
+    assert card["training"]["kinds"] == ["spot", "streak"]
+    assert card["normals_unit"] > 0
+    assert card["versions"]["torch"].startswith("2.")
+    assert card["validation"]["images"] == pytest.approx(len(pictures) / 2, abs=1)
+    assert str(leaves) not in json.dumps(card)
+
+
+def test_info_prints_the_card(fitted: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["info", str(fitted)]) == 0
+    printed = capsys.readouterr().out
+    assert "adn: CNN" in printed
+    assert "auroc:" in printed
+
+
+def test_every_way_to_give_a_picture_is_the_same_picture(model: Model, leaves: Path) -> None:
+    file = next(leaves.rglob("spot/*.png"))
+    pixels = decode(file)
+    tensor = torch.from_numpy(pixels.copy()).permute(2, 0, 1)
+    ways = [file, str(file), Image.open(file), pixels, tensor, tensor.float() / 255, pixels / 255]
+    results = model.predict(ways)
+    assert len(results) == len(ways)
+    for result in results:
+        assert result.probability == results[0].probability
+        np.testing.assert_array_equal(result.anomaly_map, results[0].anomaly_map)
+    alone = model.predict(file)
+    assert isinstance(alone, Result)
+    assert alone.probability == pytest.approx(results[0].probability, abs=1e-5)
+
+
+def test_results_are_whole(model: Model, leaves: Path) -> None:
+    result = model.predict(next(leaves.rglob("spot/*.png")))
+    assert 0 <= result.probability <= 1
+    assert result.anomalous == (result.probability >= model.card.threshold)
+    assert result.caan_probability is None  # Direct has no logits
+    assert result.anomaly_map.shape == (64, 64)
+    assert result.mean_delta_e == pytest.approx(result.anomaly_map.mean(), rel=1e-5)
+    assert result.attention.shape == (8, 8)
+    assert result.recoloured.shape == (64, 64, 3)
+
+
+def test_recoloured_image_keeps_its_lightness_and_differs_by_the_map(model: Model, leaves: Path) -> None:
+    from skimage.color import deltaE_ciede2000, rgb2lab
+
+    file = next(leaves.rglob("good/*.png"))
+    result = model.predict(file)
+    true, painted = rgb2lab(resize(decode(file), 64)), rgb2lab(result.recoloured)
+    inside = (result.recoloured > 2).all(2) & (result.recoloured < 253).all(2)  # of what a screen can show
+    difference = deltaE_ciede2000(true, painted)
+    assert np.median(np.abs(difference - result.anomaly_map)[inside]) < 0.5
+
+
+@pytest.mark.parametrize(
+    ("picture", "message"),
+    [
+        (np.zeros((4, 4, 4), np.uint8), "shape"),
+        (np.zeros((4, 4, 3), np.int64), "uint8"),
+        (np.full((4, 4, 3), 7.0), r"\[0, 1\]"),
+        ("no such file.png", "not a readable image"),
+    ],
+)
+def test_bad_pictures_are_refused_in_a_line(model: Model, picture: object, message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        model.predict(picture)  # type: ignore[arg-type]
+
+
+def test_predict_writes_a_line_an_image_and_says_when_one_is_bad(
+    fitted: Path, model: Model, leaves: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pictures = tmp_path / "pictures"
+    (pictures / "more").mkdir(parents=True)
+    good = sorted(leaves.rglob("spot/*.png"))[:3]
+    for name, file in zip(("a.png", "b.png", "more/a.png"), good, strict=True):
+        shutil.copy(file, pictures / name)
+    Image.new("RGB", (1, 1), "red").save(pictures / "dot.png")
+    Image.new("CMYK", (300, 2)).save(pictures / "line.jpg")
+    (pictures / "broken.png").write_bytes(good[0].read_bytes()[:99])
+    (pictures / "text.jpg").write_text("no image")
+    out = tmp_path / "results" / "p.csv"
+    command = ["predict", str(fitted), str(pictures), "--precision", "float32", "--device", "cpu"]
+    assert main([*command, "--out", str(out), "--maps", str(tmp_path / "maps")]) == 1
+    assert "5 of 7 images predicted" in capsys.readouterr().out
+    rows = {Path(row["file"]).relative_to(pictures).as_posix(): row for row in read_csv(out)}
+    assert list(rows) == ["a.png", "b.png", "broken.png", "dot.png", "line.jpg", "more/a.png", "text.jpg"]
+    assert [name for name, row in rows.items() if row["error"]] == ["broken.png", "text.jpg"]
+    assert rows["broken.png"]["probability"] == ""
+    for name, file in zip(("a.png", "b.png", "more/a.png"), good, strict=True):
+        expected = model.predict(file)
+        assert float(rows[name]["probability"]) == pytest.approx(expected.probability, abs=1e-4)
+        assert rows[name]["decision"] == expected.decision
+        assert float(rows[name]["peak_delta_e"]) == pytest.approx(expected.peak_delta_e, abs=1e-2)
+    names = sorted(p.name for p in (tmp_path / "maps").iterdir())
+    assert names == sorted(f"{stem}.{kind}" for stem in ("a", "a-2", "b", "dot", "line") for kind in ("npy", "png"))
+    np.testing.assert_allclose(np.load(tmp_path / "maps" / "a.npy"), model.predict(good[0]).anomaly_map, atol=1e-2)
+
+
+def test_predict_of_nothing_is_a_mistake(fitted: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for images, message in (
+        (str(tmp_path), "no images in it"),
+        (str(tmp_path / "nowhere"), "no such file"),
+        (str(tmp_path / "*.jpg"), "no file matches"),
+    ):
+        assert main(["predict", str(fitted), images, "--out", str(tmp_path / "p.csv")]) == 2
+        assert message in capsys.readouterr().err
+    assert not (tmp_path / "p.csv").exists()
+
+
+def cut(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[:-100])
+
+
+def flip(path: Path) -> None:
+    data = bytearray(path.read_bytes())
+    data[-1] ^= 1
+    path.write_bytes(data)
+
+
+def pickle(path: Path) -> None:
+    torch.save({"a": torch.zeros(1)}, path)
+
+
+@pytest.mark.parametrize("damage", [cut, flip, pickle, Path.unlink])
+@pytest.mark.parametrize("name", ["weights.safetensors", "colorizer.safetensors"])
+def test_changed_bytes_are_refused(copy: Path, name: str, damage: Callable[[Path], None]) -> None:
+    damage(copy / name)
+    with pytest.raises(UserError, match=rf"{name}: missing or changed since it was saved"):
+        leanet.load(copy)
+
+
+def test_another_format_and_a_damaged_card_are_refused(copy: Path) -> None:
+    card = copy / "model.json"
+    text = card.read_text()
+    card.write_text(text.replace('"format": 1', '"format": 9'))
+    with pytest.raises(UserError, match="format 9; this version of leanet reads format 1"):
+        leanet.load(copy)
+    card.write_text(text[:-30])
+    with pytest.raises(UserError, match="damaged"):
+        leanet.load(copy)
+
+
+def test_without_anomalies_only_the_map_is_learnt(
+    leaves: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shutil.copytree(leaves / "train" / "good", tmp_path / "data" / "Negative")
+    out = tmp_path / "model"
+    assert main(["fit", str(tmp_path / "data"), "--out", str(out), *QUICK, *FEW]) == 0
+    assert "the unsupervised half" in capsys.readouterr().out
+    assert not (out / "weights.safetensors").exists()
+    model = leanet.load(out)
+    picture = next(leaves.rglob("spot/*.png"))
+    result = model.predict(picture)
+    assert result.probability is None
+    assert model.card.map_threshold is not None
+    assert result.anomalous == (result.mean_delta_e >= model.card.map_threshold)
+    assert main(["predict", str(out), str(picture), "--out", str(tmp_path / "p.csv")]) == 0
+    assert read_csv(tmp_path / "p.csv")[0]["probability"] == ""
+
+
+def test_an_existing_folder_is_not_overwritten(
+    fitted: Path, leaves: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["fit", str(leaves), "--out", str(fitted), *QUICK]) == 2
+    assert "exists already" in capsys.readouterr().err
+
+
+def test_box_is_around_the_strongest_region_in_the_pictures_own_pixels() -> None:
+    anomaly_map = np.ones((64, 64), np.float32)
+    anomaly_map[10:12, 20:24] = 9  # a sum of 72
+    anomaly_map[40:46, 50:60] = 8  # a sum of 480
+    assert strongest_region(anomaly_map, 2, 640, 128) == (500, 80, 100, 12)
+    assert strongest_region(anomaly_map, 10, 640, 128) is None
+
+
+def test_overlay_leaves_normal_places_alone_and_marks_the_others() -> None:
+    image = np.full((64, 64, 3), 100, np.uint8)
+    anomaly_map = np.zeros((64, 64), np.float32)
+    anomaly_map[:32] = 50
+    shown = np.asarray(overlay(image, Result(0.9, True, anomaly_map=anomaly_map), 5.0)).astype(int)
+    assert (shown[40:] == 100).all()
+    assert np.abs(shown[:30] - 100).sum(2).min() > 60
