@@ -28,8 +28,8 @@ class Verb:
 
 def _run(config: Any) -> int:
     from leanet.experiment.run import run
+    from leanet.ranks import is_first
     from leanet.report.pictures import draw_detectors
-    from leanet.training.processes import is_first
 
     run(config)
     if is_first():
@@ -39,8 +39,8 @@ def _run(config: Any) -> int:
 
 def _colorize(config: Any) -> int:
     from leanet.experiment.colorize import colorize
+    from leanet.ranks import is_first
     from leanet.report.pictures import draw_colorizers
-    from leanet.training.processes import is_first
 
     run = colorize(config)
     if is_first():
@@ -50,8 +50,8 @@ def _colorize(config: Any) -> int:
 
 def _detect(config: Any) -> int:
     from leanet.experiment.run import detect_and_print
+    from leanet.ranks import is_first
     from leanet.report.pictures import draw_detectors
-    from leanet.training.processes import is_first
 
     detect_and_print(config)
     if is_first():
@@ -83,12 +83,19 @@ def _fit(config: Any) -> int:
     return 0
 
 
+def _export(config: Any) -> int:
+    from leanet.inference.export import export
+
+    export(config)
+    return 0
+
+
 def _info(config: Any) -> int:
     import dataclasses
 
     import yaml
 
-    from leanet.inference.model import read_card
+    from leanet.inference.card import read_card
 
     card = dataclasses.asdict(read_card(config.model))
     print(yaml.safe_dump(card, sort_keys=False, allow_unicode=True), end="")
@@ -96,8 +103,16 @@ def _info(config: Any) -> int:
 
 
 def _predict(config: Any) -> int:
-    from leanet.inference.model import load
     from leanet.inference.predict_files import predict_files
+
+    if config.model.suffix == ".onnx":
+        from leanet.inference.onnx_model import OnnxModel
+
+        exported = OnnxModel(config.model)
+        unit = exported.card.normals_unit
+        return predict_files(exported.predict_pixels, config.images, config.out, config.maps, unit)
+
+    from leanet.inference.model import load
     from leanet.settings import ComputeConfig
 
     model = load(config.model, ComputeConfig(device=config.device, precision=config.precision))
@@ -198,6 +213,12 @@ VERBS = {
             "leanet predict leaf-model a.jpg 'field/**/*.jpg' --maps maps",
         ),
         _predict,
+    ),
+    "export": Verb(
+        "ExportConfig",
+        "A model as one ONNX graph, for machines without PyTorch.",
+        ("leanet export leaf-model --out leaf-model.onnx", "leanet predict leaf-model.onnx new-leaves"),
+        _export,
     ),
     "info": Verb(
         "InfoConfig",

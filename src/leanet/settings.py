@@ -298,11 +298,23 @@ class InfoConfig:
 
 
 @dataclass(frozen=True)
+class ExportConfig:
+    """A model as one graph: from pixels of any size to probability, anomaly map and attention."""
+
+    model: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="MODEL")]
+    """Model folder that `leanet fit` made."""
+    out: Path | None = None
+    """File to write; by default MODEL.onnx beside the folder."""
+    format: Literal["onnx"] = "onnx"
+    """Format of the file."""
+
+
+@dataclass(frozen=True)
 class PredictConfig:
     """Ask a model about images."""
 
     model: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="MODEL")]
-    """Model folder that `leanet fit` made."""
+    """Model folder that `leanet fit` made, or a file that `leanet export` wrote (needs no torch)."""
     images: Annotated[tuple[str, ...], tyro.conf.Positional, tyro.conf.arg(metavar="IMAGES")]
     """Files, folders (searched through) or patterns such as 'field/*.jpg'."""
     out: Path = Path("predictions.csv")

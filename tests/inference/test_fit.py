@@ -7,11 +7,13 @@ import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from PIL import Image
+from skimage import color
 
 import leanet
 from leanet.cli import main
@@ -19,6 +21,8 @@ from leanet.data.pixels import decode, resize
 from leanet.errors import UserError
 from leanet.inference.model import Model
 from leanet.inference.result import Result, overlay, strongest_region
+
+delta_e: Callable[..., Any] = color.deltaE_ciede2000  # scikit-image has no types
 
 QUICK = ["--image-size", "64", "--n-splits", "2", "--adn", "CNN", "--caan", "Direct", "--attention-point", "3"]
 FEW = ["--colorizer-epochs", "2", "--epochs", "2", "--compile", "off"]
@@ -74,7 +78,7 @@ def test_every_way_to_give_a_picture_is_the_same_picture(model: Model, leaves: P
     file = next(leaves.rglob("spot/*.png"))
     pixels = decode(file)
     tensor = torch.from_numpy(pixels.copy()).permute(2, 0, 1)
-    ways = [file, str(file), Image.open(file), pixels, tensor, tensor.float() / 255, pixels / 255]
+    ways: list[Any] = [file, str(file), Image.open(file), pixels, tensor, tensor.float() / 255, pixels / 255]
     results = model.predict(ways)
     assert len(results) == len(ways)
     for result in results:
@@ -97,13 +101,11 @@ def test_results_are_whole(model: Model, leaves: Path) -> None:
 
 
 def test_recoloured_image_keeps_its_lightness_and_differs_by_the_map(model: Model, leaves: Path) -> None:
-    from skimage.color import deltaE_ciede2000, rgb2lab
-
     file = next(leaves.rglob("good/*.png"))
     result = model.predict(file)
-    true, painted = rgb2lab(resize(decode(file), 64)), rgb2lab(result.recoloured)
+    true, painted = color.rgb2lab(resize(decode(file), 64)), color.rgb2lab(result.recoloured)
     inside = (result.recoloured > 2).all(2) & (result.recoloured < 253).all(2)  # of what a screen can show
-    difference = deltaE_ciede2000(true, painted)
+    difference = delta_e(true, painted)
     assert np.median(np.abs(difference - result.anomaly_map)[inside]) < 0.5
 
 

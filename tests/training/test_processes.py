@@ -24,7 +24,7 @@ from leanet.networks.layers import batch_norm
 from leanet.training.checkpoint import Checkpoint, save_weights
 from leanet.training.compute import resolve
 from leanet.training.loop import Engine, train
-from leanet.training.processes import is_first
+from leanet.ranks import is_first
 from leanet.training.recipe import Recipe
 from leanet.settings import ComputeConfig
 

@@ -106,9 +106,10 @@ def _between(x1: Tensor, y1: Tensor, x2: Tensor, y2: Tensor) -> tuple[Tensor, Te
     dx, dy = x2 - x1, y2 - y1
     cross = x1 * dy - y1 * dx
     rounding = 4 * torch.finfo(cross.dtype).eps
-    first_is_smaller = torch.where(dy.abs() <= rounding, dx < 0, dy < 0)  # 0 before 180, above before below
-    opposite = cross.abs() <= rounding
-    anticlockwise = torch.where(opposite, first_is_smaller, cross > 0)
+    # In words of logic: ONNX Runtime has no `where` that chooses between booleans.
+    level, opposite = dy.abs() <= rounding, cross.abs() <= rounding
+    first_is_smaller = (level & (dx < 0)) | (~level & (dy < 0))  # 0 before 180, above before below
+    anticlockwise = (opposite & first_is_smaller) | (~opposite & (cross > 0))
     obtuse = x1 * x2 + y1 * y2 < 0
     x = torch.where(obtuse, torch.where(anticlockwise, dy, -dy), x1 + x2)
     y = torch.where(obtuse, torch.where(anticlockwise, -dx, dx), y1 + y2)

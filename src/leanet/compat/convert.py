@@ -8,7 +8,8 @@ from leanet.compat.folds import export_folds, import_folds
 from leanet.compat.model_file import read_model_file
 from leanet.errors import UserError
 from leanet.experiment.display import note
-from leanet.inference.model import Card, save
+from leanet.inference.card import Card
+from leanet.inference.model import save
 from leanet.settings import ExportAuthorsConfig, ImportAuthorsConfig
 
 

@@ -28,7 +28,7 @@ FORMATS = (
     "WEBP",
     "GIF",
 )  # never EPS or the like, which start other programs
-RESIZE_VERSION = 1  # raise it when decode or resize give other pixels than before: old caches are then not found
+RESIZE_VERSION = 2  # raise it when decode or resize give other pixels than before: old caches are then not found
 THREADS = min(4, max(2, os.cpu_count() or 2))
 
 UInt8Array: TypeAlias = npt.NDArray[np.uint8]
@@ -156,7 +156,10 @@ def decode_with_origin(path: Path) -> Decoded:
 
 
 def resize(image: UInt8Array, size: int) -> UInt8Array:
-    """Resize to a square: antialiased bilinear, rounded to uint8. It serves cache and prediction.
+    """Resize to a square: antialiased bilinear, rounded to uint8 after each direction; for cache and prediction.
+
+    First across, then down, whatever the shape: left to itself, Pillow takes the cheaper order, which an exported
+    graph cannot follow.
 
     Args:
         image: uint8 (H, W, 3).
@@ -165,8 +168,8 @@ def resize(image: UInt8Array, size: int) -> UInt8Array:
     Returns:
         uint8 (size, size, 3); the aspect ratio is not kept.
     """
-    resized = Image.fromarray(image).resize((size, size), Image.Resampling.BILINEAR, reducing_gap=None)
-    return np.asarray(resized)
+    across = Image.fromarray(image).resize((size, image.shape[0]), Image.Resampling.BILINEAR)
+    return np.asarray(across.resize((size, size), Image.Resampling.BILINEAR))
 
 
 def build_cache(

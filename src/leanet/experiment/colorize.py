@@ -24,13 +24,14 @@ from leanet.experiment.map_summary import MapSummary
 from leanet.experiment.open_run import Run, begin, normal_rows
 from leanet.experiment.run_folder import FoldFolder, MapWriter, write_history
 from leanet.networks.registry import build_colorizer
+from leanet.ranks import is_first
 from leanet.settings import ColorizeConfig, MapCoding, parse_folds, to_options
 from leanet.training.checkpoint import Checkpoint, load_weights, save_weights
 from leanet.training.colorization import RECIPES, ColorizationData, images_to_tensor, loss
 from leanet.training.compute import Compute, find_device, fused, resolve
 from leanet.training.loop import Engine, train
 from leanet.training.prediction import predictor
-from leanet.training.processes import first_before_others, is_first, wait_for_all
+from leanet.training.processes import first_before_others, wait_for_all
 from leanet.training.recipe import Recipe
 
 PREDICTION_BATCH = 32

@@ -35,6 +35,7 @@ from leanet.experiment.run_folder import (
 from leanet.experiment.training_set import TrainingSet, divide, validation_share
 from leanet.networks.leanet import LEANetOutput
 from leanet.networks.registry import ADNS, CAANS, build_leanet
+from leanet.ranks import is_first
 from leanet.settings import DetectConfig, RecipeName, parse_folds, to_options
 from leanet.training.checkpoint import Checkpoint, save_weights
 from leanet.training.colorization import images_to_tensor
@@ -42,7 +43,7 @@ from leanet.training.compute import Compute, find_device, resolve
 from leanet.training.detection import RECIPES, DetectionData, authors_loss, loss, probability
 from leanet.training.loop import Engine, Loss, train
 from leanet.training.prediction import predictor
-from leanet.training.processes import is_first, wait_for_all
+from leanet.training.processes import wait_for_all
 from leanet.training.recipe import Recipe
 
 _SCALES: dict[RecipeName, Literal["normals", "max"]] = {"leanet": "normals", "authors": "max"}

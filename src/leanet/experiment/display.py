@@ -15,7 +15,7 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
-from leanet.training.processes import is_first
+from leanet.ranks import is_first
 
 stdout = Console(highlight=False, soft_wrap=True, quiet=not is_first())
 if not stdout.is_terminal:

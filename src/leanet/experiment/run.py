@@ -18,9 +18,10 @@ from leanet.experiment.predictions import read_predictions
 from leanet.experiment.results import Table
 from leanet.experiment.run_folder import RunFolder, write_csv
 from leanet.experiment.training_set import labelled_rows
+from leanet.ranks import is_first
 from leanet.settings import DetectConfig, RunConfig, parse_folds
 from leanet.training.compute import find_device
-from leanet.training.processes import first_before_others, is_first
+from leanet.training.processes import first_before_others
 
 
 def run(config: RunConfig) -> None:

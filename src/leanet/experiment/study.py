@@ -13,8 +13,8 @@ from leanet.experiment.display import note, stdout
 from leanet.experiment.evaluate import METRICS, Interval, Row, difference, verdict
 from leanet.experiment.results import detector_rows, test_to_train
 from leanet.experiment.run_folder import RunFolder, write_csv
+from leanet.ranks import is_first
 from leanet.settings import ColorizeConfig, DetectConfig, DetectorConfig, StudyConfig
-from leanet.training.processes import is_first
 
 _PRINTED = ("f1", "f1_chosen", "auroc", "average_precision")
 

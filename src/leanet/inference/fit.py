@@ -22,7 +22,8 @@ from leanet.experiment.evaluate import PLAIN_THRESHOLD
 from leanet.experiment.open_run import Run
 from leanet.experiment.results import adn_scored, outcome
 from leanet.experiment.run_folder import ImageRow, RunFolder, versions_here
-from leanet.inference.model import Card, refuse_existing, save
+from leanet.inference.card import Card
+from leanet.inference.model import refuse_existing, save
 from leanet.networks.registry import build_colorizer, build_leanet
 from leanet.settings import ColorizeConfig, DetectConfig, FitConfig, to_options
 from leanet.training.checkpoint import load_weights

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-import hashlib
 import json
 import shutil
 from collections.abc import Callable, Sequence
@@ -23,7 +22,8 @@ from leanet.color.lab import decode_lab, encode_lab, lab_to_rgb, rgb_to_lab
 from leanet.data.pixels import decode, resize, to_rgb
 from leanet.errors import UserError
 from leanet.experiment.colorize import recolour
-from leanet.inference.result import Result, strongest_region
+from leanet.inference.card import CARD, COLORIZER, WEIGHTS, Card, check_hash, read_card, sha256_of_file
+from leanet.inference.result import Result, make_result
 from leanet.networks.leanet import LEANet, LEANetOutput
 from leanet.networks.registry import build_colorizer, build_leanet
 from leanet.settings import ComputeConfig
@@ -33,49 +33,12 @@ from leanet.training.compute import resolve
 from leanet.training.detection import probability
 from leanet.training.prediction import predictor
 
-FORMAT = 1
-CARD, WEIGHTS, COLORIZER = "model.json", "weights.safetensors", "colorizer.safetensors"
 BATCH = 16
+
+FLOAT32 = ComputeConfig(device="cpu", precision="float32")
 
 Picture: TypeAlias = str | Path | Image.Image | NDArray[Any] | Tensor
 """A file, a PIL image, an array uint8 (H, W, 3) or (H, W), or a tensor (3, H, W), uint8 or float in [0, 1]."""
-
-
-@dataclass(frozen=True)
-class Card:
-    """What must be known of a model's weights to use them.
-
-    Attributes:
-        adn, caan, attention_points, image_size: as `build_leanet` takes them; adn "" where there is only a map.
-        map_coding: how the anomaly maps that it was trained on were computed; other maps are refused.
-        map_scale: how they are scaled before the CAAN sees them.
-        normals_unit: ΔE00 that 'normals' divides by, and from which a map's pixel stands out; None if not known.
-        threshold: a probability from here on is called anomalous.
-        origin: where the weights come from, for the reader.
-        weights_sha256, colorizer_sha256: of the files beside the card.
-        colorizer: the network that makes the maps, as `build_colorizer` takes it; None: maps must be given.
-        map_threshold: a mean ΔE from here on is called anomalous, where there is no LEA-Net.
-        settings, versions, training, validation: what it was made with, from and how well it did; for the reader.
-    """
-
-    adn: str
-    caan: str
-    attention_points: tuple[int, ...]
-    image_size: int
-    map_coding: Literal["true", "authors"]
-    map_scale: Literal["max", "normals"]
-    normals_unit: float | None
-    threshold: float
-    origin: str
-    weights_sha256: str = ""
-    colorizer: str | None = None
-    colorizer_sha256: str = ""
-    map_threshold: float | None = None
-    settings: dict[str, Any] = field(default_factory=dict)
-    versions: dict[str, str] = field(default_factory=dict)
-    training: dict[str, Any] = field(default_factory=dict)
-    validation: dict[str, Any] = field(default_factory=dict)
-    format: int = FORMAT
 
 
 @dataclass(frozen=True)
@@ -85,7 +48,7 @@ class Model:
     card: Card
     network: LEANet | None
     colorizer: nn.Module | None = None
-    compute: ComputeConfig = field(default_factory=ComputeConfig)
+    compute: ComputeConfig = field(default_factory=lambda: FLOAT32)
 
     def predict(
         self,
@@ -144,21 +107,13 @@ class Model:
         recoloured: NDArray[np.uint8] | None,
         size: tuple[int, ...],
     ) -> Result:
-        card, mean = self.card, float(anomaly_map.mean())
-        unit = card.normals_unit or 0.0
-        rest: dict[str, Any] = {
-            "mean_delta_e": mean,
-            "peak_delta_e": float(anomaly_map.max()),
-            "box": strongest_region(anomaly_map, unit, size[1], size[0]) if card.normals_unit else None,
-            "anomaly_map": anomaly_map,
-            "recoloured": None if recoloured is None else recoloured[i],
-        }
+        painted = None if recoloured is None else recoloured[i]
         if output is None:
-            return Result(None, card.map_threshold is not None and mean >= card.map_threshold, **rest)
+            return make_result(self.card, size, anomaly_map, None, None, None, painted)
         adn = float(probability(output.adn_logits[i : i + 1])[0])
         caan = None if output.caan_logits is None else float(probability(output.caan_logits[i : i + 1])[0])
         finest = output.attention[min(output.attention)][i, 0].float().cpu().numpy() if output.attention else None
-        return Result(adn, adn >= card.threshold, caan, attention=finest, **rest)
+        return make_result(self.card, size, anomaly_map, adn, caan, finest, painted)
 
     @functools.cached_property
     def _colorizer(self) -> Callable[..., Any]:
@@ -239,10 +194,10 @@ def save(folder: Path, card: Card, network: LEANet | None, colorizer: nn.Module 
         partial.mkdir(parents=True)
         if network is not None:
             save_weights(network, partial / WEIGHTS)
-            card = dataclasses.replace(card, weights_sha256=_sha256(partial / WEIGHTS))
+            card = dataclasses.replace(card, weights_sha256=sha256_of_file(partial / WEIGHTS))
         if colorizer is not None:
             save_weights(colorizer, partial / COLORIZER)
-            card = dataclasses.replace(card, colorizer_sha256=_sha256(partial / COLORIZER))
+            card = dataclasses.replace(card, colorizer_sha256=sha256_of_file(partial / COLORIZER))
         (partial / CARD).write_text(json.dumps(dataclasses.asdict(card), indent=2) + "\n", encoding="utf-8")
         if folder.exists():
             folder.rmdir()
@@ -271,11 +226,11 @@ def load(folder: Path, compute: ComputeConfig | None = None) -> Model:
     network, colorizer = None, None
     try:
         if card.adn:
-            _check_hash(folder / WEIGHTS, card.weights_sha256)
+            check_hash(folder / WEIGHTS, card.weights_sha256)
             network = build_leanet(card.adn, card.caan, card.attention_points, card.image_size)
             load_weights(network, folder / WEIGHTS)
         if card.colorizer:
-            _check_hash(folder / COLORIZER, card.colorizer_sha256)
+            check_hash(folder / COLORIZER, card.colorizer_sha256)
             colorizer = build_colorizer(card.colorizer, card.image_size)
             load_weights(colorizer, folder / COLORIZER)
     except (RuntimeError, TypeError, ValueError):
@@ -283,32 +238,4 @@ def load(folder: Path, compute: ComputeConfig | None = None) -> Model:
     for module in (network, colorizer):
         if module is not None:
             module.eval()
-    return Model(card, network, colorizer, compute or ComputeConfig(device="cpu", precision="float32"))
-
-
-def read_card(folder: Path) -> Card:
-    """Read a model's card alone.
-
-    Raises:
-        UserError: none there, of another format, or damaged.
-    """
-    path = folder / CARD
-    if not path.is_file():
-        raise UserError(f"{folder}: not a model folder (no {CARD}). Name a folder that leanet made.")
-    try:
-        content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-        if content["format"] != FORMAT:
-            raise UserError(f"{path}: format {content['format']}; this version of leanet reads format {FORMAT}.")
-        return Card(**{**content, "attention_points": tuple(content["attention_points"])})
-    except (KeyError, TypeError, ValueError):
-        raise UserError(f"{path}: damaged, not a model's card. Make the model anew.") from None
-
-
-def _check_hash(path: Path, expected: str) -> None:
-    if not path.is_file() or _sha256(path) != expected:
-        raise UserError(f"{path}: missing or changed since it was saved. Make the model anew.")
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+    return Model(card, network, colorizer, compute or FLOAT32)

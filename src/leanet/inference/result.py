@@ -12,6 +12,8 @@ from PIL import Image, ImageDraw
 from scipy.ndimage import find_objects
 from scipy.ndimage import label as connected_regions
 
+from leanet.inference.card import Card
+
 Box = tuple[int, int, int, int]
 """Left, top, width, height in pixels of the image that was given."""
 
@@ -59,6 +61,33 @@ class Result:
     def decision(self) -> Decision:
         """`anomalous` in a word."""
         return "anomalous" if self.anomalous else "normal"
+
+
+def make_result(
+    card: Card,
+    size: tuple[int, ...],
+    anomaly_map: NDArray[np.float32],
+    probability: float | None,
+    caan_probability: float | None,
+    attention: NDArray[np.float32] | None,
+    recoloured: NDArray[np.uint8] | None = None,
+) -> Result:
+    """A result with what follows from its parts: the decision, the map's numbers, the box.
+
+    Args:
+        card: of the model that says so.
+        size: height and width of the image that was given.
+        anomaly_map, probability, caan_probability, attention, recoloured: as in Result.
+    """
+    mean = float(anomaly_map.mean())
+    if probability is not None:
+        anomalous = probability >= card.threshold
+    else:
+        anomalous = card.map_threshold is not None and mean >= card.map_threshold
+    unit = card.normals_unit
+    box = None if unit is None else strongest_region(anomaly_map, unit, size[1], size[0])
+    peak = float(anomaly_map.max())
+    return Result(probability, anomalous, caan_probability, mean, peak, box, anomaly_map, attention, recoloured)
 
 
 def csv_row(file: str, result: Result | None, error: str = "") -> list[str]:

@@ -13,7 +13,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from leanet.errors import UserError
-from leanet.training.processes import is_first
+from leanet.ranks import is_first
 
 
 @dataclass

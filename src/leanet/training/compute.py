@@ -12,8 +12,8 @@ import torch
 from torch import Tensor
 
 from leanet.errors import UserError
+from leanet.ranks import count
 from leanet.settings import ComputeConfig
-from leanet.training.processes import count
 
 # A colorizer's graph takes a minute or two to compile on two cores and saves a third of a step, so it must be
 # repaid by this many image passes of 256 x 256 pixels. Counted in work, not measured in seconds: a

@@ -13,6 +13,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from leanet.ranks import rank
 from leanet.training import processes
 from leanet.training.checkpoint import Checkpoint, Progress
 from leanet.training.compute import Compute
@@ -111,7 +112,7 @@ def train(
             lr = recipe.lr_at(progress.epoch * len(batches) + progress.step, total)
             # A compiled graph is for one batch size; another would cost another minute of compilation.
             compiled = len(batch[0]) == recipe.batch_size
-            torch.manual_seed(_seed(seed, progress.epoch, progress.step + 1, processes.rank() + 1))  # of dropout
+            torch.manual_seed(_seed(seed, progress.epoch, progress.step + 1, rank() + 1))  # of dropout
             with _averaged_batch_norm(engine.bare_model, progress.step) if averaging else nullcontext():
                 parts = _step(engine, optimizer, lr, batch, compiled)
             _count(progress, parts, len(batch[0]), time.perf_counter() - started)

@@ -7,7 +7,6 @@ dropout's draws, what one process learns with as many times the batch size.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import timedelta
@@ -17,23 +16,10 @@ from accelerate import Accelerator, InitProcessGroupKwargs, PartialState
 from torch import Tensor, distributed, nn
 from torch.autograd.function import FunctionCtx
 
+from leanet.ranks import count, rank
+
 _PATIENCE = timedelta(days=1)
 """How long the others wait while the first process writes a fold's maps."""
-
-
-def count() -> int:
-    """How many processes this training has."""
-    return int(os.environ.get("WORLD_SIZE", "1"))
-
-
-def rank() -> int:
-    """The number of the process that asks, from 0."""
-    return int(os.environ.get("RANK", "0"))
-
-
-def is_first() -> bool:
-    """Whether this is the process that writes files and prints."""
-    return rank() == 0
 
 
 def accelerator(device: torch.device) -> Accelerator:
