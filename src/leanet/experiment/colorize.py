@@ -28,7 +28,7 @@ from leanet.ranks import is_first
 from leanet.settings import ColorizeConfig, MapCoding, parse_folds, to_options
 from leanet.training.checkpoint import Checkpoint, load_weights, save_weights
 from leanet.training.colorization import RECIPES, ColorizationData, images_to_tensor, loss
-from leanet.training.compute import Compute, find_device, fused, resolve
+from leanet.training.compute import Compute, find_device, fused, resolve, return_freed_memory
 from leanet.training.loop import Engine, train
 from leanet.training.prediction import predictor
 from leanet.training.processes import first_before_others, wait_for_all
@@ -201,6 +201,7 @@ def write_maps(
     summary: MapSummary,
 ) -> None:
     """Recolour these rows' images; write their anomaly maps, and take them into the summary."""
+    return_freed_memory()
     colorizer = predictor(model, compute)
     for start in range(0, len(rows), PREDICTION_BATCH):
         some = rows[start : start + PREDICTION_BATCH]

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import ctypes
 import functools
+import gc
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -88,12 +90,23 @@ def compiler_works() -> bool:
 @functools.cache
 def _keep_freed_memory() -> None:
     """Let glibc keep freed memory for the next step: returning it and faulting it in costs a quarter of a step."""
-    if not sys.platform.startswith("linux"):
-        return
-    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)  # musl has none
+    mallopt = _of_glibc("mallopt")
     if mallopt:
         for parameter, value in ((_M_MMAP_MAX, 0), (_M_TRIM_THRESHOLD, 2**31 - 1)):
             mallopt(parameter, value)
+
+
+def return_freed_memory() -> None:
+    """Give back what `_keep_freed_memory` kept, before work of another shape: the pieces would not fit it."""
+    gc.collect()
+    malloc_trim = _of_glibc("malloc_trim")
+    if malloc_trim:
+        malloc_trim(0)
+
+
+def _of_glibc(name: str) -> Callable[..., Any] | None:
+    """A function of the C library; None where it is not glibc's."""
+    return getattr(ctypes.CDLL(None), name, None) if sys.platform.startswith("linux") else None
 
 
 def find_device(name: str) -> torch.device:

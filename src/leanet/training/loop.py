@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from leanet.ranks import rank
 from leanet.training import processes
 from leanet.training.checkpoint import Checkpoint, Progress
-from leanet.training.compute import Compute
+from leanet.training.compute import Compute, return_freed_memory
 from leanet.training.recipe import Recipe
 
 Batch = tuple[Tensor, ...]
@@ -95,6 +95,7 @@ def train(
         One row an epoch: epoch (from 1), lr, the means of the loss's parts over images, the sum of the batches'
         losses (what the authors watch to stop early), seconds; with a validation, validation_loss.
     """
+    return_freed_memory()
     engine.reset(seed)
     optimizer = recipe.make_optimizer(engine.model.parameters())
     optimizer = engine.accelerator.prepare_optimizer(optimizer)
