@@ -82,7 +82,7 @@ def main() -> None:
 
     def our_maps() -> list[Tensor]:
         return [
-            recolour(colorizer, images_to_tensor(pixels, batch).to(compute.device), compiled=True)[0].cpu()
+            recolour(colorizer, torch.from_numpy(pixels[batch]).permute(0, 3, 1, 2), compiled=True)[0]
             for colorizer, batch in zip(colorizers, batches, strict=True)
         ]
 

@@ -27,7 +27,7 @@ from leanet.networks.registry import build_colorizer
 from leanet.ranks import is_first
 from leanet.settings import ColorizeConfig, MapCoding, parse_folds, to_options
 from leanet.training.checkpoint import Checkpoint, load_weights, save_weights
-from leanet.training.colorization import RECIPES, ColorizationData, images_to_tensor, loss
+from leanet.training.colorization import RECIPES, ColorizationData, loss
 from leanet.training.compute import Compute, find_device, fused, resolve, return_freed_memory
 from leanet.training.loop import Engine, train
 from leanet.training.prediction import predictor
@@ -205,7 +205,7 @@ def write_maps(
     colorizer = predictor(model, compute)
     for start in range(0, len(rows), PREDICTION_BATCH):
         some = rows[start : start + PREDICTION_BATCH]
-        images = images_to_tensor(run.pixels, some).to(compute.device)
+        images = torch.from_numpy(run.pixels[some]).permute(0, 3, 1, 2).to(compute.device)
         delta_e, chroma = recolour(colorizer, images, run.map_coding, compiled=compute.compiled)
         maps = delta_e[:, 0].cpu().numpy()
         writer.write(some, maps, chroma.cpu().numpy())
@@ -224,7 +224,7 @@ def recolour(
 
     Args:
         colorizer: a colorizer, ready to predict.
-        images: float32 (N, 3, H, W), sRGB in [0, 1].
+        images: (N, 3, H, W), sRGB: uint8, or float32 in [0, 1].
         map_coding: 'true' compares in exact CIELAB; 'authors' gives the colorizer OpenCV's 8-bit lightness, as the
             published program does, and compares as it does.
         compiled: whether to compile the colour functions, for some thousands of images.
@@ -234,13 +234,21 @@ def recolour(
         ImportError: the coding 'authors' without OpenCV.
     """
     if map_coding == "authors":
-        coded = opencv_lab_8_bit(images)
+        coded = opencv_lab_8_bit(_scaled(images))
         chroma = colorizer(coded[:, :1])
         return authors_anomaly_map(coded, torch.cat([coded[:, :1], chroma], 1)), chroma
-    to_lab, compare = (fused(rgb_to_lab), fused(_map_of_chroma)) if compiled else (rgb_to_lab, _map_of_chroma)
+    to_lab, compare = (fused(_lab), fused(_map_of_chroma)) if compiled else (_lab, _map_of_chroma)
     lab = to_lab(images)
-    chroma = colorizer(encode_lab(lab)[:, :1])
+    chroma = colorizer(lab[:, :1] / 100)
     return compare(lab, chroma), chroma
+
+
+def _scaled(images: Tensor) -> Tensor:
+    return images / 255 if images.dtype == torch.uint8 else images
+
+
+def _lab(images: Tensor) -> Tensor:
+    return rgb_to_lab(_scaled(images))
 
 
 def _map_of_chroma(lab: Tensor, chroma: Tensor) -> Tensor:

@@ -2,13 +2,28 @@
 
 from __future__ import annotations
 
+import dataclasses
 import shutil
 
 from leanet.data.synthetic import make_leaves
 from leanet.errors import UserError
 from leanet.experiment.display import note
 from leanet.experiment.run_folder import RunFolder
-from leanet.settings import ColorizerConfig, ComputeConfig, DataConfig, DemoConfig, DetectorConfig, RunConfig
+from leanet.settings import (
+    ColorizerConfig,
+    ComputeConfig,
+    DataConfig,
+    DemoConfig,
+    DetectorConfig,
+    FitConfig,
+    RunConfig,
+)
+
+
+def demo_model(run: RunConfig) -> FitConfig:
+    """The fit that follows the demo's run: the same options, on all its leaves."""
+    compute = dataclasses.replace(run.compute, folds="all")
+    return FitConfig(run.dataset, run.out / "model", run.data, run.colorizer, run.detector, compute)
 
 
 def demo(config: DemoConfig) -> RunConfig:

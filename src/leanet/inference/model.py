@@ -29,11 +29,14 @@ from leanet.networks.registry import build_colorizer, build_leanet
 from leanet.settings import ComputeConfig
 from leanet.training.checkpoint import load_weights, save_weights
 from leanet.training.colorization import images_to_tensor
-from leanet.training.compute import resolve
+from leanet.training.compute import Compute, resolve
 from leanet.training.detection import probability
 from leanet.training.prediction import predictor
 
 BATCH = 16
+
+COMPILE_PAYS_FROM = 4000
+"""Images to predict from which compiling the colour functions, some twenty seconds, is repaid."""
 
 FLOAT32 = ComputeConfig(device="cpu", precision="float32")
 
@@ -76,20 +79,27 @@ class Model:
         results: list[Result] = []
         for start in range(0, len(decoded), BATCH):
             some = slice(start, start + BATCH)
-            results += self.predict_pixels(decoded[some], None if maps is None else maps[some])
+            results += self.predict_pixels(decoded[some], None if maps is None else maps[some], paint=True)
         return results[0] if single else results
 
     def predict_pixels(
-        self, images: Sequence[NDArray[np.uint8]], anomaly_maps: NDArray[np.float32] | None = None
+        self,
+        images: Sequence[NDArray[np.uint8]],
+        anomaly_maps: NDArray[np.float32] | None = None,
+        *,
+        paint: bool = False,
     ) -> list[Result]:
-        """Classify one batch of images, uint8 (H, W, 3) of any sizes; with maps where no colorizer makes them."""
+        """Classify one batch of images, uint8 (H, W, 3) of any sizes; with maps where no colorizer makes them.
+
+        With `paint`, the results hold the recoloured images too, which takes a tenth longer.
+        """
         side = self.card.image_size
         pixels = np.stack([i if i.shape[:2] == (side, side) else resize(i, side) for i in images])
-        rgb = images_to_tensor(pixels, np.arange(len(pixels)))
+        rgb = images_to_tensor(pixels, np.arange(len(pixels))).to(self._resolved.device)
         recoloured: NDArray[np.uint8] | None = None
         if anomaly_maps is None:
-            delta_e, chroma = recolour(self._colorizer, rgb, self.card.map_coding)
-            recoloured = _paint(rgb, chroma.cpu())
+            delta_e, chroma = recolour(self._colorizer, rgb, self.card.map_coding, compiled=self._resolved.compiled)
+            recoloured = _paint(rgb, chroma) if paint else None
         else:
             delta_e = torch.from_numpy(anomaly_maps)[:, None]
         maps = delta_e[:, 0].cpu().numpy()
@@ -116,14 +126,18 @@ class Model:
         return make_result(self.card, size, anomaly_map, adn, caan, finest, painted)
 
     @functools.cached_property
+    def _resolved(self) -> Compute:
+        return resolve(self.compute, 0)
+
+    @functools.cached_property
     def _colorizer(self) -> Callable[..., Any]:
         assert self.colorizer is not None, "checked before"
-        return predictor(self.colorizer, resolve(self.compute, 0))
+        return predictor(self.colorizer, self._resolved)
 
     @functools.cached_property
     def _detector(self) -> Callable[..., Any]:
         assert self.network is not None, "checked before"
-        return predictor(self.network, resolve(self.compute, 0))
+        return predictor(self.network, self._resolved)
 
     def _checked(
         self, maps: NDArray[np.float32] | None, coding: str | None, images: int
@@ -177,7 +191,7 @@ def _paint(rgb: Tensor, chroma: Tensor) -> NDArray[np.uint8]:
     """The recoloured images, uint8 (N, H, W, 3)."""
     lightness = encode_lab(rgb_to_lab(rgb))[:, :1]
     painted = lab_to_rgb(decode_lab(torch.cat([lightness, chroma], 1)))
-    found: NDArray[np.uint8] = (painted * 255).round().byte().permute(0, 2, 3, 1).numpy()
+    found: NDArray[np.uint8] = (painted * 255).round().byte().permute(0, 2, 3, 1).cpu().numpy()
     return found
 
 

@@ -26,22 +26,21 @@ PredictPixels = Callable[[Sequence[NDArray[np.uint8]]], list[Result]]
 
 
 def predict_files(
-    predict: PredictPixels, images: Sequence[str], out: Path, maps: Path | None, unit: float | None
+    predict: PredictPixels, files: Sequence[Path], out: Path, maps: Path | None, unit: float | None
 ) -> int:
     """Classify files; an unreadable one becomes a line with its error, and the others are still done.
 
     Args:
         predict: the model.
-        images: files, folders to search through, or patterns.
+        files: what `find_files` found.
         out: the CSV file to write, whole or not at all.
         maps: folder for an overlay and the raw anomaly map of each image; None for none.
         unit: ΔE from which overlays show the map; None: a twentieth of its maximum.
     Returns:
         0, or 1 where a file was unreadable.
     Raises:
-        UserError: nothing to predict, or a place that cannot be written.
+        UserError: a place that cannot be written.
     """
-    files = find_files(images)
     names = _map_names(files) if maps else {}
     partial = out.with_name(out.name + ".partial")
     unreadable = 0
@@ -54,7 +53,7 @@ def predict_files(
             progress_bar("images", len(files)) as set_done,
         ):
             writer = _writer(stream)
-            for done, (file, pixels, found) in enumerate(_results(predict, files)):
+            for done, (file, pixels, found) in enumerate(results_of(predict, files)):
                 if isinstance(found, str):
                     writer(csv_row(str(file), None, found))
                     unreadable += 1
@@ -99,7 +98,7 @@ def find_files(images: Sequence[str]) -> list[Path]:
     return list(files)
 
 
-def _results(
+def results_of(
     predict: PredictPixels, files: Sequence[Path]
 ) -> Iterator[tuple[Path, NDArray[np.uint8] | None, Result | str]]:
     """Each file with its pixels and result, or with the reason why it is unreadable.
