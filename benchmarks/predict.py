@@ -5,7 +5,7 @@
 The bar: 4 times as fast (goal 6) at 256 px in batches of 32. Networks are Unet and ResNet18 with the ResNet
 CAAN at point 2, untrained, the same weights on both sides. Timed: decode, resize, colorizer, ΔE00, LEA-Net.
 
-Ours is what `leanet predict` does for some thousands of files: `results_of` with a model's `predict_pixels`, in the
+Ours is what `leanet predict` does for some thousands of files: `results_of` with a model, in the
 precision that the machine is fast in, the colour functions compiled.
 """
 
@@ -55,7 +55,7 @@ def main() -> None:
         files = [Path(file) for batch in batches for file in batch]
 
         def ours() -> list[Result]:
-            found = [result for _, _, result in results_of(model.predict_pixels, files)]
+            found = [result for _, result in results_of(model, files)]
             return [result for result in found if isinstance(result, Result)]
 
         with apart(plain_work, plain, batches, side) as baseline:

@@ -110,9 +110,7 @@ def _predict(config: Any) -> int:
     if config.model.suffix == ".onnx":
         from leanet.inference.onnx_model import OnnxModel
 
-        exported = OnnxModel(config.model)
-        unit = exported.card.normals_unit
-        return predict_files(exported.predict_pixels, files, config.out, config.maps, unit)
+        return predict_files(OnnxModel(config.model), files, config.out, config.maps)
 
     from leanet.inference.model import COMPILE_PAYS_FROM, load
     from leanet.settings import ComputeConfig
@@ -121,8 +119,7 @@ def _predict(config: Any) -> int:
     model = load(config.model, ComputeConfig(device=config.device, precision=config.precision, compile=compiled))
     if model.colorizer is None:
         raise UserError(f"{config.model}: has no colorizer, so it cannot make anomaly maps of images by itself.")
-    unit = model.card.normals_unit
-    return predict_files(model.predict_pixels, files, config.out, config.maps, unit)
+    return predict_files(model, files, config.out, config.maps)
 
 
 def _check(config: Any) -> int:

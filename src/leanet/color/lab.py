@@ -104,7 +104,12 @@ def decode_lab(coded: Tensor) -> Tensor:
     """
     check_three_channels(coded, "coded")
     lightness, chrominance = torch.split(coded, [1, 2], dim=-3)
-    return torch.cat((lightness * 100, chrominance * 255 - 128), dim=-3)
+    return torch.cat((lightness * 100, decode_chrominance(chrominance)), dim=-3)
+
+
+def decode_chrominance(coded: Tensor) -> Tensor:
+    """The a* and b* of `decode_lab` by themselves: float (..., 2, H, W) in [0, 1] -> about -128..127."""
+    return coded * 255 - 128
 
 
 def check_three_channels(image: Tensor, name: str) -> None:

@@ -168,6 +168,8 @@ def resize(image: UInt8Array, size: int) -> UInt8Array:
     Returns:
         uint8 (size, size, 3); the aspect ratio is not kept.
     """
+    if image.shape[:2] == (size, size):
+        return image
     across = Image.fromarray(image).resize((size, image.shape[0]), Image.Resampling.BILINEAR)
     return np.asarray(across.resize((size, size), Image.Resampling.BILINEAR))
 

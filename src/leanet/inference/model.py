@@ -87,11 +87,13 @@ class Model:
         images: Sequence[NDArray[np.uint8]],
         anomaly_maps: NDArray[np.float32] | None = None,
         *,
+        sizes: Sequence[tuple[int, int]] | None = None,
         paint: bool = False,
     ) -> list[Result]:
         """Classify one batch of images, uint8 (H, W, 3) of any sizes; with maps where no colorizer makes them.
 
-        With `paint`, the results hold the recoloured images too, which takes a tenth longer.
+        With `paint`, the results hold the recoloured images too, which takes a tenth longer. `sizes` are the
+        heights and widths that boxes are meant for, where the images were resized before.
         """
         side = self.card.image_size
         pixels = np.stack([i if i.shape[:2] == (side, side) else resize(i, side) for i in images])
@@ -103,11 +105,11 @@ class Model:
         else:
             delta_e = torch.from_numpy(anomaly_maps)[:, None]
         maps = delta_e[:, 0].cpu().numpy()
-        sizes = [image.shape[:2] for image in images]
+        shapes = sizes or [image.shape[:2] for image in images]
         output = None
         if self.network is not None:
             output = self._detector(rgb, scale_map(delta_e, self.card.map_scale, self.card.normals_unit))
-        return [self._result(i, output, maps[i], recoloured, sizes[i]) for i in range(len(images))]
+        return [self._result(i, output, maps[i], recoloured, shapes[i]) for i in range(len(images))]
 
     def _result(
         self,

@@ -42,16 +42,19 @@ class OnnxModel:
         self.card: Card = card_from(content, str(path))
         self._names = [output.name for output in self._session.get_outputs()]
 
-    def predict_pixels(self, images: Sequence[NDArray[np.uint8]]) -> list[Result]:
-        """Classify images, uint8 (H, W, 3) of any sizes, one by one."""
-        return [self._predict(np.ascontiguousarray(image)) for image in images]
+    def predict_pixels(
+        self, images: Sequence[NDArray[np.uint8]], *, sizes: Sequence[tuple[int, int]] | None = None
+    ) -> list[Result]:
+        """Classify images, uint8 (H, W, 3) of any sizes, one by one; `sizes` are what boxes are meant for."""
+        shapes = sizes or [image.shape[:2] for image in images]
+        return [self._predict(np.ascontiguousarray(i), shape) for i, shape in zip(images, shapes, strict=True)]
 
-    def _predict(self, image: NDArray[np.uint8]) -> Result:
+    def _predict(self, image: NDArray[np.uint8], size: tuple[int, ...]) -> Result:
         found = dict(zip(self._names, self._session.run(None, {"image": image}), strict=True))
         card = self.card
         return make_result(
             card,
-            image.shape[:2],
+            size,
             found["anomaly_map"],
             float(found["probability"]) if card.adn else None,
             float(found["caan_probability"]) if card.has_caan_probability else None,

@@ -3,39 +3,48 @@
 from __future__ import annotations
 
 import csv
+import functools
 import glob
 import itertools
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import TextIO
+from typing import Protocol, TextIO
 
 import numpy as np
 from numpy.typing import NDArray
 
 from leanet.data.folder import IMAGE_SUFFIXES
-from leanet.data.pixels import THREADS, UnreadableImageError, decode
+from leanet.data.pixels import THREADS, UnreadableImageError, decode, resize
 from leanet.errors import UserError
 from leanet.experiment.display import note, progress_bar
+from leanet.inference.card import Card
 from leanet.inference.result import COLUMNS, Result, csv_row, overlay
 
-BATCH = 16
-
-PredictPixels = Callable[[Sequence[NDArray[np.uint8]]], list[Result]]
-"""Classifies one batch of images, uint8 (H, W, 3) of any sizes."""
+BATCH = 32
 
 
-def predict_files(
-    predict: PredictPixels, files: Sequence[Path], out: Path, maps: Path | None, unit: float | None
-) -> int:
+class Predictor(Protocol):
+    """A model, of torch or exported."""
+
+    @property
+    def card(self) -> Card: ...
+
+    def predict_pixels(
+        self, images: Sequence[NDArray[np.uint8]], *, sizes: Sequence[tuple[int, int]] | None = None
+    ) -> list[Result]:
+        """Classify one batch of images, uint8 (H, W, 3); `sizes` are their heights and widths before resizing."""
+        ...
+
+
+def predict_files(model: Predictor, files: Sequence[Path], out: Path, maps: Path | None) -> int:
     """Classify files; an unreadable one becomes a line with its error, and the others are still done.
 
     Args:
-        predict: the model.
+        model: what to ask.
         files: what `find_files` found.
         out: the CSV file to write, whole or not at all.
         maps: folder for an overlay and the raw anomaly map of each image; None for none.
-        unit: ΔE from which overlays show the map; None: a twentieth of its maximum.
     Returns:
         0, or 1 where a file was unreadable.
     Raises:
@@ -53,14 +62,14 @@ def predict_files(
             progress_bar("images", len(files)) as set_done,
         ):
             writer = _writer(stream)
-            for done, (file, pixels, found) in enumerate(results_of(predict, files)):
+            for done, (file, found) in enumerate(results_of(model, files)):
                 if isinstance(found, str):
                     writer(csv_row(str(file), None, found))
                     unreadable += 1
                 else:
                     writer(csv_row(str(file), found))
-                    if maps and pixels is not None:
-                        _write_maps(maps / names[file], pixels, found, unit)
+                    if maps:
+                        _write_maps(maps / names[file], file, found, model.card.normals_unit)
                 set_done(done + 1, "")
         partial.replace(out)
     except OSError as error:
@@ -95,37 +104,37 @@ def find_files(images: Sequence[str]) -> list[Path]:
             if not found:
                 raise UserError(f"{given}: no such file or folder, and no file matches it. Check the path.")
         files |= dict.fromkeys(p for p in found if p.is_file())
+    if not files:
+        raise UserError(f"{images[0]}: matches folders only. Name them without a pattern, or match files.")
     return list(files)
 
 
-def results_of(
-    predict: PredictPixels, files: Sequence[Path]
-) -> Iterator[tuple[Path, NDArray[np.uint8] | None, Result | str]]:
-    """Each file with its pixels and result, or with the reason why it is unreadable.
+def results_of(model: Predictor, files: Sequence[Path]) -> Iterator[tuple[Path, Result | str]]:
+    """Each file with its result, or with the reason why it is unreadable.
 
-    The next batch is decoded while one is predicted; nothing else is held.
+    The next batch is decoded and resized while one is predicted; nothing else is held.
     """
+    load = functools.partial(_load, size=model.card.image_size)
+    batches = [files[start : start + BATCH] for start in range(0, len(files), BATCH)]
     with ThreadPoolExecutor(THREADS) as pool:
-        batches = [files[start : start + BATCH] for start in range(0, len(files), BATCH)]
-        waiting = _submit(pool, batches[0])
-        for batch, following in itertools.zip_longest(batches, batches[1:], fillvalue=None):
-            decoded = [future.result() for future in waiting]
-            waiting = _submit(pool, following or [])
-            good = [pixels for pixels in decoded if not isinstance(pixels, str)]
-            results = iter(predict(good) if good else [])
-            for file, pixels in zip(batch or [], decoded, strict=True):
-                yield (file, None, pixels) if isinstance(pixels, str) else (file, pixels, next(results))
+        waiting = [pool.submit(load, file) for file in batches[0]]
+        for batch, following in itertools.zip_longest(batches, batches[1:], fillvalue=()):
+            loaded = [future.result() for future in waiting]
+            waiting = [pool.submit(load, file) for file in following]
+            good = [found for found in loaded if not isinstance(found, str)]
+            pixels, sizes = [p for p, _ in good], [size for _, size in good]
+            results = iter(model.predict_pixels(pixels, sizes=sizes) if good else [])
+            for file, found in zip(batch, loaded, strict=True):
+                yield file, found if isinstance(found, str) else next(results)
 
 
-def _submit(pool: ThreadPoolExecutor, batch: Sequence[Path]) -> list[Future[NDArray[np.uint8] | str]]:
-    return [pool.submit(_decoded, file) for file in batch]
-
-
-def _decoded(file: Path) -> NDArray[np.uint8] | str:
+def _load(file: Path, size: int) -> tuple[NDArray[np.uint8], tuple[int, int]] | str:
+    """A file's pixels, resized, and its height and width; or why it is unreadable."""
     try:
-        return decode(file)
+        pixels = decode(file)
     except UnreadableImageError as error:
         return error.reason
+    return resize(pixels, size), (pixels.shape[0], pixels.shape[1])
 
 
 def _map_names(files: Sequence[Path]) -> dict[Path, str]:
@@ -139,11 +148,11 @@ def _map_names(files: Sequence[Path]) -> dict[Path, str]:
     return names
 
 
-def _write_maps(path: Path, pixels: NDArray[np.uint8], result: Result, unit: float | None) -> None:
+def _write_maps(path: Path, file: Path, result: Result, unit: float | None) -> None:
     if result.anomaly_map is None:
         return
     strongest = max(float(result.anomaly_map.max()), 1e-6)
-    overlay(pixels, result, unit or strongest / 20).save(path.with_name(path.name + ".png"))
+    overlay(decode(file), result, unit or strongest / 20).save(path.with_name(path.name + ".png"))
     np.save(path.with_name(path.name + ".npy"), result.anomaly_map)
 
 
