@@ -48,7 +48,7 @@ def test_outputs_and_loss_are_the_authors(adn: str, caan: str, point: int) -> No
 @pytest.mark.parametrize("name", ["Unet", "SegNet", "AE"])
 def test_colorizers_are_the_authors(name: str) -> None:
     recording = recordings.load(f"colorizer_{name}")
-    # In float64: which of two nearly equal values SegNet pools hangs on float32's last digit, thus on the processor.
+    # In float64: which of two nearly equal values SegNet pools hangs on float32's last digit and the processor.
     model = colorizer_from_keras_arrays(name, recordings.draw(recording["weights"])).double()
     with torch.inference_mode():
         found = model(nchw(recordings.inputs()[0][..., :1]).double()).permute(0, 2, 3, 1).numpy()
