@@ -249,7 +249,7 @@ def start_and_kill(arguments: list[str], watched: Path, after: int, environment:
 @pytest.mark.parametrize("kills", [1, pytest.param(3, marks=pytest.mark.slow)])
 def test_killed_run_resumes_to_identical_predictions(leaves: Path, tmp_path: Path, kills: int) -> None:
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    options = [*QUICK, "--colorizer-epochs", "6", "--epochs", "6", "--folds", "0", "--no-compare"]
+    options = [*QUICK, "--colorizer-epochs", "3", "--epochs", "3", "--folds", "0", "--no-compare"]
     options += ["--checkpoint-seconds", "0", "--batch-size", "4", "--colorizer-batch-size", "4"]
 
     def arguments(out: Path) -> list[str]:
