@@ -246,6 +246,18 @@ def difference(row: Row, other: Row, metric: str) -> Interval | None:
     return interval(pairs, row.test_to_train)
 
 
+def shown(found: Interval | None, sign: str = "") -> str:
+    """A mean with its interval, '0.95 [0.90, 1.00]' to three digits; '' for None, the mean alone for one value.
+
+    Args:
+        sign: '+' for differences.
+    """
+    if found is None:
+        return ""
+    mean = f"{found.mean:{sign}.3f}"
+    return mean if math.isnan(found.low) else f"{mean} [{found.low:{sign}.3f}, {found.high:{sign}.3f}]"
+
+
 def verdict(found: Interval | None) -> str:
     """A paired difference in words."""
     if found is None or math.isnan(found.low):

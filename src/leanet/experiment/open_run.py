@@ -167,15 +167,12 @@ def differing_option(recorded: dict[str, Any], now: dict[str, Any]) -> str | Non
 
 
 def _fill(folder: RunFolder, dataset: Dataset, config: ColorizeConfig) -> Run:
-    cache = _decode(folder, dataset, config.data)
+    cache = decode_images(folder, dataset, config.data)
     dataset = dataset.without([file for file, _ in cache.skipped])
     check_folds(dataset, config.data.n_splits)
     labels = [sample.label for sample in dataset.samples]
     refuse_duplicates_across(cache.infos, labels)
-    images = tuple(
-        ImageRow(s.file, s.label, s.kind, s.group, s.mask or "", i.sha256, i.width, i.height)
-        for s, i in zip(dataset.samples, cache.infos, strict=True)
-    )
+    images = image_rows(dataset, cache)
     _refuse_other_images(folder, images)
     if not folder.splits.exists():
         folds = make_folds(dataset, config.data.n_splits, config.compute.seed)
@@ -197,7 +194,16 @@ def record(folder: RunFolder, options: dict[str, Any], **facts: Any) -> None:
     write_config(folder.config, {**before, **options}, {**recorded, **facts})
 
 
-def _decode(folder: RunFolder, dataset: Dataset, data: DataConfig) -> Cache:
+def image_rows(dataset: Dataset, cache: Cache) -> tuple[ImageRow, ...]:
+    """The lines of images.csv, for a data set without its unreadable files."""
+    return tuple(
+        ImageRow(s.file, s.label, s.kind, s.group, s.mask or "", i.sha256, i.width, i.height)
+        for s, i in zip(dataset.samples, cache.infos, strict=True)
+    )
+
+
+def decode_images(folder: RunFolder, dataset: Dataset, data: DataConfig) -> Cache:
+    """Fill the run's pixel cache, with progress, and name what was left out."""
     files = [sample.file for sample in dataset.samples]
     with progress_bar("reading images", len(files)) as set_done:
         cache = build_cache(

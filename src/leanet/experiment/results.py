@@ -53,7 +53,7 @@ def table(run: Run, home: RunFolder, config: DetectConfig, folds: Sequence[int])
         UserError: predictions missing, or of other images than the fold's.
     """
     compared = config.compare and config.detector.caan != "none"
-    ratio = test_to_train(run, folds)
+    ratio = ratio_of_sides(run, folds)
     rows: list[Row] = []
     notes: list[str] = []
     for detector in [config.detector, config.detector.baseline()] if compared else [config.detector]:
@@ -63,7 +63,7 @@ def table(run: Run, home: RunFolder, config: DetectConfig, folds: Sequence[int])
     return Table((*rows, *_simple_rows(run, config, folds, ratio)), tuple(notes))
 
 
-def test_to_train(run: Run, folds: Sequence[int]) -> float:
+def ratio_of_sides(run: Run, folds: Sequence[int]) -> float:
     """Test images for each training image, on average over the folds."""
     return float(np.mean([len(run.folds[n].test) / len(run.folds[n].train) for n in folds]))
 

@@ -12,7 +12,7 @@ from leanet.experiment.colorize import colorize
 from leanet.experiment.detect import detect
 from leanet.experiment.display import note, stdout
 from leanet.experiment.estimate import estimate_run
-from leanet.experiment.evaluate import METRICS, Interval, difference, verdict
+from leanet.experiment.evaluate import METRICS, difference, shown, verdict
 from leanet.experiment.open_run import begin, find
 from leanet.experiment.predictions import read_predictions
 from leanet.experiment.results import Table
@@ -90,14 +90,14 @@ def print_table(results: Table) -> None:
             table.add_column(header, justify="right")
     together.add_column("TN FP FN TP", justify="right")
     for row in results.rows:
-        over.add_row(row.name, *(_interval(row.interval(metric)) for metric in PRINTED))
+        over.add_row(row.name, *(shown(row.interval(metric)) for metric in PRINTED))
         p = row.pooled
         cells = (p.true_negatives, p.false_positives, p.false_negatives, p.true_positives)
         confusion = "" if cells[0] is None else " ".join(map(str, cells))
         together.add_row(row.name, _number(p.f1), _number(p.auroc), _number(p.average_precision), confusion)
     for row in others:
         found = [difference(first, row, metric) for metric in ("f1", "auroc")]
-        against.add_row(row.name, *(f"{_interval(d, '+')} {verdict(d)}" if d else "" for d in found))
+        against.add_row(row.name, *(f"{shown(d, '+')} {verdict(d)}" if d else "" for d in found))
     stdout.print(over, markup=False)
     if others and len(first.runs) > 1:
         stdout.print(against, markup=False)
@@ -128,14 +128,6 @@ def duration(seconds: float) -> str:
         return f"{seconds:.0f} s"
     minutes, s = divmod(round(seconds), 60)
     return f"{minutes} min {s} s" if minutes < 60 else f"{minutes // 60} h {minutes % 60} min"
-
-
-def _interval(found: Interval | None, sign: str = "") -> str:
-    if found is None:
-        return ""
-    if math.isnan(found.low):
-        return f"{found.mean:{sign}.3f}"
-    return f"{found.mean:{sign}.3f} [{found.low:{sign}.3f}, {found.high:{sign}.3f}]"
 
 
 def _number(value: float | None) -> str:

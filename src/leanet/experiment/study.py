@@ -10,8 +10,8 @@ from rich.table import Table as Printed
 from leanet.experiment.colorize import colorize
 from leanet.experiment.detect import train_detectors
 from leanet.experiment.display import note, stdout
-from leanet.experiment.evaluate import METRICS, Interval, Row, difference, verdict
-from leanet.experiment.results import detector_rows, test_to_train
+from leanet.experiment.evaluate import METRICS, Interval, Row, difference, shown, verdict
+from leanet.experiment.results import detector_rows, ratio_of_sides
 from leanet.experiment.run_folder import RunFolder, write_csv
 from leanet.ranks import is_first
 from leanet.settings import ColorizeConfig, DetectConfig, DetectorConfig, StudyConfig
@@ -47,7 +47,7 @@ def study(config: StudyConfig) -> list[Cell]:
         run, home, resolved, folds = train_detectors(wanted)
         if not is_first():
             continue
-        row = detector_rows(run, home, resolved.detector, folds, test_to_train(run, folds)).rows[0]
+        row = detector_rows(run, home, resolved.detector, folds, ratio_of_sides(run, folds)).rows[0]
         if detector.caan == "none":
             baseline = row
         cells.append(Cell(p_rate, detector, row, baseline))
@@ -88,8 +88,7 @@ def print_cells(cells: list[Cell]) -> None:
         printed.add_column(header, justify="left" if header == "detector" else "right")
     for cell in cells:
         gain = cell.gain("auroc")
-        said = f"{gain.mean:+.3f} [{gain.low:+.3f}, {gain.high:+.3f}] {verdict(gain)}" if gain else ""
-        values = [cell.row.interval(metric) for metric in _PRINTED]
-        shown = [f"{v.mean:.3f} [{v.low:.3f}, {v.high:.3f}]" if v else "" for v in values]
-        printed.add_row(f"{cell.p_rate:g}", cell.detector.name, *shown, said)
+        said = f"{shown(gain, '+')} {verdict(gain)}" if gain else ""
+        values = [shown(cell.row.interval(metric)) for metric in _PRINTED]
+        printed.add_row(f"{cell.p_rate:g}", cell.detector.name, *values, said)
     stdout.print(printed, markup=False)

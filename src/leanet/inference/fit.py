@@ -12,16 +12,15 @@ import numpy as np
 
 from leanet.color.opencv_lab import check_opencv
 from leanet.data.folder import has_anomalies, limit_per_class, scan_normals
-from leanet.data.pixels import build_cache
 from leanet.data.splits import Fold, inner_parts
 from leanet.errors import UserError
 from leanet.experiment.colorize import colorize
 from leanet.experiment.detect import map_scale, recipe_of, resolved, train_detectors, train_folds
-from leanet.experiment.display import note, progress_bar
+from leanet.experiment.display import note
 from leanet.experiment.evaluate import PLAIN_THRESHOLD
-from leanet.experiment.open_run import Run
+from leanet.experiment.open_run import Run, decode_images, image_rows
 from leanet.experiment.results import adn_scored, outcome
-from leanet.experiment.run_folder import ImageRow, RunFolder, versions_here
+from leanet.experiment.run_folder import RunFolder, versions_here
 from leanet.inference.card import Card
 from leanet.inference.model import refuse_existing, save
 from leanet.networks.registry import build_colorizer, build_leanet
@@ -144,21 +143,8 @@ def _normals_only(config: FitConfig, folder: Path) -> Run:
         dataset = limit_per_class(dataset, data.max_per_class, config.compute.seed)
     home = RunFolder(folder)
     home.make()
-    files = [sample.file for sample in dataset.samples]
-    with progress_bar("reading images", len(files)) as set_done:
-        cache = build_cache(
-            dataset.root,
-            files,
-            data.image_size,
-            home.pixels,
-            skip_unreadable=data.skip_unreadable,
-            on_progress=lambda done: set_done(done, ""),
-        )
-    samples = dataset.without([file for file, _ in cache.skipped]).samples
-    images = tuple(
-        ImageRow(s.file, 0, "", s.group, "", i.sha256, i.width, i.height)
-        for s, i in zip(samples, cache.infos, strict=True)
-    )
+    cache = decode_images(home, dataset, data)
+    images = image_rows(dataset.without([file for file, _ in cache.skipped]), cache)
     parts = inner_parts([0] * len(images), [i.group for i in images], data.n_splits, config.compute.seed)
     sides = [tuple(i.file for i, part in zip(images, parts, strict=True) if (part == 0) == test) for test in (0, 1)]
     labels = np.zeros(len(images), dtype=np.int64)

@@ -16,7 +16,7 @@ from sklearn.metrics import roc_auc_score
 
 from leanet.errors import UserError
 from leanet.experiment.display import note, progress_bar
-from leanet.experiment.evaluate import Interval, Key, Row, Scored, difference, verdict
+from leanet.experiment.evaluate import Key, Row, Scored, difference, shown, verdict
 from leanet.experiment.localise import aupro, pixel_auroc, read_mask
 from leanet.experiment.open_run import Run, find
 from leanet.experiment.results import Table, adn_scored, outcome, table
@@ -90,7 +90,9 @@ def report(config: ReportConfig) -> Path:
         all_folds=len(run.folds),
         trainings=len(results.rows[0].runs),
         headers=list(PRINTED.values()),
-        rows=[(row.name, [_shown(row.interval(metric)) for metric in PRINTED]) for row in results.rows],
+        rows=[
+            (row.name, [shown(row.interval(metric)) or "undefined" for metric in PRINTED]) for row in results.rows
+        ],
         differences=_differences(results),
         words=in_words(run, results, missing),
         notes=results.notes,
@@ -158,17 +160,17 @@ def draw_all(run: Run, home: RunFolder, config: DetectConfig, folds: Sequence[in
     scored = scores_of(run, home, config, folds)
     first = [s for (_, seed), s in scored.items() if seed == 0]
     named = {f"fold {n}" + (f", seed {s}" if config.detector.seeds > 1 else ""): v for (n, s), v in scored.items()}
-    shown = examples(run, folds[0], 2)
+    rows = examples(run, folds[0], 2)
     charts = [
         Chart(
             "recolouring",
-            recolouring_sheet(run, folds[0], shown),
+            recolouring_sheet(run, folds[0], rows),
             "Test images: input, its lightness (all that the colorizer sees), recoloured, and the anomaly map.",
         )
     ]
     if config.detector.caan != "none":
         for label, name in ((0, "normal"), (1, "anomalous")):
-            row = next(int(r) for r in shown if run.images[r].label == label)
+            row = next(int(r) for r in rows if run.images[r].label == label)
             figure = layers_figure(run, home, folds[0], config, row)
             caption = (
                 f"A test image that is {name}, inside the network: the ADN's features before attention, the "
@@ -254,7 +256,7 @@ def _differences(results: Table) -> list[tuple[str, list[str]]]:
     lines = []
     for row in others:
         found = [difference(first, row, metric) for metric in ("f1", "auroc")]
-        lines.append((row.name, [f"{_shown(d, '+')} {verdict(d)}" if d else "undefined" for d in found]))
+        lines.append((row.name, [f"{shown(d, '+')} {verdict(d)}" if d else "undefined" for d in found]))
     return lines
 
 
@@ -307,14 +309,6 @@ def _mask(dataset: Path, run: Run, row: int) -> NDArray[np.bool_]:
 
 def _settings(home: RunFolder) -> str:
     return yaml.safe_dump(home.read_config(), sort_keys=False, allow_unicode=True)
-
-
-def _shown(found: Interval | None, sign: str = "") -> str:
-    if found is None:
-        return "undefined"
-    if np.isnan(found.low):
-        return f"{found.mean:{sign}.3f}"
-    return f"{found.mean:{sign}.3f} [{found.low:{sign}.3f}, {found.high:{sign}.3f}]"
 
 
 def _uri(path: Path) -> str:
