@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test test-all lint clean
+.PHONY: demo test test-all lint browser clean
 
 demo: .venv/ready
 	$(BIN)/leanet demo
@@ -10,8 +10,13 @@ demo: .venv/ready
 test: lint
 	$(BIN)/pytest -m "not slow"
 
-test-all: lint
+test-all: lint browser
 	$(BIN)/pytest
+
+browser:
+	@command -v chromium google-chrome > /dev/null || { \
+	  echo "installing Debian's chromium, for the test of the page"; \
+	  $(if $(filter 0,$(shell id -u)),,sudo) sh -c "apt-get update -qq && apt-get install -y -qq chromium"; }
 
 lint: .venv/ready
 	$(BIN)/ruff check .

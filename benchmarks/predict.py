@@ -55,7 +55,7 @@ def main() -> None:
         files = [Path(file) for batch in batches for file in batch]
 
         def ours() -> list[Result]:
-            found = [result for _, result in results_of(model, files)]
+            found = [result for _, _, result in results_of(model, files)]
             return [result for result in found if isinstance(result, Result)]
 
         with apart(plain_work, plain, batches, side) as baseline:

@@ -107,19 +107,30 @@ def _predict(config: Any) -> int:
     from leanet.inference.predict_files import find_files, predict_files
 
     files = find_files(config.images)
-    if config.model.suffix == ".onnx":
-        from leanet.inference.onnx_model import OnnxModel
+    return predict_files(_model(config, len(files)), files, config.out, config.maps)
 
-        return predict_files(OnnxModel(config.model), files, config.out, config.maps)
+
+def _serve(config: Any) -> int:
+    from leanet.inference.serve import serve
+
+    return serve(config, lambda: _model(config, 0))
+
+
+def _model(config: Any, images: int) -> Any:
+    """The model that a configuration names, to ask about so many images; torch only where it is needed."""
+    from leanet.inference.exported import SUFFIXES, load_exported
+
+    if config.model.suffix in SUFFIXES:
+        return load_exported(config.model)
 
     from leanet.inference.model import COMPILE_PAYS_FROM, load
     from leanet.settings import ComputeConfig
 
-    compiled: Literal["on", "off"] = "on" if len(files) >= COMPILE_PAYS_FROM else "off"
+    compiled: Literal["on", "off"] = "on" if images >= COMPILE_PAYS_FROM else "off"
     model = load(config.model, ComputeConfig(device=config.device, precision=config.precision, compile=compiled))
     if model.colorizer is None:
         raise UserError(f"{config.model}: has no colorizer, so it cannot make anomaly maps of images by itself.")
-    return predict_files(model, files, config.out, config.maps)
+    return model
 
 
 def _check(config: Any) -> int:
@@ -223,9 +234,22 @@ VERBS = {
     ),
     "export": Verb(
         "ExportConfig",
-        "A model as one ONNX graph, for machines without PyTorch.",
-        ("leanet export leaf-model --out leaf-model.onnx", "leanet predict leaf-model.onnx new-leaves"),
+        "A model as one graph for ONNX Runtime or OpenVINO, for machines without PyTorch.",
+        (
+            "leanet export leaf-model        # writes leaf-model.onnx",
+            "leanet predict leaf-model.onnx new-leaves",
+            "leanet export leaf-model --format openvino --int8 leaves --out leaf-model-int8.xml",
+        ),
         _export,
+    ),
+    "serve": Verb(
+        "ServeConfig",
+        "A model behind HTTP: a page to drop images on, and an API for programs.",
+        (
+            "leanet serve leaf-model         # then open http://127.0.0.1:8000",
+            "leanet serve leaf-model.onnx --host 0.0.0.0 --token-file secret",
+        ),
+        _serve,
     ),
     "info": Verb(
         "InfoConfig",

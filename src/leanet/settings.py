@@ -304,9 +304,11 @@ class ExportConfig:
     model: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="MODEL")]
     """Model folder that `leanet fit` made."""
     out: Path | None = None
-    """File to write; by default MODEL.onnx beside the folder."""
-    format: Literal["onnx"] = "onnx"
-    """Format of the file."""
+    """File to write; by default MODEL.onnx or MODEL.xml (and .bin) beside the folder."""
+    format: Literal["onnx", "openvino"] = "onnx"
+    """ONNX for any runtime, or OpenVINO's own, which is faster on processors of PCs."""
+    int8: Path | None = None
+    """With --format openvino: make the int8 variant, its ranges taken from the training images in this folder."""
 
 
 @dataclass(frozen=True)
@@ -325,6 +327,43 @@ class PredictConfig:
     """'auto' (CUDA or MPS where present), or 'cpu', 'cuda', 'mps'."""
     precision: Literal["auto", "bfloat16", "float32"] = "auto"
     """Arithmetic: 'auto' takes bfloat16 where the processor has it in hardware."""
+
+
+@dataclass(frozen=True)
+class ServeConfig:
+    """A model behind HTTP, with a page for the browser."""
+
+    model: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="MODEL")]
+    """Model folder that `leanet fit` made, or a file that `leanet export` wrote (needs no torch)."""
+    host: str = "127.0.0.1"
+    """Address to listen on; 0.0.0.0 is every network the machine is on: then set a token."""
+    port: int = 8000
+    """Port to listen on; 0 takes a free one and says which."""
+    token_file: Path | None = None
+    """File with a secret that requests must bear ('Authorization: Bearer ...'); without it, everyone may ask."""
+    examples: Path | None = None
+    """Folder of images to offer on the page."""
+    max_megabytes: int = 32
+    """Bytes that a request may have, in millions."""
+    max_megapixels: int = 50
+    """Pixels that an image may have, in millions."""
+    max_files: int = 32
+    """Images that a request may hold."""
+    queue: int = 64
+    """Images that may wait; a request past that is told to come again (429)."""
+    timeout: float = 30.0
+    """Seconds that a request may take to arrive, and again to be answered."""
+    device: str = "auto"
+    """'auto' (CUDA or MPS where present), or 'cpu', 'cuda', 'mps'."""
+    precision: Literal["auto", "bfloat16", "float32"] = "auto"
+    """Arithmetic: 'auto' takes bfloat16 where the processor has it in hardware."""
+
+    def __post_init__(self) -> None:
+        for option in ("max_megabytes", "max_megapixels", "max_files", "timeout"):
+            _at_least("--" + option.replace("_", "-"), getattr(self, option), 1)
+        _at_least("--queue", self.queue, self.max_files)
+        if not 0 <= self.port < 65536:
+            raise UserError(f"--port {self.port}: a number from 0 to 65535 is expected.")
 
 
 @dataclass(frozen=True)

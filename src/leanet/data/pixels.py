@@ -63,12 +63,20 @@ class UnreadableImageError(UserError):
 
 @dataclass(frozen=True)
 class Decoded:
-    """A decoded file: uint8 (H, W, 3) sRGB, its format and mode as stored, and whether EXIF turned it."""
+    """A decoded file.
+
+    Attributes:
+        pixels: uint8 (H, W, 3), sRGB.
+        format, mode: as stored.
+        turned: whether EXIF turned it.
+        first_of_several: whether there were further frames or pages, which are left out.
+    """
 
     pixels: UInt8Array
     format: str
     mode: str
     turned: bool
+    first_of_several: bool
 
 
 @dataclass(frozen=True)
@@ -137,22 +145,28 @@ def decode_with_origin(path: Path) -> Decoded:
         data = path.read_bytes()
     except OSError as error:
         raise UnreadableImageError(path, (error.strerror or "cannot be read").lower()) from None
+    return decode_bytes(data, path)
+
+
+def decode_bytes(data: bytes, name: Path, max_pixels: int = MAX_PIXELS) -> Decoded:
+    """Do as `decode` with a file's content; `name` stands in the messages."""
     if not data:
-        raise UnreadableImageError(path, "empty file")
+        raise UnreadableImageError(name, "empty file")
     try:
         with _open(data) as image:
-            if reason := _size_problem(*image.size):
-                raise UnreadableImageError(path, reason)
+            if reason := _size_problem(*image.size, max_pixels):
+                raise UnreadableImageError(name, reason)
             stored = image.format or "", image.mode
             image.load()
             turn = _TURN.get(_orientation(image))
             rgb = to_rgb(image)
+            several = bool(getattr(image, "is_animated", False))
     except (UserError, MemoryError):
         raise
     except Exception as error:  # on damaged data Pillow's decoders raise nearly anything
-        raise UnreadableImageError(path, _reason(error)) from None
+        raise UnreadableImageError(name, _reason(error)) from None
     pixels = np.asarray(rgb if turn is None else rgb.transpose(turn))
-    return Decoded(pixels, *stored, turn is not None)
+    return Decoded(pixels, *stored, turn is not None, several)
 
 
 def resize(image: UInt8Array, size: int) -> UInt8Array:
@@ -372,9 +386,9 @@ def _open(data: bytes) -> Image.Image:
             Image.MAX_IMAGE_PIXELS = limit
 
 
-def _size_problem(width: int, height: int) -> str | None:
-    if width * height > MAX_PIXELS:
-        return f"{width} x {height} pixels, the limit is {MAX_PIXELS // 1_000_000} million"
+def _size_problem(width: int, height: int, limit: int) -> str | None:
+    if width * height > limit:
+        return f"{width} x {height} pixels, the limit is {limit // 1_000_000} million"
     return f"{width} x {height} pixels" if width * height == 0 else None
 
 

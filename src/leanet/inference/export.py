@@ -8,28 +8,40 @@ import importlib.util
 import io
 import json
 import logging
+import tempfile
 import warnings
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from leanet.color.anomaly_map import anomaly_map, scale_map
-from leanet.color.lab import decode_lab, encode_lab, rgb_to_lab
+from leanet.color.lab import decode_lab, encode_lab, lab_to_rgb, rgb_to_lab
+from leanet.data.pixels import decode
 from leanet.errors import UserError
 from leanet.experiment.display import note
+from leanet.inference.exported import METADATA, OUTPUTS, PAINTED
 from leanet.inference.model import Model, load
+from leanet.inference.predict_files import find_files
 from leanet.networks.folding import fold_batch_norm
 from leanet.settings import ExportConfig
 
-OUTPUTS = ("probability", "caan_probability", "anomaly_map", "attention")
+CALIBRATION_IMAGES = 300
+
+CONVOLUTIONS = {"Convolution", "ConvolutionBackpropData", "GroupConvolution"}
+"""OpenVINO's names of what int8 is for."""
 
 
 class Graph(nn.Module):
     """Everything between an image's pixels and a result.
 
     Takes uint8 (H, W, 3) sRGB of any height and width; gives probability () and the CAAN's (), 0 where there is
-    none; anomaly map (S, S) in ΔE00, and attention (h, w) at the finest point (ones without attention).
+    none; anomaly map (S, S) in ΔE00, attention (h, w) at the finest point (ones without attention), and the
+    recoloured image, uint8 (S, S, 3).
     """
 
     def __init__(self, model: Model) -> None:
@@ -44,22 +56,24 @@ class Graph(nn.Module):
         self.colorizer = fold_batch_norm(model.colorizer)
         self.network = None if model.network is None else fold_batch_norm(model.network)
 
-    def forward(self, image: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    def forward(self, image: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
         rgb = resized(image, self.card.image_size).permute(2, 0, 1)[None].contiguous() / 255
         lab = rgb_to_lab(rgb)
         lightness = encode_lab(lab)[:, :1]
         chroma = self.colorizer(lightness)
-        delta_e = anomaly_map(lab, decode_lab(torch.cat([lightness, chroma], 1)))
+        recoloured = decode_lab(torch.cat([lightness, chroma], 1))
+        delta_e = anomaly_map(lab, recoloured)
+        painted = (lab_to_rgb(recoloured)[0] * 255).round().to(torch.uint8).permute(1, 2, 0)
         nothing = delta_e.new_zeros(())
         if self.network is None:
-            return nothing, nothing, delta_e[0, 0], torch.ones_like(delta_e[0, 0])
+            return nothing, nothing, delta_e[0, 0], torch.ones_like(delta_e[0, 0]), painted
         output = self.network(rgb, scale_map(delta_e, self.card.map_scale, self.card.normals_unit))
         probabilities = [
             nothing if x is None else (x[0, 1] - x[0, 0]).sigmoid() for x in (output.adn_logits, output.caan_logits)
         ]
         points = output.attention
         attention = points[min(points)][0, 0] if points else torch.ones_like(delta_e[0, 0])
-        return probabilities[0], probabilities[1], delta_e[0, 0], attention
+        return probabilities[0], probabilities[1], delta_e[0, 0], attention, painted
 
 
 def resized(image: Tensor, size: int) -> Tensor:
@@ -89,22 +103,39 @@ def _weights(length: int, size: int) -> Tensor:
 
 
 def export(config: ExportConfig) -> None:
-    """Write a model as ONNX, its card as metadata: the threshold is said, not baked in.
+    """Write a model as ONNX or OpenVINO, its card as metadata: the threshold is said, not baked in.
 
     Raises:
-        UserError: no such model, one without a colorizer, or the extra `export` is missing.
+        UserError: no such model, one without a colorizer, an extra that is missing, or --int8 without its format.
     """
-    for name in ("onnx", "onnxscript"):
+    openvino = config.format == "openvino"
+    if config.int8 is not None and not openvino:
+        raise UserError("--int8: only with --format openvino.")
+    needed = ("onnx", "onnxscript", *(("openvino",) if openvino else ()), *(("nncf",) if config.int8 else ()))
+    for name in needed:
         if importlib.util.find_spec(name) is None:
-            raise UserError(f'--format onnx: {name} is missing. Install it: pip install "leanet[export]".')
+            extra = "openvino" if openvino else "export"
+            raise UserError(f'--format {config.format}: {name} is missing. Install: pip install "leanet[{extra}]".')
+    suffix = ".xml" if openvino else ".onnx"
+    out = config.out or config.model.with_suffix(suffix)
+    if out.suffix != suffix:
+        raise UserError(f"--out {out}: a name that ends in {suffix} is expected.")
+    calibration = None if config.int8 is None else calibration_images(config.int8)
     model = load(config.model)
-    out = config.out or config.model.with_suffix(".onnx")
-    write_onnx(model, out)
-    note(f"exported: {out} ({out.stat().st_size / 1e6:.0f} MB)")
+    try:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        if openvino:
+            write_openvino(model, out, calibration)
+        else:
+            write_onnx(model, out)
+    except OSError as error:
+        raise UserError(f"{out}: cannot be written ({error.strerror}). Choose another --out.") from None
+    size = sum(path.stat().st_size for path in {out, out.with_suffix(".bin")} if path.exists())
+    note(f"exported: {out} ({size / 1e6:.0f} MB)")
 
 
 def write_onnx(model: Model, path: Path) -> None:
-    """Write the graph to a file, whole or not at all."""
+    """Write the graph as ONNX, whole or not at all."""
     import onnx
 
     graph = Graph(model).eval()
@@ -120,13 +151,63 @@ def write_onnx(model: Model, path: Path) -> None:
             dynamo=True,
             dynamic_shapes=sizes,
             input_names=["image"],
-            output_names=list(OUTPUTS),
+            output_names=[*OUTPUTS, PAINTED],
             external_data=False,
         )
     assert program is not None
     proto = program.model_proto
-    onnx.helper.set_model_props(proto, {"leanet": json.dumps(dataclasses.asdict(model.card))})
-    path.parent.mkdir(parents=True, exist_ok=True)
+    onnx.helper.set_model_props(proto, {METADATA: _card_json(model)})
     partial = path.with_name(path.name + ".partial")
     onnx.save(proto, partial)
     partial.replace(path)
+
+
+def write_openvino(model: Model, path: Path, calibration: Sequence[NDArray[np.uint8]] | None) -> None:
+    """Write the graph for OpenVINO, an .xml and a .bin beside it, whole or not at all.
+
+    Args:
+        model: what to write.
+        path: of the .xml.
+        calibration: training images, uint8 (H, W, 3), to choose the ranges of an int8 variant by; None: float32.
+    """
+    import openvino
+
+    with tempfile.TemporaryDirectory(dir=path.parent, prefix=path.stem) as folder:
+        there = Path(folder)
+        write_onnx(model, there / "model.onnx")
+        graph = openvino.convert_model(there / "model.onnx")
+        if calibration is not None:
+            graph = _quantized(graph, calibration)
+        graph.set_rt_info(_card_json(model), METADATA)
+        openvino.save_model(graph, there / path.name, compress_to_fp16=False)
+        for suffix in (".bin", ".xml"):
+            (there / path.name).with_suffix(suffix).replace(path.with_suffix(suffix))
+
+
+def calibration_images(dataset: Path) -> list[NDArray[np.uint8]]:
+    """Up to CALIBRATION_IMAGES images of a folder, at even steps through it.
+
+    Raises:
+        UserError: no such folder, or no image in it.
+    """
+    files = find_files([str(dataset)])
+    return [decode(file) for file in files[:: max(1, len(files) // CALIBRATION_IMAGES)][:CALIBRATION_IMAGES]]
+
+
+def _quantized(graph: Any, calibration: Sequence[NDArray[np.uint8]]) -> Any:
+    """The graph with its convolutions in int8; all else, the arithmetic of colours above all, stays as it is."""
+    import nncf
+
+    nncf.set_log_level(logging.ERROR)
+    others = {node.get_type_name() for node in graph.get_ops()} - CONVOLUTIONS
+    return nncf.quantize(
+        graph,
+        nncf.Dataset(calibration, lambda image: {"image": image}),
+        subset_size=len(calibration),
+        preset=nncf.QuantizationPreset.MIXED,
+        ignored_scope=nncf.IgnoredScope(types=sorted(others), validate=False),
+    )
+
+
+def _card_json(model: Model) -> str:
+    return json.dumps(dataclasses.asdict(model.card))

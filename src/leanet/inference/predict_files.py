@@ -8,33 +8,44 @@ import glob
 import itertools
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol, TextIO
+from typing import TextIO
 
 import numpy as np
 from numpy.typing import NDArray
 
 from leanet.data.folder import IMAGE_SUFFIXES
-from leanet.data.pixels import THREADS, UnreadableImageError, decode, resize
+from leanet.data.pixels import (
+    THREADS,
+    Decoded,
+    UnreadableImageError,
+    decode,
+    decode_with_origin,
+    resize,
+)
 from leanet.errors import UserError
 from leanet.experiment.display import note, progress_bar
 from leanet.inference.card import Card
-from leanet.inference.result import COLUMNS, Result, csv_row, overlay
+from leanet.inference.exported import Predictor
+from leanet.inference.result import COLUMNS, Result, csv_row, overlay, shown_unit
 
 BATCH = 32
 
 
-class Predictor(Protocol):
-    """A model, of torch or exported."""
+@dataclass(frozen=True)
+class Loaded:
+    """An image on its way to the model.
 
-    @property
-    def card(self) -> Card: ...
+    Attributes:
+        pixels: uint8 (S, S, 3), S the model's image size.
+        size: height and width that the file has.
+        first_of_several: whether the file holds further frames or pages.
+    """
 
-    def predict_pixels(
-        self, images: Sequence[NDArray[np.uint8]], *, sizes: Sequence[tuple[int, int]] | None = None
-    ) -> list[Result]:
-        """Classify one batch of images, uint8 (H, W, 3); `sizes` are their heights and widths before resizing."""
-        ...
+    pixels: NDArray[np.uint8]
+    size: tuple[int, int]
+    first_of_several: bool
 
 
 def predict_files(model: Predictor, files: Sequence[Path], out: Path, maps: Path | None) -> int:
@@ -52,7 +63,7 @@ def predict_files(model: Predictor, files: Sequence[Path], out: Path, maps: Path
     """
     names = _map_names(files) if maps else {}
     partial = out.with_name(out.name + ".partial")
-    unreadable = 0
+    unreadable = several = 0
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
         if maps:
@@ -62,14 +73,15 @@ def predict_files(model: Predictor, files: Sequence[Path], out: Path, maps: Path
             progress_bar("images", len(files)) as set_done,
         ):
             writer = _writer(stream)
-            for done, (file, found) in enumerate(results_of(model, files)):
+            for done, (file, image, found) in enumerate(results_of(model, files)):
+                several += image is not None and image.first_of_several
                 if isinstance(found, str):
                     writer(csv_row(str(file), None, found))
                     unreadable += 1
                 else:
                     writer(csv_row(str(file), found))
                     if maps:
-                        _write_maps(maps / names[file], file, found, model.card.normals_unit)
+                        _write_maps(maps / names[file], file, found, model.card)
                 set_done(done + 1, "")
         partial.replace(out)
     except OSError as error:
@@ -79,6 +91,8 @@ def predict_files(model: Predictor, files: Sequence[Path], out: Path, maps: Path
     finally:
         partial.unlink(missing_ok=True)
     note(f"{len(files) - unreadable} of {len(files)} images predicted: {out}")
+    if several:
+        note(f"{several} with several frames or pages: the first was taken")
     if unreadable:
         note(f"{unreadable} unreadable: see the column error")
     return 1 if unreadable else 0
@@ -109,32 +123,40 @@ def find_files(images: Sequence[str]) -> list[Path]:
     return list(files)
 
 
-def results_of(model: Predictor, files: Sequence[Path]) -> Iterator[tuple[Path, Result | str]]:
-    """Each file with its result, or with the reason why it is unreadable.
+def results_of(model: Predictor, files: Sequence[Path]) -> Iterator[tuple[Path, Loaded | None, Result | str]]:
+    """Each file with its pixels and result, or with the reason why it is unreadable.
 
     The next batch is decoded and resized while one is predicted; nothing else is held.
     """
-    load = functools.partial(_load, size=model.card.image_size)
+    load = functools.partial(_load, side=model.card.image_size)
     batches = [files[start : start + BATCH] for start in range(0, len(files), BATCH)]
     with ThreadPoolExecutor(THREADS) as pool:
         waiting = [pool.submit(load, file) for file in batches[0]]
         for batch, following in itertools.zip_longest(batches, batches[1:], fillvalue=()):
-            loaded = [future.result() for future in waiting]
+            images = [future.result() for future in waiting]
             waiting = [pool.submit(load, file) for file in following]
-            good = [found for found in loaded if not isinstance(found, str)]
-            pixels, sizes = [p for p, _ in good], [size for _, size in good]
+            good = [image for image in images if not isinstance(image, str)]
+            pixels, sizes = [image.pixels for image in good], [image.size for image in good]
             results = iter(model.predict_pixels(pixels, sizes=sizes) if good else [])
-            for file, found in zip(batch, loaded, strict=True):
-                yield file, found if isinstance(found, str) else next(results)
+            for file, image in zip(batch, images, strict=True):
+                if isinstance(image, str):
+                    yield file, None, image
+                else:
+                    yield file, image, next(results)
 
 
-def _load(file: Path, size: int) -> tuple[NDArray[np.uint8], tuple[int, int]] | str:
-    """A file's pixels, resized, and its height and width; or why it is unreadable."""
+def loaded(decoded: Decoded, side: int) -> Loaded:
+    """What of a decoded image is kept until it is predicted."""
+    height, width = decoded.pixels.shape[:2]
+    return Loaded(resize(decoded.pixels, side), (height, width), decoded.first_of_several)
+
+
+def _load(file: Path, side: int) -> Loaded | str:
+    """A file's pixels, or why it is unreadable."""
     try:
-        pixels = decode(file)
+        return loaded(decode_with_origin(file), side)
     except UnreadableImageError as error:
         return error.reason
-    return resize(pixels, size), (pixels.shape[0], pixels.shape[1])
 
 
 def _map_names(files: Sequence[Path]) -> dict[Path, str]:
@@ -148,11 +170,10 @@ def _map_names(files: Sequence[Path]) -> dict[Path, str]:
     return names
 
 
-def _write_maps(path: Path, file: Path, result: Result, unit: float | None) -> None:
+def _write_maps(path: Path, file: Path, result: Result, card: Card) -> None:
     if result.anomaly_map is None:
         return
-    strongest = max(float(result.anomaly_map.max()), 1e-6)
-    overlay(decode(file), result, unit or strongest / 20).save(path.with_name(path.name + ".png"))
+    overlay(decode(file), result, shown_unit(card, result)).save(path.with_name(path.name + ".png"))
     np.save(path.with_name(path.name + ".npy"), result.anomaly_map)
 
 

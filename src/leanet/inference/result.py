@@ -131,16 +131,27 @@ def overlay(image: NDArray[np.uint8], result: Result, unit: float) -> Image.Imag
     picture = Image.fromarray(image)
     if result.anomaly_map is None:
         return picture
-    strength = ((result.anomaly_map / unit - 1) / 3).clip(0, 1)
-    rgba = mpl.colormaps["inferno"](strength)
-    rgba[..., 3] = 0.75 * np.sqrt(strength)
-    layer = Image.fromarray((rgba * 255).astype(np.uint8)).resize(picture.size, Image.Resampling.BILINEAR)
-    picture = Image.alpha_composite(picture.convert("RGBA"), layer).convert("RGB")
+    over = layer(result.anomaly_map, unit).resize(picture.size, Image.Resampling.BILINEAR)
+    picture = Image.alpha_composite(picture.convert("RGBA"), over).convert("RGB")
     if result.box is not None:
         left, top, width, height = result.box
         line = max(1, round(max(picture.size) / 200))
         ImageDraw.Draw(picture).rectangle((left, top, left + width - 1, top + height - 1), None, "#ffffff", line)
     return picture
+
+
+def layer(anomaly_map: NDArray[np.float32], unit: float) -> Image.Image:
+    """An anomaly map to lay over its image, RGBA (S, S): transparent below the unit, strongest at four times it."""
+    strength = ((anomaly_map / unit - 1) / 3).clip(0, 1)
+    rgba = mpl.colormaps["inferno"](strength)
+    rgba[..., 3] = 0.75 * np.sqrt(strength)
+    return Image.fromarray((rgba * 255).astype(np.uint8))
+
+
+def shown_unit(card: Card, result: Result) -> float:
+    """The ΔE from which a result's map is shown: the normals' unit, or part of the maximum where none is known."""
+    strongest = 0.0 if result.peak_delta_e is None else result.peak_delta_e
+    return card.normals_unit or max(strongest, 1e-6) / 20
 
 
 def _text(value: float | None) -> str:

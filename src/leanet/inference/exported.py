@@ -1,0 +1,155 @@
+"""Exported models: the same answers by ONNX Runtime or OpenVINO, with neither torch nor our networks."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from leanet.errors import UserError
+from leanet.inference.card import Card, card_from
+from leanet.inference.result import Result, make_result
+
+METADATA = "leanet"
+"""Where an exported file keeps the model's card, as JSON."""
+
+SUFFIXES = (".onnx", ".xml")
+
+OUTPUTS = ("probability", "caan_probability", "anomaly_map", "attention")
+PAINTED = "recoloured"
+"""An output that is only computed when it is asked for."""
+
+
+class Predictor(Protocol):
+    """A model, of torch or exported."""
+
+    @property
+    def card(self) -> Card: ...
+
+    def predict_pixels(
+        self,
+        images: Sequence[NDArray[np.uint8]],
+        *,
+        sizes: Sequence[tuple[int, int]] | None = None,
+        paint: bool = False,
+    ) -> list[Result]:
+        """Classify one batch of images, uint8 (H, W, 3); `sizes` are their heights and widths before resizing.
+
+        With `paint`, the results hold the recoloured images too.
+        """
+        ...
+
+
+class ExportedModel(ABC):
+    """A file that `leanet export` wrote, whatever runs it."""
+
+    card: Card
+
+    @abstractmethod
+    def _run(self, image: NDArray[np.uint8], names: Sequence[str]) -> Sequence[Any]:
+        """The outputs of these names for one image."""
+
+    def predict_pixels(
+        self,
+        images: Sequence[NDArray[np.uint8]],
+        *,
+        sizes: Sequence[tuple[int, int]] | None = None,
+        paint: bool = False,
+    ) -> list[Result]:
+        """Classify images of any sizes, one by one; see `Predictor`."""
+        shapes = sizes or [image.shape[:2] for image in images]
+        return [self._predict(i, shape, paint) for i, shape in zip(images, shapes, strict=True)]
+
+    def _predict(self, image: NDArray[np.uint8], size: tuple[int, ...], paint: bool) -> Result:
+        names = (*OUTPUTS, PAINTED) if paint else OUTPUTS
+        found = dict(zip(names, self._run(np.ascontiguousarray(image), names), strict=True))
+        card = self.card
+        return make_result(
+            card,
+            size,
+            found["anomaly_map"],
+            float(found["probability"]) if card.adn else None,
+            float(found["caan_probability"]) if card.has_caan_probability else None,
+            found["attention"] if card.attention_points else None,
+            found.get(PAINTED),
+        )
+
+
+class OnnxModel(ExportedModel):
+    """An .onnx file, run by ONNX Runtime.
+
+    Attributes:
+        card: the model's card, from the file's metadata.
+
+    Raises:
+        UserError: onnxruntime is missing; no such file, or one that `leanet export` did not write.
+    """
+
+    def __init__(self, path: Path) -> None:
+        _require("onnxruntime", "export", path)
+        import onnxruntime
+
+        onnxruntime.set_default_logger_severity(3)
+        try:
+            self._session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
+            content = json.loads(self._session.get_modelmeta().custom_metadata_map[METADATA])
+        except Exception:  # the runtime has a dozen classes of its own for what is wrong with a file
+            raise _damaged(path) from None
+        self.card = card_from(content, str(path))
+
+    def _run(self, image: NDArray[np.uint8], names: Sequence[str]) -> Sequence[Any]:
+        outputs: Sequence[Any] = self._session.run(list(names), {"image": image})
+        return outputs
+
+
+class OpenVinoModel(ExportedModel):
+    """An .xml file with its .bin beside it, run by OpenVINO.
+
+    Attributes:
+        card: the model's card, from the file's metadata.
+
+    Raises:
+        UserError: openvino is missing; no such file, or one that `leanet export` did not write.
+    """
+
+    def __init__(self, path: Path) -> None:
+        _require("openvino", "openvino", path)
+        import openvino
+
+        try:
+            model = openvino.Core().read_model(path)
+            content = json.loads(model.get_rt_info(METADATA).astype(str))
+            self._compiled = openvino.Core().compile_model(model, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
+        except Exception:  # a RuntimeError of the library's own kind, or of its reader's
+            raise _damaged(path) from None
+        self.card = card_from(content, str(path))
+
+    def _run(self, image: NDArray[np.uint8], names: Sequence[str]) -> Sequence[Any]:
+        found = self._compiled({"image": image})
+        return [found[name] for name in names]
+
+
+def load_exported(path: Path) -> ExportedModel:
+    """Load an exported file by its suffix, one of SUFFIXES.
+
+    Raises:
+        UserError: the runtime is missing, no such file, or one that `leanet export` did not write.
+    """
+    return OnnxModel(path) if path.suffix == ".onnx" else OpenVinoModel(path)
+
+
+def _require(module: str, extra: str, path: Path) -> None:
+    if importlib.util.find_spec(module) is None:
+        raise UserError(f'{path}: {module} is missing. Install it: pip install "leanet[{extra}]".')
+    if not path.is_file():
+        raise UserError(f"{path}: no such file. Write one with `leanet export`.")
+
+
+def _damaged(path: Path) -> UserError:
+    return UserError(f"{path}: damaged, or not written by `leanet export`. Export the model anew.")

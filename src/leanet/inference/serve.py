@@ -1,0 +1,92 @@
+"""`leanet serve`: the service on a port."""
+
+from __future__ import annotations
+
+import importlib.util
+import ipaddress
+import socket
+from collections.abc import Callable
+from pathlib import Path
+
+from leanet.errors import UserError
+from leanet.experiment.display import note
+from leanet.inference.exported import Predictor
+from leanet.settings import ServeConfig
+
+NEEDED = ("fastapi", "uvicorn", "python_multipart", "fastapi_offline")
+
+
+def serve(config: ServeConfig, load: Callable[[], Predictor]) -> int:
+    """Answer requests until stopped.
+
+    Args:
+        config: where, and within which limits.
+        load: gives the model, once the port is had.
+    Raises:
+        UserError: the extra `serve` is missing, the port is taken, no such model, or an empty token.
+    """
+    for name in NEEDED:
+        if importlib.util.find_spec(name) is None:
+            raise UserError(f'{name} is missing. Install it: pip install "leanet[serve]".')
+    import uvicorn
+
+    from leanet.inference.service import make_app
+
+    token = None if config.token_file is None else read_token(config.token_file)
+    with _bound(config.host, config.port) as listening:
+        app = make_app(load(), config, token)
+        note(f"{config.model}: http://{_shown(listening)}   (API: /docs; stop with Ctrl-C)")
+        if token is None and not _is_loopback(config.host):
+            note("anyone who reaches this address may ask: set --token-file to change that")
+        settings = uvicorn.Config(
+            app,
+            log_level="warning",
+            lifespan="on",
+            timeout_graceful_shutdown=5,
+            server_header=False,
+            headers=[("X-Content-Type-Options", "nosniff"), ("Cache-Control", "no-store")],
+        )
+        server = uvicorn.Server(settings)
+        server.run(sockets=[listening])
+    return 0 if server.started else 1
+
+
+def read_token(path: Path) -> str:
+    """The secret in a file, without the blanks around it.
+
+    Raises:
+        UserError: no such file, or nothing in it.
+    """
+    try:
+        token = path.read_text(encoding="utf-8").strip()
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f"--token-file {path}: cannot be read ({error}). Name a text file.") from None
+    if not token:
+        raise UserError(f"--token-file {path}: empty. Put a secret in it.")
+    return token
+
+
+def _bound(host: str, port: int) -> socket.socket:
+    try:
+        family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+        listening = socket.socket(family, kind, protocol)
+        listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listening.bind(address)
+    except OSError as error:
+        reason = error.strerror or str(error)
+        raise UserError(
+            f"--host {host} --port {port}: cannot listen there ({reason}). Try another --port."
+        ) from None
+    return listening
+
+
+def _shown(listening: socket.socket) -> str:
+    host, port = listening.getsockname()[:2]
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"

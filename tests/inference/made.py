@@ -1,0 +1,42 @@
+"""Models with random weights, and pictures to ask them about."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import nn
+
+from leanet.data.pixels import decode
+from leanet.inference.card import Card
+from leanet.inference.model import Model
+from leanet.networks.registry import build_colorizer, build_leanet
+
+SIZES = ((64, 64), (97, 131), (300, 201), (1, 57))
+POTATO = Path(__file__).parents[3] / "shared" / "data" / "plantvillage_potato"
+
+
+def pictures() -> Iterator[np.ndarray]:
+    """Two pictures at four sizes: a real leaf where the data is, and noise."""
+    generator = np.random.default_rng(0)
+    sources = [generator.integers(0, 256, (256, 256, 3), dtype=np.uint8)]
+    sources += [decode(file) for file in sorted((POTATO / "Positive").rglob("*.*"))[:1]]
+    for source, (height, width) in itertools.product(sources, SIZES):
+        yield np.asarray(Image.fromarray(source).resize((width, height)))
+
+
+def made(adn: str, caan: str, point: int) -> Model:
+    """A model with random weights and random statistics of BatchNorm, of a size that keeps it well-conditioned."""
+    torch.manual_seed(0)
+    network, colorizer = build_leanet(adn, caan, (point,), 64), build_colorizer("Unet", 64)
+    generator = torch.Generator().manual_seed(0)
+    for layer in itertools.chain(network.modules(), colorizer.modules()):
+        if isinstance(layer, nn.BatchNorm2d) and layer.running_mean is not None and layer.running_var is not None:
+            layer.running_mean.normal_(0, 0.1, generator=generator)
+            layer.running_var.uniform_(0.5, 2, generator=generator)
+    card = Card(adn, caan, (point,), 64, "true", "normals", 7.5, 0.3, "made for a test", colorizer="Unet")
+    return Model(card, network.eval(), colorizer.eval())

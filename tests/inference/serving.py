@@ -1,0 +1,45 @@
+"""`leanet serve` as a process of its own, on a free port of this machine."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+import threading
+import time
+import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+
+@contextmanager
+def served(model: Path, *options: str) -> Iterator[tuple[str, int]]:
+    """Serve a model; gives the address and the process' number once it answers."""
+    command = [sys.executable, "-m", "leanet.cli", "serve", str(model), "--port", "0", "--device", "cpu", *options]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+    stop = threading.Timer(600, process.kill)
+    stop.start()
+    try:
+        assert process.stdout is not None
+        found = re.search(r"http://[\w.:]+", process.stdout.readline())
+        assert found, "serve ended before it answered"
+        wait_for(found.group() + "/health", process)
+        yield found.group(), process.pid
+        assert process.poll() is None, "serve ended by itself"
+    finally:
+        stop.cancel()
+        process.terminate()
+        process.wait(20)
+
+
+def wait_for(address: str, process: subprocess.Popen[str]) -> None:
+    """Wait until the address answers."""
+    for _ in range(600):
+        assert process.poll() is None, "serve ended before it answered"
+        try:
+            with urllib.request.urlopen(address, timeout=5):
+                return
+        except OSError:
+            time.sleep(0.1)
+    raise AssertionError("serve does not answer")
