@@ -349,7 +349,7 @@ def parse(verb: str, arguments: list[str]) -> Any:
 
 
 def _with_config_file(config_class: type, arguments: list[str]) -> list[str]:
-    from leanet import settings
+    from leanet.options import read_config_file, to_arguments
 
     if "--config" not in arguments:
         return arguments
@@ -358,7 +358,7 @@ def _with_config_file(config_class: type, arguments: list[str]) -> list[str]:
         raise UserError("--config: the name of a YAML file is expected after it.")
     path = Path(arguments[at + 1])
     rest = arguments[:at] + arguments[at + 2 :]
-    return settings.to_arguments(settings.read_config_file(path), config_class, path, rest)
+    return to_arguments(read_config_file(path), config_class, path, rest)
 
 
 def _describe(verb: str) -> str:

@@ -7,20 +7,13 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar
+from typing import Annotated, Literal
 
 import tyro
-import yaml
 
 from leanet.errors import UserError
-
-if TYPE_CHECKING:
-    from _typeshed import DataclassInstance
-
-Config = TypeVar("Config", bound="DataclassInstance")
 
 ColorizerName = Literal["Unet", "SegNet", "AE"]
 AdnName = Literal["VGG16", "ResNet18", "CNN"]
@@ -437,103 +430,6 @@ def parse_folds(folds: str, n_splits: int) -> tuple[int, ...]:
     if any(not 0 <= n < n_splits for n in numbers):
         raise UserError(f"--folds {folds}: the folds of this run are 0..{n_splits - 1}.")
     return tuple(numbers)
-
-
-def from_options(config_class: type[Config], options: Mapping[str, Any], **given: Any) -> Config:
-    """The configuration that `to_options` made flat; options of other classes are passed over.
-
-    Args:
-        given: fields that the options do not hold, or hold otherwise.
-    """
-    values: dict[str, Any] = {}
-    for f in dataclasses.fields(config_class):
-        if f.name in given:
-            values[f.name] = given[f.name]
-        elif isinstance(f.default_factory, type) and dataclasses.is_dataclass(f.default_factory):
-            values[f.name] = from_options(f.default_factory, options)
-        elif f.name in options:
-            value = options[f.name]
-            values[f.name] = tuple(value) if isinstance(value, list) else value
-    return config_class(**values)
-
-
-def to_options(config: object) -> dict[str, Any]:
-    """A configuration as a flat mapping of option names to plain values, as a config file holds it."""
-    options: dict[str, Any] = {}
-    for f in dataclasses.fields(config):  # type: ignore[arg-type]
-        value = getattr(config, f.name)
-        if dataclasses.is_dataclass(value):
-            options |= to_options(value)
-        else:
-            options[f.name] = _plain(value)
-    return options
-
-
-def read_config_file(path: Path) -> dict[str, Any]:
-    """The options in a YAML config file; 'recorded' (versions and times, kept for the reader) is dropped."""
-    try:
-        loaded = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise UserError(f"{path}: cannot be read ({error.strerror}). Name an existing file.") from None
-    except (yaml.YAMLError, UnicodeDecodeError):
-        raise UserError(f"{path}: not a YAML file. Start from the config.yaml of a run folder.") from None
-    if not isinstance(loaded, dict):
-        raise UserError(f"{path}: a mapping of option names to values is expected.")
-    loaded.pop("recorded", None)
-    if loaded.get("map_coding") is True:  # YAML's reading of the bare word
-        loaded["map_coding"] = "true"
-    return loaded
-
-
-def to_arguments(options: dict[str, Any], config_class: type, path: Path, given: list[str]) -> list[str]:
-    """Arguments with a config file's options put before them, so that both are checked by the same parser.
-
-    Args:
-        options: the file's content.
-        config_class: the command's configuration; options of other commands in the file are passed over.
-        path: the file, for messages.
-        given: the arguments from the command line, which win.
-    Raises:
-        UserError: a key that is no option.
-    """
-    known = _option_names(config_class)
-    elsewhere = _option_names(RunConfig)
-    arguments: list[str] = []
-    positional: list[str] = []
-    for key, value in options.items():
-        if key not in known and key not in elsewhere:
-            raise UserError(f"{path}: unknown key '{key}'. Known keys: {', '.join(sorted(known))}.")
-        flag = "--" + key.replace("_", "-")
-        if key not in known or value is None:
-            continue
-        if known[key]:
-            positional.append(str(value))
-        elif isinstance(value, bool):
-            arguments.append(flag if value else flag.replace("--", "--no-", 1))
-        elif isinstance(value, list):
-            arguments += [flag, *map(str, value)]
-        else:
-            arguments += [flag, str(value)]
-    # The positional argument first: an option that takes several values would swallow it.
-    own = 1 if given and not given[0].startswith("-") else 0
-    return (given[:1] if own else positional) + arguments + given[own:]
-
-
-def _option_names(config_class: type) -> dict[str, bool]:
-    """Every option of a configuration class, nested ones included, and whether it is positional."""
-    names: dict[str, bool] = {}
-    for f in dataclasses.fields(config_class):
-        if isinstance(f.default_factory, type) and dataclasses.is_dataclass(f.default_factory):
-            names |= _option_names(f.default_factory)
-        else:
-            names[f.name] = "Positional" in str(f.type)
-    return names
-
-
-def _plain(value: object) -> object:
-    if isinstance(value, Path):
-        return str(value)
-    return list(value) if isinstance(value, tuple) else value
 
 
 def _at_least(option: str, value: float, least: float) -> None:

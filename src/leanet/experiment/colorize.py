@@ -24,8 +24,9 @@ from leanet.experiment.map_summary import MapSummary
 from leanet.experiment.open_run import Run, begin, normal_rows
 from leanet.experiment.run_folder import FoldFolder, MapWriter, write_history
 from leanet.networks.registry import build_colorizer
+from leanet.options import to_options
 from leanet.ranks import is_first
-from leanet.settings import ColorizeConfig, MapCoding, parse_folds, to_options
+from leanet.settings import ColorizeConfig, MapCoding, parse_folds
 from leanet.training.checkpoint import Checkpoint, load_weights, save_weights
 from leanet.training.colorization import RECIPES, ColorizationData, loss
 from leanet.training.compute import Compute, find_device, fused, resolve, return_freed_memory

@@ -35,8 +35,9 @@ from leanet.experiment.run_folder import (
 from leanet.experiment.training_set import TrainingSet, divide, validation_share
 from leanet.networks.leanet import LEANetOutput
 from leanet.networks.registry import ADNS, CAANS, build_leanet
+from leanet.options import to_options
 from leanet.ranks import is_first
-from leanet.settings import DetectConfig, RecipeName, parse_folds, to_options
+from leanet.settings import DetectConfig, RecipeName, parse_folds
 from leanet.training.checkpoint import Checkpoint, save_weights
 from leanet.training.colorization import images_to_tensor
 from leanet.training.compute import Compute, find_device, resolve

@@ -20,7 +20,8 @@ from leanet.data.splits import Fold, make_folds, read_splits, write_splits
 from leanet.errors import UserError
 from leanet.experiment.display import note, progress_bar
 from leanet.experiment.run_folder import ImageRow, Maps, RunFolder, write_config, write_csv
-from leanet.settings import ColorizeConfig, DataConfig, MapCoding, parse_folds, to_options
+from leanet.options import to_options
+from leanet.settings import ColorizeConfig, DataConfig, MapCoding, parse_folds
 from leanet.training.compute import find_device
 
 _FREE_TO_CHANGE = {

@@ -24,7 +24,8 @@ from leanet.experiment.run_folder import RunFolder, versions_here
 from leanet.inference.card import Card
 from leanet.inference.model import refuse_existing, save
 from leanet.networks.registry import build_colorizer, build_leanet
-from leanet.settings import ColorizeConfig, DetectConfig, FitConfig, to_options
+from leanet.options import to_options
+from leanet.settings import ColorizeConfig, DetectConfig, FitConfig
 from leanet.training.checkpoint import load_weights
 from leanet.training.recipe import Recipe
 

@@ -22,6 +22,7 @@ from leanet.experiment.open_run import Run, find
 from leanet.experiment.results import Table, adn_scored, outcome, table
 from leanet.experiment.run import PRINTED, write_table
 from leanet.experiment.run_folder import RunFolder, write_csv, write_text
+from leanet.options import from_options
 from leanet.report import figures
 from leanet.report.pictures import (
     examples,
@@ -31,7 +32,7 @@ from leanet.report.pictures import (
     recolouring_sheet,
     save,
 )
-from leanet.settings import DetectConfig, ReportConfig, from_options
+from leanet.settings import DetectConfig, ReportConfig
 
 _NEEDED = ("weights.safetensors", "history.csv", "predictions.csv", "metrics.json")
 

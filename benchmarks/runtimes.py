@@ -1,0 +1,135 @@
+"""One fold's model in every runtime: milliseconds an image, and the AUROC on the images that it never saw.
+
+    python -m benchmarks.runtimes potato-256 --work runtimes
+
+RUN is a run folder with a trained detector. Its colorizer and LEA-Net become a model in --work, exported to ONNX,
+to OpenVINO and to OpenVINO with int8 convolutions, calibrated on training images. Each runtime predicts the fold's
+test images from their files, as `leanet predict` does, after a few that are not timed; the order is turned round
+from round to round. The bar: the AUROC of int8 within 0.002 of float32's in PyTorch.
+"""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from sklearn.metrics import roc_auc_score
+
+from benchmarks.common import facts, parser, seconds_an_image, verdict, write_csv
+from leanet.data.pixels import decode
+from leanet.experiment.evaluate import PLAIN_THRESHOLD
+from leanet.experiment.open_run import Run, find
+from leanet.inference.card import Card
+from leanet.inference.export import CALIBRATION_IMAGES, write_onnx, write_openvino
+from leanet.inference.exported import Predictor, load_exported
+from leanet.inference.model import load, save
+from leanet.inference.predict_files import results_of
+from leanet.inference.result import Result
+from leanet.networks.registry import build_colorizer, build_leanet
+from leanet.settings import ComputeConfig
+from leanet.training.checkpoint import load_weights
+
+BAR = 0.002
+FLOAT32 = "PyTorch float32"
+INT8 = "OpenVINO int8"
+
+
+def save_fold(run: Run, fold: int, detector: tuple[str, str, int], folder: Path) -> None:
+    """Write a fold's networks as a model folder."""
+    adn, caan, point = detector
+    home = run.folder.fold(fold)
+    colorizer_name: str = run.folder.read_config()["colorizer"]
+    network, colorizer = build_leanet(adn, caan, (point,), run.side), build_colorizer(colorizer_name, run.side)
+    load_weights(network, home.detector(f"{adn}-{caan}-p{point}").weights)
+    load_weights(colorizer, home.colorizer_weights)
+    unit = run.maps(fold).normals_p99
+    card = Card(
+        adn, caan, (point,), run.side, "true", "normals", unit, PLAIN_THRESHOLD, "a fold", colorizer=colorizer_name
+    )
+    save(folder, card, network, colorizer)
+
+
+def models(run: Run, dataset: Path, fold: int, detector: tuple[str, str, int], work: Path) -> dict[str, Predictor]:
+    """The fold's model in every runtime; what is exported already is taken as it is."""
+    folder, onnx, plain, int8 = (work / name for name in ("model", "model.onnx", "model.xml", "int8.xml"))
+    if not folder.exists():
+        save_fold(run, fold, detector, folder)
+    model = load(folder)
+    if not onnx.exists():
+        write_onnx(model, onnx)
+    if not plain.exists():
+        write_openvino(model, plain, None)
+    if not int8.exists():
+        train = run.folds[fold].train
+        chosen = train[:: max(1, len(train) // CALIBRATION_IMAGES)][:CALIBRATION_IMAGES]
+        write_openvino(model, int8, [decode(dataset / file) for file in chosen])
+    return {
+        FLOAT32: model,
+        "PyTorch, as `leanet predict` runs it": load(folder, ComputeConfig(device="cpu", compile="off")),
+        "ONNX Runtime": load_exported(onnx),
+        "OpenVINO": load_exported(plain),
+        INT8: load_exported(int8),
+    }
+
+
+def probabilities_of(model: Predictor, files: list[Path]) -> np.ndarray[Any, Any]:
+    """The model's probabilities of image files."""
+    found = [result for _, _, result in results_of(model, files) if isinstance(result, Result)]
+    return np.array([result.probability for result in found])
+
+
+def main() -> None:
+    """Time every runtime, and compare what they say."""
+    arguments = parser(__doc__, "runtimes")
+    arguments.add_argument("run", type=Path, metavar="RUN")
+    arguments.add_argument(
+        "--work", type=Path, required=True, help="folder for the model and what is exported of it"
+    )
+    arguments.add_argument("--fold", type=int, default=0, help="which fold (%(default)s)")
+    arguments.add_argument(
+        "--detector", nargs=3, default=("ResNet18", "ResNet", "2"), metavar=("ADN", "CAAN", "POINT")
+    )
+    arguments.add_argument("--rounds", type=int, default=2, help="timings of each runtime (%(default)s)")
+    given = arguments.parse_args()
+    machine, run = facts(), find(given.run)
+    given.work.mkdir(parents=True, exist_ok=True)
+    dataset = Path(run.folder.read_config()["dataset"])
+    adn, caan, point = given.detector
+    runtimes = models(run, dataset, given.fold, (adn, caan, int(point)), given.work)
+    rows = run.rows(run.folds[given.fold].test)
+    files = [dataset / run.images[row].file for row in rows]
+    said: dict[str, np.ndarray[Any, Any]] = {}
+    times: dict[str, list[float]] = {name: [] for name in runtimes}
+
+    def asked(name: str) -> Callable[[], None]:
+        return lambda: said.update({name: probabilities_of(runtimes[name], files)})
+
+    for model in runtimes.values():
+        probabilities_of(model, files[:32])
+    for k in range(given.rounds):
+        for name in list(runtimes) if k % 2 == 0 else reversed(list(runtimes)):
+            times[name].append(seconds_an_image(asked(name), len(files)))
+
+    aurocs = {name: float(roc_auc_score(run.labels[rows], said[name])) for name in runtimes}
+    lines: list[dict[str, object]] = []
+    print(f"{len(files)} test images of fold {given.fold}, {run.side} px\n")
+    print("| runtime | ms an image | times PyTorch float32 | AUROC | largest difference of a probability |")
+    print("|---|---|---|---|---|")
+    for name in runtimes:
+        ms = 1000 * statistics.median(times[name])
+        ratio = statistics.median(a / b for a, b in zip(times[FLOAT32], times[name], strict=True))
+        apart = float(np.abs(said[name] - said[FLOAT32]).max())
+        print(f"| {name} | {ms:.1f} | {ratio:.2f} | {aurocs[name]:.4f} | {apart:.1e} |")
+        lines.append(
+            {"runtime": name, "ms": ms, "ratio": ratio, "auroc": aurocs[name], "probability_difference": apart}
+        )
+    write_csv(given.csv, lines, machine)
+    difference = abs(aurocs[INT8] - aurocs[FLOAT32])
+    print(f"\nAUROC of int8 and float32 differ by {difference:.4f} ({verdict(difference <= BAR)}: {BAR})")
+
+
+if __name__ == "__main__":
+    main()
