@@ -20,6 +20,7 @@ AdnName = Literal["VGG16", "ResNet18", "CNN"]
 CaanName = Literal["MobileNet", "ResNet", "Direct", "none"]
 RecipeName = Literal["leanet", "authors"]
 MapCoding = Literal["true", "authors"]
+AttentionForm = Literal["published", "affine"]
 
 
 @dataclass(frozen=True)
@@ -109,10 +110,16 @@ class DetectorConfig:
     map_scale: Literal["normals", "max"] | None = None
     """Anomaly maps are divided by the training normals' 99th percentile ('normals', default of recipe leanet), or
     each by its own maximum ('max', default of recipe authors)."""
+    attention: AttentionForm = "published"
+    """'published' (as the CAAN's features are 0 or more, attention lies in [0.5, 1)), or 'affine': their mean is
+    standardised, and scaled and shifted as is learnt, before the sigmoid."""
+    caan_weight: float = 1.0
+    """What the CAAN's own loss counts beside the ADN's, 0 or more."""
     p_rate: float = 1.0
     """Share of the training anomalies to keep, in (0, 1]: how does it do with few of them?"""
     validation: float | None = None
-    """Share of the training images held out to choose epoch and threshold (default 0.2; recipe authors: 0)."""
+    """Share of the training images held out to choose epoch and threshold; by default 0.2, or none where it would
+    hold fewer than ten anomalies (recipe authors: 0). With fewer than ten, the threshold stays 0.5."""
     target_recall: float | None = None
     """Choose the threshold that finds this share of the validation's anomalies, instead of the highest F1."""
     seeds: int = 1
@@ -133,6 +140,7 @@ class DetectorConfig:
         if self.target_recall is not None and not 0 < self.target_recall <= 1:
             raise UserError(f"--target-recall {self.target_recall}: a share above 0 and up to 1 is expected.")
         _at_least("--seeds", self.seeds, 1)
+        _at_least("--caan-weight", self.caan_weight, 0)
         if self.caan == "none":
             return
         if not self.attention_point or any(p not in range(1, 6) for p in self.attention_point):
@@ -148,7 +156,9 @@ class DetectorConfig:
         """The detector's folder name, e.g. ResNet18-ResNet-p2, or ResNet18 for the baseline."""
         if self.caan == "none":
             return self.adn
-        return f"{self.adn}-{self.caan}-p{''.join(map(str, self.attention_point))}"
+        form = "" if self.attention == "published" else f"-{self.attention}"
+        weight = "" if self.caan_weight == 1 else f"-w{self.caan_weight:g}"
+        return f"{self.adn}-{self.caan}-p{''.join(map(str, self.attention_point))}{form}{weight}"
 
     def name_with(self, seed: int) -> str:
         """The folder name of the training with one of the seeds, counted from 0, e.g. ResNet18-ResNet-p2-s1."""
@@ -156,7 +166,9 @@ class DetectorConfig:
 
     def baseline(self) -> DetectorConfig:
         """The same detector without attention: same ADN, recipe, epochs and seed."""
-        return dataclasses.replace(self, caan="none", attention_point=(), map_scale=None)
+        return dataclasses.replace(
+            self, caan="none", attention_point=(), map_scale=None, attention="published", caan_weight=1.0
+        )
 
 
 @dataclass(frozen=True)
@@ -225,6 +237,10 @@ class StudyConfig:
     """CAANs of the grid."""
     attention_point: tuple[int, ...] = (1, 2, 3, 4, 5)
     """Attention points of the grid, one a cell."""
+    attention: tuple[AttentionForm, ...] = ("published",)
+    """Forms of the attention: 'published', 'affine'."""
+    caan_weight: tuple[float, ...] = (1.0,)
+    """What the CAAN's own loss counts beside the ADN's."""
     p_rate: tuple[float, ...] = (1.0,)
     """Shares of the training anomalies to keep, each in (0, 1]."""
     seeds: int = 1
@@ -232,13 +248,14 @@ class StudyConfig:
     epochs: int | None = None
     """Epochs of the detectors; by default the recipe's."""
     validation: float | None = None
-    """Share of the training images held out to choose epoch and threshold (default 0.2; recipe authors: 0)."""
+    """Share of the training images held out to choose epoch and threshold; by default 0.2, or none where it would
+    hold fewer than ten anomalies (recipe authors: 0). With fewer than ten, the threshold stays 0.5."""
     data: DataConfig = field(default_factory=DataConfig)
     colorizer: ColorizerConfig = field(default_factory=ColorizerConfig)
     compute: ComputeConfig = field(default_factory=ComputeConfig)
 
     def __post_init__(self) -> None:
-        for name in ("adn", "caan", "attention_point", "p_rate"):
+        for name in ("adn", "caan", "attention_point", "attention", "caan_weight", "p_rate"):
             if not getattr(self, name):
                 raise UserError(f"--{name.replace('_', '-')}: at least one value is expected.")
         self.cells()  # bad values are said before anything is done
@@ -249,15 +266,24 @@ class StudyConfig:
         In this order, a study that is stopped early leaves rows that can be compared.
         """
         cells = []
-        for p_rate in dict.fromkeys(self.p_rate):
-            for adn in dict.fromkeys(self.adn):
-                plain = DetectorConfig(
-                    adn, "none", (), None, p_rate, self.validation, None, self.seeds, epochs=self.epochs
-                )
-                pairs = itertools.product(dict.fromkeys(self.caan), dict.fromkeys(self.attention_point))
-                cells.append((p_rate, plain))
-                cells += [(p_rate, dataclasses.replace(plain, caan=c, attention_point=(p,))) for c, p in pairs]
+        for p_rate, adn in itertools.product(dict.fromkeys(self.p_rate), dict.fromkeys(self.adn)):
+            plain = DetectorConfig(
+                adn, "none", (), p_rate=p_rate, validation=self.validation, seeds=self.seeds, epochs=self.epochs
+            )
+            cells += [(p_rate, plain), *((p_rate, detector) for detector in self._with_attention(plain))]
         return cells
+
+    def _with_attention(self, plain: DetectorConfig) -> list[DetectorConfig]:
+        """The grid's detectors with the ADN, p_rate and seeds of this one."""
+        return [
+            dataclasses.replace(plain, caan=caan, attention=form, caan_weight=weight, attention_point=(point,))
+            for caan, form, weight, point in itertools.product(
+                dict.fromkeys(self.caan),
+                dict.fromkeys(self.attention),
+                dict.fromkeys(self.caan_weight),
+                dict.fromkeys(self.attention_point),
+            )
+        ]
 
 
 @dataclass(frozen=True)

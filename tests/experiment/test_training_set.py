@@ -60,6 +60,13 @@ def test_nothing_is_held_out_for_the_authors_or_of_few_anomalies() -> None:
     assert len(divide(configured(DetectorConfig(p_rate=0.7)), run, 0, 0).validation)
 
 
+def test_a_share_that_is_asked_for_is_held_out_of_few_anomalies_too() -> None:
+    run = make_run(100, 100)
+    found = divide(configured(DetectorConfig(p_rate=0.1, validation=0.25)), run, 0, 0)
+    assert run.labels[found.validation].sum() == 2
+    assert run.labels[found.train].sum() == 6
+
+
 def test_seeds_keep_other_anomalies_and_hold_out_others() -> None:
     run, config = make_run(100, 200), configured(DetectorConfig(p_rate=0.5))
     first, again, other = (divide(config, run, 0, seed) for seed in (0, 0, 1))

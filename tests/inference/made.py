@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import torch
@@ -29,14 +30,26 @@ def pictures() -> Iterator[np.ndarray]:
         yield np.asarray(Image.fromarray(source).resize((width, height)))
 
 
-def made(adn: str, caan: str, point: int) -> Model:
+def made(adn: str, caan: str, point: int, attention: Literal["published", "affine"] = "published") -> Model:
     """A model with random weights and random statistics of BatchNorm, of a size that keeps it well-conditioned."""
     torch.manual_seed(0)
-    network, colorizer = build_leanet(adn, caan, (point,), 64), build_colorizer("Unet", 64)
+    network, colorizer = build_leanet(adn, caan, (point,), 64, attention), build_colorizer("Unet", 64)
     generator = torch.Generator().manual_seed(0)
     for layer in itertools.chain(network.modules(), colorizer.modules()):
         if isinstance(layer, nn.BatchNorm2d) and layer.running_mean is not None and layer.running_var is not None:
             layer.running_mean.normal_(0, 0.1, generator=generator)
             layer.running_var.uniform_(0.5, 2, generator=generator)
-    card = Card(adn, caan, (point,), 64, "true", "normals", 7.5, 0.3, "made for a test", colorizer="Unet")
+    card = Card(
+        adn,
+        caan,
+        (point,),
+        64,
+        "true",
+        "normals",
+        7.5,
+        0.3,
+        "made for a test",
+        colorizer="Unet",
+        attention=attention,
+    )
     return Model(card, network.eval(), colorizer.eval())

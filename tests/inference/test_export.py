@@ -22,7 +22,7 @@ from leanet.data.pixels import resize
 from leanet.errors import UserError
 from leanet.inference.export import resized, write_onnx, write_openvino
 from leanet.inference.exported import OnnxModel, load_exported
-from leanet.inference.model import load
+from leanet.inference.model import load, save
 from leanet.networks.registry import ADNS, CAANS
 
 
@@ -88,6 +88,16 @@ def test_the_recoloured_image_comes_where_it_is_asked_for(folder: Path, tmp_path
     assert found is not None
     assert expected is not None
     np.testing.assert_allclose(found.astype(int), expected.astype(int), atol=1)
+
+
+def test_affine_attention_is_saved_and_exported(tmp_path: Path) -> None:
+    model = made("CNN", "Direct", 3, "affine")
+    save(tmp_path / "m", model.card, model.network, model.colorizer)
+    write_onnx(load(tmp_path / "m"), tmp_path / "m.onnx")
+    picture = next(pictures())
+    expected, found = model.predict(picture), OnnxModel(tmp_path / "m.onnx").predict_pixels([picture])[0]
+    assert found.probability == pytest.approx(expected.probability, abs=1e-3)
+    np.testing.assert_allclose(found.attention, expected.attention, atol=1e-3)
 
 
 def test_openvino_agrees_with_pytorch_and_keeps_the_card(folder: Path, tmp_path: Path) -> None:

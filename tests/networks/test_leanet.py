@@ -58,6 +58,20 @@ def test_several_points_at_once() -> None:
     assert all(a.min() >= 0 and a.max() <= 1 for a in output.attention.values())
 
 
+def test_affine_attention_standardises_the_guides_mean_before_the_sigmoid() -> None:
+    torch.manual_seed(0)
+    published = build_leanet("CNN", "MobileNet", [1, 3], 64)
+    affine = build_leanet("CNN", "MobileNet", [1, 3], 64, "affine")
+    assert count_parameters(affine) == count_parameters(published) + 2 * 2
+    affine.load_state_dict(published.state_dict(), strict=False)
+    before, after = published(*batch()).attention, affine(*batch()).attention
+    logits = before[1].logit()
+    expected = ((logits - logits.mean()) / logits.std(correction=0)).sigmoid()
+    torch.testing.assert_close(after[1], expected, atol=1e-3, rtol=0)
+    assert before[1].min() >= 0.5
+    assert 0 < after[1].min() < 0.5 < after[1].max() < 1
+
+
 def test_every_parameter_learns_in_bfloat16() -> None:
     net = build_leanet("ResNet18", "ResNet", [2], 64)
     with torch.autocast("cpu", torch.bfloat16):

@@ -33,11 +33,11 @@ from leanet.experiment.run_folder import (
     write_text,
 )
 from leanet.experiment.training_set import TrainingSet, divide, validation_share
-from leanet.networks.leanet import LEANetOutput
+from leanet.networks.leanet import LEANet, LEANetOutput
 from leanet.networks.registry import ADNS, CAANS, build_leanet
 from leanet.options import to_options
 from leanet.ranks import is_first
-from leanet.settings import DetectConfig, RecipeName, parse_folds
+from leanet.settings import DetectConfig, DetectorConfig, RecipeName, parse_folds
 from leanet.training.checkpoint import Checkpoint, save_weights
 from leanet.training.colorization import images_to_tensor
 from leanet.training.compute import Compute, find_device, resolve
@@ -104,6 +104,11 @@ def resolved(config: DetectConfig, run: Run) -> DetectConfig:
     return dataclasses.replace(config, detector=detector, map_coding=run.map_coding)
 
 
+def build_detector(detector: DetectorConfig, side: int) -> LEANet:
+    """The LEA-Net, or the plain ADN, with new weights."""
+    return build_leanet(detector.adn, detector.caan, detector.attention_point, side, detector.attention)
+
+
 def recipe_of(config: DetectConfig) -> Recipe:
     """The recipe with the user's own numbers in it."""
     d = config.detector
@@ -154,7 +159,7 @@ def train_folds(
     note(f"{name}: {recipe.epochs_for(len(sets[0].train))} epochs, {_validation_note(config, sets)}, {compute}")
     d = config.detector
     engine = Engine(
-        lambda: build_leanet(d.adn, d.caan, d.attention_point, run.side),
+        lambda: build_detector(d, run.side),
         _loss(config),
         compute,
     )
@@ -265,9 +270,9 @@ def _epoch_kept(history: Sequence[Mapping[str, float]]) -> int:
 
 
 def _loss(config: DetectConfig) -> Loss:
-    if config.compute.recipe == "leanet":
-        return loss
     d = config.detector
+    if config.compute.recipe == "leanet":
+        return partial(loss, caan_weight=d.caan_weight)
     return authors_loss(ADNS[d.adn].activation, "" if d.caan == "none" else CAANS[d.caan].activation)
 
 

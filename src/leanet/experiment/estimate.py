@@ -82,7 +82,7 @@ def estimate_run(config: RunConfig | CheckConfig) -> Estimate:
 
 
 def _builder(detector: DetectorConfig, side: int) -> Callable[[], nn.Module]:
-    return lambda: build_leanet(detector.adn, detector.caan, detector.attention_point, side)
+    return lambda: build_leanet(detector.adn, detector.caan, detector.attention_point, side, detector.attention)
 
 
 def _seconds_an_image(

@@ -64,12 +64,24 @@ def folder_of(out: Path, p_rate: float) -> Path:
 
 def write_cells(home: RunFolder, cells: list[Cell]) -> None:
     """Write report/study.csv: every metric of every cell with its interval, and the gain over the baseline."""
-    header = ["p_rate", "adn", "caan", "attention_point", "trainings", "metric", "mean", "low", "high"]
+    header = [
+        "p_rate",
+        "adn",
+        "caan",
+        "attention_point",
+        "attention",
+        "caan_weight",
+        "trainings",
+        "metric",
+        "mean",
+        "low",
+        "high",
+    ]
     header += ["gain", "gain_low", "gain_high", "verdict"]
     lines = []
     for cell in cells:
         d = cell.detector
-        point = "" if d.caan == "none" else d.attention_point[0]
+        own_options = ["", "", ""] if d.caan == "none" else [d.attention_point[0], d.attention, d.caan_weight]
         for metric in METRICS:
             own, gain = cell.row.interval(metric), cell.gain(metric)
             if own is None:
@@ -77,7 +89,9 @@ def write_cells(home: RunFolder, cells: list[Cell]) -> None:
             ends = [own.mean, own.low, own.high] + ([gain.mean, gain.low, gain.high] if gain else [None] * 3)
             said = verdict(gain) if gain else ""
             numbers = ["" if v is None or v != v else f"{v:.6g}" for v in ends]
-            lines.append([f"{cell.p_rate:g}", d.adn, d.caan, point, len(cell.row.runs), metric, *numbers, said])
+            lines.append(
+                [f"{cell.p_rate:g}", d.adn, d.caan, *own_options, len(cell.row.runs), metric, *numbers, said]
+            )
     write_csv(home.report / "study.csv", header, lines)
 
 

@@ -47,17 +47,22 @@ def labelled_rows(config: DetectConfig, run: Run, number: int, seed: int) -> NDA
 
 
 def divide(config: DetectConfig, run: Run, number: int, seed: int) -> TrainingSet:
-    """Hold out an inner validation: stratified, no group parted; none where it would have too few anomalies."""
+    """Hold out an inner validation: stratified, no group parted.
+
+    None where it, or what is left, would have too few anomalies to choose by; a share that was asked for is held
+    out as long as both sides have both classes.
+    """
     rows, share = labelled_rows(config, run, number, seed), validation_share(config)
     nothing = TrainingSet(rows, rows[:0])
     if not share:
         return nothing
     labels, groups = run.labels[rows], [run.images[row].group for row in rows]
     n = max(2, round(1 / share))
-    if labels.sum() < FEWEST_POSITIVES * n or len(set(groups)) < n:
+    fewest = FEWEST_POSITIVES if config.detector.validation is None else 1
+    if labels.sum() < fewest * n or len(set(groups)) < n:
         return nothing
     held = inner_parts(labels.tolist(), groups, n, config.compute.seed + seed) == 0
     for part in (held, ~held):
-        if labels[part].sum() < FEWEST_POSITIVES or labels[part].all():
+        if labels[part].sum() < fewest or labels[part].all():
             return nothing
     return TrainingSet(rows[~held], rows[held])

@@ -27,6 +27,7 @@ class Card:
         origin: where the weights come from, for the reader.
         weights_sha256, colorizer_sha256: of the files beside the card.
         colorizer: the network that makes the maps, as `build_colorizer` takes it; None: maps must be given.
+        attention: the form of the attention, as `build_leanet` takes it.
         map_threshold: a mean ΔE from here on is called anomalous, where there is no LEA-Net.
         settings, versions, training, validation: what it was made with, from and how well it did; for the reader.
     """
@@ -44,6 +45,7 @@ class Card:
     colorizer: str | None = None
     colorizer_sha256: str = ""
     map_threshold: float | None = None
+    attention: Literal["published", "affine"] = "published"
     settings: dict[str, Any] = field(default_factory=dict)
     versions: dict[str, str] = field(default_factory=dict)
     training: dict[str, Any] = field(default_factory=dict)

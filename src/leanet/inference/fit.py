@@ -15,7 +15,7 @@ from leanet.data.folder import has_anomalies, limit_per_class, scan_normals
 from leanet.data.splits import Fold, inner_parts
 from leanet.errors import UserError
 from leanet.experiment.colorize import colorize
-from leanet.experiment.detect import map_scale, recipe_of, resolved, train_detectors, train_folds
+from leanet.experiment.detect import build_detector, map_scale, recipe_of, resolved, train_detectors, train_folds
 from leanet.experiment.display import note
 from leanet.experiment.evaluate import PLAIN_THRESHOLD
 from leanet.experiment.open_run import Run, decode_images, image_rows
@@ -23,7 +23,7 @@ from leanet.experiment.results import adn_scored, outcome
 from leanet.experiment.run_folder import RunFolder, versions_here
 from leanet.inference.card import Card
 from leanet.inference.model import refuse_existing, save
-from leanet.networks.registry import build_colorizer, build_leanet
+from leanet.networks.registry import build_colorizer
 from leanet.options import to_options
 from leanet.settings import ColorizeConfig, DetectConfig, FitConfig
 from leanet.training.checkpoint import load_weights
@@ -79,7 +79,7 @@ def _fit_detector(config: FitConfig, first: ColorizeConfig, work: Path) -> Card:
     train_folds(final, whole, whole.folder, [0], last_epoch=last)
 
     d = config.detector
-    network = build_leanet(d.adn, d.caan, d.attention_point, run.side)
+    network = build_detector(d, run.side)
     load_weights(network, whole.folder.fold(0).detector(d.name).weights)
     colorizer = build_colorizer(config.colorizer.colorizer, run.side)
     load_weights(colorizer, whole.folder.fold(0).colorizer_weights)
@@ -88,6 +88,7 @@ def _fit_detector(config: FitConfig, first: ColorizeConfig, work: Path) -> Card:
         adn=d.adn,
         caan=d.caan,
         attention_points=d.attention_point if d.caan != "none" else (),
+        attention=d.attention,
         map_scale=map_scale(final),
         threshold=PLAIN_THRESHOLD if scored.threshold is None else scored.threshold,
         validation={

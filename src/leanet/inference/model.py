@@ -243,7 +243,7 @@ def load(folder: Path, compute: ComputeConfig | None = None) -> Model:
     try:
         if card.adn:
             check_hash(folder / WEIGHTS, card.weights_sha256)
-            network = build_leanet(card.adn, card.caan, card.attention_points, card.image_size)
+            network = build_leanet(card.adn, card.caan, card.attention_points, card.image_size, card.attention)
             load_weights(network, folder / WEIGHTS)
         if card.colorizer:
             check_hash(folder / COLORIZER, card.colorizer_sha256)

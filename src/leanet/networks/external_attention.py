@@ -2,21 +2,26 @@
 
 from __future__ import annotations
 
-from torch import Tensor
+from torch import Tensor, nn
 
 
-def external_attention(features: Tensor, guide: Tensor) -> tuple[Tensor, Tensor]:
+def external_attention(features: Tensor, guide: Tensor, affine: nn.Module | None = None) -> tuple[Tensor, Tensor]:
     """Strengthen features where another network's features at the same point are high.
 
     M = sigmoid(mean over channels of g),  f' = f + f * M
 
+    Features that come out of a ReLU have a mean of 0 or more, so that M lies in [0.5, 1): with `affine` the mean is
+    standardised before the sigmoid, and M can use all of (0, 1). That is a variant of ours.
+
     Args:
         features: f, float (N, C, h, w), the ADN's.
         guide: g, float (N, G, h, w), the CAAN's; G need not be C.
+        affine: what is applied to the mean, (N, 1, h, w), before the sigmoid; None for the published form.
     Returns:
         f', like f, and the attention map M, (N, 1, h, w) in [0, 1], in the dtype of f.
     Source: Katafuchi & Tokunaga (2021), LEA-Net, arXiv 2109.05493.
     """
     # In the features' dtype, lest a float32 map turn bfloat16 features into float32 ones.
-    attention = guide.mean(dim=1, keepdim=True).sigmoid().to(features.dtype)
+    mean = guide.mean(dim=1, keepdim=True)
+    attention = (mean if affine is None else affine(mean)).sigmoid().to(features.dtype)
     return features + features * attention, attention

@@ -49,12 +49,16 @@ class LEANet(nn.Module):
         adn: the network that classifies the image.
         caan: the network that reads the anomaly map; None for the baseline.
         attention_points: one or more of 1..5 with a CAAN, none without.
+        attention: 'published', or 'affine': at each point the guide's mean is standardised over the batch, then
+            scaled and shifted by two learned numbers (BatchNorm), before the sigmoid.
     Raises:
         ValueError: a point outside 1..5, a CAAN without points, or points without a CAAN.
     Source: Katafuchi & Tokunaga (2021), arXiv 2109.05493.
     """
 
-    def __init__(self, adn: ADN, caan: CAAN | None, attention_points: Sequence[int]) -> None:
+    def __init__(
+        self, adn: ADN, caan: CAAN | None, attention_points: Sequence[int], attention: str = "published"
+    ) -> None:
         super().__init__()
         if any(point not in POINTS for point in attention_points):
             raise ValueError(f"attention points {list(attention_points)}: choose from 1, 2, 3, 4, 5.")
@@ -63,6 +67,8 @@ class LEANet(nn.Module):
         self.adn = adn
         self.caan = caan
         self.attention_points = tuple(sorted(set(attention_points)))
+        affine = self.attention_points if attention == "affine" else ()
+        self.affine = nn.ModuleDict({str(point): nn.BatchNorm2d(1) for point in affine})
 
     def forward(self, image: Tensor, anomaly_map: Tensor | None = None) -> LEANetOutput:
         """Classify images.
@@ -85,7 +91,8 @@ class LEANet(nn.Module):
             x = stage(x)
             before.append(x)
             if point in self.attention_points:
-                x, attention[point] = external_attention(x, guides[point - 1])
+                affine = self.affine[str(point)] if self.affine else None
+                x, attention[point] = external_attention(x, guides[point - 1], affine)
             after.append(x)
         return LEANetFeatures(before, after, caan_logits, attention)
 

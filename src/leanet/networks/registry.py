@@ -37,7 +37,9 @@ def build_colorizer(name: str, image_size: int) -> Colorizer:
     return _find(COLORIZERS, name, "colorizer")(image_size)
 
 
-def build_leanet(adn: str, caan: str | None, attention_points: Sequence[int], image_size: int) -> LEANet:
+def build_leanet(
+    adn: str, caan: str | None, attention_points: Sequence[int], image_size: int, attention: str = "published"
+) -> LEANet:
     """A LEA-Net with new weights, drawn from torch's global generator.
 
     Args:
@@ -45,6 +47,7 @@ def build_leanet(adn: str, caan: str | None, attention_points: Sequence[int], im
         caan: one of CAANS; None or 'none' for the baseline, which has no CAAN.
         attention_points: some of 1..5; none of them is the baseline as well.
         image_size: side of the images in pixels, a multiple of 32 from 64 to 512.
+        attention: 'published' or 'affine', see LEANet.
     Raises:
         ValueError: unknown name, a point outside 1..5, or an image size outside these limits.
     """
@@ -52,7 +55,7 @@ def build_leanet(adn: str, caan: str | None, attention_points: Sequence[int], im
     detector = _find(ADNS, adn, "ADN")(image_size)
     if caan is None or caan == "none" or not attention_points:
         return LEANet(detector, None, ())
-    return LEANet(detector, _find(CAANS, caan, "CAAN")(), attention_points)
+    return LEANet(detector, _find(CAANS, caan, "CAAN")(), attention_points, attention)
 
 
 def _find(networks: Mapping[str, Network], name: str, kind: str) -> Network:

@@ -26,6 +26,7 @@ from leanet.options import from_options
 from leanet.report import figures
 from leanet.report.pictures import (
     examples,
+    full_size_attention,
     layers_figure,
     losses_of,
     mistakes_sheet,
@@ -99,7 +100,7 @@ def report(config: ReportConfig) -> Path:
         notes=results.notes,
         pictures=pictures,
         kinds=_by_kind(run, home, scored),
-        localisation=_localisation(run, home, folds),
+        localisation=_localisation(run, home, detect_config, folds),
         settings=_settings(home),
         fingerprint=run.fingerprint(folds[0]),
     )
@@ -282,8 +283,8 @@ def _by_kind(run: Run, home: RunFolder, scored: Mapping[Key, Scored]) -> list[tu
     return lines
 
 
-def _localisation(run: Run, home: RunFolder, folds: Sequence[int]) -> list[tuple[str, ...]]:
-    """Pixel AUROC and AUPRO of the anomaly maps, fold by fold, also as CSV; empty without masks to read."""
+def _localisation(run: Run, home: RunFolder, config: DetectConfig, folds: Sequence[int]) -> list[tuple[str, ...]]:
+    """Pixel AUROC and AUPRO of anomaly and attention maps, fold by fold, also as CSV; empty without masks."""
     dataset = Path(str(home.read_config().get("dataset", "")))
     lines: list[tuple[str, ...]] = []
     for number in folds:
@@ -295,11 +296,14 @@ def _localisation(run: Run, home: RunFolder, folds: Sequence[int]) -> list[tuple
             masks = np.stack([_mask(dataset, run, int(row)) for row in rows])
         except OSError:
             return []
-        maps = run.maps(number).delta_e(rows)
-        values = pixel_auroc(maps, masks), aupro(maps, masks)
-        lines.append((f"fold {number}", *("undefined" if v is None else f"{v:.3f}" for v in values)))
+        shown = {"anomaly map": run.maps(number).delta_e(rows)}
+        if config.detector.caan != "none":
+            shown["attention"] = full_size_attention(run, home, number, config, rows)
+        for name, maps in shown.items():
+            values = pixel_auroc(maps, masks), aupro(maps, masks)
+            lines.append((f"fold {number}", name, *("undefined" if v is None else f"{v:.3f}" for v in values)))
     if lines:
-        write_csv(home.report / "localisation.csv", ("fold", "pixel_auroc", "aupro"), lines)
+        write_csv(home.report / "localisation.csv", ("fold", "map", "pixel_auroc", "aupro"), lines)
     return lines
 
 

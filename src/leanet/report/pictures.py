@@ -11,14 +11,14 @@ import numpy as np
 import torch
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
+from torch.nn import functional as F
 
 from leanet.color.lab import decode_lab, encode_lab, lab_to_rgb, rgb_to_lab
-from leanet.experiment.detect import map_reader, map_scale
+from leanet.experiment.detect import build_detector, map_reader, map_scale
 from leanet.experiment.display import note
 from leanet.experiment.open_run import Run, find
 from leanet.experiment.run_folder import Maps, RunFolder
 from leanet.networks.leanet import LEANetFeatures
-from leanet.networks.registry import build_leanet
 from leanet.report.figures import MAP_COLOURS, training_curves
 from leanet.settings import DetectConfig, parse_folds
 from leanet.training.checkpoint import load_weights
@@ -179,7 +179,7 @@ def _features(
 ) -> LEANetFeatures:
     """What the fold's detector has at its five points for these rows' images."""
     detector = config.detector
-    model = build_leanet(detector.adn, detector.caan, detector.attention_point, run.side).eval()
+    model = build_detector(detector, run.side).eval()
     load_weights(model, home.fold(fold).detector(detector.name).weights)
     return model.features(images_to_tensor(run.pixels, rows), map_reader(maps, map_scale(config))(rows))
 
@@ -191,6 +191,18 @@ def _attention(
     attention = _features(run, home, fold, config, maps, rows).attention
     found: NDArray[np.float32] = attention[min(attention)][:, 0].numpy()
     return found
+
+
+def full_size_attention(
+    run: Run, home: RunFolder, fold: int, config: DetectConfig, rows: NDArray[np.int64]
+) -> NDArray[np.float32]:
+    """Attention maps at the finest of the detector's points, enlarged to the images' size: (n, S, S) in [0, 1]."""
+    parts = []
+    for start in range(0, len(rows), 32):
+        some = rows[start : start + 32]
+        attention = torch.from_numpy(_attention(run, home, fold, config, run.maps(fold), some))[:, None]
+        parts.append(F.interpolate(attention, (run.side, run.side), mode="bilinear")[:, 0].numpy())
+    return np.concatenate(parts)
 
 
 def _titles(axes: NDArray[Any], titles: Sequence[str]) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import re
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -34,21 +35,26 @@ def over_points(cells: Sequence[Cell], metric: str) -> Figure:
     rates = sorted({cell.p_rate for cell in cells})
     figure = Figure(figsize=(4.2 * len(rates), 3.4), layout="constrained")
     for axes, rate in zip(figure.subplots(1, len(rates), squeeze=False, sharey=True)[0], rates, strict=True):
-        pairs = sorted({(c.detector.adn, c.detector.caan) for c in cells if c.p_rate == rate})
-        colours = {adn: f"C{i}" for i, adn in enumerate(sorted({adn for adn, _ in pairs}))}
-        for adn, caan in pairs:
-            own = [c for c in cells if c.p_rate == rate and (c.detector.adn, c.detector.caan) == (adn, caan)]
-            if caan == "none":
+        series: dict[str, list[Cell]] = {}
+        for cell in cells:
+            if cell.p_rate == rate:
+                series.setdefault(_name_without_point(cell), []).append(cell)
+        for colour, (name, own) in zip(itertools.cycle(f"C{i}" for i in range(10)), series.items()):
+            if own[0].detector.caan == "none":
                 if found := own[0].row.interval(metric):
-                    axes.axhline(found.mean, linestyle="--", color=colours[adn], label=f"{adn} without attention")
+                    axes.axhline(found.mean, linestyle="--", color=colour, label=f"{name} without attention")
                 continue
             known = [(c.detector.attention_point[0], i) for c in own if (i := c.row.interval(metric))]
             x, means = [p for p, _ in known], [i.mean for _, i in known]
             errors = [[i.mean - i.low for _, i in known], [i.high - i.mean for _, i in known]]
-            axes.errorbar(x, means, errors, marker="o", capsize=3, color=colours[adn], label=f"{adn}, {caan}")
+            axes.errorbar(x, means, errors, marker="o", capsize=3, color=colour, label=name)
         axes.set(xlabel="attention point", xticks=range(1, 6), title=f"{TITLES[metric]}, p_rate {rate:g}")
         axes.legend(fontsize=7)
     return figure
+
+
+def _name_without_point(cell: Cell) -> str:
+    return re.sub(r"-p\d+", "", cell.detector.name)
 
 
 def over_p_rate(cells: Sequence[Cell], metric: str) -> Figure:

@@ -64,11 +64,14 @@ class DetectionData:
         return images, maps, torch.from_numpy(self.labels[rows])
 
 
-def loss(model: nn.Module, images: Tensor, maps: Tensor, labels: Tensor) -> Tensor:
-    """Cross-entropy of the ADN's and of the CAAN's two logits, added: (total, ADN's, CAAN's)."""
+def loss(model: nn.Module, images: Tensor, maps: Tensor, labels: Tensor, caan_weight: float = 1.0) -> Tensor:
+    """Cross-entropy of the ADN's two logits, and so many times the CAAN's, added: (total, ADN's, CAAN's)."""
     output: LEANetOutput = model(images, maps)
     adn = F.cross_entropy(output.adn_logits.float(), labels)
-    return _total(adn, None if output.caan_logits is None else F.cross_entropy(output.caan_logits.float(), labels))
+    if output.caan_logits is None:
+        return _total(adn, None)
+    caan = F.cross_entropy(output.caan_logits.float(), labels)
+    return torch.stack([adn + caan_weight * caan, adn, caan])
 
 
 def authors_loss(adn_activation: str, caan_activation: str) -> Loss:
