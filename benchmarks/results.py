@@ -3,10 +3,10 @@
     python -m benchmarks.results plantvillage_pepper --groups pepper.csv --out pepper --max-per-class 400
 
 First a `leanet study` of the attention points 1 to 5, one seed, with a share of each fold's training images held
-out (--validation): the point with the highest mean AUROC on these is taken. Then `leanet detect` with that point and
-the plain ADN, on the same folds and anomaly maps, with all labelled training images and --seeds seeds. ResNet18 with
+out (--validation): the point with the highest mean AUROC on these is taken. Then `leanet detect` with that point,
+and the plain ADN, on the same folds and maps, with all labelled training images and --seeds seeds. ResNet18 with
 the ResNet CAAN, 128 px. Printed as Markdown: every row, LEA-Net less its baseline, and each configuration that was
-scored on test folds. Killed, it goes on where it was. Options it does not know go to `leanet study`
+scored on test folds. Killed, it goes on where it was. Options that it does not know go to `leanet study`
 (`--cross-fit 4`).
 """
 
