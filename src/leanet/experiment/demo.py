@@ -22,8 +22,8 @@ from leanet.settings import (
 
 def demo_model(run: RunConfig) -> FitConfig:
     """The fit that follows the demo's run: the same options, on all its leaves."""
-    compute = dataclasses.replace(run.compute, folds="all")
-    return FitConfig(run.dataset, run.out / "model", run.data, run.colorizer, run.detector, compute)
+    data = dataclasses.replace(run.data, n_splits=FitConfig(run.dataset, run.out).data.n_splits)
+    return FitConfig(run.dataset, run.out / "model", data, run.colorizer, run.detector, run.compute)
 
 
 def demo(config: DemoConfig) -> RunConfig:
@@ -41,8 +41,8 @@ def demo(config: DemoConfig) -> RunConfig:
     return RunConfig(
         dataset=config.out / "leaves",
         out=config.out,
-        data=DataConfig(image_size=64),
-        # Few epochs, small colorizer batches and a middle attention point: what three minutes on two cores allow.
+        data=DataConfig(image_size=64, n_splits=4),
+        # Few folds and epochs, small colorizer batches and a middle attention point: what three minutes on two cores allow.
         colorizer=ColorizerConfig(colorizer_epochs=4, colorizer_batch_size=8),
         detector=DetectorConfig(attention_point=(3,), epochs=7),
         compute=ComputeConfig(seed=config.seed),

@@ -1,0 +1,87 @@
+"""Two values of an option, each in a whole run: what it changes, fold by fold on the same splits.
+
+    python -m benchmarks.compare plantvillage_potato --option recipe leanet authors --out potato-recipes
+    python -m benchmarks.compare hurricane --option precision bfloat16 float32 --out hurricane-precision
+
+128 px, p_rate 0.05, without comparison rows; whatever further options of `leanet run` stand behind are given to
+both. Each run lies in a folder of its own below --out. Killed, both go on where they were. Differences are the first
+value's metric less the second's, of the ADN on a fold's test images.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import statistics
+import subprocess
+from pathlib import Path
+
+from benchmarks.common import LEANET, adn_metrics, facts, parser, verdict, write_csv
+
+METRICS = ("f1", "auroc")
+Metrics = dict[str, dict[str, str]]
+"""fold -> metric -> value"""
+
+
+def run(dataset: Path, out: Path, options: list[str]) -> Metrics:
+    """Make or finish a run; gives the metrics of each of its folds."""
+    command = [LEANET, "run", str(dataset), "--out", str(out), *options]
+    print(" ".join(command), flush=True)
+    subprocess.run(command, check=True)
+    return {name: row for name, row in adn_metrics(out).items() if name.startswith("fold ")}
+
+
+def folds_of(out: Path) -> object:
+    """The folds of a run, to compare with another's."""
+    return json.loads((out / "splits.json").read_text(encoding="utf-8"))["folds"]
+
+
+def compare(runs: dict[str, Metrics]) -> tuple[list[dict[str, object]], dict[str, list[float]]]:
+    """A row for each fold, and each metric's differences."""
+    first, second = runs
+    rows: list[dict[str, object]] = []
+    differences: dict[str, list[float]] = {metric: [] for metric in METRICS}
+    for fold in runs[first]:
+        row: dict[str, object] = {"fold": fold.removeprefix("fold ")}
+        for metric in METRICS:
+            one, other = (float(runs[name][fold][metric]) for name in (first, second))
+            differences[metric].append(one - other)
+            row |= {f"{metric}_{first}": one, f"{metric}_{second}": other, f"{metric}_difference": one - other}
+        rows.append(row)
+    return rows, differences
+
+
+def main() -> None:
+    """Run both, then print the paired differences as a table in Markdown."""
+    arguments = parser(__doc__, "compare")
+    arguments.add_argument("dataset", type=Path, metavar="DATASET")
+    arguments.add_argument("--option", nargs=3, required=True, metavar=("OPTION", "FIRST", "SECOND"), help="of run")
+    arguments.add_argument("--out", type=Path, required=True, help="folder for the two runs")
+    arguments.add_argument("--image-size", default="128", help="side of the images in pixels (%(default)s)")
+    arguments.add_argument("--p-rate", default="0.05", help="share of training anomalies (%(default)s)")
+    given, further = arguments.parse_known_args()
+    machine, (option, *values) = facts(), given.option
+    common = ["--image-size", given.image_size, "--p-rate", given.p_rate, "--no-compare", *further]
+    runs = {value: run(given.dataset, given.out / value, [f"--{option}", value, *common]) for value in values}
+    if folds_of(given.out / values[0]) != folds_of(given.out / values[1]):
+        raise SystemExit(f"{given.out}: the two runs have different splits: nothing to compare fold by fold.")
+
+    rows, differences = compare(runs)
+    header = [f"{metric} {what}" for metric in ("F1", "AUROC") for what in (*values, "difference")]
+    print(f"\n| fold | {' | '.join(header)} |\n|---|{'---|' * len(header)}")
+    for row in rows:
+        cells = [f"{v:+.4f}" if k.endswith("difference") else f"{v:.4f}" for k, v in row.items() if k != "fold"]
+        print(f"| {row['fold']} | {' | '.join(cells)} |")
+    write_csv(given.csv, rows, machine)
+    print()
+    for metric, found in differences.items():
+        mean = statistics.fmean(found)
+        error = statistics.stdev(found) / math.sqrt(len(found)) if len(found) > 1 else math.nan
+        print(
+            f"{metric}: mean difference {mean:+.4f}, standard error {error:.4f}, over {len(found)} folds "
+            f"({verdict(mean >= 0)}: not below 0)"
+        )
+
+
+if __name__ == "__main__":
+    main()
