@@ -4,8 +4,8 @@
     python -m benchmarks.compare hurricane --option precision bfloat16 float32 --out hurricane-precision
 
 128 px, p_rate 0.05, without comparison rows; whatever further options of `leanet run` stand behind are given to
-both. Each run lies in a folder of its own below --out. Killed, both go on where they were. Differences are the first
-value's metric less the second's, of the ADN on a fold's test images.
+both. Each run lies in a folder of its own below --out. Killed, both go on where they were. Differences are the
+metric with the first value less that with the second, of the ADN on a fold's test images.
 """
 
 from __future__ import annotations

@@ -42,7 +42,7 @@ def demo(config: DemoConfig) -> RunConfig:
         dataset=config.out / "leaves",
         out=config.out,
         data=DataConfig(image_size=64, n_splits=4),
-        # Few folds and epochs, small colorizer batches and a middle attention point: what three minutes on two cores allow.
+        # Few folds and epochs, small colorizer batches, a middle attention point: what minutes on two cores allow.
         colorizer=ColorizerConfig(colorizer_epochs=4, colorizer_batch_size=8),
         detector=DetectorConfig(attention_point=(3,), epochs=7),
         compute=ComputeConfig(seed=config.seed),
