@@ -1,6 +1,6 @@
 """How near our networks and maps come to the authors' program: every recording, the largest deviation of each.
 
-    python benchmarks/fidelity.py REFERENCE --csv fidelity.csv
+    python -m benchmarks.fidelity REFERENCE --csv fidelity.csv
 
 REFERENCE holds golden/*.json and reference_map.npz, recorded from the authors' program; the weights are drawn anew,
 as they were for the recordings. About two minutes.

@@ -325,7 +325,7 @@ class ExportConfig:
     out: Path | None = None
     """File to write; by default MODEL.onnx or MODEL.xml (and .bin) beside the folder."""
     format: Literal["onnx", "openvino"] = "onnx"
-    """ONNX for any runtime, or OpenVINO's own, which is faster on processors of PCs."""
+    """ONNX for any runtime, or OpenVINO's own."""
     int8: Path | None = None
     """With --format openvino: make the int8 variant, its ranges taken from the training images in this folder."""
 
