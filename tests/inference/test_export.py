@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import itertools
 import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -106,6 +107,13 @@ def test_openvino_agrees_with_pytorch_and_keeps_the_card(folder: Path, tmp_path:
     assert sorted(p.name for p in tmp_path.iterdir()) == ["m.bin", "m.xml"]
     exported = load_exported(tmp_path / "m.xml")
     assert exported.card == model.card
+    weights = tmp_path / "m.bin"
+    changed = bytearray(weights.read_bytes())
+    changed[len(changed) // 2] ^= 1
+    (tmp_path / "changed.bin").write_bytes(changed)
+    shutil.copy(tmp_path / "m.xml", tmp_path / "changed.xml")
+    with pytest.raises(UserError, match="damaged"):
+        load_exported(tmp_path / "changed.xml")
     for picture in pictures():
         expected, found = model.predict(picture), exported.predict_pixels([picture])[0]
         assert found.probability == pytest.approx(expected.probability, abs=1e-3)

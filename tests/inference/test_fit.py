@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -153,6 +154,21 @@ def test_predict_writes_a_line_an_image_and_says_when_one_is_bad(
     np.testing.assert_allclose(np.load(tmp_path / "maps" / "a.npy"), model.predict(good[0]).anomaly_map, atol=1e-2)
 
 
+def test_any_file_name_is_written_and_the_first_of_several_frames_is_said(
+    fitted: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    name = os.fsdecode(b"caf\xe9.gif")
+    frames = [Image.new("RGB", (20, 20), colour) for colour in ("red", "green")]
+    try:
+        frames[0].save(tmp_path / name, save_all=True, append_images=frames[1:])
+    except OSError:
+        pytest.skip("this file system takes no such name")
+    out = tmp_path / "p.csv"
+    assert main(["predict", str(fitted), str(tmp_path), "--out", str(out), "--device", "cpu"]) == 0
+    assert name.encode(errors="surrogateescape") in out.read_bytes()
+    assert "1 with several frames or pages: the first was taken" in capsys.readouterr().out
+
+
 def test_predict_of_nothing_is_a_mistake(fitted: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     for images, message in (
         (str(tmp_path), "no images in it"),
@@ -162,6 +178,10 @@ def test_predict_of_nothing_is_a_mistake(fitted: Path, tmp_path: Path, capsys: p
         assert main(["predict", str(fitted), images, "--out", str(tmp_path / "p.csv")]) == 2
         assert message in capsys.readouterr().err
     assert not (tmp_path / "p.csv").exists()
+    (tmp_path / "a.png").write_bytes(b"no image")
+    for place in (".", str(tmp_path), str(tmp_path / "a.png" / "p.csv")):
+        assert main(["predict", str(fitted), str(tmp_path / "a.png"), "--out", place]) == 2
+        assert place in capsys.readouterr().err
 
 
 def cut(path: Path) -> None:
@@ -192,6 +212,12 @@ def test_another_format_and_a_damaged_card_are_refused(copy: Path) -> None:
     card.write_text(text.replace('"format": 1', '"format": 9'))
     with pytest.raises(UserError, match="format 9; this version of leanet reads format 1"):
         leanet.load(copy)
+    card.write_text(text.replace('"threshold": ', '"threshold": "high", "was": ', 1))
+    with pytest.raises(UserError, match="damaged"):
+        leanet.load(copy)
+    card.write_text(json.dumps({**json.loads(text), "threshold": "high"}))
+    with pytest.raises(UserError, match="damaged"):
+        leanet.load(copy)
     card.write_text(text[:-30])
     with pytest.raises(UserError, match="damaged"):
         leanet.load(copy)
@@ -213,6 +239,23 @@ def test_without_anomalies_only_the_map_is_learnt(
     assert result.anomalous == (result.mean_delta_e >= model.card.map_threshold)
     assert main(["predict", str(out), str(picture), "--out", str(tmp_path / "p.csv")]) == 0
     assert read_csv(tmp_path / "p.csv")[0]["probability"] == ""
+
+
+def test_a_stopped_fit_is_gone_on_with_under_its_own_options_only(
+    leaves: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shutil.copytree(leaves / "train" / "good", tmp_path / "data" / "Negative")
+    command = ["fit", str(tmp_path / "data"), "--out", str(tmp_path / "model"), *QUICK, *FEW]
+
+    def stop(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr("leanet.inference.fit.save", stop)
+        assert main(command) == 130
+    assert main([*command, "--colorizer-epochs", "3"]) == 2
+    assert "--colorizer-epochs" in capsys.readouterr().err
+    assert main(command) == 0
 
 
 def test_an_existing_folder_is_not_overwritten(

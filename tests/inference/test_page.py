@@ -72,6 +72,7 @@ def test_drop_see_the_map_and_move_the_slider(page: Page, leaves_and_model: tupl
     page.keyboard.press("Enter")
     expect(page.locator("#detail")).to_be_visible()
     for picture in ("image", "overlay", "recoloured", "attention"):
+        page.wait_for_selector(f"#{picture}[src]")
         expect(page.locator(f"#{picture}")).to_have_js_property("complete", True)
         assert page.locator(f"#{picture}").evaluate("image => image.naturalWidth") > 0
     before = page.locator("#stage").screenshot()

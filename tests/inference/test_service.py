@@ -129,6 +129,40 @@ def test_limits_are_kept(client: TestClient) -> None:
     )
 
 
+def test_a_jpeg_of_endless_scans_is_refused_before_it_is_decoded(client: TestClient) -> None:
+    data = png(next(pictures()), format="JPEG", progressive=True)
+    assert send(client, ("a.jpg", data)).status_code == 200
+    last = data[data.rindex(b"\xff\xda") : data.rindex(b"\xff\xd9")]
+    response = send(client, ("a.jpg", data[:-2] + last * 1000 + b"\xff\xd9"))
+    assert "scans" in response.json()["results"][0]["error"]
+
+
+def test_maps_are_given_of_a_few_images_only_and_each_once(client: TestClient) -> None:
+    small = png(Image.new("RGB", (8, 8)))
+    (found,) = send(client, ("a.png", small), query="?maps=overlay" + "&maps=overlay" * 50).json()["results"]
+    assert list(found["maps"]) == ["overlay"]
+    config = ServeConfig(Path("m"))
+    with TestClient(make_app(made("CNN", "none", 1), config)) as other:
+        assert send(other, *[("a.png", small)] * 9).status_code == 200
+        refused = send(other, *[("a.png", small)] * 9, query="?maps=overlay")
+    assert (refused.status_code, refused.json()["detail"]) == (400, "maps of at most 8 images a request")
+
+
+@pytest.mark.parametrize("charset", ["undefined", "punycode", "utf-7", "nonsense"])
+def test_a_strange_charset_is_no_error_of_ours(client: TestClient, charset: str) -> None:
+    body = b'--b\r\nContent-Disposition: form-data; name="f"; filename="+2AA-"\r\n\r\nx\r\n--b--\r\n'
+    headers = {"Content-Type": f"multipart/form-data; boundary=b; charset={charset}"}
+    assert client.post("/v1/predict", content=body, headers=headers).status_code in (400, 422)
+
+
+def test_other_names_of_this_machine_are_refused_where_hosts_are_given(folder: Path) -> None:
+    app = make_app(load(folder), ServeConfig(folder), hosts=("localhost", "[::1]"))
+    with TestClient(app, base_url="http://localhost:8000") as client:
+        assert client.get("/health").status_code == 200
+        assert client.get("/health", headers={"Host": "[::1]:8000"}).status_code == 200
+        assert client.get("/health", headers={"Host": "elsewhere.example"}).status_code == 400
+
+
 class Stuck:
     """A model that waits until it is let go."""
 
@@ -249,9 +283,10 @@ def test_mistakes_at_the_start_are_one_line(
         assert "Address already in use" in message(str(folder), "--port", str(taken.getsockname()[1]))
     assert "0 to 65535" in message(str(folder), "--port", "70000")
     assert "--queue 4: at least 8" in message(str(folder), "--queue", "4", "--max-files", "8")
+    assert "cannot listen" in message(str(folder), "--host", "a..b")
     assert "not a model folder" in message(str(tmp_path), "--port", "0")
     (tmp_path / "token").write_text("\n")
-    assert "empty" in message(str(folder), "--port", "0", "--token-file", str(tmp_path / "token"))
+    assert "ASCII" in message(str(folder), "--port", "0", "--token-file", str(tmp_path / "token"))
     assert "cannot be read" in message(str(folder), "--port", "0", "--token-file", str(tmp_path / "none"))
     assert "no images in it" in message(str(folder), "--port", "0", "--examples", str(tmp_path))
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None if name == "fastapi" else object())

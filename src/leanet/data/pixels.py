@@ -19,6 +19,7 @@ from PIL import ExifTags, Image, UnidentifiedImageError
 from leanet.errors import UserError
 
 MAX_PIXELS = 200_000_000
+MAX_JPEG_SCANS = 200  # a progressive JPEG has some ten; each takes as long to decode as the whole picture
 FORMATS = (
     "JPEG",
     "PNG",
@@ -152,6 +153,8 @@ def decode_bytes(data: bytes, name: Path, max_pixels: int = MAX_PIXELS) -> Decod
     """Do as `decode` with a file's content; `name` stands in the messages."""
     if not data:
         raise UnreadableImageError(name, "empty file")
+    if data[:2] == b"\xff\xd8" and data.count(b"\xff\xda") > MAX_JPEG_SCANS:
+        raise UnreadableImageError(name, f"more than {MAX_JPEG_SCANS} scans")
     try:
         with _open(data) as image:
             if reason := _size_problem(*image.size, max_pixels):

@@ -21,7 +21,7 @@ from leanet.errors import UserError
 from leanet.experiment.display import note, progress_bar
 from leanet.experiment.run_folder import ImageRow, Maps, RunFolder, write_config, write_csv
 from leanet.options import to_options
-from leanet.settings import ColorizeConfig, DataConfig, MapCoding, parse_folds
+from leanet.settings import ColorizeConfig, DataConfig, FitConfig, MapCoding, parse_folds
 from leanet.training.compute import find_device
 
 _FREE_TO_CHANGE = {
@@ -117,7 +117,7 @@ def begin(config: ColorizeConfig) -> Run:
         note(f"note: {text}")
     folder, is_new = RunFolder(config.out), not config.out.exists()
     if folder.images.exists():
-        _refuse_other_options(folder, config)
+        refuse_other_options(folder, config)
     folder.make()
     try:
         return _fill(folder, dataset, config)
@@ -241,7 +241,8 @@ def _refuse_missing_opencv(config: ColorizeConfig) -> None:
         raise UserError(f"--map-coding authors: {error} Or leave the option out, for true ΔE00.") from None
 
 
-def _refuse_other_options(folder: RunFolder, config: ColorizeConfig) -> None:
+def refuse_other_options(folder: RunFolder, config: ColorizeConfig | FitConfig) -> None:
+    """Raise UserError where a folder was begun with other options."""
     difference = differing_option(folder.read_config(), to_options(config))
     if difference:
         raise UserError(

@@ -67,7 +67,11 @@ def card_from(content: dict[str, Any], where: str) -> Card:
     try:
         if content["format"] != FORMAT:
             raise UserError(f"{where}: format {content['format']}; this version of leanet reads format {FORMAT}.")
-        return Card(**{**content, "attention_points": tuple(content["attention_points"])})
+        card = Card(**{**content, "attention_points": tuple(content["attention_points"])})
+        for value in (card.threshold, card.normals_unit, card.map_threshold, card.image_size):
+            if not isinstance(value, int | float | None):
+                raise TypeError(f"{value!r} is no number")
+        return card
     except (KeyError, TypeError, ValueError):
         raise UserError(f"{where}: damaged, not a model's card. Make the model anew.") from None
 

@@ -21,12 +21,13 @@ from torch import Tensor, nn
 
 from leanet.color.anomaly_map import anomaly_map, scale_map
 from leanet.color.lab import decode_lab, encode_lab, lab_to_rgb, rgb_to_lab
-from leanet.data.pixels import decode
+from leanet.data.pixels import decode, resize
 from leanet.errors import UserError
 from leanet.experiment.display import note
-from leanet.inference.exported import METADATA, OUTPUTS, PAINTED
+from leanet.inference.card import sha256_of_file
+from leanet.inference.exported import METADATA, OUTPUTS, PAINTED, WEIGHTS_HASH
 from leanet.inference.model import Model, load
-from leanet.inference.predict_files import find_files
+from leanet.inference.predict_files import at_even_steps, find_files
 from leanet.networks.folding import fold_batch_norm
 from leanet.settings import ExportConfig
 
@@ -117,11 +118,12 @@ def export(config: ExportConfig) -> None:
             extra = "openvino" if openvino else "export"
             raise UserError(f'--format {config.format}: {name} is missing. Install: pip install "leanet[{extra}]".')
     suffix = ".xml" if openvino else ".onnx"
-    out = config.out or config.model.with_suffix(suffix)
+    folder = config.model.resolve()
+    out = config.out or folder.with_name(folder.name + suffix)
     if out.suffix != suffix:
         raise UserError(f"--out {out}: a name that ends in {suffix} is expected.")
-    calibration = None if config.int8 is None else calibration_images(config.int8)
     model = load(config.model)
+    calibration = None if config.int8 is None else calibration_images(config.int8, model.card.image_size)
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
         if openvino:
@@ -129,7 +131,7 @@ def export(config: ExportConfig) -> None:
         else:
             write_onnx(model, out)
     except OSError as error:
-        raise UserError(f"{out}: cannot be written ({error.strerror}). Choose another --out.") from None
+        raise UserError(f"{out}: cannot be written ({error.strerror or error}). Choose another --out.") from None
     size = sum(path.stat().st_size for path in {out, out.with_suffix(".bin")} if path.exists())
     note(f"exported: {out} ({size / 1e6:.0f} MB)")
 
@@ -158,8 +160,11 @@ def write_onnx(model: Model, path: Path) -> None:
     proto = program.model_proto
     onnx.helper.set_model_props(proto, {METADATA: _card_json(model)})
     partial = path.with_name(path.name + ".partial")
-    onnx.save(proto, partial)
-    partial.replace(path)
+    try:
+        onnx.save(proto, partial)
+        partial.replace(path)
+    finally:
+        partial.unlink(missing_ok=True)
 
 
 def write_openvino(model: Model, path: Path, calibration: Sequence[NDArray[np.uint8]] | None) -> None:
@@ -179,19 +184,22 @@ def write_openvino(model: Model, path: Path, calibration: Sequence[NDArray[np.ui
         if calibration is not None:
             graph = _quantized(graph, calibration)
         graph.set_rt_info(_card_json(model), METADATA)
-        openvino.save_model(graph, there / path.name, compress_to_fp16=False)
-        for suffix in (".bin", ".xml"):
-            (there / path.name).with_suffix(suffix).replace(path.with_suffix(suffix))
+        xml, weights = there / path.name, (there / path.name).with_suffix(".bin")
+        openvino.save_model(graph, xml, compress_to_fp16=False)
+        graph.set_rt_info(sha256_of_file(weights), WEIGHTS_HASH)
+        openvino.save_model(graph, xml, compress_to_fp16=False)
+        weights.replace(path.with_suffix(".bin"))
+        xml.replace(path)
 
 
-def calibration_images(dataset: Path) -> list[NDArray[np.uint8]]:
-    """Up to CALIBRATION_IMAGES images of a folder, at even steps through it.
+def calibration_images(dataset: Path, side: int) -> list[NDArray[np.uint8]]:
+    """Up to CALIBRATION_IMAGES images of a folder, at even steps through it, uint8 (side, side, 3).
 
     Raises:
-        UserError: no such folder, or no image in it.
+        UserError: no such folder, no image in it, or an unreadable one.
     """
-    files = find_files([str(dataset)])
-    return [decode(file) for file in files[:: max(1, len(files) // CALIBRATION_IMAGES)][:CALIBRATION_IMAGES]]
+    files = at_even_steps(find_files([str(dataset)]), CALIBRATION_IMAGES)
+    return [resize(decode(file), side) for file in files]
 
 
 def _quantized(graph: Any, calibration: Sequence[NDArray[np.uint8]]) -> Any:

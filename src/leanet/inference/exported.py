@@ -13,11 +13,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from leanet.errors import UserError
-from leanet.inference.card import Card, card_from
+from leanet.inference.card import Card, card_from, check_hash
 from leanet.inference.result import Result, make_result
 
 METADATA = "leanet"
 """Where an exported file keeps the model's card, as JSON."""
+
+WEIGHTS_HASH = "leanet_weights_sha256"
+"""Where an .xml keeps the hash of the .bin beside it."""
 
 SUFFIXES = (".onnx", ".xml")
 
@@ -99,6 +102,7 @@ class OnnxModel(ExportedModel):
         try:
             self._session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
             content = json.loads(self._session.get_modelmeta().custom_metadata_map[METADATA])
+            _check_outputs([output.name for output in self._session.get_outputs()])
         except Exception:  # the runtime has a dozen classes of its own for what is wrong with a file
             raise _damaged(path) from None
         self.card = card_from(content, str(path))
@@ -125,6 +129,8 @@ class OpenVinoModel(ExportedModel):
         try:
             model = openvino.Core().read_model(path)
             content = json.loads(model.get_rt_info(METADATA).astype(str))
+            _check_outputs([name for output in model.outputs for name in output.names])
+            check_hash(path.with_suffix(".bin"), model.get_rt_info(WEIGHTS_HASH).astype(str))
             self._compiled = openvino.Core().compile_model(model, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
         except Exception:  # a RuntimeError of the library's own kind, or of its reader's
             raise _damaged(path) from None
@@ -149,6 +155,11 @@ def _require(module: str, extra: str, path: Path) -> None:
         raise UserError(f'{path}: {module} is missing. Install it: pip install "leanet[{extra}]".')
     if not path.is_file():
         raise UserError(f"{path}: no such file. Write one with `leanet export`.")
+
+
+def _check_outputs(names: Sequence[str]) -> None:
+    if missing := {*OUTPUTS, PAINTED} - set(names):
+        raise ValueError(f"no output {min(missing)}")
 
 
 def _damaged(path: Path) -> UserError:

@@ -18,7 +18,7 @@ from leanet.experiment.colorize import colorize
 from leanet.experiment.detect import build_detector, map_scale, recipe_of, resolved, train_detectors, train_folds
 from leanet.experiment.display import note
 from leanet.experiment.evaluate import PLAIN_THRESHOLD
-from leanet.experiment.open_run import Run, decode_images, image_rows
+from leanet.experiment.open_run import Run, decode_images, image_rows, record, refuse_other_options
 from leanet.experiment.results import adn_scored, outcome
 from leanet.experiment.run_folder import RunFolder, versions_here
 from leanet.inference.card import Card
@@ -144,7 +144,10 @@ def _normals_only(config: FitConfig, folder: Path) -> Run:
     if data.max_per_class is not None:
         dataset = limit_per_class(dataset, data.max_per_class, config.compute.seed)
     home = RunFolder(folder)
+    if home.config.exists():
+        refuse_other_options(home, config)
     home.make()
+    record(home, to_options(config))
     cache = decode_images(home, dataset, data)
     images = image_rows(dataset.without([file for file, _ in cache.skipped]), cache)
     parts = inner_parts([0] * len(images), [i.group for i in images], data.n_splits, config.compute.seed)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import functools
 import glob
@@ -32,6 +33,9 @@ from leanet.inference.result import COLUMNS, Result, csv_row, overlay, shown_uni
 
 BATCH = 32
 
+MASKS = "ground_truth"
+"""A folder of an MVTec AD data set that holds masks, not images to predict."""
+
 
 @dataclass(frozen=True)
 class Loaded:
@@ -61,6 +65,8 @@ def predict_files(model: Predictor, files: Sequence[Path], out: Path, maps: Path
     Raises:
         UserError: a place that cannot be written.
     """
+    if not out.name or out.is_dir():
+        raise UserError(f"--out {out}: the name of a file is expected.")
     names = _map_names(files) if maps else {}
     partial = out.with_name(out.name + ".partial")
     unreadable = several = 0
@@ -69,19 +75,19 @@ def predict_files(model: Predictor, files: Sequence[Path], out: Path, maps: Path
         if maps:
             maps.mkdir(parents=True, exist_ok=True)
         with (
-            partial.open("w", newline="", encoding="utf-8") as stream,
+            partial.open("w", newline="", encoding="utf-8", errors="surrogateescape") as stream,
             progress_bar("images", len(files)) as set_done,
         ):
             writer = _writer(stream)
             for done, (file, image, found) in enumerate(results_of(model, files)):
                 several += image is not None and image.first_of_several
+                if maps and not isinstance(found, str):
+                    found = _write_maps(maps / names[file], file, found, model.card)
                 if isinstance(found, str):
                     writer(csv_row(str(file), None, found))
                     unreadable += 1
                 else:
                     writer(csv_row(str(file), found))
-                    if maps:
-                        _write_maps(maps / names[file], file, found, model.card)
                 set_done(done + 1, "")
         partial.replace(out)
     except OSError as error:
@@ -89,7 +95,8 @@ def predict_files(model: Predictor, files: Sequence[Path], out: Path, maps: Path
             f"{error.filename or out}: cannot be written ({error.strerror}). Choose another place."
         ) from None
     finally:
-        partial.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            partial.unlink(missing_ok=True)
     note(f"{len(files) - unreadable} of {len(files)} images predicted: {out}")
     if several:
         note(f"{several} with several frames or pages: the first was taken")
@@ -108,7 +115,11 @@ def find_files(images: Sequence[str]) -> list[Path]:
     for given in images:
         path = Path(given)
         if path.is_dir():
-            found = sorted(p for p in path.rglob("*") if p.suffix.lower() in IMAGE_SUFFIXES and p.is_file())
+            found = sorted(
+                p
+                for p in path.rglob("*")
+                if p.suffix.lower() in IMAGE_SUFFIXES and p.is_file() and MASKS not in p.relative_to(path).parts
+            )
             if not found:
                 raise UserError(f"{path}: no images in it. Images are {' '.join(sorted(IMAGE_SUFFIXES))} files.")
         elif path.exists():
@@ -121,6 +132,11 @@ def find_files(images: Sequence[str]) -> list[Path]:
     if not files:
         raise UserError(f"{images[0]}: matches folders only. Name them without a pattern, or match files.")
     return list(files)
+
+
+def at_even_steps(files: Sequence[Path], count: int) -> list[Path]:
+    """So many of the files, or all of them, at even steps from the first on."""
+    return list(files[:: max(1, -(-len(files) // count))])
 
 
 def results_of(model: Predictor, files: Sequence[Path]) -> Iterator[tuple[Path, Loaded | None, Result | str]]:
@@ -165,16 +181,22 @@ def _map_names(files: Sequence[Path]) -> dict[Path, str]:
     taken: set[str] = set()
     for file in files:
         candidates = itertools.chain([file.stem], (f"{file.stem}-{n}" for n in itertools.count(2)))
-        names[file] = next(name for name in candidates if name not in taken)
-        taken.add(names[file])
+        names[file] = next(name for name in candidates if name.casefold() not in taken)
+        taken.add(names[file].casefold())
     return names
 
 
-def _write_maps(path: Path, file: Path, result: Result, card: Card) -> None:
+def _write_maps(path: Path, file: Path, result: Result, card: Card) -> Result | str:
+    """Write a file's overlay and map; gives the result again, or why the file can no longer be read."""
     if result.anomaly_map is None:
-        return
-    overlay(decode(file), result, shown_unit(card, result)).save(path.with_name(path.name + ".png"))
+        return result
+    try:
+        image = decode(file)
+    except UnreadableImageError as error:
+        return error.reason
+    overlay(image, result, shown_unit(card, result)).save(path.with_name(path.name + ".png"))
     np.save(path.with_name(path.name + ".npy"), result.anomaly_map)
+    return result
 
 
 def _writer(stream: TextIO) -> Callable[[Sequence[str]], object]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import ipaddress
 import socket
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -34,7 +35,8 @@ def serve(config: ServeConfig, load: Callable[[], Predictor]) -> int:
 
     token = None if config.token_file is None else read_token(config.token_file)
     with _bound(config.host, config.port) as listening:
-        app = make_app(load(), config, token)
+        hosts = ("localhost", "127.0.0.1", "[::1]", config.host) if _is_loopback(config.host) else ("*",)
+        app = make_app(load(), config, token, hosts)
         note(f"{config.model}: http://{_shown(listening)}   (API: /docs; stop with Ctrl-C)")
         if token is None and not _is_loopback(config.host):
             note("anyone who reaches this address may ask: set --token-file to change that")
@@ -61,8 +63,8 @@ def read_token(path: Path) -> str:
         token = path.read_text(encoding="utf-8").strip()
     except (OSError, UnicodeDecodeError) as error:
         raise UserError(f"--token-file {path}: cannot be read ({error}). Name a text file.") from None
-    if not token:
-        raise UserError(f"--token-file {path}: empty. Put a secret in it.")
+    if not token or not token.isascii() or not token.isprintable():
+        raise UserError(f"--token-file {path}: one line of ASCII characters is expected. Put a secret in it.")
     return token
 
 
@@ -70,10 +72,12 @@ def _bound(host: str, port: int) -> socket.socket:
     try:
         family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
         listening = socket.socket(family, kind, protocol)
-        listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if sys.platform != "win32":  # there it would let two processes listen on one port
+            listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listening.bind(address)
-    except OSError as error:
-        reason = error.strerror or str(error)
+        listening.listen()
+    except (OSError, UnicodeError) as error:
+        reason = getattr(error, "strerror", None) or str(error)
         raise UserError(
             f"--host {host} --port {port}: cannot listen there ({reason}). Try another --port."
         ) from None

@@ -24,20 +24,27 @@ from PIL import Image
 from pydantic import BaseModel
 from starlette.datastructures import UploadFile
 from starlette.formparsers import MultiPartException, MultiPartParser
+from starlette.middleware.trustedhost import TrustedHostMiddleware
+from starlette.requests import ClientDisconnect
 
 from leanet import __version__
 from leanet.data.pixels import THREADS, UnreadableImageError, decode_bytes
 from leanet.inference.batching import Batcher
 from leanet.inference.card import Card
 from leanet.inference.exported import Predictor
-from leanet.inference.predict_files import Loaded, find_files, loaded
+from leanet.inference.predict_files import Loaded, at_even_steps, find_files, loaded
 from leanet.inference.result import Result, layer, shown_unit
 from leanet.settings import ServeConfig
 
 MapName = Literal["overlay", "anomaly_map", "recoloured", "attention", "input"]
 
+MAPPED_FILES = 8
+"""Images of one request that maps may be asked of: their answers wait in memory until they are fetched."""
+
 HELD_REQUESTS = 8
 """Bodies of how many requests of the largest size may be held in memory at once."""
+
+EXAMPLES = 12
 
 DELTA_E_STEPS = 200
 """Grey levels of an anomaly map's PNG for 1 ΔE."""
@@ -101,6 +108,11 @@ class _Admission:
         self.images = 0
         self.bytes = 0
 
+    def check_room(self) -> None:
+        """Say that there is no room before a body is read for nothing."""
+        if self.images >= self.config.queue:
+            raise _busy()
+
     @contextmanager
     def images_in(self, count: int) -> Iterator[None]:
         """Let images in, or say that there is no room."""
@@ -136,13 +148,16 @@ class _InMemory(MultiPartParser):
     spool_max_size = 0  # never rolls over to a file: nothing that was sent touches the disk
 
 
-def make_app(model: Predictor, config: ServeConfig, token: str | None = None) -> FastAPI:
+def make_app(
+    model: Predictor, config: ServeConfig, token: str | None = None, hosts: Sequence[str] = ("*",)
+) -> FastAPI:
     """The service as an ASGI application.
 
     Args:
         model: what to ask; warmed up before the first request.
         config: names, limits and examples; host and port are not used.
         token: the secret that requests must bear; None: everyone may ask.
+        hosts: names that requests may call this machine by; '*' is any.
     """
     admission, batcher = _Admission(config), Batcher(model)
     decoders = ThreadPoolExecutor(THREADS, "decode")
@@ -163,6 +178,7 @@ def make_app(model: Predictor, config: ServeConfig, token: str | None = None) ->
         summary="Which picture is not right, where, and how sure to be.",
         lifespan=lifespan,
     )
+    app.add_middleware(TrustedHostMiddleware, allowed_hosts=list(hosts))
     guarded = [Depends(_bearer(token))]
 
     @app.get("/", include_in_schema=False)
@@ -187,7 +203,7 @@ def make_app(model: Predictor, config: ServeConfig, token: str | None = None) ->
     @app.get("/v1/examples/{number}", dependencies=guarded, response_class=FileResponse)
     async def example(number: int) -> FileResponse:
         """One of these images, counted from 0."""
-        if not 0 <= number < len(examples):
+        if not 0 <= number < len(examples) or not examples[number].is_file():
             raise HTTPException(404, "no such example")
         return FileResponse(examples[number])
 
@@ -199,6 +215,11 @@ def make_app(model: Predictor, config: ServeConfig, token: str | None = None) ->
             return Prediction(file=name, error=f"not a readable image ({error.reason})")
         result = await batcher.predict(image.pixels, image.size, paint="recoloured" in maps)
         return await loop.run_in_executor(decoders, _prediction, name, result, image, model.card, maps)
+
+    async def answers(files: list[tuple[str, bytes]], maps: Sequence[MapName]) -> list[Prediction]:
+        async with asyncio.TaskGroup() as group:  # where one fails, none goes on after its place is given up
+            tasks = [group.create_task(answer(data, name, maps)) for name, data in files]
+        return [task.result() for task in tasks]
 
     @app.post(
         "/v1/predict",
@@ -215,14 +236,19 @@ def make_app(model: Predictor, config: ServeConfig, token: str | None = None) ->
         Maps are PNGs in base64 at the model's size: `overlay` (RGBA, to be laid over the image), `anomaly_map`
         (16-bit grey, 200 levels for 1 ΔE), `recoloured`, `attention` (at its own, smaller size) and `input`.
         """
+        wanted = tuple(dict.fromkeys(maps or ()))
         try:
-            with admission.images_in(1), admission.bytes_in() as count:
-                files = await _within(
-                    config.timeout, 408, "the request took too long", _files(request, config, count)
-                )
-                with admission.images_in(len(files) - 1):
-                    work = asyncio.gather(*(answer(data, name, maps or ()) for name, data in files))
+            with admission.bytes_in() as count:
+                admission.check_room()
+                arriving = _files(request, config, count)
+                files = await _within(config.timeout, 408, "the request took too long", arriving)
+                if wanted and len(files) > MAPPED_FILES:
+                    raise HTTPException(400, f"maps of at most {MAPPED_FILES} images a request")
+                with admission.images_in(len(files)):
+                    work = answers(files, wanted)
                     results = await _within(config.timeout, 503, "no answer in time; try again", work)
+        except ClientDisconnect:
+            return JSONResponse({"detail": "the client left"}, 400)
         except HTTPException:
             await _drain(request, config)
             raise
@@ -240,8 +266,7 @@ def example_files(folder: Path | None) -> list[Path]:
     """
     if folder is None:
         return []
-    files = find_files([str(folder)])
-    return files[:: max(1, len(files) // 12)][:12]
+    return at_even_steps(find_files([str(folder)]), EXAMPLES)
 
 
 _REFUSALS: dict[int | str, dict[str, Any]] = {
@@ -310,14 +335,20 @@ async def _files(request: Request, config: ServeConfig, count: Callable[[int], N
         form = await parser.parse()
     except MultiPartException as error:
         raise HTTPException(400, error.message) from None
+    except UnicodeError:
+        raise HTTPException(400, "the form's charset is unknown or wrong") from None
     files = [
-        ((part.filename or "image")[:255], await part.read())
+        (_printable(part.filename or "image"), await part.read())
         for _, part in form.multi_items()
         if isinstance(part, UploadFile)
     ]
     if not files:
         raise HTTPException(400, "no file in the form: send images as parts with a file name")
     return files
+
+
+def _printable(name: str) -> str:
+    return name[:255].encode("utf-8", "replace").decode("utf-8")
 
 
 async def _drain(request: Request, config: ServeConfig) -> None:
@@ -392,4 +423,6 @@ def _model_info(card: Card, config: ServeConfig) -> ModelInfo:
         "max_megapixels": config.max_megapixels,
         "max_files": config.max_files,
     }
-    return ModelInfo(name=config.model.resolve().stem, maps=tuple(maps), limits=limits, **shown)
+    path = config.model.resolve()
+    name = path.stem if path.is_file() else path.name
+    return ModelInfo(name=name, maps=tuple(maps), limits=limits, **shown)
