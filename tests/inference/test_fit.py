@@ -157,7 +157,7 @@ def test_predict_writes_a_line_an_image_and_says_when_one_is_bad(
 def test_any_file_name_is_written_and_the_first_of_several_frames_is_said(
     fitted: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    name = os.fsdecode(b"caf\xe9.gif")
+    name = os.fsdecode(b"caf\xe9.webp")
     frames = [Image.new("RGB", (20, 20), colour) for colour in ("red", "green")]
     try:
         frames[0].save(tmp_path / name, save_all=True, append_images=frames[1:])
@@ -181,7 +181,9 @@ def test_predict_of_nothing_is_a_mistake(fitted: Path, tmp_path: Path, capsys: p
     (tmp_path / "a.png").write_bytes(b"no image")
     for place in (".", str(tmp_path), str(tmp_path / "a.png" / "p.csv")):
         assert main(["predict", str(fitted), str(tmp_path / "a.png"), "--out", place]) == 2
-        assert place in capsys.readouterr().err
+        message = capsys.readouterr().err
+        assert message.startswith("error: ")
+        assert message.count("\n") == 1
 
 
 def cut(path: Path) -> None:

@@ -62,7 +62,7 @@ def test_affine_attention_standardises_the_guides_mean_before_the_sigmoid() -> N
     torch.manual_seed(0)
     published = build_leanet("CNN", "MobileNet", [1, 3], 64)
     affine = build_leanet("CNN", "MobileNet", [1, 3], 64, "affine")
-    assert count_parameters(affine) == count_parameters(published) + 2 * 2
+    assert count_parameters(affine) == count_parameters(published) + 2 * 4  # running statistics counted
     affine.load_state_dict(published.state_dict(), strict=False)
     before, after = published(*batch()).attention, affine(*batch()).attention
     logits = before[1].logit()
