@@ -98,6 +98,7 @@ def test_affine_attention_is_saved_and_exported(tmp_path: Path) -> None:
     picture = next(pictures())
     expected, found = model.predict(picture), OnnxModel(tmp_path / "m.onnx").predict_pixels([picture])[0]
     assert found.probability == pytest.approx(expected.probability, abs=1e-3)
+    assert found.attention is not None
     np.testing.assert_allclose(found.attention, expected.attention, atol=1e-3)
 
 
