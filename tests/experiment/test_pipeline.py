@@ -110,7 +110,9 @@ def test_report_is_one_page_that_needs_nothing_else(finished: Path, capsys: pyte
         with Image.open(finished / "report" / "figures" / f"{figure}.png") as image:
             assert np.asarray(image.convert("L")).std() > 5
         assert "<svg" in (finished / "report" / "figures" / f"{figure}.svg").read_text(encoding="utf-8")
-    assert [row["fold"] for row in read_csv(finished / "report" / "localisation.csv")] == ["fold 0", "fold 1"]
+    localised = [(row["fold"], row["map"]) for row in read_csv(finished / "report" / "localisation.csv")]
+    maps = ("anomaly map", "attention")
+    assert localised == [(fold, name) for fold in ("fold 0", "fold 1") for name in maps]
 
 
 def test_report_of_half_a_run_says_what_is_missing(

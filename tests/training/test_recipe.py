@@ -114,7 +114,7 @@ def test_saturated_pairs_are_clipped_unless_taken_from_their_logits(activation: 
         assert logits.grad.abs().min() > 0.4
     else:
         clipped = -np.log(np.float32(1e-7)), -np.log(1 - np.float32(1 - 1e-7))
-        assert float(found) == pytest.approx(np.mean(clipped), rel=1e-4)
+        assert found.item() == pytest.approx(np.mean(clipped), rel=1e-4)
         assert logits.grad.abs().max() == 0
 
 
