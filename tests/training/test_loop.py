@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import subprocess
 import sys
@@ -152,6 +153,17 @@ def test_checkpoint_of_another_training_is_refused(tmp_path: Path) -> None:
     engine = Engine(build, loss, CPU)
     with pytest.raises(UserError, match="begun with other options"):
         train(engine, NoisyLines(), RECIPE, 0, Checkpoint(tmp_path / "c", "other", 0.0), lambda _n, _l: None)
+
+
+def test_nothing_of_a_training_stays_in_memory(tmp_path: Path) -> None:
+    engine = Engine(build, loss, CPU)
+
+    def tensors_after_training(name: str) -> int:
+        train(engine, NoisyLines(), RECIPE, 0, Checkpoint(tmp_path / name, "f", 1e9), lambda _n, _l: None)
+        gc.collect()
+        return sum(isinstance(o, Tensor) for o in gc.get_objects())
+
+    assert tensors_after_training("second") == tensors_after_training("third")
 
 
 def test_stops_when_the_loss_stalls(tmp_path: Path) -> None:

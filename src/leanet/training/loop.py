@@ -98,7 +98,6 @@ def train(
     return_freed_memory()
     engine.reset(seed)
     optimizer = recipe.make_optimizer(engine.model.parameters())
-    optimizer = engine.accelerator.prepare_optimizer(optimizer)
     progress = checkpoint.load(engine.bare_model, optimizer)
     on_images(_images_done(progress, len(data)), 0.0)
     engine.model.train()
