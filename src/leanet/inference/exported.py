@@ -7,7 +7,7 @@ import json
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, ClassVar, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -50,9 +50,32 @@ class Predictor(Protocol):
 
 
 class ExportedModel(ABC):
-    """A file that `leanet export` wrote, whatever runs it."""
+    """A file that `leanet export` wrote, whatever runs it.
 
-    card: Card
+    Attributes:
+        card: the model's card, from the file's metadata.
+        runtime, extra: the module that runs it, and the extra that brings it.
+
+    Raises:
+        UserError: the runtime is missing; no such file, or one that `leanet export` did not write.
+    """
+
+    runtime: ClassVar[str]
+    extra: ClassVar[str]
+
+    def __init__(self, path: Path) -> None:
+        _require(self.runtime, self.extra, path)
+        try:
+            card, outputs = self._open(path)
+            content = json.loads(card)
+            _check_outputs(outputs)
+        except Exception:  # the runtimes have a dozen classes of their own for what is wrong with a file
+            raise _damaged(path) from None
+        self.card = card_from(content, str(path))
+
+    @abstractmethod
+    def _open(self, path: Path) -> tuple[str, list[str]]:
+        """Load the file; gives the card's JSON and the names of the outputs."""
 
     @abstractmethod
     def _run(self, image: NDArray[np.uint8], names: Sequence[str]) -> Sequence[Any]:
@@ -85,27 +108,17 @@ class ExportedModel(ABC):
 
 
 class OnnxModel(ExportedModel):
-    """An .onnx file, run by ONNX Runtime.
+    """An .onnx file, run by ONNX Runtime."""
 
-    Attributes:
-        card: the model's card, from the file's metadata.
+    runtime, extra = "onnxruntime", "export"
 
-    Raises:
-        UserError: onnxruntime is missing; no such file, or one that `leanet export` did not write.
-    """
-
-    def __init__(self, path: Path) -> None:
-        _require("onnxruntime", "export", path)
+    def _open(self, path: Path) -> tuple[str, list[str]]:
         import onnxruntime
 
         onnxruntime.set_default_logger_severity(3)
-        try:
-            self._session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
-            content = json.loads(self._session.get_modelmeta().custom_metadata_map[METADATA])
-            _check_outputs([output.name for output in self._session.get_outputs()])
-        except Exception:  # the runtime has a dozen classes of its own for what is wrong with a file
-            raise _damaged(path) from None
-        self.card = card_from(content, str(path))
+        self._session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
+        card: str = self._session.get_modelmeta().custom_metadata_map[METADATA]
+        return card, [output.name for output in self._session.get_outputs()]
 
     def _run(self, image: NDArray[np.uint8], names: Sequence[str]) -> Sequence[Any]:
         outputs: Sequence[Any] = self._session.run(list(names), {"image": image})
@@ -113,28 +126,17 @@ class OnnxModel(ExportedModel):
 
 
 class OpenVinoModel(ExportedModel):
-    """An .xml file with its .bin beside it, run by OpenVINO.
+    """An .xml file with its .bin beside it, run by OpenVINO."""
 
-    Attributes:
-        card: the model's card, from the file's metadata.
+    runtime, extra = "openvino", "openvino"
 
-    Raises:
-        UserError: openvino is missing; no such file, or one that `leanet export` did not write.
-    """
-
-    def __init__(self, path: Path) -> None:
-        _require("openvino", "openvino", path)
+    def _open(self, path: Path) -> tuple[str, list[str]]:
         import openvino
 
-        try:
-            model = openvino.Core().read_model(path)
-            content = json.loads(model.get_rt_info(METADATA).astype(str))
-            _check_outputs([name for output in model.outputs for name in output.names])
-            check_hash(path.with_suffix(".bin"), model.get_rt_info(WEIGHTS_HASH).astype(str))
-            self._compiled = openvino.Core().compile_model(model, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
-        except Exception:  # a RuntimeError of the library's own kind, or of its reader's
-            raise _damaged(path) from None
-        self.card = card_from(content, str(path))
+        model = openvino.Core().read_model(path)
+        check_hash(path.with_suffix(".bin"), model.get_rt_info(WEIGHTS_HASH).astype(str))
+        self._compiled = openvino.Core().compile_model(model, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
+        return model.get_rt_info(METADATA).astype(str), [n for output in model.outputs for n in output.names]
 
     def _run(self, image: NDArray[np.uint8], names: Sequence[str]) -> Sequence[Any]:
         found = self._compiled({"image": image})

@@ -39,6 +39,61 @@ PAGE_POLICY = (
 )
 
 
+class Service:
+    """What stands behind the routes: a model with its queue, and the limits of what may be asked of it."""
+
+    def __init__(self, model: Predictor, config: ServeConfig) -> None:
+        self.model, self.config = model, config
+        self._admission, self._batcher = Admission(config), Batcher(model)
+        self._decoders = ThreadPoolExecutor(THREADS, "decode")
+
+    @asynccontextmanager
+    async def running(self, _app: object) -> AsyncIterator[None]:
+        """Keep the queue at work, the model warmed up before the first request."""
+        side = self.model.card.image_size
+        work = asyncio.create_task(self._batcher.run())
+        await self._batcher.predict(np.zeros((side, side, 3), np.uint8), (side, side), paint=True)
+        yield
+        work.cancel()
+        self._decoders.shutdown(wait=False, cancel_futures=True)
+
+    async def predict(self, request: Request, maps: Sequence[MapName]) -> JSONResponse:
+        """Read a request within its limits, and answer it."""
+        timeout = self.config.timeout
+        try:
+            with self._admission.bytes_in() as count:
+                self._admission.check_room()
+                arriving = read_files(request, self.config, count)
+                files = await within(timeout, 408, "the request took too long", arriving)
+                if maps and len(files) > MAPPED_FILES:
+                    raise HTTPException(400, f"maps of at most {MAPPED_FILES} images a request")
+                with self._admission.images_in(len(files)):
+                    work = self._answers(files, maps)
+                    results = await within(timeout, 503, "no answer in time; try again", work)
+        except ClientDisconnect:
+            return JSONResponse({"detail": "the client left"}, 400)
+        except HTTPException:
+            await drain(request, self.config)
+            raise
+        status = 422 if all(r.error for r in results) else 200
+        return JSONResponse(Predictions(results=results).model_dump(), status)
+
+    async def _answers(self, files: list[tuple[str, bytes]], maps: Sequence[MapName]) -> list[Prediction]:
+        async with asyncio.TaskGroup() as group:  # where one fails, none goes on after its place is given up
+            tasks = [group.create_task(self._answer(data, name, maps)) for name, data in files]
+        return [task.result() for task in tasks]
+
+    async def _answer(self, data: bytes, name: str, maps: Sequence[MapName]) -> Prediction:
+        loop, card = asyncio.get_running_loop(), self.model.card
+        limit = self.config.max_megapixels * 1_000_000
+        try:
+            image = await loop.run_in_executor(self._decoders, _load, data, card.image_size, limit)
+        except UnreadableImageError as error:
+            return Prediction(file=name, error=f"not a readable image ({error.reason})")
+        result = await self._batcher.predict(image.pixels, image.size, paint="recoloured" in maps)
+        return await loop.run_in_executor(self._decoders, prediction, name, result, image, card, maps)
+
+
 def make_app(
     model: Predictor, config: ServeConfig, token: str | None = None, hosts: Sequence[str] = ("*",)
 ) -> FastAPI:
@@ -50,24 +105,12 @@ def make_app(
         token: the secret that requests must bear; None: everyone may ask.
         hosts: names that requests may call this machine by; '*' is any.
     """
-    admission, batcher = Admission(config), Batcher(model)
-    decoders = ThreadPoolExecutor(THREADS, "decode")
-    examples = example_files(config.examples)
-
-    @asynccontextmanager
-    async def lifespan(_: object) -> AsyncIterator[None]:
-        side = model.card.image_size
-        work = asyncio.create_task(batcher.run())
-        await batcher.predict(np.zeros((side, side, 3), np.uint8), (side, side), paint=True)
-        yield
-        work.cancel()
-        decoders.shutdown(wait=False, cancel_futures=True)
-
+    service, examples = Service(model, config), example_files(config.examples)
     app = FastAPIOffline(
         title="leanet",
         version=__version__,
         summary="Which picture is not right, where, and how sure to be.",
-        lifespan=lifespan,
+        lifespan=service.running,
     )
     app.add_middleware(TrustedHostMiddleware, allowed_hosts=list(hosts))
     guarded = [Depends(_bearer(token))]
@@ -98,20 +141,6 @@ def make_app(
             raise HTTPException(404, "no such example")
         return FileResponse(examples[number])
 
-    async def answer(data: bytes, name: str, maps: Sequence[MapName]) -> Prediction:
-        loop, side = asyncio.get_running_loop(), model.card.image_size
-        try:
-            image = await loop.run_in_executor(decoders, _load, data, side, config.max_megapixels * 1_000_000)
-        except UnreadableImageError as error:
-            return Prediction(file=name, error=f"not a readable image ({error.reason})")
-        result = await batcher.predict(image.pixels, image.size, paint="recoloured" in maps)
-        return await loop.run_in_executor(decoders, prediction, name, result, image, model.card, maps)
-
-    async def answers(files: list[tuple[str, bytes]], maps: Sequence[MapName]) -> list[Prediction]:
-        async with asyncio.TaskGroup() as group:  # where one fails, none goes on after its place is given up
-            tasks = [group.create_task(answer(data, name, maps)) for name, data in files]
-        return [task.result() for task in tasks]
-
     @app.post(
         "/v1/predict",
         dependencies=guarded,
@@ -127,24 +156,7 @@ def make_app(
         Maps are PNGs in base64 at the model's size: `overlay` (RGBA, to be laid over the image), `anomaly_map`
         (16-bit grey, 200 levels for 1 ΔE), `recoloured`, `attention` (at its own, smaller size) and `input`.
         """
-        wanted = tuple(dict.fromkeys(maps or ()))
-        try:
-            with admission.bytes_in() as count:
-                admission.check_room()
-                arriving = read_files(request, config, count)
-                files = await within(config.timeout, 408, "the request took too long", arriving)
-                if wanted and len(files) > MAPPED_FILES:
-                    raise HTTPException(400, f"maps of at most {MAPPED_FILES} images a request")
-                with admission.images_in(len(files)):
-                    work = answers(files, wanted)
-                    results = await within(config.timeout, 503, "no answer in time; try again", work)
-        except ClientDisconnect:
-            return JSONResponse({"detail": "the client left"}, 400)
-        except HTTPException:
-            await drain(request, config)
-            raise
-        status = 422 if all(r.error for r in results) else 200
-        return JSONResponse(Predictions(results=results).model_dump(), status)
+        return await service.predict(request, tuple(dict.fromkeys(maps or ())))
 
     return app
 
