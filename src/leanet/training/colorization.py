@@ -18,7 +18,7 @@ from leanet.training.compute import fused
 from leanet.training.recipe import Recipe
 
 RECIPES: dict[RecipeName, Recipe] = {
-    "leanet": Recipe(epochs=10, image_passes=4000, batch_size=16, lr=3e-3, average_batch_norm=True),
+    "leanet": Recipe(epochs=10, image_passes=3500, batch_size=16, lr=3e-3, average_batch_norm=True),
     "authors": Recipe(
         epochs=500,
         batch_size=16,
