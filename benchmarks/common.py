@@ -243,6 +243,13 @@ def watch(
     return watched
 
 
+def call(*arguments: str) -> None:
+    """Run leanet, as it would be typed."""
+    command = [LEANET, *arguments]
+    print(shlex.join(command), flush=True)
+    subprocess.run(command, check=True)
+
+
 def adn_metrics(run: Path) -> dict[str, dict[str, str]]:
     """The ADN's lines of a run's report/metrics.csv: 'fold 0', ..., 'mean over folds' -> column -> value."""
     rows = read_csv(run / "report" / "metrics.csv")

@@ -11,12 +11,12 @@ metric with the first value less that with the second, of the ADN on a fold's te
 from __future__ import annotations
 
 import json
-import math
 import statistics
-import subprocess
 from pathlib import Path
 
-from benchmarks.common import LEANET, adn_metrics, facts, parser, verdict, write_csv
+from benchmarks.common import adn_metrics, call, facts, parser, verdict, write_csv
+from leanet.experiment.evaluate import interval
+from leanet.experiment.evaluate import verdict as in_words
 
 METRICS = ("f1", "auroc")
 Metrics = dict[str, dict[str, str]]
@@ -25,15 +25,22 @@ Metrics = dict[str, dict[str, str]]
 
 def run(dataset: Path, out: Path, options: list[str]) -> Metrics:
     """Make or finish a run; gives the metrics of each of its folds."""
-    command = [LEANET, "run", str(dataset), "--out", str(out), *options]
-    print(" ".join(command), flush=True)
-    subprocess.run(command, check=True)
+    call("run", str(dataset), "--out", str(out), *options)
     return {name: row for name, row in adn_metrics(out).items() if name.startswith("fold ")}
 
 
 def folds_of(out: Path) -> object:
     """The folds of a run, to compare with another's."""
     return json.loads((out / "splits.json").read_text(encoding="utf-8"))["folds"]
+
+
+def test_to_train(out: Path) -> float:
+    """Test images for each labelled training image of a run, on average over its folds."""
+    found = []
+    for path in out.glob("[0-9]*/*/metrics.json"):
+        metrics = json.loads(path.read_text(encoding="utf-8"))
+        found.append(metrics["adn"]["images"] / metrics["train"]["images"])
+    return statistics.fmean(found)
 
 
 def compare(runs: dict[str, Metrics]) -> tuple[list[dict[str, object]], dict[str, list[float]]]:
@@ -44,7 +51,7 @@ def compare(runs: dict[str, Metrics]) -> tuple[list[dict[str, object]], dict[str
     for fold in runs[first]:
         row: dict[str, object] = {"fold": fold.removeprefix("fold ")}
         for metric in METRICS:
-            one, other = (float(runs[name][fold][metric]) for name in (first, second))
+            one, other = (float(runs[name][fold][metric] or "nan") for name in (first, second))
             differences[metric].append(one - other)
             row |= {f"{metric}_{first}": one, f"{metric}_{second}": other, f"{metric}_difference": one - other}
         rows.append(row)
@@ -74,12 +81,15 @@ def main() -> None:
         print(f"| {row['fold']} | {' | '.join(cells)} |")
     write_csv(given.csv, rows, machine)
     print()
+    ratio = test_to_train(given.out / values[0])
     for metric, found in differences.items():
-        mean = statistics.fmean(found)
-        error = statistics.stdev(found) / math.sqrt(len(found)) if len(found) > 1 else math.nan
+        known = interval(found, ratio)
+        if known is None:
+            print(f"{metric}: undefined")
+            continue
         print(
-            f"{metric}: mean difference {mean:+.4f}, standard error {error:.4f}, over {len(found)} folds "
-            f"({verdict(mean >= 0)}: not below 0)"
+            f"{metric}: mean difference {known.mean:+.4f}, 95 % interval {known.low:+.4f} to {known.high:+.4f} "
+            f"over {len(found)} folds: {in_words(known)} ({verdict(not known.high < 0)}: not lower)"
         )
 
 

@@ -3,22 +3,22 @@
     python -m benchmarks.results plantvillage_pepper --groups pepper.csv --out pepper --max-per-class 400
 
 First a `leanet study` of the attention points 1 to 5, one seed, with a share of each fold's training images held
-out (--validation): the point with the highest mean AUROC on these is taken. Then `leanet detect` with that point,
-and the plain ADN, on the same folds and maps, with all labelled training images and --seeds seeds. ResNet18 with
-the ResNet CAAN, 128 px. Printed as Markdown: every row, LEA-Net less its baseline, and each configuration that was
-scored on test folds. Killed, it goes on where it was. Options that it does not know go to `leanet study`
-(`--cross-fit 4`).
+out (--validation): the point with the highest mean AUROC on these is taken. It is one point for all folds; what is
+tested in one fold is held out or trained on in the others, and so had a part in the choice. Then `leanet detect`
+with that point, and the plain ADN, on the same folds and maps, with all labelled training images and --seeds seeds.
+ResNet18 with the ResNet CAAN, 128 px. Printed as Markdown: every row, LEA-Net less its baseline, and each
+configuration that was scored on test folds. Killed, it goes on where it was. Options that it does not know go to
+`leanet study` (`--cross-fit 4`).
 """
 
 from __future__ import annotations
 
 import statistics
-import subprocess
 from pathlib import Path
 
 from sklearn.metrics import roc_auc_score
 
-from benchmarks.common import LEANET, facts, parser, read_csv, write_csv
+from benchmarks.common import call, facts, parser, read_csv, write_csv
 from leanet.experiment.open_run import Run, find
 from leanet.experiment.predictions import read_predictions
 from leanet.experiment.run_folder import RunFolder
@@ -26,13 +26,6 @@ from leanet.experiment.run_folder import RunFolder
 POINTS = (1, 2, 3, 4, 5)
 SHOWN = ("f1", "f1_chosen", "auroc", "average_precision")
 NETWORKS = ("--adn", "ResNet18", "--caan", "ResNet")
-
-
-def call(*arguments: str) -> None:
-    """Run leanet, as it would be typed."""
-    command = [LEANET, *arguments]
-    print(" ".join(command), flush=True)
-    subprocess.run(command, check=True)
 
 
 def validation_auroc(run: Run, home: RunFolder, point: int) -> float:

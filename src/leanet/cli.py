@@ -64,9 +64,7 @@ def _study(config: Any) -> int:
     from leanet.experiment.study import study
     from leanet.report.study_figures import draw_study
 
-    cells = study(config)
-    if cells:
-        draw_study(cells, config.out / "report")
+    study(config, lambda cells: draw_study(cells, config.out / "report"))
     return 0
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 
 import numpy as np
 import pytest
@@ -11,6 +12,7 @@ from sklearn.metrics import balanced_accuracy_score, brier_score_loss, f1_score,
 
 from leanet.experiment.evaluate import (
     Scored,
+    cell,
     choose_threshold,
     difference,
     interval,
@@ -48,9 +50,29 @@ def test_with_one_class_only_metrics_are_undefined(label: int) -> None:
 
 
 def test_a_score_that_is_no_probability_has_no_plain_decision() -> None:
-    found = score(Scored(np.array([0, 1, 1]), np.array([1.0, 7.0, 9.0]), None, is_probability=False))
-    assert found.f1 is found.brier is found.true_positives is None
+    scores = np.array([1.0, 7.0, 9.0])
+    found = score(Scored(np.array([0, 1, 1]), scores, None, is_probability=False))
+    assert found.f1 is found.f1_chosen is found.brier is found.true_positives is None
     assert found.auroc == 1
+    chosen = score(Scored(np.array([0, 1, 1]), scores, 8.0, is_probability=False))
+    assert chosen.f1 is None
+    assert chosen.f1_chosen == pytest.approx(2 / 3)
+    assert chosen.true_positives_chosen == 1
+
+
+def test_where_none_was_chosen_the_decision_stays_at_a_half() -> None:
+    found = score(noisy(1))
+    assert found.threshold_chosen is None
+    assert (found.f1_chosen, found.mcc_chosen) == (found.f1, found.mcc)
+
+
+def test_cells_tell_undefined_from_undecided() -> None:
+    normal_only = Scored(np.zeros(4, dtype=np.int64), np.linspace(0, 1, 4))
+    assert cell(make_row("a", {(0, 0): normal_only}, 0.25), "f1") == "undefined"
+    no_probability = Scored(noisy(0).labels, noisy(0).scores, None, is_probability=False)
+    row = make_row("b", {(0, 0): no_probability}, 0.25)
+    assert (cell(row, "f1"), cell(row, "f1_chosen")) == ("-", "-")
+    assert re.fullmatch(r"0\.\d{3}", cell(row, "auroc"))
 
 
 @pytest.mark.parametrize("seed", range(5))
@@ -102,6 +124,25 @@ def test_one_value_has_no_interval_and_none_no_mean() -> None:
     assert math.isnan(one.low)
     assert verdict(one) == "not known"
     assert interval([None], 0.25) is None
+
+
+def test_seeds_repeat_folds_and_make_no_interval_narrower() -> None:
+    once = make_row("once", {(fold, 0): noisy(fold) for fold in range(4)}, 0.25)
+    thrice = make_row("thrice", {(fold, seed): noisy(fold) for fold in range(4) for seed in range(3)}, 0.25)
+    found, expected = thrice.interval("auroc"), once.interval("auroc")
+    assert found is not None
+    assert expected is not None
+    assert (found.low, found.high) == pytest.approx((expected.low, expected.high))
+    assert len(thrice.runs) == 12
+
+
+def test_pooled_decisions_are_each_folds_own() -> None:
+    folds = {(fold, 0): Scored(noisy(fold).labels, noisy(fold).scores, 0.2 + 0.1 * fold) for fold in range(3)}
+    pooled = make_row("row", folds, 0.25).pooled
+    y = np.concatenate([s.labels for s in folds.values()])
+    called = np.concatenate([s.scores >= 0.2 + 0.1 * fold for (fold, _), s in folds.items()])
+    assert pooled.f1_chosen == pytest.approx(f1_score(y, called))
+    assert pooled.true_positives_chosen == int((called & (y == 1)).sum())
 
 
 def test_rows_are_compared_fold_by_fold_and_seed_by_seed() -> None:

@@ -124,13 +124,35 @@ def test_report_of_half_a_run_says_what_is_missing(
     assert main(["report", str(run)]) == 0
     page = (run / "report" / "index.html").read_text(encoding="utf-8")
     assert "fold 1 lacks 1/CNN/metrics.json." in page
+    assert "2 of 2 folds" in page
+    assert "CNN without attention" not in page
+    (run / "1" / "CNN-MobileNet-p2" / "history.csv").unlink()
+    assert main(["report", str(run)]) == 0
+    page = (run / "report" / "index.html").read_text(encoding="utf-8")
     assert "1 of 2 folds" in page
-    shutil.rmtree(run / "0" / "CNN")
+    assert "CNN without attention" in page
+    shutil.rmtree(run / "0" / "CNN-MobileNet-p2")
     assert main(["report", str(run)]) == 2
-    assert "fold 0 lacks 0/CNN/weights.safetensors and 3 more" in capsys.readouterr().err
+    assert "fold 0 lacks 0/CNN-MobileNet-p2/weights.safetensors and 3 more" in capsys.readouterr().err
 
 
-def test_study_shares_maps_and_compares_each_cell_with_its_baseline(leaves: Path, tmp_path: Path) -> None:
+def test_seeds_that_not_all_folds_have_are_left_out_of_a_report(finished: Path, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    shutil.copytree(finished, run)
+    assert main(["detect", str(run), *QUICK[8:], "--seeds", "2"]) == 0
+    rows = read_csv(run / "report" / "metrics.csv")
+    overs = [row["over"] for row in rows if row["row"] == "CNN-MobileNet-p2: ADN"]
+    assert overs[:4] == ["fold 0, seed 0", "fold 0, seed 1", "fold 1, seed 0", "fold 1, seed 1"]
+    (run / "1" / "CNN-MobileNet-p2-s1" / "metrics.json").unlink()
+    assert main(["report", str(run)]) == 0
+    page = (run / "report" / "index.html").read_text(encoding="utf-8")
+    assert "fold 1 lacks 1/CNN-MobileNet-p2-s1/metrics.json." in page
+    assert "2 of 2 folds, 2 trainings" in page
+
+
+def test_study_shares_maps_and_compares_each_cell_with_its_baseline(
+    leaves: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     out = tmp_path / "study"
     grid = ["--adn", "CNN", "--caan", "Direct", "--attention-point", "2", "4", "--p-rate", "0.5", "1.0"]
     options = [
@@ -163,6 +185,11 @@ def test_study_shares_maps_and_compares_each_cell_with_its_baseline(leaves: Path
     assert line["trainings"] == "2"
     for figure in ("study_points_auroc", "study_p_rate_f1", "study_gain_auroc"):
         assert (out / "report" / "figures" / f"{figure}.svg").is_file()
+    assert float(line["prevalence"]) == pytest.approx(0.4)
+    assert main(["report", str(out)]) == 2
+    assert "Name one of its p-rate-0.5, p-rate-1." in capsys.readouterr().err
+    assert main(["report", str(out / "p-rate-0.5")]) == 0
+    assert "CNN-Direct-p4: ADN" in (out / "p-rate-0.5" / "report" / "index.html").read_text(encoding="utf-8")
     before = {p: p.stat().st_mtime_ns for p in out.rglob("weights.safetensors")}
     assert main(arguments) == 0
     assert before == {p: p.stat().st_mtime_ns for p in out.rglob("weights.safetensors")}
@@ -211,6 +238,41 @@ def test_another_detector_in_another_folder(finished: Path, tmp_path: Path) -> N
         f for f in json.loads((finished / "splits.json").read_text())["folds"][1]["train"] if "good" not in f
     ]
     assert json.loads((folder / "metrics.json").read_text())["train"]["anomalous"] == len(positives) // 2
+
+
+def test_detectors_of_other_maps_are_refused(
+    finished: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    other, out = tmp_path / "other", tmp_path / "out"
+    shutil.copytree(finished, other)
+    options = [*QUICK[8:], "--no-compare", "--folds", "0"]
+    assert main(["detect", str(finished), "--out", str(out), *options]) == 0
+    assert main(["detect", str(other), "--out", str(out), *options]) == 0  # a copy's maps are the same
+    attributes = other / "0" / "maps.zarr" / "zarr.json"
+    attributes.write_text(attributes.read_text().replace('"normals_p99": ', '"normals_p99": 1'))
+    assert main(["detect", str(other), "--out", str(out), *options]) == 2
+    assert "made from other images or anomaly maps" in capsys.readouterr().err
+
+
+def test_a_colorizer_that_saw_other_images_is_trained_anew(finished: Path, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    shutil.copytree(finished, run)
+    dataset = yaml.safe_load((finished / "config.yaml").read_text())["dataset"]
+    weights = run / "0" / "colorizer" / "weights.safetensors"
+    again = ["colorize", dataset, "--out", str(run), *QUICK[:8], "--compile", "off", "--folds", "0"]
+    before, written = weights.read_bytes(), weights.stat().st_mtime_ns
+    shutil.rmtree(run / "0" / "maps.zarr")
+    assert main(again) == 0
+    assert weights.stat().st_mtime_ns == written
+    shutil.rmtree(run / "0" / "maps.zarr")
+    splits = json.loads((run / "splits.json").read_text())
+    normals = [next(f for f in splits["folds"][0][side] if "good" in f) for side in ("train", "test")]
+    for fold in splits["folds"]:
+        for side in ("train", "test"):
+            fold[side] = [dict(zip(normals, normals[::-1], strict=True)).get(f, f) for f in fold[side]]
+    (run / "splits.json").write_text(json.dumps(splits))
+    assert main(again) == 0
+    assert weights.read_bytes() != before
 
 
 def test_authors_scripts_write_and_read_beside_the_images(leaves: Path, tmp_path: Path) -> None:

@@ -2,35 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from leanet.data.splits import Fold
 from leanet.errors import UserError
 from leanet.experiment.colorize import jobs_of
 from leanet.experiment.open_run import Run
-from leanet.experiment.run_folder import ImageRow, RunFolder
+from leanet.experiment.results import ratio_of_sides
 from leanet.experiment.training_set import divide
 from leanet.settings import ColorizeConfig, ColorizerConfig, ComputeConfig, DetectConfig, DetectorConfig
 
-
-def make_run(normals: int, anomalies: int, group_of: int = 1) -> Run:
-    """A run whose first fifth of each class is fold 0's test side; groups of neighbours hold both classes."""
-    labels = np.repeat([0, 1], [normals, anomalies])
-    images = tuple(
-        ImageRow(
-            f"{i}.png", int(label), "", f"g{(i if label == 0 else i - normals) // group_of}", "", str(i), 64, 64
-        )
-        for i, label in enumerate(labels)
-    )
-    test = {i.file for i in images if int(i.group[1:]) * group_of < (normals if i.label == 0 else anomalies) // 5}
-    train = tuple(i.file for i in images if i.file not in test)
-    fold = Fold(train, tuple(i.file for i in images if i.file in test))
-    return Run(
-        RunFolder(Path("nowhere")), images, labels, np.zeros((len(labels), 64, 64, 3), np.uint8), (fold,), "true"
-    )
+MakeRun = Callable[..., Run]
 
 
 def configured(detector: DetectorConfig, **compute: str) -> DetectConfig:
@@ -38,7 +23,7 @@ def configured(detector: DetectorConfig, **compute: str) -> DetectConfig:
 
 
 @pytest.mark.parametrize("group_of", [1, 4])
-def test_a_fifth_is_held_out_of_each_class_and_no_group_parted(group_of: int) -> None:
+def test_a_fifth_is_held_out_of_each_class_and_no_group_parted(make_run: MakeRun, group_of: int) -> None:
     run = make_run(100, 100, group_of)
     found = divide(configured(DetectorConfig()), run, 0, 0)
     labelled = run.rows(run.folds[0].train)
@@ -49,7 +34,7 @@ def test_a_fifth_is_held_out_of_each_class_and_no_group_parted(group_of: int) ->
     assert run.labels[found.validation].mean() == pytest.approx(run.labels[labelled].mean(), abs=0.05)
 
 
-def test_nothing_is_held_out_for_the_authors_or_of_few_anomalies() -> None:
+def test_nothing_is_held_out_for_the_authors_or_of_few_anomalies(make_run: MakeRun) -> None:
     run = make_run(100, 100)
     for config in (
         configured(DetectorConfig(), recipe="authors"),
@@ -60,14 +45,27 @@ def test_nothing_is_held_out_for_the_authors_or_of_few_anomalies() -> None:
     assert len(divide(configured(DetectorConfig(p_rate=0.7)), run, 0, 0).validation)
 
 
-def test_a_share_that_is_asked_for_is_held_out_of_few_anomalies_too() -> None:
+def test_a_share_that_is_asked_for_is_held_out_of_few_anomalies_too(make_run: MakeRun) -> None:
     run = make_run(100, 100)
     found = divide(configured(DetectorConfig(p_rate=0.1, validation=0.25)), run, 0, 0)
     assert run.labels[found.validation].sum() == 2
     assert run.labels[found.train].sum() == 6
 
 
-def test_seeds_keep_other_anomalies_and_hold_out_others() -> None:
+def test_a_share_is_what_was_asked_for(make_run: MakeRun) -> None:
+    run = make_run(100, 100)
+    for share in (0.1, 0.3, 0.4, 0.5):
+        found = divide(configured(DetectorConfig(validation=share)), run, 0, 0)
+        assert len(found.validation) / len(found.labelled) == pytest.approx(share, abs=0.02)
+
+
+def test_overlap_is_reckoned_from_the_images_trained_on(make_run: MakeRun) -> None:
+    run = make_run(100, 100)  # 160 to train on, 40 to test on
+    assert ratio_of_sides(run, configured(DetectorConfig()), [0]) == 40 / 160
+    assert ratio_of_sides(run, configured(DetectorConfig(p_rate=0.25)), [0]) == 40 / (80 + 20)
+
+
+def test_seeds_keep_other_anomalies_and_hold_out_others(make_run: MakeRun) -> None:
     run, config = make_run(100, 200), configured(DetectorConfig(p_rate=0.5))
     first, again, other = (divide(config, run, 0, seed) for seed in (0, 0, 1))
     assert np.array_equal(first.train, again.train)
@@ -75,7 +73,9 @@ def test_seeds_keep_other_anomalies_and_hold_out_others() -> None:
 
 
 @pytest.mark.parametrize("group_of", [1, 4])
-def test_cross_fitted_maps_come_from_colorizers_that_did_not_see_the_image(group_of: int) -> None:
+def test_cross_fitted_maps_come_from_colorizers_that_did_not_see_the_image(
+    make_run: MakeRun, group_of: int
+) -> None:
     run = make_run(60, 60, group_of)
     config = ColorizeConfig(Path("d"), Path("o"), colorizer=ColorizerConfig(cross_fit=3))
     *inner, own = jobs_of(config, run, 0)
@@ -90,7 +90,7 @@ def test_cross_fitted_maps_come_from_colorizers_that_did_not_see_the_image(group
         assert set(run.labels[job.recoloured]) == {0, 1}
 
 
-def test_more_parts_than_images_are_refused() -> None:
+def test_more_parts_than_images_are_refused(make_run: MakeRun) -> None:
     config = ColorizeConfig(Path("d"), Path("o"), colorizer=ColorizerConfig(cross_fit=50))
     with pytest.raises(UserError, match="cannot make 50 inner parts"):
         jobs_of(config, make_run(20, 20), 0)

@@ -4,7 +4,7 @@ from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from leanet.data.folder import CLASS_NAMES, Dataset, by_group, check_folds
+from leanet.data.folder import CLASS_NAMES, Dataset, by_group, group_copies
 from leanet.data.pixels import (
     Duplicates,
     ImageInfo,
@@ -15,6 +15,7 @@ from leanet.data.pixels import (
     in_threads,
     sha256_of,
 )
+from leanet.data.splits import make_folds
 from leanet.errors import UserError
 
 
@@ -62,6 +63,7 @@ class _Facts:
 def check_dataset(
     dataset: Dataset,
     n_splits: int,
+    seed: int = 0,
     *,
     skip_unreadable: bool = False,
     on_progress: Callable[[int], None] | None = None,
@@ -70,7 +72,7 @@ def check_dataset(
 
     Args:
         dataset: from `scan`, which itself refuses missing and empty class folders.
-        n_splits: the folds that a run would make.
+        n_splits, seed: of the folds that a run would make.
         skip_unreadable: unreadable files are left out and are no problem, as in a run with --skip-unreadable.
         on_progress: called with the number of files examined so far.
     """
@@ -86,7 +88,7 @@ def check_dataset(
     largest_group = max(members, key=lambda group: len(members[group]))
     problems = [] if skip_unreadable else [str(error) for error in errors.values()]
     problems += [contradiction(files, labels) for files in same.across]
-    problems += _fold_problems(readable, n_splits)
+    problems += _fold_problems(group_copies(readable, same.within)[0], n_splits, seed)
     return CheckReport(
         counts={name: len(dataset.of_class(label)) for label, name in enumerate(CLASS_NAMES)},
         kinds=dict(sorted(Counter(sample.kind for sample in dataset.of_class(1)).items())),
@@ -120,9 +122,9 @@ def _examine(dataset: Dataset, file: str) -> _Facts | UnreadableImageError:
     return _Facts(info, f"{decoded.format} {decoded.mode}", tuple(conversions))
 
 
-def _fold_problems(dataset: Dataset, n_splits: int) -> list[str]:
+def _fold_problems(dataset: Dataset, n_splits: int, seed: int) -> list[str]:
     try:
-        check_folds(dataset, n_splits)
+        make_folds(dataset, n_splits, seed)
     except UserError as error:
         return [str(error)]
     return []

@@ -3,7 +3,7 @@
 import csv
 import os
 from collections import Counter
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 from typing import Literal
@@ -163,6 +163,22 @@ def check_folds(dataset: Dataset, n_splits: int) -> None:
                     else f"{dataset.root}: {count} {name} {what}; at least 2 are needed, "
                     f"and {n_splits} for {n_splits} folds. Add images."
                 )
+
+
+def group_copies(dataset: Dataset, copies: Sequence[Sequence[str]]) -> tuple[Dataset, int]:
+    """Make one group of each set of files with the same bytes, and of all groups that it touches.
+
+    Returns:
+        the data set, and how many of its files are copies of others.
+    """
+    group_of = {sample.file: sample.group for sample in dataset.samples}
+    for files in copies:
+        touched = {group_of[file] for file in files}
+        if len(touched) > 1:
+            name = min(touched)
+            group_of = {file: name if group in touched else group for file, group in group_of.items()}
+    samples = tuple(replace(sample, group=group_of[sample.file]) for sample in dataset.samples)
+    return replace(dataset, samples=samples), sum(len(files) - 1 for files in copies)
 
 
 def _scan_class_folders(root: Path, normal: tuple[str, Path | None], abnormal: tuple[str, Path | None]) -> Dataset:

@@ -19,6 +19,7 @@ def check_and_print(config: CheckConfig) -> int:
         report = check_dataset(
             dataset,
             data.n_splits,
+            config.compute.seed,
             skip_unreadable=data.skip_unreadable,
             on_progress=lambda done: set_done(done, ""),
         )
@@ -52,7 +53,7 @@ def _lines(report: CheckReport) -> list[str]:
     if size > 1:
         lines.append(f"groups: {report.groups}, the largest is {name} with {size} images")
     lines += [f"unreadable: {file} ({reason})" for file, reason in report.unreadable]
-    lines += [f"exact duplicates: {', '.join(files)}" for files in report.duplicates.within]
+    lines += [f"exact duplicates (no split parts them): {', '.join(files)}" for files in report.duplicates.within]
     return lines + [f"note: {text}" for text in report.notes]
 
 

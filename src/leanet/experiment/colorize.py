@@ -27,7 +27,7 @@ from leanet.networks.registry import build_colorizer
 from leanet.options import to_options
 from leanet.ranks import is_first
 from leanet.settings import ColorizeConfig, MapCoding, parse_folds
-from leanet.training.checkpoint import Checkpoint, load_weights, save_weights
+from leanet.training.checkpoint import Checkpoint, load_weights, made_from, save_weights
 from leanet.training.colorization import RECIPES, ColorizationData, loss
 from leanet.training.compute import Compute, find_device, fused, resolve, return_freed_memory
 from leanet.training.loop import Engine, train
@@ -70,7 +70,7 @@ def colorize(config: ColorizeConfig, begun: Run | None = None) -> Run:
         done = 0
         for number in to_do:
             for job in jobs[number]:
-                if not job.weights.exists():
+                if not is_trained(job, run):
                     _train(config, run, job, engine, recipe, partial(shift, set_done, done))
                 done += image_passes_of(recipe, len(job.normals))
             if is_first():
@@ -116,7 +116,7 @@ def jobs_of(config: ColorizeConfig, run: Run, number: int) -> list[Job]:
     if not k:
         return [Job(folder, None, normals, np.arange(len(run.images)), seed)]
     train = run.rows(run.folds[number].train)
-    parts = inner_parts(run.labels[train].tolist(), [run.images[r].group for r in train], k, config.compute.seed)
+    parts = inner_parts(run.labels[train].tolist(), run.groups_of(train), k, config.compute.seed)
     jobs = []
     for part in range(k):
         unseen = train[parts == part]
@@ -124,6 +124,16 @@ def jobs_of(config: ColorizeConfig, run: Run, number: int) -> list[Job]:
         if not len(jobs[-1].normals):
             raise UserError(f"--cross-fit {k}: part {part} of fold {number} leaves no normal image. Choose less.")
     return [*jobs, Job(folder, None, normals, np.setdiff1d(np.arange(len(run.images)), train), seed)]
+
+
+def images_of(job: Job, run: Run) -> str:
+    """A fingerprint of the images that a colorizer is trained on."""
+    return hashlib.sha256(repr([run.images[row].sha256 for row in job.normals]).encode()).hexdigest()
+
+
+def is_trained(job: Job, run: Run) -> bool:
+    """Whether the colorizer is there, and was trained on these images: the splits may have been edited since."""
+    return job.weights.exists() and made_from(job.weights) in ("", images_of(job, run))
 
 
 def shift(set_done: Callable[[int, str], None], start: int, done: int, now: str) -> None:
@@ -166,7 +176,7 @@ def _train(
     if not is_first():
         return
     write_history(job.history, history)
-    save_weights(engine.bare_model, job.weights)
+    save_weights(engine.bare_model, job.weights, images_of(job, run))
     checkpoint.remove()
 
 

@@ -79,7 +79,7 @@ def train_detectors(config: DetectConfig) -> tuple[Run, RunFolder, DetectConfig,
         for number in folds:
             for seed in range(each.detector.seeds):
                 folder = home.fold(number).detector(each.detector.name_with(seed))
-                _refuse_other_options(folder, to_options(each))
+                _refuse_other_options(folder, to_options(each), facts_of(each, run, number))
     if is_first():
         _prepare(home, config, run)
     for each in configs:
@@ -186,9 +186,10 @@ def _seeds(config: DetectConfig) -> range:
 
 
 def _validation_note(config: DetectConfig, sets: Sequence[TrainingSet]) -> str:
-    held = sum(len(s.validation) > 0 for s in sets)
-    if held:
-        return f"{len(sets[0].validation)} images of a fold held out to choose epoch and threshold"
+    sizes = [len(s.validation) for s in sets if len(s.validation)]
+    if sizes:
+        few = "" if len(sizes) == len(sets) else f" in {len(sizes)} of {len(sets)} trainings"
+        return f"about {round(sum(sizes) / len(sizes))} images held out to choose epoch and threshold{few}"
     if validation_share(config):
         return f"threshold 0.5 and last epoch, for fewer than {FEWEST_POSITIVES} anomalous images could be held out"
     return "threshold 0.5 and last epoch"
@@ -206,13 +207,16 @@ def _train(
     folder, number = training.folder, training.fold
     read_maps = map_reader(run.maps(number), map_scale(config))
     options = to_options(config)
+    facts = facts_of(config, run, number)
     if is_first():
         write_config(
-            folder.config, options, {"fold": number, "seed": training.seed, "compute": str(engine.compute)}
+            folder.config,
+            options,
+            {"fold": number, "seed": training.seed, "compute": str(engine.compute), **facts},
         )
     checkpoint = Checkpoint(
         folder.checkpoint,
-        fingerprint_of({**options, "which": training.seed}, run, images.train, engine.compute),
+        fingerprint_of({**options, "which": training.seed, **facts}, run, images.train, engine.compute),
         config.compute.checkpoint_seconds,
     )
     done = 0
@@ -320,9 +324,22 @@ def predict(
     return np.concatenate(adn), np.concatenate(caan) if caan else None
 
 
-def _refuse_other_options(folder: DetectorFolder, options: dict[str, Any]) -> None:
+def facts_of(config: DetectConfig, run: Run, number: int) -> dict[str, Any]:
+    """What a detector is made from besides its options: the side of the images, and which anomaly maps."""
+    maps = None if config.detector.caan == "none" else run.maps(number).identity
+    return {"side": run.side, "maps": maps}
+
+
+def _refuse_other_options(folder: DetectorFolder, options: dict[str, Any], facts: dict[str, Any]) -> None:
+    before = read_config(folder.config)
+    recorded = before.get("recorded", {})
+    if any(recorded.get(key, value) != value for key, value in facts.items()):
+        raise UserError(
+            f"{folder.path}: made from other images or anomaly maps than this run's. "
+            "Delete it, or choose another --out."
+        )
     # The recipe before all else: where it differs, it may be why the maps' scale does.
-    difference = differing_option(read_config(folder.config), {"recipe": options["recipe"], **options})
+    difference = differing_option(before, {"recipe": options["recipe"], **options})
     if difference:
         raise UserError(
             f"{folder.path}: this detector was made with {difference}. Repeat its options, or pass another --out."

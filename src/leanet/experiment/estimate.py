@@ -74,7 +74,7 @@ def estimate_run(config: RunConfig | CheckConfig) -> Estimate:
     for detector in [d] if d.caan == "none" or not getattr(config, "compare", True) else [d, d.baseline()]:
         step = _seconds_an_image(config, _builder(detector, side), detection.loss, recipe, _labelled_batch)
         passes = image_passes_of(recipe, round((normals + anomalous) * train_share))
-        detectors[detector.name] = folds * passes * step
+        detectors[detector.name] = d.seeds * folds * passes * step
     estimate = Estimate(colorizers, maps, detectors)
     parts = [f"colorizers {_minutes(colorizers + maps)}"] + [f"{n} {_minutes(s)}" for n, s in detectors.items()]
     note(f"estimated time on this machine: {_minutes(estimate.total)} ({', '.join(parts)})")

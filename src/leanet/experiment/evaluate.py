@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -31,7 +32,8 @@ METRICS = (
     "average_precision",
     "brier",
 )
-"""'_chosen': at the threshold chosen on the inner validation; without that: at probability 0.5."""
+"""'_chosen': at the threshold chosen on the inner validation, or at 0.5 where that was too small to choose by;
+without that: at probability 0.5."""
 
 PLAIN_THRESHOLD = 0.5
 FEWEST_POSITIVES = 10
@@ -48,8 +50,8 @@ class Scored:
     Attributes:
         labels: (N,), 0 normal, 1 anomalous.
         scores: (N,), higher is more anomalous.
-        threshold: the one chosen on the inner validation; None where none was chosen.
-        is_probability: whether the scores are probabilities, to be decided at 0.5.
+        threshold: the one chosen on images held out; None where none was chosen.
+        is_probability: whether the scores are probabilities, to be decided at 0.5 where none was chosen.
     """
 
     labels: NDArray[np.int64]
@@ -57,10 +59,18 @@ class Scored:
     threshold: float | None = None
     is_probability: bool = True
 
+    @property
+    def decided_at(self) -> float | None:
+        """The threshold that was chosen, or for want of one 0.5; None where scores are no probabilities."""
+        return PLAIN_THRESHOLD if self.threshold is None and self.is_probability else self.threshold
+
 
 @dataclass(frozen=True)
 class Scores:
-    """Metrics of one set of predictions; None where the metric is undefined: one class only, or no threshold."""
+    """Metrics of one set of predictions; None where the metric is undefined: one class only, or no threshold.
+
+    `threshold_chosen` is None where the '_chosen' metrics are those at 0.5.
+    """
 
     images: int
     anomalous: int
@@ -79,39 +89,53 @@ class Scores:
     false_positives: int | None
     false_negatives: int | None
     true_positives: int | None
+    true_negatives_chosen: int | None
+    false_positives_chosen: int | None
+    false_negatives_chosen: int | None
+    true_positives_chosen: int | None
 
 
 def score(scored: Scored) -> Scores:
     """Score predictions; what is undefined is None, never 0 or 1."""
     y, s = scored.labels, scored.scores
     both = 0 < int(y.sum()) < len(y)
-    plain = _decisions(y, s >= PLAIN_THRESHOLD) if scored.is_probability else (None, None, None)
-    chosen = (None, None, None) if scored.threshold is None else _decisions(y, s >= scored.threshold)
-    cells: list[int | None] = [None] * 4
-    if scored.is_probability:
-        cells = [int(c) for c in confusion_matrix(y, s >= PLAIN_THRESHOLD, labels=[0, 1]).ravel()]
+    plain = _decisions(y, s, PLAIN_THRESHOLD if scored.is_probability else None)
+    chosen = _decisions(y, s, scored.decided_at)
     return Scores(
         len(y),
         int(y.sum()),
         float(y.mean()),
-        *plain,
+        *plain.metrics,
         scored.threshold,
-        *chosen,
+        *chosen.metrics,
         float(roc_auc_score(y, s)) if both else None,
         float(average_precision_score(y, s)) if both else None,
         float(brier_score_loss(y, s)) if scored.is_probability else None,
-        *cells,
+        *plain.cells,
+        *chosen.cells,
     )
 
 
-def _decisions(y: NDArray[np.int64], decided: NDArray[np.bool_]) -> tuple[float | None, float | None, float | None]:
-    """F1 (undefined without an anomaly), balanced accuracy and Matthews correlation (undefined with one class)."""
+class _Decisions(NamedTuple):
+    """F1, balanced accuracy and Matthews correlation; true and false negatives and positives as TN FP FN TP."""
+
+    metrics: tuple[float | None, float | None, float | None]
+    cells: tuple[int | None, int | None, int | None, int | None]
+
+
+def _decisions(y: NDArray[np.int64], s: NDArray[np.float64], threshold: float | None) -> _Decisions:
+    """Decisions at a threshold; F1 is undefined without an anomaly, the others with one class only."""
+    if threshold is None:
+        return _Decisions((None,) * 3, (None,) * 4)
+    decided = s >= threshold
     both = 0 < int(y.sum()) < len(y)
-    return (
+    tn, fp, fn, tp = (int(c) for c in confusion_matrix(y, decided, labels=[0, 1]).ravel())
+    metrics = (
         float(f1_score(y, decided, zero_division=0)) if y.any() else None,
         float(balanced_accuracy_score(y, decided)) if both else None,
         float(matthews_corrcoef(y, decided)) if both else None,
     )
+    return _Decisions(metrics, (tn, fp, fn, tp))
 
 
 def choose_threshold(labels: ArrayLike, scores: ArrayLike, target_recall: float | None = None) -> float | None:
@@ -142,7 +166,7 @@ def choose_threshold(labels: ArrayLike, scores: ArrayLike, target_recall: float 
 
 @dataclass(frozen=True)
 class Interval:
-    """A mean over folds and seeds, and its 95 % confidence interval; nan where one value says nothing of it."""
+    """A mean over folds, and its 95 % confidence interval; nan where one value says nothing of it."""
 
     mean: float
     low: float
@@ -155,14 +179,15 @@ class Interval:
 
 
 def interval(values: Sequence[float | None], test_to_train: float) -> Interval | None:
-    """Mean and 95 % interval of a metric, or of a paired difference, over folds and seeds.
+    """Mean and 95 % interval of a metric, or of a paired difference, over folds.
 
     Training sets of cross-validation overlap, so that their results are more alike than independent ones: the
     variance of the mean is taken as (1/J + test/train) times the sample variance of the J values.
 
     Args:
-        values: one a fold and seed; None where undefined.
-        test_to_train: test images for each training image, on average: 1 / (n_splits - 1) for whole folds.
+        values: one a fold, of several seeds their mean; None where undefined.
+        test_to_train: test images for each image trained on, on average: 1 / (n_splits - 1) where a fold's
+            whole training side is.
     Returns:
         None without any value.
     Source: Nadeau & Bengio (2003), Machine Learning 52, eq. 8 (corrected resampled t-test).
@@ -180,7 +205,10 @@ def interval(values: Sequence[float | None], test_to_train: float) -> Interval |
 
 @dataclass(frozen=True)
 class Row:
-    """One line of a results table: a scorer's metrics by fold and seed, and over all folds' test images pooled."""
+    """One line of a results table: a scorer's metrics by fold and seed, and over all folds' test images pooled.
+
+    `pooled` is of the first seed.
+    """
 
     name: str
     runs: Mapping[Key, Scores]
@@ -191,16 +219,26 @@ class Row:
         """A metric by fold and seed."""
         return [getattr(s, metric) for s in self.runs.values()]
 
+    def by_fold(self, metric: str) -> dict[int, float | None]:
+        """A metric by fold, its mean over the seeds: they share test images, so that they say less than folds."""
+        found: dict[int, list[float]] = {fold: [] for fold, _ in self.runs}
+        for (fold, _), scores in self.runs.items():
+            value = getattr(scores, metric)
+            if value is not None:
+                found[fold].append(value)
+        return {fold: float(np.mean(values)) if values else None for fold, values in found.items()}
+
     def over_folds(self, metric: str) -> tuple[float, float] | None:
-        """Mean and sample standard deviation of a metric over folds and seeds; deviation nan for one value."""
-        known = [v for v in self.values(metric) if v is not None]
+        """Mean and sample standard deviation of a metric over folds; the deviation is nan for one fold."""
+        known = [v for v in self.by_fold(metric).values() if v is not None]
         if not known:
             return None
         return float(np.mean(known)), float(np.std(known, ddof=1)) if len(known) > 1 else math.nan
 
     def interval(self, metric: str) -> Interval | None:
-        """Mean and 95 % interval of a metric over folds and seeds, cut off where the metric's range ends."""
-        found, least = interval(self.values(metric), self.test_to_train), -1.0 if metric.startswith("mcc") else 0.0
+        """Mean and 95 % interval of a metric over folds, cut off where the metric's range ends."""
+        values, least = list(self.by_fold(metric).values()), -1.0 if metric.startswith("mcc") else 0.0
+        found = interval(values, self.test_to_train)
         return found and Interval(found.mean, max(found.low, least), min(found.high, 1.0))
 
     def records(self) -> list[dict[str, object]]:
@@ -224,26 +262,50 @@ class Row:
 def make_row(name: str, by_run: Mapping[Key, Scored], test_to_train: float) -> Row:
     """A table row from what a scorer said about each fold's test images, with each seed; pooled: the first seed."""
     first = [scored for (_, seed), scored in by_run.items() if seed == min(s for _, s in by_run)]
-    pooled = Scored(
-        np.concatenate([scored.labels for scored in first]),
-        np.concatenate([scored.scores for scored in first]),
-        None,
-        first[0].is_probability,
+    return Row(name, {key: score(scored) for key, scored in by_run.items()}, pool(first), test_to_train)
+
+
+def pool(folds: Sequence[Scored]) -> Scores:
+    """Metrics over several folds' test images as one set; for the '_chosen' ones, each fold keeps its threshold."""
+    labels = np.concatenate([scored.labels for scored in folds])
+    scores = np.concatenate([scored.scores for scored in folds])
+    found = score(Scored(labels, scores, None, folds[0].is_probability))
+    called = [scored.scores >= scored.decided_at for scored in folds if scored.decided_at is not None]
+    if len(called) < len(folds):
+        return found
+    f1, balanced_accuracy, mcc = (
+        chosen := _decisions(labels, np.concatenate(called).astype(np.float64), 0.5)
+    ).metrics
+    tn, fp, fn, tp = chosen.cells
+    return replace(
+        found,
+        f1_chosen=f1,
+        balanced_accuracy_chosen=balanced_accuracy,
+        mcc_chosen=mcc,
+        true_negatives_chosen=tn,
+        false_positives_chosen=fp,
+        false_negatives_chosen=fn,
+        true_positives_chosen=tp,
     )
-    return Row(name, {key: score(scored) for key, scored in by_run.items()}, score(pooled), test_to_train)
 
 
 def difference(row: Row, other: Row, metric: str) -> Interval | None:
-    """Mean and 95 % interval of the paired difference row - other, over the folds and seeds that both have.
+    """Mean and 95 % interval of the paired difference row - other over the folds that both have.
 
-    A row without seeds (it was not trained, or not by chance) is compared with every seed of the other.
+    Of several seeds, a fold's mean counts; a row without seeds has one value a fold.
     """
-    pairs = []
-    for (fold, seed), scores in row.runs.items():
-        partner = other.runs.get((fold, seed)) or other.runs.get((fold, 0))
-        a, b = getattr(scores, metric), getattr(partner, metric, None)
-        pairs.append(None if a is None or b is None else a - b)
+    own, its = row.by_fold(metric), other.by_fold(metric)
+    pairs = [None if (a := own[fold]) is None or (b := its[fold]) is None else a - b for fold in own if fold in its]
     return interval(pairs, row.test_to_train)
+
+
+def cell(row: Row, metric: str) -> str:
+    """A table's cell: mean and interval; 'undefined' for want of a class, '-' where the row decides nothing."""
+    found = row.interval(metric)
+    if found is None:
+        decides = row.pooled.true_positives_chosen if metric.endswith("_chosen") else row.pooled.true_positives
+        return "-" if decides is None and metric not in ("auroc", "average_precision") else "undefined"
+    return shown(found)
 
 
 def shown(found: Interval | None, sign: str = "") -> str:

@@ -14,8 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from leanet.color.opencv_lab import check_opencv
-from leanet.data.folder import Dataset, Sample, check_folds, limit_per_class, scan
-from leanet.data.pixels import Cache, build_cache, refuse_duplicates_across
+from leanet.data.folder import Dataset, Sample, check_folds, group_copies, limit_per_class, scan
+from leanet.data.pixels import Cache, build_cache, duplicates, refuse_duplicates_across
 from leanet.data.splits import Fold, make_folds, read_splits, write_splits
 from leanet.errors import UserError
 from leanet.experiment.display import note, progress_bar
@@ -33,6 +33,7 @@ _FREE_TO_CHANGE = {
     "checkpoint_seconds",
     "compare",
     "skip_unreadable",
+    "groups",
     "seeds",
     "target_recall",
 }
@@ -74,15 +75,17 @@ class Run:
         fold = self.folds[number]
         return not set(fold.test) & set(fold.train)
 
-    def maps(self, number: int) -> Maps:
+    def maps(self, number: int, unpack: bool = True) -> Maps:
         """The anomaly maps of a fold.
 
+        Args:
+            unpack: see `Maps`; False for who reads few of them, or each once.
         Raises:
             UserError: there are none, or they are damaged, were made from other images or another split, or have
                 another coding than the run.
         """
         path = self.folder.fold(number).maps
-        maps = Maps(path, len(self.images))
+        maps = Maps(path, len(self.images), unpack)
         if maps.attributes.get("fingerprint") != self.fingerprint(number):
             raise UserError(
                 f"{path}: made from another images.csv or splits.json than this run's. Restore these, or delete "
@@ -100,6 +103,10 @@ class Run:
         """Row numbers of these files, in their order."""
         position = {image.file: row for row, image in enumerate(self.images)}
         return np.array([position[file] for file in files], dtype=np.int64)
+
+    def groups_of(self, rows: NDArray[np.int64]) -> list[str]:
+        """The groups of these rows' images."""
+        return [self.images[row].group for row in rows]
 
 
 def begin(config: ColorizeConfig) -> Run:
@@ -143,6 +150,18 @@ def find(path: Path) -> Run:
     return Run(folder, images, labels, pixels, folds, map_coding)
 
 
+def source_of(folder: RunFolder) -> Run:
+    """The run whose pixels and maps a folder's detectors were made from: its own, or after `detect --out` another.
+
+    Raises:
+        UserError: as `find`; or that run has moved.
+    """
+    source = folder.read_config().get("recorded", {}).get("maps_from")
+    if source and not Path(source).is_dir():
+        raise UserError(f"{folder.config}: made from the maps of {source}, which is not there. Mend maps_from.")
+    return find(Path(source or folder.path))
+
+
 def normal_rows(run: Run, number: int) -> NDArray[np.int64]:
     """Rows of a fold's training normals: all that a colorizer of this fold may see."""
     rows = run.rows(run.folds[number].train)
@@ -173,6 +192,9 @@ def _fill(folder: RunFolder, dataset: Dataset, config: ColorizeConfig) -> Run:
     check_folds(dataset, config.data.n_splits)
     labels = [sample.label for sample in dataset.samples]
     refuse_duplicates_across(cache.infos, labels)
+    dataset, copies = group_copies(dataset, duplicates(cache.infos, labels).within)
+    if copies:
+        note(f"note: {copies} images are copies of others, byte for byte: no split parts them")
     images = image_rows(dataset, cache)
     _refuse_other_images(folder, images)
     if not folder.splits.exists():
@@ -223,12 +245,18 @@ def decode_images(folder: RunFolder, dataset: Dataset, data: DataConfig) -> Cach
 def _refuse_other_images(folder: RunFolder, images: tuple[ImageRow, ...]) -> None:
     if not folder.images.exists():
         return
-    before = {(i.file, i.sha256) for i in folder.read_images()}
-    now = {(i.file, i.sha256) for i in images}
+    earlier = folder.read_images()
+    before, now = {(i.file, i.sha256) for i in earlier}, {(i.file, i.sha256) for i in images}
     if before != now:
         file = min(before ^ now)[0]
         raise UserError(
             f"{folder.path}: this run belongs to another data set (they differ in {file}). Choose another --out."
+        )
+    regrouped = {(i.file, i.group) for i in earlier} ^ {(i.file, i.group) for i in images}
+    if regrouped:
+        raise UserError(
+            f"{folder.path}: this run was made with other --groups (they differ in {min(regrouped)[0]}). "
+            "Repeat them, or choose another --out."
         )
 
 

@@ -9,18 +9,22 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import roc_auc_score
-from sklearn.model_selection import cross_val_predict
-from sklearn.pipeline import make_pipeline
+from sklearn.model_selection import PredefinedSplit, cross_val_predict
+from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import StandardScaler
 
+from leanet.data.splits import inner_parts
 from leanet.errors import UserError
 from leanet.experiment.evaluate import FEWEST_POSITIVES, Row, Scored, choose_threshold, make_row
 from leanet.experiment.open_run import Run
 from leanet.experiment.predictions import Predictions, read_predictions
 from leanet.experiment.run_folder import DetectorFolder, RunFolder
-from leanet.experiment.simple_rows import border_histogram, colour_histogram, predict_linearly
+from leanet.experiment.simple_rows import border_histogram, colour_histogram, linear_classifier
 from leanet.experiment.training_set import labelled_rows
 from leanet.settings import DetectConfig, DetectorConfig
+
+INNER_PARTS = 5
+"""Of the cross-validation that chooses by images which a linear classifier is fitted on."""
 
 
 @dataclass(frozen=True)
@@ -53,7 +57,7 @@ def table(run: Run, home: RunFolder, config: DetectConfig, folds: Sequence[int])
         UserError: predictions missing, or of other images than the fold's.
     """
     compared = config.compare and config.detector.caan != "none"
-    ratio = ratio_of_sides(run, folds)
+    ratio = ratio_of_sides(run, config, folds)
     rows: list[Row] = []
     notes: list[str] = []
     for detector in [config.detector, config.detector.baseline()] if compared else [config.detector]:
@@ -63,9 +67,9 @@ def table(run: Run, home: RunFolder, config: DetectConfig, folds: Sequence[int])
     return Table((*rows, *_simple_rows(run, config, folds, ratio)), tuple(notes))
 
 
-def ratio_of_sides(run: Run, folds: Sequence[int]) -> float:
-    """Test images for each training image, on average over the folds."""
-    return float(np.mean([len(run.folds[n].test) / len(run.folds[n].train) for n in folds]))
+def ratio_of_sides(run: Run, config: DetectConfig, folds: Sequence[int]) -> float:
+    """Test images for each labelled training image, on average over the folds."""
+    return float(np.mean([len(run.folds[n].test) / len(labelled_rows(config, run, n, 0)) for n in folds]))
 
 
 def outcome(run: Run, folder: DetectorFolder, number: int) -> Outcome:
@@ -111,16 +115,22 @@ def detector_rows(run: Run, home: RunFolder, detector: DetectorConfig, folds: Se
             f"{title}: the threshold stayed 0.5 in {unchosen} of {len(adn)} trainings: "
             f"no inner validation, or fewer than {FEWEST_POSITIVES} anomalous images in it"
         )
-    caan = {k: s for k, o in outcomes.items() if (s := _caan_scored(o, recall)) is not None}
-    if len(caan) < len(outcomes):
+    if detector.caan == "none":
         return Table(tuple(rows), tuple(notes))
-    rows.append(make_row(f"{title}: CAAN", caan, ratio))
-    together = {k: s for k, o in outcomes.items() if (s := _together(o, recall)) is not None}
-    if together:
-        rows.append(make_row(f"{title}: ADN, CAAN and map together", {**adn, **together}, ratio))
+    caan = {k: s for k, o in outcomes.items() if (s := _caan_scored(o, recall)) is not None}
+    if len(caan) == len(outcomes):
+        rows.append(make_row(f"{title}: CAAN", caan, ratio))
+    combined = {k: s for k, o in outcomes.items() if (s := together(run, o, recall)) is not None}
+    members = "ADN, CAAN and map" if caan else "ADN and map"
+    if combined:
+        rows.append(make_row(f"{title}: {members} together", {**adn, **combined}, ratio))
         notes.append(
-            f"{title}: ADN, CAAN and map together ranked the inner validation better than the ADN alone in "
-            f"{len(together)} of {len(adn)} trainings; in the others that row is the ADN's"
+            f"{title}: {members} together ranked the inner validation better than the ADN alone in "
+            f"{len(combined)} of {len(adn)} trainings; in the others that row is the ADN's"
+        )
+    elif any(o.validation and o.validation.labels.sum() >= FEWEST_POSITIVES for o in outcomes.values()):
+        notes.append(
+            f"{title}: {members} together ranked no inner validation better than the ADN alone: no such row"
         )
     return Table(tuple(rows), tuple(notes))
 
@@ -140,22 +150,36 @@ def _caan_scored(found: Outcome, target_recall: float | None) -> Scored | None:
     return Scored(found.test.labels, found.test.caan, threshold)
 
 
-def _together(found: Outcome, target_recall: float | None) -> Scored | None:
+def together(run: Run, found: Outcome, target_recall: float | None) -> Scored | None:
     """A logistic regression on both networks' logits and the map's mean, where it ranks the validation better.
 
-    Fitted on the inner validation; whether it is better is told by cross-validation inside it.
+    Fitted on the inner validation; whether it is better is told by cross-validation inside it, no group parted.
     """
     v = found.validation
-    if v is None or found.validation_map is None or v.labels.sum() < FEWEST_POSITIVES or v.labels.all():
+    if v is None or found.validation_map is None or v.labels.sum() < FEWEST_POSITIVES:
         return None
     features, test = _features(v, found.validation_map), _features(found.test, found.test_map)
     classifier = make_pipeline(StandardScaler(), LogisticRegression(C=0.1))
-    unseen = cross_val_predict(classifier, features, v.labels, cv=5, method="predict_proba")[:, 1]
-    if roc_auc_score(v.labels, unseen) <= roc_auc_score(v.labels, v.adn):
+    unseen = _predicted_unseen(classifier, features, v.labels, run.groups_of(run.rows(v.files)))
+    if unseen is None or roc_auc_score(v.labels, unseen) <= roc_auc_score(v.labels, v.adn):
         return None
     classifier.fit(features, v.labels)
     threshold = choose_threshold(v.labels, unseen, target_recall)
     return Scored(found.test.labels, classifier.predict_proba(test)[:, 1], threshold)
+
+
+def _predicted_unseen(
+    classifier: Pipeline, features: NDArray[np.float64], labels: NDArray[np.int64], groups: list[str]
+) -> NDArray[np.float64] | None:
+    """Each image's probability by the classifier fitted on the others' parts; None with too few of a class."""
+    if len({*groups}) < INNER_PARTS or min(labels.sum(), len(labels) - labels.sum()) < INNER_PARTS:
+        return None
+    parts = inner_parts(labels.tolist(), groups, INNER_PARTS, 0)
+    if any(len(set(labels[parts != part].tolist())) < 2 for part in range(INNER_PARTS)):
+        return None
+    found = cross_val_predict(classifier, features, labels, cv=PredefinedSplit(parts), method="predict_proba")
+    probabilities: NDArray[np.float64] = found[:, 1]
+    return probabilities
 
 
 def _features(p: Predictions, mean_delta_e: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -166,12 +190,19 @@ def _features(p: Predictions, mean_delta_e: NDArray[np.float64]) -> NDArray[np.f
 
 
 def _simple_rows(run: Run, config: DetectConfig, folds: Sequence[int], ratio: float) -> list[Row]:
-    """The map's mean alone, and classifiers of colours alone, trained on the images that the detectors had."""
+    """The map's mean alone, and classifiers of colours alone, trained on the images that the detectors had.
+
+    Thresholds are chosen on the labelled training images: of the classifiers, by cross-validation among them.
+    """
+    recall, runs = config.detector.target_recall, [(n, s) for n in folds for s in range(config.detector.seeds)]
+    test = {n: run.rows(run.folds[n].test) for n in folds}
+    labelled = {(n, s): labelled_rows(config, run, n, s) for n, s in runs}
+    means = {n: np.array(run.maps(n).attributes["mean_delta_e"]) for n in folds}
     maps = {}
-    for n in folds:
-        test = run.rows(run.folds[n].test)
-        means = np.array(run.maps(n).attributes["mean_delta_e"])
-        maps[n, 0] = Scored(run.labels[test], means[test], None, is_probability=False)
+    for n, s in runs:
+        known = labelled[n, s]
+        threshold = choose_threshold(run.labels[known], means[n][known], recall)
+        maps[n, s] = Scored(run.labels[test[n]], means[n][test[n]], threshold, is_probability=False)
     rows = [make_row("mean ΔE of the anomaly map", maps, ratio)]
     for name, describe in (
         ("colours of the image's border", border_histogram),
@@ -179,12 +210,13 @@ def _simple_rows(run: Run, config: DetectConfig, folds: Sequence[int], ratio: fl
     ):
         features = np.concatenate([describe(run.pixels[i : i + 64]) for i in range(0, len(run.pixels), 64)])
         scored = {}
-        for n in folds:
-            test = run.rows(run.folds[n].test)
-            for seed in range(config.detector.seeds):
-                train = labelled_rows(config, run, n, seed)
-                scored[n, seed] = Scored(
-                    run.labels[test], predict_linearly(features, run.labels, train, test), None
-                )
+        for n, s in runs:
+            known = labelled[n, s]
+            unseen = _predicted_unseen(
+                linear_classifier(), features[known], run.labels[known], run.groups_of(known)
+            )
+            threshold = None if unseen is None else choose_threshold(run.labels[known], unseen, recall)
+            fitted = linear_classifier().fit(features[known], run.labels[known])
+            scored[n, s] = Scored(run.labels[test[n]], fitted.predict_proba(features[test[n]])[:, 1], threshold)
         rows.append(make_row(name, scored, ratio))
     return rows

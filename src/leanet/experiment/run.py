@@ -12,7 +12,7 @@ from leanet.experiment.colorize import colorize
 from leanet.experiment.detect import detect
 from leanet.experiment.display import note, stdout
 from leanet.experiment.estimate import estimate_run
-from leanet.experiment.evaluate import METRICS, difference, shown, verdict
+from leanet.experiment.evaluate import METRICS, cell, difference, shown, verdict
 from leanet.experiment.open_run import begin, find
 from leanet.experiment.predictions import read_predictions
 from leanet.experiment.results import Table
@@ -77,9 +77,11 @@ def print_table(results: Table) -> None:
     """Print means with intervals, the paired differences to the first row, and all folds' test images pooled."""
     first, *others = results.rows
     prevalence = f"{first.pooled.anomalous / first.pooled.images:.0%} anomalous"
-    over = Printed(title=f"mean [95 % interval] over {len(first.runs)} training(s); {prevalence}")
+    trained = f"{len(first.by_fold('f1'))} fold(s), {len(first.runs)} training(s)"
+    over = Printed(title=f"mean [95 % interval] over {trained}; {prevalence}")
     against = Printed(title=f"{first.name} less each other row, fold by fold")
-    together = Printed(title=f"{first.pooled.images} test images pooled, {prevalence}")
+    first_seed = "; first seed" if len({seed for _, seed in first.runs}) > 1 else ""
+    together = Printed(title=f"{first.pooled.images} test images pooled, {prevalence}" + first_seed)
     for table, headers in (
         (over, PRINTED.values()),
         (against, ("F1 at 0.5", "AUROC")),
@@ -90,7 +92,7 @@ def print_table(results: Table) -> None:
             table.add_column(header, justify="right")
     together.add_column("TN FP FN TP", justify="right")
     for row in results.rows:
-        over.add_row(row.name, *(shown(row.interval(metric)) for metric in PRINTED))
+        over.add_row(row.name, *(cell(row, metric) for metric in PRINTED))
         p = row.pooled
         cells = (p.true_negatives, p.false_positives, p.false_negatives, p.true_positives)
         confusion = "" if cells[0] is None else " ".join(map(str, cells))
@@ -99,7 +101,7 @@ def print_table(results: Table) -> None:
         found = [difference(first, row, metric) for metric in ("f1", "auroc")]
         against.add_row(row.name, *(f"{shown(d, '+')} {verdict(d)}" if d else "" for d in found))
     stdout.print(over, markup=False)
-    if others and len(first.runs) > 1:
+    if others and len(first.by_fold("f1")) > 1:
         stdout.print(against, markup=False)
     stdout.print(together, markup=False)
     for text in results.notes:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import csv
 import functools
+import hashlib
 import io
 import json
 import platform
@@ -313,9 +314,13 @@ class MapWriter:
 
 
 class Maps:
-    """Reads RUN/<fold>/maps.zarr."""
+    """Reads RUN/<fold>/maps.zarr.
 
-    def __init__(self, path: Path, images: int) -> None:
+    Unpacked, all anomaly maps are decoded into a scratch file at the first use: for who reads them many times.
+    """
+
+    def __init__(self, path: Path, images: int, unpack: bool = True) -> None:
+        self._unpack = unpack
         if not path.exists():
             raise UserError(f"{path}: no anomaly maps yet. Run `leanet colorize` first, for the same folds.")
         try:
@@ -333,6 +338,11 @@ class Maps:
     def __len__(self) -> int:
         return int(self._delta_e.shape[0])
 
+    @property
+    def identity(self) -> str:
+        """What tells these maps from any others: a hash of their images, split and values."""
+        return hashlib.sha256(json.dumps(self.attributes, sort_keys=True).encode()).hexdigest()[:16]
+
     @functools.cached_property
     def _decoded(self) -> NDArray[np.uint16]:
         """The maps unpacked into a memory-mapped scratch file: a chunk costs a millisecond, every epoch anew."""
@@ -344,7 +354,11 @@ class Maps:
 
     def delta_e(self, rows: NDArray[np.int64]) -> NDArray[np.float32]:
         """Anomaly maps (n, H, W) of these rows, in ΔE00."""
-        return self._decoded[rows].astype(np.float32) * np.float32(DELTA_E_STEP)
+        if self._unpack:
+            stored = self._decoded[rows]
+        else:
+            stored = np.stack([np.asarray(self._delta_e[int(r)]) for r in rows])
+        return stored.astype(np.float32) * np.float32(DELTA_E_STEP)
 
     def coded_ab(self, rows: NDArray[np.int64]) -> NDArray[np.float32]:
         """Recoloured chrominance (n, 2, H, W) of these rows, coded to [0, 1]."""

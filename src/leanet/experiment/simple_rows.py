@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 from sklearn.linear_model import LogisticRegression
-from sklearn.pipeline import make_pipeline
+from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 LEVELS = 4
@@ -33,11 +33,6 @@ def border_histogram(pixels: NDArray[np.uint8]) -> NDArray[np.float64]:
     return colour_histogram(pixels[:, ~inside])
 
 
-def predict_linearly(
-    features: NDArray[np.float64], labels: NDArray[np.int64], train: NDArray[np.int64], test: NDArray[np.int64]
-) -> NDArray[np.float64]:
-    """Probabilities of the test rows by logistic regression on the training rows' standardised features."""
-    classifier = make_pipeline(StandardScaler(), LogisticRegression(C=0.1, max_iter=2000))
-    classifier.fit(features[train], labels[train])
-    probabilities: NDArray[np.float64] = classifier.predict_proba(features[test])[:, 1]
-    return probabilities
+def linear_classifier() -> Pipeline:
+    """Logistic regression on standardised features."""
+    return make_pipeline(StandardScaler(), LogisticRegression(C=0.1, max_iter=2000))

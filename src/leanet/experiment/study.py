@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -33,10 +34,14 @@ class Cell:
         return None if self.row is self.baseline else difference(self.row, self.baseline, metric)
 
 
-def study(config: StudyConfig) -> list[Cell]:
+def study(config: StudyConfig, draw: Callable[[Sequence[Cell]], None] | None = None) -> list[Cell]:
     """Train what is missing of the grid, print and write its table; returns its cells.
 
-    The maps lie in OUT; the detectors of each p_rate in OUT/p-rate-<p_rate>, a folder like a run's.
+    The maps lie in OUT; the detectors of each p_rate in OUT/p-rate-<p_rate>, a folder like a run's. Stopped, it
+    leaves the table of what is done.
+
+    Args:
+        draw: called with the cells that are done, after each.
     """
     run = colorize(ColorizeConfig(config.dataset, config.out, config.data, config.colorizer, config.compute))
     grid = config.cells()
@@ -47,13 +52,16 @@ def study(config: StudyConfig) -> list[Cell]:
         run, home, resolved, folds = train_detectors(wanted)
         if not is_first():
             continue
-        row = detector_rows(run, home, resolved.detector, folds, ratio_of_sides(run, folds)).rows[0]
+        row = detector_rows(run, home, resolved.detector, folds, ratio_of_sides(run, resolved, folds)).rows[0]
         if detector.caan == "none":
             baseline = row
         cells.append(Cell(p_rate, detector, row, baseline))
-        write_cells(run.folder, cells)  # a study that is stopped leaves the table of what is done
+        write_cells(run.folder, cells)
+        if draw:
+            draw(cells)
     if is_first():
         print_cells(cells)
+        note(f"table and figures: {run.folder.report}")
     return cells
 
 
@@ -72,6 +80,7 @@ def write_cells(home: RunFolder, cells: list[Cell]) -> None:
         "attention",
         "caan_weight",
         "trainings",
+        "prevalence",
         "metric",
         "mean",
         "low",
@@ -81,6 +90,7 @@ def write_cells(home: RunFolder, cells: list[Cell]) -> None:
     lines = []
     for cell in cells:
         d = cell.detector
+        prevalence = f"{cell.row.pooled.prevalence:.6g}"
         own_options = ["", "", ""] if d.caan == "none" else [d.attention_point[0], d.attention, d.caan_weight]
         for metric in METRICS:
             own, gain = cell.row.interval(metric), cell.gain(metric)
@@ -90,14 +100,26 @@ def write_cells(home: RunFolder, cells: list[Cell]) -> None:
             said = verdict(gain) if gain else ""
             numbers = ["" if v is None or v != v else f"{v:.6g}" for v in ends]
             lines.append(
-                [f"{cell.p_rate:g}", d.adn, d.caan, *own_options, len(cell.row.runs), metric, *numbers, said]
+                [
+                    f"{cell.p_rate:g}",
+                    d.adn,
+                    d.caan,
+                    *own_options,
+                    len(cell.row.runs),
+                    prevalence,
+                    metric,
+                    *numbers,
+                    said,
+                ]
             )
     write_csv(home.report / "study.csv", header, lines)
 
 
 def print_cells(cells: list[Cell]) -> None:
     """Print one line a cell: means with intervals, and what the attention gained in AUROC."""
-    printed = Printed(title="means [95 % intervals] over folds and seeds; gain: AUROC less that without attention")
+    anomalous = f"{cells[0].row.pooled.prevalence:.0%} anomalous"
+    gained = "gain: AUROC less that without attention"
+    printed = Printed(title=f"means [95 % intervals] over folds; {anomalous}; {gained}")
     for header in ("p_rate", "detector", "F1 at 0.5", "F1, threshold chosen", "AUROC", "average precision", "gain"):
         printed.add_column(header, justify="left" if header == "detector" else "right")
     for cell in cells:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from fractions import Fraction
 
 import numpy as np
 from numpy.typing import NDArray
@@ -56,12 +57,13 @@ def divide(config: DetectConfig, run: Run, number: int, seed: int) -> TrainingSe
     nothing = TrainingSet(rows, rows[:0])
     if not share:
         return nothing
-    labels, groups = run.labels[rows], [run.images[row].group for row in rows]
-    n = max(2, round(1 / share))
+    labels, groups = run.labels[rows], run.groups_of(rows)
+    kept = max(Fraction(share).limit_denominator(20), Fraction(1, 20))  # 0.3: three parts of ten
+    n = kept.denominator
     fewest = FEWEST_POSITIVES if config.detector.validation is None else 1
-    if labels.sum() < fewest * n or len(set(groups)) < n:
+    if labels.sum() * kept < fewest or len(set(groups)) < n:
         return nothing
-    held = inner_parts(labels.tolist(), groups, n, config.compute.seed + seed) == 0
+    held = inner_parts(labels.tolist(), groups, n, config.compute.seed + seed) < kept.numerator
     for part in (held, ~held):
         if labels[part].sum() < fewest or labels[part].all():
             return nothing

@@ -9,7 +9,6 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
-from sklearn.calibration import calibration_curve
 from sklearn.metrics import auc, average_precision_score, confusion_matrix, precision_recall_curve, roc_curve
 
 from leanet.experiment.evaluate import PLAIN_THRESHOLD, Scored
@@ -65,9 +64,10 @@ def confusion(runs: Sequence[Scored]) -> Figure:
     """Confusion matrices of all folds together: at 0.5, and at each fold's chosen threshold where there is one."""
     labels = np.concatenate([s.labels for s in runs])
     decisions = {"at 0.5": np.concatenate([s.scores >= PLAIN_THRESHOLD for s in runs])}
-    chosen = [s.scores >= s.threshold for s in runs if s.threshold is not None]
-    if len(chosen) == len(runs):
-        decisions["threshold chosen"] = np.concatenate(chosen)
+    if any(s.threshold is not None for s in runs):
+        thresholds = [PLAIN_THRESHOLD if s.threshold is None else s.threshold for s in runs]
+        called = [s.scores >= threshold for s, threshold in zip(runs, thresholds, strict=True)]
+        decisions["threshold chosen"] = np.concatenate(called)
     figure = Figure(figsize=(3.2 * len(decisions), 3), layout="constrained")
     for axes, (title, decided) in zip(
         figure.subplots(1, len(decisions), squeeze=False)[0], decisions.items(), strict=True
@@ -85,11 +85,18 @@ def confusion(runs: Sequence[Scored]) -> Figure:
 def reliability(runs: Sequence[Scored]) -> Figure:
     """Of the images given a probability of about p, the share that are anomalous."""
     figure, axes = _square("probability given", "share that is anomalous", "reliability")
-    labels, scores = _pooled(runs)
     axes.plot([0, 1], [0, 1], "--", color="0.7", linewidth=1)
-    share, given = calibration_curve(labels, scores, n_bins=10, strategy="uniform")
+    given, share, _ = zip(*reliability_bins(runs), strict=True)
     axes.plot(given, share, "o-", color=NORMAL)
     return figure
+
+
+def reliability_bins(runs: Sequence[Scored]) -> list[tuple[float, float, int]]:
+    """Mean probability, share that is anomalous and number of the images in each tenth that has any."""
+    labels, scores = _pooled(runs)
+    tenth = np.minimum((scores * 10).astype(np.int64), 9)
+    bins = [tenth == t for t in np.unique(tenth)]
+    return [(float(scores[b].mean()), float(labels[b].mean()), int(b.sum())) for b in bins]
 
 
 def training_curves(curves: Mapping[str, Mapping[str, Sequence[float]]], title: str) -> Figure:

@@ -16,13 +16,13 @@ from sklearn.metrics import roc_auc_score
 
 from leanet.errors import UserError
 from leanet.experiment.display import note, progress_bar
-from leanet.experiment.evaluate import Key, Row, Scored, difference, shown, verdict
+from leanet.experiment.evaluate import Key, Row, Scored, cell, difference, shown, verdict
+from leanet.experiment.finished import finished, recorded_detector, what_is_missing
 from leanet.experiment.localise import aupro, pixel_auroc, read_mask
-from leanet.experiment.open_run import Run, find
+from leanet.experiment.open_run import Run, source_of
 from leanet.experiment.results import Table, adn_scored, outcome, table
 from leanet.experiment.run import PRINTED, write_table
-from leanet.experiment.run_folder import RunFolder, write_csv, write_text
-from leanet.options import from_options
+from leanet.experiment.run_folder import RunFolder, read_config, write_csv, write_text
 from leanet.report import figures
 from leanet.report.pictures import (
     examples,
@@ -34,8 +34,6 @@ from leanet.report.pictures import (
     save,
 )
 from leanet.settings import DetectConfig, ReportConfig
-
-_NEEDED = ("weights.safetensors", "history.csv", "predictions.csv", "metrics.json")
 
 
 @dataclass(frozen=True)
@@ -62,13 +60,13 @@ def report(config: ReportConfig) -> Path:
     Raises:
         UserError: no run, or no finished fold in it: says what is there and what is missing.
     """
-    run, home = find(config.run), RunFolder(config.run)
-    detect_config = recorded_detector(home)
-    missing = unfinished(run, home, detect_config)
-    folds = [n for n in range(len(run.folds)) if n not in missing]
+    home = RunFolder(config.run)
+    asked = recorded_detector(home)
+    run = source_of(home)
+    detect_config, folds, missing = finished(run, home, asked)
     if not folds:
         raise UserError(
-            f"{config.run}: no fold is finished. {_what_is_missing(missing)} Go on with the same command."
+            f"{config.run}: no fold is finished. {what_is_missing(missing)} Go on with the same command."
         )
     results = table(run, home, detect_config, folds)
     write_table(home, results)
@@ -83,6 +81,7 @@ def report(config: ReportConfig) -> Path:
                 chart.name, _uri(home.report / "figures" / f"{chart.name}.png"), chart.caption
             )
     scored = scores_of(run, home, detect_config, folds)
+    _write_numbers(run, home, scored)
     page = _template().render(
         title=config.run.resolve().name,
         detector=detect_config.detector.name,
@@ -92,59 +91,20 @@ def report(config: ReportConfig) -> Path:
         all_folds=len(run.folds),
         trainings=len(results.rows[0].runs),
         headers=list(PRINTED.values()),
-        rows=[
-            (row.name, [shown(row.interval(metric)) or "undefined" for metric in PRINTED]) for row in results.rows
-        ],
+        rows=[(row.name, [cell(row, metric) for metric in PRINTED]) for row in results.rows],
         differences=_differences(results),
         words=in_words(run, results, missing),
         notes=results.notes,
         pictures=pictures,
         kinds=_by_kind(run, home, scored),
         localisation=_localisation(run, home, detect_config, folds),
-        settings=_settings(home),
+        settings=_settings(run, home, detect_config, folds[0]),
         fingerprint=run.fingerprint(folds[0]),
     )
     path = home.report / "index.html"
     write_text(path, page)
     note(f"report: {path}")
     return path
-
-
-def recorded_detector(home: RunFolder) -> DetectConfig:
-    """The detector that a run was made with, from its config.yaml.
-
-    Raises:
-        UserError: no detector was trained yet.
-    """
-    options = home.read_config()
-    if "adn" not in options:
-        raise UserError(f"{home.path}: no detector was trained yet. Run `leanet detect {home.path}`.")
-    return from_options(DetectConfig, options, run=home.path, out=None)
-
-
-def unfinished(run: Run, home: RunFolder, config: DetectConfig) -> dict[int, list[str]]:
-    """What each unfinished fold lacks: fold -> files, relative to the run."""
-    compared = config.compare and config.detector.caan != "none"
-    detectors = [config.detector, config.detector.baseline()] if compared else [config.detector]
-    missing: dict[int, list[str]] = {}
-    for number in range(len(run.folds)):
-        fold = home.fold(number)
-        paths = [fold.maps]
-        for detector in detectors:
-            for seed in range(detector.seeds):
-                paths += [fold.detector(detector.name_with(seed)).path / name for name in _NEEDED]
-        lacking = [str(path.relative_to(home.path)) for path in paths if not path.exists()]
-        if lacking:
-            missing[number] = lacking
-    return missing
-
-
-def _what_is_missing(missing: Mapping[int, Sequence[str]]) -> str:
-    parts = [
-        f"fold {n} lacks {files[0]}" + (f" and {len(files) - 1} more" if files[1:] else "")
-        for n, files in missing.items()
-    ]
-    return "; ".join(parts) + "."
 
 
 def scores_of(run: Run, home: RunFolder, config: DetectConfig, folds: Sequence[int]) -> dict[Key, Scored]:
@@ -161,6 +121,7 @@ def draw_all(run: Run, home: RunFolder, config: DetectConfig, folds: Sequence[in
     """Every figure of the page."""
     scored = scores_of(run, home, config, folds)
     first = [s for (_, seed), s in scored.items() if seed == 0]
+    of_seed = "" if config.detector.seeds == 1 else " First seed."
     named = {f"fold {n}" + (f", seed {s}" if config.detector.seeds > 1 else ""): v for (n, s), v in scored.items()}
     rows = examples(run, folds[0], 2)
     charts = [
@@ -186,14 +147,23 @@ def draw_all(run: Run, home: RunFolder, config: DetectConfig, folds: Sequence[in
             figures.precision_recall(named),
             "Precision and recall; the dashed line is guessing.",
         ),
-        Chart("scores", figures.histogram(first), "Probabilities of normal and anomalous test images, all folds."),
-        Chart("confusion", figures.confusion(first), "Decisions on all folds' test images."),
-        Chart("reliability", figures.reliability(first), "Does 0.8 mean four in five? On the dashed line it does."),
+        Chart(
+            "scores",
+            figures.histogram(first),
+            f"Probabilities of normal and anomalous test images, all folds.{of_seed}",
+        ),
+        Chart("confusion", figures.confusion(first), f"Decisions on all folds' test images.{of_seed}"),
+        Chart(
+            "reliability",
+            figures.reliability(first),
+            f"Does 0.8 mean four in five? On the dashed line it does.{of_seed}",
+        ),
     ]
     mistakes = worst_mistakes(run, {n: scored[n, 0] for n in folds})
     if mistakes:
         figure = mistakes_sheet(run, [(row, fold, p) for row, fold, p in mistakes])
-        charts.append(Chart("mistakes", figure, "The most confident mistakes at 0.5, with their anomaly maps."))
+        caption = f"The most confident mistakes at 0.5, with their anomaly maps.{of_seed}"
+        charts.append(Chart("mistakes", figure, caption))
     histories = {f"fold {n}": losses_of(home.fold(n).detector(config.detector.name).history) for n in folds}
     charts.append(Chart("training_detector", figures.training_curves(histories, config.detector.name), "Training."))
     paths = {f"fold {n}": home.fold(n).colorizer_history for n in folds}
@@ -202,6 +172,17 @@ def draw_all(run: Run, home: RunFolder, config: DetectConfig, folds: Sequence[in
         figure = figures.training_curves(colorizers, "colorizer")
         charts.append(Chart("training_colorizer", figure, "Training of the colorizers."))
     return charts
+
+
+def _write_numbers(run: Run, home: RunFolder, scored: Mapping[Key, Scored]) -> None:
+    """What the figures show that no other table holds, as CSV, of the first seed: reliability, every mistake."""
+    first = {n: s for (n, seed), s in scored.items() if seed == 0}
+    bins = [(f"{p:.6g}", f"{share:.6g}", count) for p, share, count in figures.reliability_bins([*first.values()])]
+    header = ("mean_probability", "share_anomalous", "images")
+    write_csv(home.report / "reliability.csv", header, bins)
+    mistakes = worst_mistakes(run, first, len(run.images))
+    lines = [(run.images[r].file, run.images[r].label, fold, f"{p:.6g}") for r, fold, p in mistakes]
+    write_csv(home.report / "mistakes.csv", ("file", "label", "fold", "adn_probability"), lines)
 
 
 def worst_mistakes(run: Run, scored: Mapping[int, Scored], each: int = 8) -> list[tuple[int, int, float]]:
@@ -231,14 +212,14 @@ def in_words(run: Run, results: Table, missing: Mapping[int, Sequence[str]]) -> 
             f"The colours of the image's border alone reach an AUROC of {found.mean:.3f}: part of the answer may "
             "lie in the background, where a network finds it too."
         )
-    if all(image.group == image.file for image in run.images):
+    if not run.folder.read_config().get("groups"):
         words.append(
             "The folds are random. If several pictures show one object, the results are too good: give --groups."
         )
-    if len(first.runs) < 2:
-        words.append("One training has no interval: nothing here says how far another would differ.")
+    if len(first.by_fold("f1")) < 2:
+        words.append("One fold has no interval: nothing here says how far another would differ.")
     if missing:
-        words.append(f"Not all folds are finished. {_what_is_missing(missing)}")
+        words.append(f"Not all of it is finished: {what_is_missing(missing)}")
     return words
 
 
@@ -285,7 +266,9 @@ def _by_kind(run: Run, home: RunFolder, scored: Mapping[Key, Scored]) -> list[tu
 
 def _localisation(run: Run, home: RunFolder, config: DetectConfig, folds: Sequence[int]) -> list[tuple[str, ...]]:
     """Pixel AUROC and AUPRO of anomaly and attention maps, fold by fold, also as CSV; empty without masks."""
-    dataset = Path(str(home.read_config().get("dataset", "")))
+    dataset = Path(str(run.folder.read_config().get("dataset", "")))
+    path = home.report / "localisation.csv"
+    path.unlink(missing_ok=True)
     lines: list[tuple[str, ...]] = []
     for number in folds:
         rows = run.rows(run.folds[number].test)
@@ -294,16 +277,17 @@ def _localisation(run: Run, home: RunFolder, config: DetectConfig, folds: Sequen
             continue
         try:
             masks = np.stack([_mask(dataset, run, int(row)) for row in rows])
-        except OSError:
+        except OSError as error:
+            note(f"note: left out where the anomalies are, for want of the masks in {dataset} ({error})")
             return []
-        shown = {"anomaly map": run.maps(number).delta_e(rows)}
+        shown = {"anomaly map": run.maps(number, unpack=False).delta_e(rows)}
         if config.detector.caan != "none":
             shown["attention"] = full_size_attention(run, home, number, config, rows)
         for name, maps in shown.items():
             values = pixel_auroc(maps, masks), aupro(maps, masks)
             lines.append((f"fold {number}", name, *("undefined" if v is None else f"{v:.3f}" for v in values)))
     if lines:
-        write_csv(home.report / "localisation.csv", ("fold", "map", "pixel_auroc", "aupro"), lines)
+        write_csv(path, ("fold", "map", "pixel_auroc", "aupro"), lines)
     return lines
 
 
@@ -312,8 +296,11 @@ def _mask(dataset: Path, run: Run, row: int) -> NDArray[np.bool_]:
     return read_mask(dataset / image.mask, run.side) if image.mask else np.zeros((run.side, run.side), dtype=bool)
 
 
-def _settings(home: RunFolder) -> str:
-    return yaml.safe_dump(home.read_config(), sort_keys=False, allow_unicode=True)
+def _settings(run: Run, home: RunFolder, config: DetectConfig, fold: int) -> str:
+    """The options of both stages as they were recorded, the detector's with what its training recorded."""
+    detector = read_config(home.fold(fold).detector(config.detector.name).config)
+    parts = {"run": run.folder.read_config(), "detector": detector}
+    return yaml.safe_dump(parts, sort_keys=False, allow_unicode=True)
 
 
 def _uri(path: Path) -> str:

@@ -60,7 +60,7 @@ def example_sheet(run: Run, home: RunFolder, fold: int, config: DetectConfig, pa
         each: how many normal images, and of every kind of anomaly.
     """
     rows = examples(run, fold, each)
-    maps = run.maps(fold)
+    maps = run.maps(fold, unpack=False)
     delta_e = maps.delta_e(rows)
     attention = _attention(run, home, fold, config, maps, rows)
     figure = Figure(figsize=(8.4, 2.1 * len(rows)), layout="constrained")
@@ -72,11 +72,16 @@ def example_sheet(run: Run, home: RunFolder, fold: int, config: DetectConfig, pa
         axes[i, 1].imshow(recoloured(run, maps, row))
         shown = axes[i, 2].imshow(delta_e[i], cmap=MAP_COLOURS, vmin=0, vmax=limit)
         figure.colorbar(shown, ax=axes[i, 2], shrink=0.9)
-        shown = axes[i, 3].imshow(attention[i], cmap=MAP_COLOURS, vmin=0.5, vmax=1)
+        shown = axes[i, 3].imshow(attention[i], cmap=MAP_COLOURS, vmin=least_attention(config), vmax=1)
         figure.colorbar(shown, ax=axes[i, 3], shrink=0.9)
         axes[i, 0].set_ylabel(image.kind or ("anomalous" if image.label else "normal"))
     _titles(axes, ("input", "recoloured", f"anomaly map ({_unit(run)})", f"attention ({config.detector.name})"))
     save(figure, path)
+
+
+def least_attention(config: DetectConfig) -> float:
+    """Where a colour scale of attention maps begins: the published form's values lie in [0.5, 1)."""
+    return 0.5 if config.detector.attention == "published" else 0.0
 
 
 def recoloured(run: Run, maps: Maps, row: int) -> NDArray[np.float32]:
@@ -100,7 +105,7 @@ def examples(run: Run, fold: int, each: int) -> NDArray[np.int64]:
 
 def recolouring_sheet(run: Run, fold: int, rows: NDArray[np.int64]) -> Figure:
     """Images of some rows in steps: input, lightness, recoloured, anomaly map."""
-    maps = run.maps(fold)
+    maps = run.maps(fold, unpack=False)
     delta_e = maps.delta_e(rows)
     limit = float(np.percentile(delta_e, 99.5))
     figure = Figure(figsize=(8.4, 2.1 * len(rows)), layout="constrained")
@@ -121,11 +126,12 @@ def layers_figure(run: Run, home: RunFolder, fold: int, config: DetectConfig, ro
     """The paper's figure of one image: at each of the five points, the ADN's features before attention, the
     attention map, and the features after, as means over channels.
     """
-    found = _features(run, home, fold, config, run.maps(fold), np.array([row]))
+    maps = run.maps(fold, unpack=False)
+    found = _features(run, home, fold, config, maps, np.array([row]))
     figure = Figure(figsize=(11, 6.4), layout="constrained")
     axes = figure.subplots(3, 6)
     axes[0, 0].imshow(run.pixels[row])
-    shown = axes[1, 0].imshow(run.maps(fold).delta_e(np.array([row]))[0], cmap=MAP_COLOURS, vmin=0)
+    shown = axes[1, 0].imshow(maps.delta_e(np.array([row]))[0], cmap=MAP_COLOURS, vmin=0)
     figure.colorbar(shown, ax=axes[1, 0], shrink=0.8)
     axes[0, 0].set_title("input", fontsize=10)
     axes[1, 0].set_title(_unit(run), fontsize=10)
@@ -143,7 +149,10 @@ def layers_figure(run: Run, home: RunFolder, fold: int, config: DetectConfig, ro
         column[2].set_title("after", fontsize=10)
         if point in found.attention:
             shown = column[1].imshow(
-                found.attention[point][0, 0].float().numpy(), cmap=MAP_COLOURS, vmin=0.5, vmax=1
+                found.attention[point][0, 0].float().numpy(),
+                cmap=MAP_COLOURS,
+                vmin=least_attention(config),
+                vmax=1,
             )
             figure.colorbar(shown, ax=column[1], shrink=0.8)
         else:
@@ -169,7 +178,9 @@ def mistakes_sheet(run: Run, mistakes: Sequence[tuple[int, int, float]]) -> Figu
         axes[line, column].imshow(run.pixels[row])
         truth = image.kind or ("anomalous" if image.label else "normal")
         axes[line, column].set_title(f"{truth}, given {probability:.3f}\n{Path(image.file).name[:28]}", fontsize=8)
-        axes[line + 1, column].imshow(run.maps(fold).delta_e(np.array([row]))[0], cmap=MAP_COLOURS, vmin=0)
+        axes[line + 1, column].imshow(
+            run.maps(fold, unpack=False).delta_e(np.array([row]))[0], cmap=MAP_COLOURS, vmin=0
+        )
     return figure
 
 
@@ -197,10 +208,10 @@ def full_size_attention(
     run: Run, home: RunFolder, fold: int, config: DetectConfig, rows: NDArray[np.int64]
 ) -> NDArray[np.float32]:
     """Attention maps at the finest of the detector's points, enlarged to the images' size: (n, S, S) in [0, 1]."""
-    parts = []
+    parts, maps = [], run.maps(fold, unpack=False)
     for start in range(0, len(rows), 32):
         some = rows[start : start + 32]
-        attention = torch.from_numpy(_attention(run, home, fold, config, run.maps(fold), some))[:, None]
+        attention = torch.from_numpy(_attention(run, home, fold, config, maps, some))[:, None]
         parts.append(F.interpolate(attention, (run.side, run.side), mode="bilinear")[:, 0].numpy())
     return np.concatenate(parts)
 

@@ -9,7 +9,6 @@ from pathlib import Path
 
 from matplotlib.figure import Figure
 
-from leanet.experiment.display import note
 from leanet.experiment.study import Cell
 from leanet.report.figures import ANOMALOUS
 from leanet.report.pictures import save
@@ -27,7 +26,6 @@ def draw_study(cells: Sequence[Cell], report: Path) -> None:
         for name, figure in drawn.items():
             for suffix in ("png", "svg"):
                 save(figure, report / "figures" / f"{name}.{suffix}")
-    note(f"figures: {report / 'figures'}")
 
 
 def over_points(cells: Sequence[Cell], metric: str) -> Figure:

@@ -99,12 +99,23 @@ class Checkpoint:
         return self.path.with_name(self.path.name + ".partial")
 
 
-def save_weights(model: nn.Module, path: Path) -> None:
-    """Write a model's weights as safetensors, beside the target first."""
+def save_weights(model: nn.Module, path: Path, made_from: str = "") -> None:
+    """Write a model's weights as safetensors, beside the target first.
+
+    Args:
+        made_from: a fingerprint of what it was trained on, for `made_from`.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(path.name + ".partial")
-    save_file({k: v.contiguous() for k, v in model.state_dict().items()}, partial)
+    save_file({k: v.contiguous() for k, v in model.state_dict().items()}, partial, {"made_from": made_from})
     partial.replace(path)
+
+
+def made_from(path: Path) -> str:
+    """The fingerprint that `save_weights` was given; '' without one."""
+    with _open_safetensors(path) as file:
+        metadata: dict[str, str] = file.metadata() or {}
+    return metadata.get("made_from", "")
 
 
 def load_weights(model: nn.Module, path: Path) -> None:

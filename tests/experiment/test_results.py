@@ -1,0 +1,86 @@
+"""The rows beside a detector's own: chosen on images held out, no group parted, nothing learnt from test images."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from leanet.errors import UserError
+from leanet.experiment.open_run import Run, begin
+from leanet.experiment.predictions import Predictions
+from leanet.experiment.results import Outcome, together
+from leanet.experiment.training_set import divide
+from leanet.settings import ColorizeConfig, ComputeConfig, DataConfig, DetectConfig
+
+MakeRun = Callable[..., Run]
+
+
+def said(run: Run, rows: np.ndarray, adn: np.ndarray, caan: np.ndarray) -> Predictions:
+    return Predictions(tuple(run.images[r].file for r in rows), run.labels[rows], adn, caan)
+
+
+def outcome_of(run: Run, caan_tells: bool, seed: int = 0) -> Outcome:
+    """An ADN that guesses, and a CAAN that knows or guesses too."""
+    generator = np.random.default_rng(seed)
+    held = divide(DetectConfig(Path("nowhere")), run, 0, 0).validation
+
+    def predicted(rows: np.ndarray) -> Predictions:
+        knows = 0.2 + 0.6 * run.labels[rows] if caan_tells else np.full(len(rows), 0.5)
+        return said(run, rows, generator.random(len(rows)), knows + 0.1 * generator.random(len(rows)))
+
+    test = run.rows(run.folds[0].test)
+    return Outcome(predicted(test), generator.random(len(test)), predicted(held), generator.random(len(held)))
+
+
+def test_both_networks_and_the_map_are_combined_where_that_ranks_better(make_run: MakeRun) -> None:
+    run = make_run(150, 150)
+    found = together(run, outcome_of(run, caan_tells=True), None)
+    assert found is not None
+    assert found.threshold is not None
+    assert ((found.scores >= found.threshold) == (found.labels == 1)).all()
+
+
+def test_a_combination_that_ranks_no_better_is_no_row(make_run: MakeRun) -> None:
+    run = make_run(150, 150)
+    guesses = [together(run, outcome_of(run, caan_tells=False, seed=seed), None) for seed in range(6)]
+    assert guesses.count(None) >= 2  # what guesses ranks better than another guess half of the time
+
+
+def test_with_too_few_of_a_class_nothing_is_combined(make_run: MakeRun) -> None:
+    assert together(make_run(21, 150), outcome_of(make_run(21, 150), caan_tells=True), None) is None
+    assert together(make_run(150, 45), outcome_of(make_run(150, 45), caan_tells=True), None) is None
+
+
+@pytest.fixture
+def pictures(tmp_path: Path) -> Path:
+    """Eight images a class; the first two normal ones have the same bytes."""
+    for label, name in enumerate(("Negative", "Positive")):
+        (tmp_path / "data" / name).mkdir(parents=True)
+        for i in range(8):
+            colour = (30 * (max(1, i) if label == 0 else i), 200 * label, 9)
+            Image.new("RGB", (32, 32), colour).save(tmp_path / "data" / name / f"{i}.png")
+    return tmp_path / "data"
+
+
+def test_copies_are_one_group_and_groups_are_compared_by_content(
+    pictures: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def started(name: str, groups: str) -> Run:
+        (tmp_path / name).write_text("file,group\n" + groups)
+        data = DataConfig(image_size=64, n_splits=2, groups=tmp_path / name)
+        return begin(ColorizeConfig(pictures, tmp_path / "run", data, compute=ComputeConfig()))
+
+    run = started("a.csv", "Negative/2.png,x\nNegative/3.png,x\n")
+    assert "1 images are copies of others" in capsys.readouterr().out
+    group = {image.file: image.group for image in run.images}
+    assert group["Negative/0.png"] == group["Negative/1.png"]
+    assert len(set(group.values())) == 14
+    for fold in run.folds:
+        assert not {group[f] for f in fold.train} & {group[f] for f in fold.test}
+    started("b.csv", "Negative/3.png,x\nNegative/2.png,x\n")  # another file that says the same
+    with pytest.raises(UserError, match=r"other --groups.*Negative/4\.png"):
+        started("a.csv", "Negative/2.png,x\nNegative/3.png,x\nNegative/4.png,x\n")
