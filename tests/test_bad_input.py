@@ -151,6 +151,22 @@ def test_authors_coding_without_opencv(refused: Refused, monkeypatch: pytest.Mon
     assert 'pip install "leanet[authors]"' in line
 
 
+@pytest.mark.parametrize("command", ["check", "fit"])
+def test_authors_coding_without_opencv_in_other_commands(
+    data: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    command: str,
+) -> None:
+    monkeypatch.setitem(sys.modules, "cv2", None)
+    if command == "fit":  # of normal images alone
+        shutil.rmtree(data / "Positive")
+    out = ["--out", str(tmp_path / "model")] if command == "fit" else []
+    assert main([command, str(data), *out, "--map-coding", "authors"]) == 2
+    assert "error: --map-coding authors" in capsys.readouterr().err
+
+
 def test_unknown_command(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["colour"]) == 2
     assert "unknown command 'colour'" in capsys.readouterr().err
@@ -230,6 +246,13 @@ def test_check_reports_problems(data: Path, capsys: pytest.CaptureFixture[str]) 
     said = capsys.readouterr().out
     for text in ("bad.png", "same picture in both classes", "too few for 9 folds"):
         assert text in said
+
+
+def test_check_finds_groups_that_no_fold_can_hold(data: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    lines = [f"Negative/{i}.png,big" for i in range(3)] + [f"Positive/{i}.png,big" for i in range(3)]
+    (data / "groups.csv").write_text("\n".join(["file,group", *lines, "Negative/3.png,a", "Positive/3.png,b"]))
+    assert main(["check", str(data), "--n-splits", "2", "--groups", str(data / "groups.csv")]) == 2
+    assert "The likely reason is group big of 6 images" in capsys.readouterr().out
 
 
 def test_check_of_good_data_estimates_the_run(data: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -6,11 +6,13 @@ from leanet.data.check import CheckReport, check_dataset
 from leanet.data.folder import limit_per_class, scan
 from leanet.experiment.display import note, progress_bar
 from leanet.experiment.estimate import estimate_run
+from leanet.experiment.open_run import refuse_missing_opencv
 from leanet.settings import CheckConfig
 
 
 def check_and_print(config: CheckConfig) -> int:
     """Print the check of a data set, and how long a run would take; returns 2 where problems were found."""
+    refuse_missing_opencv(config.colorizer)
     data = config.data
     dataset = scan(config.dataset, normal_dir=data.normal_dir, abnormal_dir=data.abnormal_dir, groups=data.groups)
     if data.max_per_class is not None:

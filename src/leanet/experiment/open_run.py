@@ -21,7 +21,7 @@ from leanet.errors import UserError
 from leanet.experiment.display import note, progress_bar
 from leanet.experiment.run_folder import ImageRow, Maps, RunFolder, write_config, write_csv
 from leanet.options import to_options
-from leanet.settings import ColorizeConfig, DataConfig, FitConfig, MapCoding, parse_folds
+from leanet.settings import ColorizeConfig, ColorizerConfig, DataConfig, FitConfig, MapCoding, parse_folds
 from leanet.training.compute import find_device
 
 _FREE_TO_CHANGE = {
@@ -116,7 +116,7 @@ def begin(config: ColorizeConfig) -> Run:
         UserError: see `leanet.data`; the folder belongs to another data set or was made with other options; the
             authors' coding of maps without OpenCV.
     """
-    _refuse_missing_opencv(config)
+    refuse_missing_opencv(config.colorizer)
     dataset = read_dataset(config.dataset, config.data, config.compute.seed)
     parse_folds(config.compute.folds, config.data.n_splits)
     find_device(config.compute.device)
@@ -260,8 +260,9 @@ def _refuse_other_images(folder: RunFolder, images: tuple[ImageRow, ...]) -> Non
         )
 
 
-def _refuse_missing_opencv(config: ColorizeConfig) -> None:
-    if config.colorizer.map_coding != "authors":
+def refuse_missing_opencv(config: ColorizerConfig) -> None:
+    """Raise UserError where the authors' coding of maps is asked for without OpenCV."""
+    if config.map_coding != "authors":
         return
     try:
         check_opencv()

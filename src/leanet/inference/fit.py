@@ -10,7 +10,6 @@ from typing import Any
 
 import numpy as np
 
-from leanet.color.opencv_lab import check_opencv
 from leanet.data.folder import has_anomalies, limit_per_class, scan_normals
 from leanet.data.splits import Fold, inner_parts
 from leanet.errors import UserError
@@ -18,7 +17,14 @@ from leanet.experiment.colorize import colorize
 from leanet.experiment.detect import build_detector, map_scale, recipe_of, resolved, train_detectors, train_folds
 from leanet.experiment.display import note
 from leanet.experiment.evaluate import PLAIN_THRESHOLD
-from leanet.experiment.open_run import Run, decode_images, image_rows, record, refuse_other_options
+from leanet.experiment.open_run import (
+    Run,
+    decode_images,
+    image_rows,
+    record,
+    refuse_missing_opencv,
+    refuse_other_options,
+)
 from leanet.experiment.results import adn_scored, outcome
 from leanet.experiment.run_folder import RunFolder, versions_here
 from leanet.inference.card import Card
@@ -137,8 +143,7 @@ def everything(run: Run, folder: Path) -> Run:
 
 def _normals_only(config: FitConfig, folder: Path) -> Run:
     """A run on normal images alone: a fifth of them, no group parted, is its one fold's test side."""
-    if config.colorizer.map_coding == "authors":
-        check_opencv()
+    refuse_missing_opencv(config.colorizer)
     data = config.data
     dataset = scan_normals(config.dataset, normal_dir=data.normal_dir, groups=data.groups)
     if data.max_per_class is not None:
