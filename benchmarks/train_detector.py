@@ -61,7 +61,7 @@ def main() -> None:
         maps = run.maps(0)
         shuffled = np.random.default_rng(0).permutation(len(run.images))  # both classes in every batch
         rows = images.choose(shuffled, arguments)
-        data = DetectionData(run.pixels, map_reader(maps, "normals"), run.labels, rows, augment=True)
+        data = DetectionData(run.pixels, map_reader(maps, "normals"), run.labels, rows, augment=True, balance=True)
         engine = Engine(lambda: build(side), loss, compute)
         parts = batches_of(rows, arguments.batch)
         of_parts = [images.of(p) for p in parts], [maps.delta_e(p) for p in parts], [run.labels[p] for p in parts]

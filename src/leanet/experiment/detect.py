@@ -41,7 +41,7 @@ from leanet.settings import DetectConfig, DetectorConfig, RecipeName, parse_fold
 from leanet.training.checkpoint import Checkpoint, save_weights
 from leanet.training.colorization import images_to_tensor
 from leanet.training.compute import Compute, find_device, resolve
-from leanet.training.detection import RECIPES, DetectionData, authors_loss, loss, probability
+from leanet.training.detection import RECIPES, DetectionData, authors_loss, loss, probability, weights
 from leanet.training.loop import Engine, Loss, train
 from leanet.training.prediction import predictor
 from leanet.training.processes import wait_for_all
@@ -219,7 +219,7 @@ def _train(
         fingerprint_of({**options, "which": training.seed, **facts}, run, images.train, engine.compute),
         config.compute.checkpoint_seconds,
     )
-    done = 0
+    done, ours = 0, config.compute.recipe == "leanet"
 
     def on_images(n: int, loss_now: float) -> None:
         nonlocal done
@@ -228,10 +228,11 @@ def _train(
 
     def validate(model: nn.Module) -> float:
         adn, _ = predict(partial(_forward, model, engine.compute), run.pixels, read_maps, images.validation)
-        return float(log_loss(run.labels[images.validation], adn, labels=[0, 1]))
+        held = run.labels[images.validation]
+        counts = weights(held, run.labels[images.train]) if ours else None
+        return float(log_loss(held, adn, labels=[0, 1], sample_weight=counts))
 
-    augment = config.compute.recipe == "leanet"
-    data = DetectionData(run.pixels, read_maps, run.labels, images.train, augment)
+    data = DetectionData(run.pixels, read_maps, run.labels, images.train, augment=ours, balance=ours)
     seed = config.compute.seed * 1000 + number + 1_000_000 * training.seed
     held = images.validation
     history = train(engine, data, recipe, seed, checkpoint, on_images, validate if len(held) else None)

@@ -29,6 +29,9 @@ RECIPES: dict[RecipeName, Recipe] = {
     ),
 }
 
+MOST_WEIGHT = 20.0
+"""What an anomalous image counts at most, in normal ones."""
+
 ReadMaps = Callable[[NDArray[np.int64]], Tensor]
 """Rows of the data set -> scaled anomaly maps, float32 (N, 1, H, W)."""
 
@@ -43,6 +46,7 @@ class DetectionData:
         labels: int (N,), 0 normal, 1 anomalous; of every image.
         rows: the rows to train on.
         augment: whether to mirror the images.
+        balance: whether anomalous images, where they are fewer, count so much more; see `weights`.
     """
 
     pixels: NDArray[np.uint8]
@@ -50,28 +54,65 @@ class DetectionData:
     labels: NDArray[np.int64]
     rows: NDArray[np.int64]
     augment: bool
+    balance: bool
 
     def __len__(self) -> int:
         return len(self.rows)
 
-    def batch(self, indices: Sequence[int], generator: torch.Generator) -> tuple[Tensor, Tensor, Tensor]:
-        """Images (N, 3, H, W) in [0, 1], anomaly maps (N, 1, H, W), labels (N,)."""
+    def batch(self, indices: Sequence[int], generator: torch.Generator) -> tuple[Tensor, ...]:
+        """Images (N, 3, H, W) in [0, 1], anomaly maps (N, 1, H, W), labels (N,); balanced, also weights (N,)."""
         rows = self.rows[list(indices)]
         images, maps = images_to_tensor(self.pixels, rows), self.maps(rows)
         if self.augment:
             images, maps = mirror([images, maps], generator)
         images = images.contiguous(memory_format=torch.channels_last)
-        return images, maps, torch.from_numpy(self.labels[rows])
+        labels = self.labels[rows]
+        batch = images, maps, torch.from_numpy(labels)
+        if not self.balance:
+            return batch
+        return *batch, torch.from_numpy(weights(labels, self.labels[self.rows])).float()
 
 
-def loss(model: nn.Module, images: Tensor, maps: Tensor, labels: Tensor, caan_weight: float = 1.0) -> Tensor:
-    """Cross-entropy of the ADN's two logits, and so many times the CAAN's, added: (total, ADN's, CAAN's)."""
+def weights(labels: NDArray[np.int64], trained_on: NDArray[np.int64]) -> NDArray[np.float64]:
+    """What each image counts in the loss: with fewer anomalous images than normal ones, they count for as much.
+
+    An anomalous image counts as many times a normal one as there are more of these, but at most MOST_WEIGHT times;
+    where anomalous images are the more, all count the same. The mean over the training images is 1.
+
+    Args:
+        labels: (N,), 0 normal, 1 anomalous.
+        trained_on: the labels of all training images.
+    """
+    share = float(np.mean(trained_on))
+    ratio = min(max(1.0, (1 - share) / share), MOST_WEIGHT) if share else 1.0
+    return np.where(labels == 1, ratio, 1.0) / (1 - share + ratio * share)
+
+
+def loss(
+    model: nn.Module,
+    images: Tensor,
+    maps: Tensor,
+    labels: Tensor,
+    weights: Tensor | None = None,
+    *,
+    caan_weight: float = 1.0,
+) -> Tensor:
+    """Cross-entropy of the ADN's two logits, and so many times the CAAN's, added: (total, ADN's, CAAN's).
+
+    Args:
+        weights: (N,), what each image counts; None: all the same.
+    """
     output: LEANetOutput = model(images, maps)
-    adn = F.cross_entropy(output.adn_logits.float(), labels)
+    adn = _cross_entropy(output.adn_logits, labels, weights)
     if output.caan_logits is None:
         return _total(adn, None)
-    caan = F.cross_entropy(output.caan_logits.float(), labels)
+    caan = _cross_entropy(output.caan_logits, labels, weights)
     return torch.stack([adn + caan_weight * caan, adn, caan])
+
+
+def _cross_entropy(logits: Tensor, labels: Tensor, weights: Tensor | None) -> Tensor:
+    each = F.cross_entropy(logits.float(), labels, reduction="none")
+    return each.mean() if weights is None else (weights * each).mean()
 
 
 def authors_loss(adn_activation: str, caan_activation: str) -> Loss:
