@@ -87,6 +87,16 @@ def parser(description: str | None, name: str) -> argparse.ArgumentParser:
     return made
 
 
+def experiment_parser(description: str | None, name: str) -> argparse.ArgumentParser:
+    """A parser with what every experiment on a data set takes besides."""
+    made = parser(description, name)
+    made.add_argument("dataset", type=Path, metavar="DATASET")
+    made.add_argument("--out", type=Path, required=True, help="folder for everything that is made")
+    made.add_argument("--image-size", default="128", help="side of the images in pixels (%(default)s)")
+    made.add_argument("--p-rate", default="0.05", help="share of the training anomalies (%(default)s)")
+    return made
+
+
 def alternate(baseline: Work, ours: Work, rounds: int) -> dict[str, list[float]]:
     """Time both in turn, so that whatever else the machine does falls on both; one round before is not counted.
 

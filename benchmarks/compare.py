@@ -14,7 +14,7 @@ import json
 import statistics
 from pathlib import Path
 
-from benchmarks.common import adn_metrics, call, facts, parser, verdict, write_csv
+from benchmarks.common import adn_metrics, call, experiment_parser, facts, verdict, write_csv
 from leanet.experiment.evaluate import interval
 from leanet.experiment.evaluate import verdict as in_words
 
@@ -34,7 +34,7 @@ def folds_of(out: Path) -> object:
     return json.loads((out / "splits.json").read_text(encoding="utf-8"))["folds"]
 
 
-def test_to_train(out: Path) -> float:
+def ratio_of_sides(out: Path) -> float:
     """Test images for each labelled training image of a run, on average over its folds."""
     found = []
     for path in out.glob("[0-9]*/*/metrics.json"):
@@ -60,12 +60,8 @@ def compare(runs: dict[str, Metrics]) -> tuple[list[dict[str, object]], dict[str
 
 def main() -> None:
     """Run both, then print the paired differences as a table in Markdown."""
-    arguments = parser(__doc__, "compare")
-    arguments.add_argument("dataset", type=Path, metavar="DATASET")
+    arguments = experiment_parser(__doc__, "compare")
     arguments.add_argument("--option", nargs=3, required=True, metavar=("OPTION", "FIRST", "SECOND"), help="of run")
-    arguments.add_argument("--out", type=Path, required=True, help="folder for the two runs")
-    arguments.add_argument("--image-size", default="128", help="side of the images in pixels (%(default)s)")
-    arguments.add_argument("--p-rate", default="0.05", help="share of training anomalies (%(default)s)")
     given, further = arguments.parse_known_args()
     machine, (option, *values) = facts(), given.option
     common = ["--image-size", given.image_size, "--p-rate", given.p_rate, "--no-compare", *further]
@@ -81,7 +77,7 @@ def main() -> None:
         print(f"| {row['fold']} | {' | '.join(cells)} |")
     write_csv(given.csv, rows, machine)
     print()
-    ratio = test_to_train(given.out / values[0])
+    ratio = ratio_of_sides(given.out / values[0])
     for metric, found in differences.items():
         known = interval(found, ratio)
         if known is None:

@@ -16,8 +16,8 @@ import json
 import statistics
 from pathlib import Path
 
-from benchmarks.common import adn_metrics, call, facts, parser, write_csv
-from benchmarks.compare import test_to_train
+from benchmarks.common import adn_metrics, call, experiment_parser, facts, write_csv
+from benchmarks.compare import ratio_of_sides
 from leanet.experiment.evaluate import interval, shown, verdict
 from leanet.experiment.open_run import find
 
@@ -39,13 +39,9 @@ def by_fold(out: Path, metric: str) -> list[float]:
 
 def main() -> None:
     """Make both sets of maps, train the four detectors, print the gap and the paired differences."""
-    arguments = parser(__doc__, "maps")
-    arguments.add_argument("dataset", type=Path, metavar="DATASET")
-    arguments.add_argument("--out", type=Path, required=True, help="folder for everything that is made")
+    arguments = experiment_parser(__doc__, "maps")
     arguments.add_argument("--cross-fit", default="4", help="parts of the cross-fitting (%(default)s)")
-    arguments.add_argument("--p-rate", default="0.05", help="share of training anomalies (%(default)s)")
     arguments.add_argument("--attention-point", default="1", help="attention point (%(default)s)")
-    arguments.add_argument("--image-size", default="128", help="side of the images in pixels (%(default)s)")
     given, further = arguments.parse_known_args()
     machine = facts()
     for kind, parts in zip(KINDS, ("0", given.cross_fit), strict=True):
@@ -64,7 +60,7 @@ def main() -> None:
     for (kind, scale), folder in folders.items():
         values = [statistics.fmean(by_fold(folder, metric)) for metric in METRICS]
         print(f"| {kind}, {scale} | {' | '.join(f'{value:.4f}' for value in values)} |")
-    ratio = test_to_train(folders["in-sample", "normals"])
+    ratio = ratio_of_sides(folders["in-sample", "normals"])
     pairs = [((KINDS[1], s), (KINDS[0], s)) for s in SCALES] + [((k, SCALES[0]), (k, SCALES[1])) for k in KINDS]
     rows: list[dict[str, object]] = []
     print()

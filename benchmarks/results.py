@@ -14,11 +14,10 @@ configuration that was scored on test folds. Killed, it goes on where it was. Op
 from __future__ import annotations
 
 import statistics
-from pathlib import Path
 
 from sklearn.metrics import roc_auc_score
 
-from benchmarks.common import call, facts, parser, read_csv, write_csv
+from benchmarks.common import call, experiment_parser, facts, read_csv, write_csv
 from leanet.experiment.open_run import Run, find
 from leanet.experiment.predictions import read_predictions
 from leanet.experiment.run_folder import RunFolder
@@ -50,15 +49,12 @@ def configurations(*homes: RunFolder) -> list[str]:
 
 def main() -> None:
     """Choose the point, train, and print what came of it."""
-    arguments = parser(__doc__, "results")
-    arguments.add_argument("dataset", type=Path, metavar="DATASET")
-    arguments.add_argument("--out", type=Path, required=True, help="folder for everything that is made")
-    arguments.add_argument("--p-rate", default="0.05", help="share of the training anomalies (%(default)s)")
+    arguments = experiment_parser(__doc__, "results")
     arguments.add_argument("--seeds", default="3", help="trainings of each detector on each fold (%(default)s)")
     arguments.add_argument("--validation", default="0.3", help="share held out to choose the point (%(default)s)")
     given, further = arguments.parse_known_args()
     machine = facts()
-    common = ["--image-size", "128", *further]
+    common = ["--image-size", given.image_size, *further]
     point_options = ["--attention-point", *map(str, POINTS), "--validation", given.validation]
     study = ["study", str(given.dataset), "--out", str(given.out), "--p-rate", given.p_rate]
     call(*study, *NETWORKS, *point_options, *common)

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from leanet.data.folder import Dataset, Sample, by_group, check_folds, limit_per_class, scan
+from leanet.data.folder import Dataset, Sample, by_group, check_folds, group_copies, limit_per_class, scan
 from leanet.errors import UserError
 
 SHARED = Path(__file__).parents[3] / "shared" / "data"
@@ -178,6 +178,15 @@ def test_limit_keeps_groups_whole_and_reaches_n(groups: list[tuple[str, int]], n
         assert samples == members[group]
     for label in (0, 1):
         assert len(limited.of_class(label)) >= min(n, len(dataset.of_class(label)))
+
+
+def test_copies_join_the_groups_that_they_touch() -> None:
+    dataset = grouped([("a", 0), ("a", 0), ("b", 0), ("c", 1), ("d", 1)])
+    files = [sample.file for sample in dataset.samples]
+    joined, copies = group_copies(dataset, [(files[1], files[2]), (files[2], files[3])])
+    assert [sample.group for sample in joined.samples] == ["a", "a", "a", "a", "d"]
+    assert copies == 2
+    assert group_copies(dataset, []) == (dataset, 0)
 
 
 def test_check_folds_names_the_class_and_the_remedy() -> None:

@@ -6,7 +6,7 @@ import torch
 from sklearn.metrics import log_loss
 
 from leanet.networks.registry import build_leanet
-from leanet.training.detection import MOST_WEIGHT, loss, probability, weights
+from leanet.training.detection import MOST_WEIGHT, class_weights, loss, probability
 
 
 @pytest.mark.parametrize("weight", [1.0, 0.3, 0.0])
@@ -29,7 +29,7 @@ def test_weighed_losses_are_scikit_learns() -> None:
     torch.manual_seed(0)
     model = build_leanet("CNN", "MobileNet", [2], 64).eval()
     images, maps, labels = torch.rand(4, 3, 64, 64), torch.rand(4, 1, 64, 64), torch.tensor([0, 1, 0, 0])
-    counts = weights(labels.numpy(), labels.numpy())
+    counts = class_weights(labels.numpy(), labels.numpy())
     with torch.no_grad():
         _, adn, _ = loss(model, images, maps, labels, torch.from_numpy(counts).float()).tolist()
         given = probability(model(images, maps).adn_logits).numpy()
@@ -41,7 +41,7 @@ def test_weighed_losses_are_scikit_learns() -> None:
 )
 def test_few_anomalies_count_as_much_as_all_normals(normal: int, anomalous: int, ratio: float) -> None:
     labels = np.repeat([0, 1], [normal, anomalous])
-    found = weights(labels, labels)
+    found = class_weights(labels, labels)
     assert found.mean() == pytest.approx(1)
     if anomalous:
         assert found[-1] / found[0] == pytest.approx(ratio)

@@ -41,7 +41,7 @@ from leanet.settings import DetectConfig, DetectorConfig, RecipeName, parse_fold
 from leanet.training.checkpoint import Checkpoint, save_weights
 from leanet.training.colorization import images_to_tensor
 from leanet.training.compute import Compute, find_device, resolve
-from leanet.training.detection import RECIPES, DetectionData, authors_loss, loss, probability, weights
+from leanet.training.detection import RECIPES, DetectionData, authors_loss, class_weights, loss, probability
 from leanet.training.loop import Engine, Loss, train
 from leanet.training.prediction import predictor
 from leanet.training.processes import wait_for_all
@@ -229,7 +229,7 @@ def _train(
     def validate(model: nn.Module) -> float:
         adn, _ = predict(partial(_forward, model, engine.compute), run.pixels, read_maps, images.validation)
         held = run.labels[images.validation]
-        counts = weights(held, run.labels[images.train]) if ours else None
+        counts = class_weights(held, run.labels[images.train]) if ours else None
         return float(log_loss(held, adn, labels=[0, 1], sample_weight=counts))
 
     data = DetectionData(run.pixels, read_maps, run.labels, images.train, augment=ours, balance=ours)

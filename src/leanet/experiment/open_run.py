@@ -192,9 +192,7 @@ def _fill(folder: RunFolder, dataset: Dataset, config: ColorizeConfig) -> Run:
     check_folds(dataset, config.data.n_splits)
     labels = [sample.label for sample in dataset.samples]
     refuse_duplicates_across(cache.infos, labels)
-    dataset, copies = group_copies(dataset, duplicates(cache.infos, labels).within)
-    if copies:
-        note(f"note: {copies} images are copies of others, byte for byte: no split parts them")
+    dataset = with_copies_grouped(dataset, cache)
     images = image_rows(dataset, cache)
     _refuse_other_images(folder, images)
     if not folder.splits.exists():
@@ -215,6 +213,15 @@ def record(folder: RunFolder, options: dict[str, Any], **facts: Any) -> None:
     before = folder.read_config()
     recorded = before.pop("recorded", {})
     write_config(folder.config, {**before, **options}, {**recorded, **facts})
+
+
+def with_copies_grouped(dataset: Dataset, cache: Cache) -> Dataset:
+    """The data set, without its unreadable files, with files of the same bytes in one group; says how many."""
+    labels = [sample.label for sample in dataset.samples]
+    grouped, copies = group_copies(dataset, duplicates(cache.infos, labels).within)
+    if copies:
+        note(f"note: {copies} images are copies of others, byte for byte: no split parts them")
+    return grouped
 
 
 def image_rows(dataset: Dataset, cache: Cache) -> tuple[ImageRow, ...]:

@@ -24,6 +24,7 @@ from leanet.experiment.open_run import (
     record,
     refuse_missing_opencv,
     refuse_other_options,
+    with_copies_grouped,
 )
 from leanet.experiment.results import adn_scored, outcome
 from leanet.experiment.run_folder import RunFolder, versions_here
@@ -154,7 +155,8 @@ def _normals_only(config: FitConfig, folder: Path) -> Run:
     home.make()
     record(home, to_options(config))
     cache = decode_images(home, dataset, data)
-    images = image_rows(dataset.without([file for file, _ in cache.skipped]), cache)
+    dataset = with_copies_grouped(dataset.without([file for file, _ in cache.skipped]), cache)
+    images = image_rows(dataset, cache)
     parts = inner_parts([0] * len(images), [i.group for i in images], data.n_splits, config.compute.seed)
     sides = [tuple(i.file for i, part in zip(images, parts, strict=True) if (part == 0) == test) for test in (0, 1)]
     labels = np.zeros(len(images), dtype=np.int64)

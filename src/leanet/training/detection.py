@@ -46,7 +46,7 @@ class DetectionData:
         labels: int (N,), 0 normal, 1 anomalous; of every image.
         rows: the rows to train on.
         augment: whether to mirror the images.
-        balance: whether anomalous images, where they are fewer, count so much more; see `weights`.
+        balance: whether anomalous images, where they are fewer, count so much more; see `class_weights`.
     """
 
     pixels: NDArray[np.uint8]
@@ -70,10 +70,10 @@ class DetectionData:
         batch = images, maps, torch.from_numpy(labels)
         if not self.balance:
             return batch
-        return *batch, torch.from_numpy(weights(labels, self.labels[self.rows])).float()
+        return *batch, torch.from_numpy(class_weights(labels, self.labels[self.rows])).float()
 
 
-def weights(labels: NDArray[np.int64], trained_on: NDArray[np.int64]) -> NDArray[np.float64]:
+def class_weights(labels: NDArray[np.int64], trained_on: NDArray[np.int64]) -> NDArray[np.float64]:
     """What each image counts in the loss: with fewer anomalous images than normal ones, they count for as much.
 
     An anomalous image counts as many times a normal one as there are more of these, but at most MOST_WEIGHT times;
