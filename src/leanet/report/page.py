@@ -238,8 +238,8 @@ def _differences(results: Table) -> list[tuple[str, list[str]]]:
     first, *others = results.rows
     lines = []
     for row in others:
-        found = [difference(first, row, metric) for metric in ("f1", "auroc")]
-        lines.append((row.name, [f"{shown(d, '+')} {verdict(d)}" if d else "undefined" for d in found]))
+        found = {metric: difference(first, row, metric) for metric in ("f1", "auroc")}
+        lines.append((row.name, [f"{shown(d, '+')} {verdict(d)}" if d else cell(row, m) for m, d in found.items()]))
     return lines
 
 
