@@ -170,8 +170,11 @@ def test_study_shares_maps_and_compares_each_cell_with_its_baseline(
     arguments = ["study", str(leaves), "--out", str(out), *grid, *options]
     assert main(arguments) == 0
     lines = read_csv(out / "report" / "study.csv")
-    cells = [(r["p_rate"], r["attention_point"]) for r in lines if r["metric"] == "auroc"]
+    cells = [(r["p_rate"], r["attention_point"]) for r in lines if r["metric"] == "auroc" and r["adn"]]
     assert cells == [("0.5", ""), ("0.5", "2"), ("0.5", "4"), ("1", ""), ("1", "2"), ("1", "4")]
+    beside = {(r["p_rate"], r["row"]): r["trainings"] for r in lines if r["metric"] == "auroc" and not r["adn"]}
+    scorers = ("mean ΔE of the anomaly map", "colours of the image's border", "colour histogram")
+    assert beside == {(rate, name): "2" for rate in ("0.5", "1") for name in scorers}
     aurocs = {}
     for name in ("CNN", "CNN-Direct-p4"):
         for fold in "01":

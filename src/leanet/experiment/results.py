@@ -9,22 +9,17 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import roc_auc_score
-from sklearn.model_selection import PredefinedSplit, cross_val_predict
-from sklearn.pipeline import Pipeline, make_pipeline
+from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from leanet.data.splits import inner_parts
 from leanet.errors import UserError
 from leanet.experiment.evaluate import FEWEST_POSITIVES, Row, Scored, choose_threshold, make_row
 from leanet.experiment.open_run import Run
 from leanet.experiment.predictions import Predictions, read_predictions
 from leanet.experiment.run_folder import DetectorFolder, RunFolder
-from leanet.experiment.simple_rows import border_histogram, colour_histogram, linear_classifier
+from leanet.experiment.simple_rows import predicted_unseen, simple_rows
 from leanet.experiment.training_set import labelled_rows
 from leanet.settings import DetectConfig, DetectorConfig
-
-INNER_PARTS = 5
-"""Of the cross-validation that chooses by images which a linear classifier is fitted on."""
 
 
 @dataclass(frozen=True)
@@ -64,7 +59,7 @@ def table(run: Run, home: RunFolder, config: DetectConfig, folds: Sequence[int])
         found = detector_rows(run, home, detector, folds, ratio)
         rows += found.rows
         notes += found.notes
-    return Table((*rows, *_simple_rows(run, config, folds, ratio)), tuple(notes))
+    return Table((*rows, *simple_rows(run, config, folds, ratio)), tuple(notes))
 
 
 def ratio_of_sides(run: Run, config: DetectConfig, folds: Sequence[int]) -> float:
@@ -160,7 +155,7 @@ def together(run: Run, found: Outcome, target_recall: float | None) -> Scored | 
         return None
     features, test = _features(v, found.validation_map), _features(found.test, found.test_map)
     classifier = make_pipeline(StandardScaler(), LogisticRegression(C=0.1))
-    unseen = _predicted_unseen(classifier, features, v.labels, run.groups_of(run.rows(v.files)))
+    unseen = predicted_unseen(classifier, features, v.labels, run.groups_of(run.rows(v.files)))
     if unseen is None or roc_auc_score(v.labels, unseen) <= roc_auc_score(v.labels, v.adn):
         return None
     classifier.fit(features, v.labels)
@@ -168,55 +163,8 @@ def together(run: Run, found: Outcome, target_recall: float | None) -> Scored | 
     return Scored(found.test.labels, classifier.predict_proba(test)[:, 1], threshold)
 
 
-def _predicted_unseen(
-    classifier: Pipeline, features: NDArray[np.float64], labels: NDArray[np.int64], groups: list[str]
-) -> NDArray[np.float64] | None:
-    """Each image's probability by the classifier fitted on the others' parts; None with too few of a class."""
-    if len({*groups}) < INNER_PARTS or min(labels.sum(), len(labels) - labels.sum()) < INNER_PARTS:
-        return None
-    parts = inner_parts(labels.tolist(), groups, INNER_PARTS, 0)
-    if any(len(set(labels[parts != part].tolist())) < 2 for part in range(INNER_PARTS)):
-        return None
-    found = cross_val_predict(classifier, features, labels, cv=PredefinedSplit(parts), method="predict_proba")
-    probabilities: NDArray[np.float64] = found[:, 1]
-    return probabilities
-
-
 def _features(p: Predictions, mean_delta_e: NDArray[np.float64]) -> NDArray[np.float64]:
     """Logits of ADN and CAAN, and the logarithm of mean ΔE: (N, 3)."""
     probabilities = np.stack([p.adn, p.adn if p.caan is None else p.caan], 1).clip(1e-9, 1 - 1e-9)
     logits = np.log(probabilities / (1 - probabilities))
     return np.column_stack([logits, np.log(mean_delta_e + 1e-3)])
-
-
-def _simple_rows(run: Run, config: DetectConfig, folds: Sequence[int], ratio: float) -> list[Row]:
-    """The map's mean alone, and classifiers of colours alone, trained on the images that the detectors had.
-
-    Thresholds are chosen on the labelled training images: of the classifiers, by cross-validation among them.
-    """
-    recall, runs = config.detector.target_recall, [(n, s) for n in folds for s in range(config.detector.seeds)]
-    test = {n: run.rows(run.folds[n].test) for n in folds}
-    labelled = {(n, s): labelled_rows(config, run, n, s) for n, s in runs}
-    means = {n: np.array(run.maps(n).attributes["mean_delta_e"]) for n in folds}
-    maps = {}
-    for n, s in runs:
-        known = labelled[n, s]
-        threshold = choose_threshold(run.labels[known], means[n][known], recall)
-        maps[n, s] = Scored(run.labels[test[n]], means[n][test[n]], threshold, is_probability=False)
-    rows = [make_row("mean ΔE of the anomaly map", maps, ratio)]
-    for name, describe in (
-        ("colours of the image's border", border_histogram),
-        ("colour histogram", colour_histogram),
-    ):
-        features = np.concatenate([describe(run.pixels[i : i + 64]) for i in range(0, len(run.pixels), 64)])
-        scored = {}
-        for n, s in runs:
-            known = labelled[n, s]
-            unseen = _predicted_unseen(
-                linear_classifier(), features[known], run.labels[known], run.groups_of(known)
-            )
-            threshold = None if unseen is None else choose_threshold(run.labels[known], unseen, recall)
-            fitted = linear_classifier().fit(features[known], run.labels[known])
-            scored[n, s] = Scored(run.labels[test[n]], fitted.predict_proba(features[test[n]])[:, 1], threshold)
-        rows.append(make_row(name, scored, ratio))
-    return rows

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,9 +11,10 @@ from rich.table import Table as Printed
 from leanet.experiment.colorize import colorize
 from leanet.experiment.detect import train_detectors
 from leanet.experiment.display import note, stdout
-from leanet.experiment.evaluate import METRICS, Interval, Row, difference, shown, verdict
+from leanet.experiment.evaluate import METRICS, Interval, Row, cell, difference, shown, verdict
 from leanet.experiment.results import detector_rows, ratio_of_sides
 from leanet.experiment.run_folder import RunFolder, write_csv
+from leanet.experiment.simple_rows import simple_rows
 from leanet.ranks import is_first
 from leanet.settings import ColorizeConfig, DetectConfig, DetectorConfig, StudyConfig
 
@@ -46,21 +47,25 @@ def study(config: StudyConfig, draw: Callable[[Sequence[Cell]], None] | None = N
     run = colorize(ColorizeConfig(config.dataset, config.out, config.data, config.colorizer, config.compute))
     grid = config.cells()
     cells: list[Cell] = []
+    beside: dict[float, list[Row]] = {}
     for number, (p_rate, detector) in enumerate(grid):
         note(f"cell {number + 1} of {len(grid)}: {detector.name}, p_rate {p_rate:g}")
         wanted = DetectConfig(config.out, folder_of(config.out, p_rate), detector, config.compute, compare=False)
         run, home, resolved, folds = train_detectors(wanted)
         if not is_first():
             continue
-        row = detector_rows(run, home, resolved.detector, folds, ratio_of_sides(run, resolved, folds)).rows[0]
+        ratio = ratio_of_sides(run, resolved, folds)
+        row = detector_rows(run, home, resolved.detector, folds, ratio).rows[0]
         if detector.caan == "none":
             baseline = row
         cells.append(Cell(p_rate, detector, row, baseline))
-        write_cells(run.folder, cells)
+        if p_rate not in beside:
+            beside[p_rate] = simple_rows(run, resolved, folds, ratio)
+        write_cells(run.folder, cells, beside)
         if draw:
             draw(cells)
     if is_first():
-        print_cells(cells)
+        print_cells(cells, beside)
         note(f"table and figures: {run.folder.report}")
     return cells
 
@@ -70,61 +75,52 @@ def folder_of(out: Path, p_rate: float) -> Path:
     return out / f"p-rate-{p_rate:g}"
 
 
-def write_cells(home: RunFolder, cells: list[Cell]) -> None:
-    """Write report/study.csv: every metric of every cell with its interval, and the gain over the baseline."""
-    header = [
-        "p_rate",
-        "adn",
-        "caan",
-        "attention_point",
-        "attention",
-        "caan_weight",
-        "trainings",
-        "prevalence",
-        "metric",
-        "mean",
-        "low",
-        "high",
-    ]
-    header += ["gain", "gain_low", "gain_high", "verdict"]
+def write_cells(home: RunFolder, cells: Sequence[Cell], beside: Mapping[float, Sequence[Row]]) -> None:
+    """Write report/study.csv: every metric of every cell with its interval, and the gain over the baseline.
+
+    Args:
+        beside: p_rate -> the rows without a network, which follow that p_rate's cells.
+    """
+    header = ["p_rate", "row", "adn", "caan", "attention_point", "attention", "caan_weight", "trainings"]
+    header += ["prevalence", "metric", "mean", "low", "high", "gain", "gain_low", "gain_high", "verdict"]
     lines = []
-    for cell in cells:
-        d = cell.detector
-        prevalence = f"{cell.row.pooled.prevalence:.6g}"
-        own_options = ["", "", ""] if d.caan == "none" else [d.attention_point[0], d.attention, d.caan_weight]
-        for metric in METRICS:
-            own, gain = cell.row.interval(metric), cell.gain(metric)
-            if own is None:
-                continue
-            ends = [own.mean, own.low, own.high] + ([gain.mean, gain.low, gain.high] if gain else [None] * 3)
-            said = verdict(gain) if gain else ""
-            numbers = ["" if v is None or v != v else f"{v:.6g}" for v in ends]
-            lines.append(
-                [
-                    f"{cell.p_rate:g}",
-                    d.adn,
-                    d.caan,
-                    *own_options,
-                    len(cell.row.runs),
-                    prevalence,
-                    metric,
-                    *numbers,
-                    said,
-                ]
-            )
+    for p_rate, rows in beside.items():
+        for own in (own for own in cells if own.p_rate == p_rate):
+            d = own.detector
+            own_options = ["", "", ""] if d.caan == "none" else [d.attention_point[0], d.attention, d.caan_weight]
+            named = [f"{p_rate:g}", d.name, d.adn, d.caan, *own_options]
+            lines += _lines(named, own.row, own.gain)
+        for row in rows:
+            lines += _lines([f"{p_rate:g}", row.name, *[""] * 5], row, lambda _: None)
     write_csv(home.report / "study.csv", header, lines)
 
 
-def print_cells(cells: list[Cell]) -> None:
-    """Print one line a cell: means with intervals, and what the attention gained in AUROC."""
+def _lines(named: list[object], row: Row, gain_of: Callable[[str], Interval | None]) -> list[list[object]]:
+    """A row's line for each metric that it has, behind what names it."""
+    lines = []
+    for metric in METRICS:
+        own, gain = row.interval(metric), gain_of(metric)
+        if own is None:
+            continue
+        ends = [own.mean, own.low, own.high] + ([gain.mean, gain.low, gain.high] if gain else [None] * 3)
+        numbers = ["" if v is None or v != v else f"{v:.6g}" for v in ends]
+        prevalence = f"{row.pooled.prevalence:.6g}"
+        lines.append([*named, len(row.runs), prevalence, metric, *numbers, verdict(gain) if gain else ""])
+    return lines
+
+
+def print_cells(cells: Sequence[Cell], beside: Mapping[float, Sequence[Row]]) -> None:
+    """Print one line a cell, and a row without a network: means with intervals, and what the attention gained."""
     anomalous = f"{cells[0].row.pooled.prevalence:.0%} anomalous"
     gained = "gain: AUROC less that without attention"
     printed = Printed(title=f"means [95 % intervals] over folds; {anomalous}; {gained}")
-    for header in ("p_rate", "detector", "F1 at 0.5", "F1, threshold chosen", "AUROC", "average precision", "gain"):
-        printed.add_column(header, justify="left" if header == "detector" else "right")
-    for cell in cells:
-        gain = cell.gain("auroc")
-        said = f"{shown(gain, '+')} {verdict(gain)}" if gain else ""
-        values = [shown(cell.row.interval(metric)) for metric in _PRINTED]
-        printed.add_row(f"{cell.p_rate:g}", cell.detector.name, *values, said)
+    for header in ("p_rate", "row", "F1 at 0.5", "F1, threshold chosen", "AUROC", "average precision", "gain"):
+        printed.add_column(header, justify="left" if header == "row" else "right")
+    for p_rate, rows in beside.items():
+        for own in (own for own in cells if own.p_rate == p_rate):
+            gain = own.gain("auroc")
+            said = f"{shown(gain, '+')} {verdict(gain)}" if gain else ""
+            printed.add_row(f"{p_rate:g}", own.detector.name, *(cell(own.row, m) for m in _PRINTED), said)
+        for row in rows:
+            printed.add_row(f"{p_rate:g}", row.name, *(cell(row, m) for m in _PRINTED))
     stdout.print(printed, markup=False)
