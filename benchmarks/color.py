@@ -71,7 +71,7 @@ def main() -> None:
         compute = best_compute(compiled=True)
         rows = images.choose(np.arange(len(images.run.images)), arguments)
         pixels = np.array(images.run.pixels[rows])
-    lab = rgb_to_lab(images_to_tensor(pixels, np.arange(len(rows))))
+    lab = fused(rgb_to_lab)(images_to_tensor(pixels, np.arange(len(rows))).to(compute.device)).cpu()
     chrominance = encode_lab(lab)[:, 1:].flip(3)
     batches = batches_of(np.arange(len(rows)), arguments.batch)
     colorizers = [Recorded(chrominance[batch]).to(compute.device) for batch in batches]
@@ -82,8 +82,9 @@ def main() -> None:
 
     def our_maps() -> list[Tensor]:
         return [
-            recolour(colorizer, torch.from_numpy(pixels[batch]).permute(0, 3, 1, 2), compiled=True)[0]
+            recolour(colorizer, rgb.to(compute.device), compiled=True)[0].cpu()
             for colorizer, batch in zip(colorizers, batches, strict=True)
+            for rgb in [torch.from_numpy(pixels[batch]).permute(0, 3, 1, 2)]
         ]
 
     def ours() -> dict[str, float]:

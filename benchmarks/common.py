@@ -44,7 +44,17 @@ def facts() -> dict[str, object]:
     commit = subprocess.run(
         ["git", "describe", "--always", "--dirty"], cwd=REPOSITORY, capture_output=True, text=True, check=False
     )
-    packages = ("torch", "numpy", "scikit-image", "pillow", "leanet")
+    packages = (
+        "torch",
+        "numpy",
+        "scikit-image",
+        "pillow",
+        "leanet",
+        "accelerate",
+        "onnxruntime",
+        "openvino",
+        "nncf",
+    )
     return {
         "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         "processor": fields.get("model name", platform.processor()),
@@ -92,9 +102,20 @@ def experiment_parser(description: str | None, name: str) -> argparse.ArgumentPa
     made = parser(description, name)
     made.add_argument("dataset", type=Path, metavar="DATASET")
     made.add_argument("--out", type=Path, required=True, help="folder for everything that is made")
+    made.set_defaults(csv=None)
     made.add_argument("--image-size", default="128", help="side of the images in pixels (%(default)s)")
     made.add_argument("--p-rate", default="0.05", help="share of the training anomalies (%(default)s)")
+    made.add_argument("--groups", metavar="FILE", help="groups that no split parts")
+    made.add_argument("--max-per-class", metavar="N", help="images of each class (default: all)")
+    made.add_argument("--seed", default="0", help="of images chosen, folds and trainings (%(default)s)")
     return made
+
+
+def data_options(given: argparse.Namespace) -> list[str]:
+    """The options of `experiment_parser` that say which images and folds, for `leanet run` and its like."""
+    options = ["--image-size", given.image_size, "--seed", given.seed]
+    options += ["--groups", given.groups] if given.groups else []
+    return options + (["--max-per-class", given.max_per_class] if given.max_per_class else [])
 
 
 def alternate(baseline: Work, ours: Work, rounds: int) -> dict[str, list[float]]:

@@ -121,13 +121,17 @@ def _model(config: Any, images: int) -> Any:
     if config.model.suffix in SUFFIXES:
         return load_exported(config.model)
 
+    from leanet.experiment.display import note
     from leanet.inference.model import COMPILE_PAYS_FROM, load
     from leanet.settings import ComputeConfig
+    from leanet.training.compute import keep_freed_memory
 
     compiled: Literal["on", "off"] = "on" if images >= COMPILE_PAYS_FROM else "off"
     model = load(config.model, ComputeConfig(device=config.device, precision=config.precision, compile=compiled))
     if model.colorizer is None:
         raise UserError(f"{config.model}: has no colorizer, so it cannot make anomaly maps of images by itself.")
+    keep_freed_memory()
+    note(f"computing on {model.computes_on}")
     return model
 
 

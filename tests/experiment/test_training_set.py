@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from leanet.data.splits import Fold
 from leanet.errors import UserError
+from leanet.experiment import colorize
 from leanet.experiment.colorize import jobs_of
 from leanet.experiment.open_run import Run
 from leanet.experiment.results import ratio_of_sides
@@ -94,3 +97,24 @@ def test_more_parts_than_images_are_refused(make_run: MakeRun) -> None:
     config = ColorizeConfig(Path("d"), Path("o"), colorizer=ColorizerConfig(cross_fit=50))
     with pytest.raises(UserError, match="cannot make 50 inner parts"):
         jobs_of(config, make_run(20, 20), 0)
+
+
+def test_compilation_is_decided_by_the_whole_run(make_run: MakeRun, monkeypatch: pytest.MonkeyPatch) -> None:
+    fold = make_run(100, 100).folds[0]
+    run = dataclasses.replace(make_run(100, 100), folds=(fold, Fold(fold.test, fold.train)))
+    asked: list[float] = []
+
+    class DecidedError(Exception):
+        pass
+
+    def resolve(_config: ComputeConfig, passes: float) -> None:
+        asked.append(passes)
+        raise DecidedError
+
+    monkeypatch.setattr(colorize, "resolve", resolve)
+    for folds in ("all", "0", "1"):
+        config = ColorizeConfig(Path("d"), Path("o"), compute=ComputeConfig(folds=folds))
+        with pytest.raises(DecidedError):
+            colorize.colorize(config, run)
+    assert asked[0] > 0
+    assert asked == [asked[0]] * 3

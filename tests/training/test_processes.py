@@ -6,10 +6,14 @@ import os
 import socket
 import subprocess
 import sys
+import sysconfig
 from pathlib import Path
 
+import pytest
 import torch
 from safetensors.torch import load_file
+
+from leanet.data.synthetic import make_leaves
 
 TRAINING = """
 import sys
@@ -87,3 +91,24 @@ def test_two_processes_learn_what_one_learns_with_twice_the_batch(tmp_path: Path
     for name, weight in alone.items():
         torch.testing.assert_close(together[name], weight, rtol=1e-4, atol=1e-5, msg=name)
     assert abs(loss_together / loss_alone - 1) < 1e-4
+
+
+@pytest.mark.slow
+def test_a_run_in_two_processes_is_whole(tmp_path: Path) -> None:
+    make_leaves(tmp_path / "leaves", n_normal=24, n_anomalous=16, image_size=64)
+    small = ["--image-size", "64", "--n-splits", "2", "--cross-fit", "2", "--adn", "CNN", "--caan", "Direct"]
+    quick = ["--colorizer-epochs", "1", "--epochs", "1", "--batch-size", "4", "--colorizer-batch-size", "4"]
+    run = ["run", str(tmp_path / "leaves"), "--out", str(tmp_path / "run"), *small, *quick, "--device", "cpu"]
+    launch = ["accelerate", "launch", "--multi_gpu", "--num_processes", "2", "--no_python", "leanet"]
+    scripts = sysconfig.get_path("scripts")
+    environment = {**os.environ, "PATH": os.pathsep.join([scripts, os.environ["PATH"]]), "OMP_NUM_THREADS": "1"}
+    # What a user's own `accelerate config` may say must not reach the training.
+    environment |= {"ACCELERATE_MIXED_PRECISION": "bf16", "ACCELERATE_GRADIENT_ACCUMULATION_STEPS": "4"}
+    done = subprocess.run(
+        [*launch, *run], env=environment, capture_output=True, text=True, check=False, timeout=500
+    )
+    assert done.returncode == 0, done.stderr
+    assert "2 processes" in done.stdout
+    for fold in "01":
+        assert (tmp_path / "run" / fold / "CNN-Direct-p2" / "metrics.json").is_file()
+    assert done.stdout.count("test normals") == 2  # by the first process only

@@ -58,20 +58,22 @@ def colorize(config: ColorizeConfig, begun: Run | None = None) -> Run:
         note("colorizers: all folds asked for are done already")
         return run
     recipe = recipe_of(config)
-    jobs = {n: jobs_of(config, run, n) for n in to_do}
-    passes = {n: sum(image_passes_of(recipe, len(job.normals)) for job in jobs[n]) for n in to_do}
+    jobs = {n: jobs_of(config, run, n) for n in range(len(run.folds))}
+    passes = {n: sum(image_passes_of(recipe, len(job.normals)) for job in jobs[n]) for n in jobs}
+    # By the whole run's work, whatever is asked for or left of it: compiled and eager training differ in rounding.
     compute = resolve(config.compute, sum(passes.values()) * (run.side / 256) ** 2)
     wait_for_all(device)  # before anything is written that would change what is to do
     each = f", {len(jobs[to_do[0]])} for each fold" if config.colorizer.cross_fit else ""
     epochs = recipe.epochs_for(len(normal_rows(run, to_do[0])))
     note(f"colorizers: {config.colorizer.colorizer}{each}, {epochs} epochs, {compute}")
     engine = Engine(lambda: build_colorizer(config.colorizer.colorizer, run.side), loss, compute)
-    with progress_bar("colorizers", sum(passes.values())) as set_done:
+    with progress_bar("colorizers", sum(passes[n] for n in to_do)) as set_done:
         done = 0
         for number in to_do:
             for job in jobs[number]:
                 if not is_trained(job, run):
                     _train(config, run, job, engine, recipe, partial(shift, set_done, done))
+                    wait_for_all(device)  # the parts of a fold share one checkpoint
                 done += image_passes_of(recipe, len(job.normals))
             if is_first():
                 _make_maps(run, number, jobs[number], engine)

@@ -8,6 +8,8 @@ import functools
 import hashlib
 import io
 import json
+import math
+import os
 import platform
 import shutil
 import tempfile
@@ -320,7 +322,7 @@ class Maps:
     """
 
     def __init__(self, path: Path, images: int, unpack: bool = True) -> None:
-        self._unpack = unpack
+        self._path, self._unpack = path, unpack
         if not path.exists():
             raise UserError(f"{path}: no anomaly maps yet. Run `leanet colorize` first, for the same folds.")
         try:
@@ -345,8 +347,15 @@ class Maps:
 
     @functools.cached_property
     def _decoded(self) -> NDArray[np.uint16]:
-        """The maps unpacked into a memory-mapped scratch file: a chunk costs a millisecond, every epoch anew."""
-        with tempfile.TemporaryFile() as scratch:
+        """The maps unpacked into a memory-mapped scratch file: a chunk costs a millisecond, every epoch anew.
+
+        Beside the maps, since the system's folder for such files is often held in memory.
+        """
+        beside, needed = self._path.parent, 2 * math.prod(self._delta_e.shape)
+        place = beside if os.access(beside, os.W_OK) else Path(tempfile.gettempdir())
+        if shutil.disk_usage(place).free < needed:  # a memory map on a full disk dies by SIGBUS
+            raise UserError(f"{place}: unpacking the anomaly maps needs {needed / 1e9:.1f} GB. Make room there.")
+        with tempfile.TemporaryFile(dir=place) as scratch:
             decoded = np.memmap(scratch, dtype=np.uint16, mode="w+", shape=self._delta_e.shape)
         for start in range(0, len(self), 64):
             decoded[start : start + 64] = np.asarray(self._delta_e[start : start + 64])

@@ -97,10 +97,12 @@ class Model:
         """
         side = self.card.image_size
         pixels = np.stack([i if i.shape[:2] == (side, side) else resize(i, side) for i in images])
-        rgb = images_to_tensor(pixels, np.arange(len(pixels))).to(self._resolved.device)
+        rgb = images_to_tensor(pixels, np.arange(len(pixels))).to(self.computes_on.device)
         recoloured: NDArray[np.uint8] | None = None
         if anomaly_maps is None:
-            delta_e, chroma = recolour(self._colorizer, rgb, self.card.map_coding, compiled=self._resolved.compiled)
+            delta_e, chroma = recolour(
+                self._colorizer, rgb, self.card.map_coding, compiled=self.computes_on.compiled
+            )
             recoloured = _paint(rgb, chroma) if paint else None
         else:
             delta_e = torch.from_numpy(anomaly_maps)[:, None]
@@ -128,18 +130,19 @@ class Model:
         return make_result(self.card, size, anomaly_map, adn, caan, finest, painted)
 
     @functools.cached_property
-    def _resolved(self) -> Compute:
+    def computes_on(self) -> Compute:
+        """Device and precision, as this machine has them."""
         return resolve(self.compute, 0)
 
     @functools.cached_property
     def _colorizer(self) -> Callable[..., Any]:
         assert self.colorizer is not None, "checked before"
-        return predictor(self.colorizer, self._resolved)
+        return predictor(self.colorizer, self.computes_on)
 
     @functools.cached_property
     def _detector(self) -> Callable[..., Any]:
         assert self.network is not None, "checked before"
-        return predictor(self.network, self._resolved)
+        return predictor(self.network, self.computes_on)
 
     def _checked(
         self, maps: NDArray[np.float32] | None, coding: str | None, images: int

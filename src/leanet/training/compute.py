@@ -50,12 +50,13 @@ def resolve(config: ComputeConfig, passes_to_compile_for: float) -> Compute:
     Raises:
         UserError: a device that this machine does not have.
     """
-    _keep_freed_memory()
     device = find_device(config.device)
     bfloat16 = config.precision == "bfloat16" or (config.precision == "auto" and has_bfloat16(device))
     wanted = config.compile == "on" or (config.compile == "auto" and passes_to_compile_for >= COMPILE_PAYS_FROM)
+    if config.precision == "bfloat16" and not has_bfloat16(device):
+        _say_once("note: --precision bfloat16: no hardware for it here; float32 would be faster.")
     alone = count() == 1  # what several processes tell each other would part a graph at every BatchNorm
-    return Compute(device, bfloat16, wanted and alone and compiler_works(), count())
+    return Compute(device, bfloat16, wanted and alone and compiler_works(device.type), count())
 
 
 @functools.cache
@@ -75,21 +76,29 @@ def has_bfloat16(device: torch.device) -> bool:
 
 
 @functools.cache
-def compiler_works() -> bool:
-    """Whether torch.compile can build a kernel here; says so once where it cannot."""
+def compiler_works(device: str = "cpu") -> bool:
+    """Whether torch.compile can build a kernel for the device; says so once where it cannot."""
     try:
-        torch.compile(lambda x: x.sin() + 1)(torch.ones(8))
+        torch.compile(lambda x: x.sin() + 1)(torch.ones(8, device=device))
     except Exception as error:  # the compiler stack raises anything, from OSError to its own classes
         reason = str(error).strip().splitlines()[0][:120] if str(error).strip() else type(error).__name__
-        print(f"note: no working compiler ({reason}); training runs without torch.compile, only slower.")
+        _say_once(f"note: no working compiler ({reason}); training runs without torch.compile, only slower.")
         torch.compiler.reset()
         return False
     return True
 
 
 @functools.cache
-def _keep_freed_memory() -> None:
-    """Let glibc keep freed memory for the next step: returning it and faulting it in costs a quarter of a step."""
+def _say_once(text: str) -> None:
+    print(text)
+
+
+@functools.cache
+def keep_freed_memory() -> None:
+    """Let glibc keep freed memory for the next step: returning it and faulting it in costs a quarter of a step.
+
+    It holds for the whole process, so that only trainings and our own commands ask for it.
+    """
     mallopt = _of_glibc("mallopt")
     if mallopt:
         for parameter, value in ((_M_MMAP_MAX, 0), (_M_TRIM_THRESHOLD, 2**31 - 1)):
@@ -97,7 +106,7 @@ def _keep_freed_memory() -> None:
 
 
 def return_freed_memory() -> None:
-    """Give back what `_keep_freed_memory` kept, before work of another shape: the pieces would not fit it."""
+    """Give back what `keep_freed_memory` kept, before work of another shape: the pieces would not fit it."""
     gc.collect()
     malloc_trim = _of_glibc("malloc_trim")
     if malloc_trim:

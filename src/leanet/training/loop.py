@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from leanet.ranks import rank
 from leanet.training import processes
 from leanet.training.checkpoint import Checkpoint, Progress
-from leanet.training.compute import Compute, return_freed_memory
+from leanet.training.compute import Compute, keep_freed_memory, return_freed_memory
 from leanet.training.recipe import Recipe
 
 Batch = tuple[Tensor, ...]
@@ -39,13 +39,14 @@ class Engine:
 
     def __init__(self, build: Callable[[], nn.Module], loss: Loss, compute: Compute) -> None:
         self.build = build
+        keep_freed_memory()
         self.compute = compute
         self.accelerator = processes.accelerator(compute.device)
         model = build().to(compute.device)
         if compute.processes > 1:
             model = processes.synchronise_batch_norm(model)
         model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-        self.model: nn.Module = self.accelerator.prepare_model(model)
+        self.model: nn.Module = self.accelerator.prepare_model(model, device_placement=False)
 
         def autocast_loss(*batch: Tensor) -> Tensor:
             with torch.autocast(compute.device.type, torch.bfloat16, enabled=compute.bfloat16):
@@ -87,7 +88,7 @@ def train(
         engine: model, loss and device.
         data: the training images.
         recipe: epochs, batch size, optimiser, schedule.
-        seed: of initial weights, order, augmentation and dropout; two runs with one seed are identical.
+        seed: of initial weights, order, augmentation and dropout; on a CPU, two runs with one seed are identical.
         checkpoint: where the state is kept until the training is done.
         on_images: told after each step how many images it had and its loss.
         validate: the loss of a model in evaluation mode on images that are not trained on.

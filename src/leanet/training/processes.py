@@ -24,7 +24,11 @@ _PATIENCE = timedelta(days=1)
 
 def accelerator(device: torch.device) -> Accelerator:
     """Accelerate's handle on the device and the other processes."""
-    return Accelerator(cpu=device.type == "cpu", kwargs_handlers=[InitProcessGroupKwargs(timeout=_PATIENCE)])
+    waiting = InitProcessGroupKwargs(timeout=_PATIENCE)
+    made = Accelerator(cpu=device.type == "cpu", mixed_precision="no", kwargs_handlers=[waiting])
+    # Precision and steps are the recipe's, whatever `accelerate config` says; its own argument gives way to that.
+    made.gradient_accumulation_steps = 1
+    return made
 
 
 def wait_for_all(device: torch.device) -> None:
