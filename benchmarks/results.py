@@ -6,45 +6,50 @@ First a `leanet study` of the attention points 1 to 5, one seed, with a share of
 out (--validation): the point with the highest mean AUROC on these is taken. It is one point for all folds; what is
 tested in one fold is held out or trained on in the others, and so had a part in the choice. Then `leanet detect`
 with that point, and the plain ADN, on the same folds and maps, with all labelled training images and --seeds seeds.
-ResNet18 with the ResNet CAAN, 128 px. Printed as Markdown: every row, LEA-Net less its baseline, and each
-configuration that was scored on test folds. Killed, it goes on where it was. Options that it does not know go to
-`leanet study` (`--cross-fit 4`).
+ResNet18 with the ResNet CAAN, 128 px. Printed as Markdown: every row with its interval, LEA-Net less each of them,
+and each configuration that was scored on these test folds. Killed, it goes on where it was.
 """
 
 from __future__ import annotations
 
-import statistics
+from pathlib import Path
 
-from sklearn.metrics import roc_auc_score
-
-from benchmarks.common import call, experiment_parser, facts, read_csv, write_csv
-from leanet.experiment.open_run import Run, find
-from leanet.experiment.predictions import read_predictions
+from benchmarks.common import call, data_options, experiment_parser, facts, read_csv, write_csv
+from leanet.experiment.evaluate import METRICS, Row, cell, difference, shown, verdict
+from leanet.experiment.finished import finished, recorded_detector
+from leanet.experiment.open_run import find
+from leanet.experiment.results import table
 from leanet.experiment.run_folder import RunFolder
+from leanet.experiment.study import HELD_OUT
 
-POINTS = (1, 2, 3, 4, 5)
-SHOWN = ("f1", "f1_chosen", "auroc", "average_precision")
+POINTS = ("1", "2", "3", "4", "5")
+SHOWN = {
+    "f1": "F1 at 0.5",
+    "f1_chosen": "F1, threshold chosen",
+    "auroc": "AUROC",
+    "average_precision": "average precision",
+}
 NETWORKS = ("--adn", "ResNet18", "--caan", "ResNet")
 
 
-def validation_auroc(run: Run, home: RunFolder, point: int) -> float:
-    """Mean over the folds of the AUROC on what was held out of the training images."""
-    aurocs = []
-    for number in range(len(run.folds)):
-        held = read_predictions(home.fold(number).detector(f"ResNet18-ResNet-p{point}").validation)
-        aurocs.append(float(roc_auc_score(held.labels, held.adn)))
-    return statistics.fmean(aurocs)
+def held_out(out: Path, p_rate: float) -> dict[str, dict[str, str]]:
+    """Attention point -> the study's line on the AUROC of what was held out of the training images."""
+    lines = read_csv(out / "report" / "study.csv")
+    chosen = [line for line in lines if line["metric"] == HELD_OUT and float(line["p_rate"]) == p_rate]
+    return {line["attention_point"]: line for line in chosen}
 
 
-def configurations(*homes: RunFolder) -> list[str]:
-    """Every detector with predictions of test images, folder by folder."""
-    return sorted(
-        {
-            f"{home.path.name}: {path.parent.name}"
-            for home in homes
-            for path in home.path.glob("[0-9]*/*/predictions.csv")
-        }
-    )
+def scored(out: Path) -> list[str]:
+    """Every detector below the folder with predictions of test images, as folder: detector."""
+    found = out.glob("*/[0-9]*/*/predictions.csv")
+    return sorted({f"{path.parents[2].name}: {path.parent.name}" for path in found})
+
+
+def results_of(out: Path, final: Path) -> tuple[Row, ...]:
+    """The rows of what is finished."""
+    run, home = find(out), RunFolder(final)
+    there, folds, _ = finished(run, home, recorded_detector(home))
+    return table(run, home, there, folds).rows
 
 
 def main() -> None:
@@ -52,33 +57,43 @@ def main() -> None:
     arguments = experiment_parser(__doc__, "results")
     arguments.add_argument("--seeds", default="3", help="trainings of each detector on each fold (%(default)s)")
     arguments.add_argument("--validation", default="0.3", help="share held out to choose the point (%(default)s)")
-    given, further = arguments.parse_known_args()
-    machine = facts()
-    common = ["--image-size", given.image_size, *further]
-    point_options = ["--attention-point", *map(str, POINTS), "--validation", given.validation]
+    arguments.add_argument("--cross-fit", default="0", help="parts of the cross-fitting (%(default)s)")
+    given = arguments.parse_args()
+    machine, p_rate = facts(), float(given.p_rate)
+    points = ["--attention-point", *POINTS, "--validation", given.validation, "--no-compare"]
     study = ["study", str(given.dataset), "--out", str(given.out), "--p-rate", given.p_rate]
-    call(*study, *NETWORKS, *point_options, *common)
-    run, chosen_in = find(given.out), RunFolder(given.out / f"p-rate-{float(given.p_rate):g}")
-    ranked = {point: validation_auroc(run, chosen_in, point) for point in POINTS}
-    point = max(ranked, key=lambda p: ranked[p])
-    final = RunFolder(given.out / "final")
-    options = ["--attention-point", str(point), "--p-rate", given.p_rate, "--seeds", given.seeds]
-    call("detect", str(given.out), "--out", str(final.path), *NETWORKS, *options)
+    call(*study, *NETWORKS, *points, "--cross-fit", given.cross_fit, *data_options(given))
+    ranked = held_out(given.out, p_rate)
+    point = max(ranked, key=lambda p: float(ranked[p]["mean"]))
+    final = given.out / f"final-p-rate-{p_rate:g}"
+    options = ["--attention-point", point, "--p-rate", given.p_rate, "--seeds", given.seeds, "--seed", given.seed]
+    call("detect", str(given.out), "--out", str(final), *NETWORKS, *options)
 
-    print("\nMean AUROC on what was held out, by point: ", end="")
-    print(", ".join(f"{p}: {auroc:.4f}" for p, auroc in ranked.items()))
-    lines = [line for line in read_csv(final.report / "metrics.csv") if line["over"].startswith("mean")]
-    print(f"\n| row | {' | '.join(SHOWN)} |\n|---|{'---|' * len(SHOWN)}")
-    for line in lines:
-        print(f"| {line['row']} | {' | '.join(line[metric][:6] for metric in SHOWN)} |")
-    own = f"ResNet18-ResNet-p{point}: ADN"
-    print()
-    for line in read_csv(final.report / "differences.csv"):
-        if line["row"] == own and "without attention" in line["less"] and line["metric"] in SHOWN:
-            ends = f"{float(line['mean']):+.4f} [{float(line['low']):+.4f}, {float(line['high']):+.4f}]"
-            print(f"LEA-Net less its baseline, {line['metric']}: {ends}: {line['verdict']}")
-    print("\nScored on test folds: " + ", ".join(configurations(chosen_in, final)))
-    write_csv(given.csv, [{"dataset": given.dataset.name, "point": point, **line} for line in lines], machine)
+    print("\nAUROC on what was held out, by point: ", end="")
+    print(", ".join(f"{p}: {float(x['mean']):.3f} [{x['low']}, {x['high']}]" for p, x in ranked.items()))
+    own, *others = results_of(given.out, final)
+    print(f"\n{own.pooled.prevalence:.0%} of the test images are anomalous; mean [95 % interval]")
+    print(f"\n| row | {' | '.join(SHOWN.values())} |\n|---|{'---|' * len(SHOWN)}")
+    for row in (own, *others):
+        print(f"| {row.name} | {' | '.join(cell(row, metric) for metric in SHOWN)} |")
+    print(f"\n| {own.name} less | F1 at 0.5 | AUROC |\n|---|---|---|")
+    lines: list[dict[str, object]] = []
+    for row in (own, *others):
+        less = {metric: difference(own, row, metric) for metric in METRICS}
+        if row is not own:
+            told = [f"{shown(less[m], '+')} {verdict(less[m])}" if less[m] else "" for m in ("f1", "auroc")]
+            print(f"| {row.name} | {' | '.join(told)} |")
+        for metric in METRICS:
+            found = row.interval(metric)
+            if found is None:
+                continue
+            line: dict[str, object] = {"dataset": given.dataset.name, "p_rate": p_rate, "row": row.name}
+            line |= {"metric": metric, "mean": found.mean, "low": found.low, "high": found.high}
+            if row is not own and (d := less[metric]):
+                line |= {"gain": d.mean, "gain_low": d.low, "gain_high": d.high, "verdict": verdict(d)}
+            lines.append(line)
+    print("\nScored on test folds: " + ", ".join(scored(given.out)))
+    write_csv(given.csv or given.out / "results.csv", lines, machine)
 
 
 if __name__ == "__main__":

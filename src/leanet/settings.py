@@ -253,6 +253,8 @@ class StudyConfig:
     data: DataConfig = field(default_factory=DataConfig)
     colorizer: ColorizerConfig = field(default_factory=ColorizerConfig)
     compute: ComputeConfig = field(default_factory=ComputeConfig)
+    compare: bool = True
+    """Also train each ADN without attention, the baseline (--no-compare saves its time)."""
 
     def __post_init__(self) -> None:
         for name in ("adn", "caan", "attention_point", "attention", "caan_weight", "p_rate"):
@@ -270,7 +272,8 @@ class StudyConfig:
             plain = DetectorConfig(
                 adn, "none", (), p_rate=p_rate, validation=self.validation, seeds=self.seeds, epochs=self.epochs
             )
-            cells += [(p_rate, plain), *((p_rate, detector) for detector in self._with_attention(plain))]
+            cells += [(p_rate, plain)] if self.compare else []
+            cells += [(p_rate, detector) for detector in self._with_attention(plain)]
         return cells
 
     def _with_attention(self, plain: DetectorConfig) -> list[DetectorConfig]:

@@ -73,6 +73,8 @@ def test_cells_tell_undefined_from_undecided() -> None:
     row = make_row("b", {(0, 0): no_probability}, 0.25)
     assert (cell(row, "f1"), cell(row, "f1_chosen")) == ("-", "-")
     assert re.fullmatch(r"0\.\d{3}", cell(row, "auroc"))
+    unchosen = Scored(np.array([0, 1]), np.array([0.2, 0.6]))
+    assert cell(make_row("a", {(0, 0): unchosen}, 0.25), "f1_chosen") == "none chosen"
 
 
 @pytest.mark.parametrize("seed", range(5))

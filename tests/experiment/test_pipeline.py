@@ -23,6 +23,7 @@ from safetensors.numpy import load_file
 from sklearn.metrics import average_precision_score, f1_score, roc_auc_score
 
 from leanet.cli import main
+from leanet.settings import StudyConfig
 
 QUICK = [
     "--image-size", "64", "--n-splits", "2", "--colorizer", "Unet", "--colorizer-epochs", "2",
@@ -166,6 +167,8 @@ def test_study_shares_maps_and_compares_each_cell_with_its_baseline(
         "1",
         "--compile",
         "off",
+        "--validation",
+        "0.3",
     ]
     arguments = ["study", str(leaves), "--out", str(out), *grid, *options]
     assert main(arguments) == 0
@@ -182,6 +185,12 @@ def test_study_shares_maps_and_compares_each_cell_with_its_baseline(
             scores = [float(r["adn_probability"]) for r in rows]
             aurocs[name, fold] = roc_auc_score([int(r["label"]) for r in rows], scores)
     line = next(r for r in lines if (r["p_rate"], r["attention_point"], r["metric"]) == ("0.5", "4", "auroc"))
+    held = next(r for r in lines if r["attention_point"] == "4" and r["metric"] == "auroc_held_out")
+    unseen = []
+    for fold in "01":
+        rows = read_csv(out / "p-rate-0.5" / fold / "CNN-Direct-p4" / "validation.csv")
+        unseen.append(roc_auc_score([int(r["label"]) for r in rows], [float(r["adn_probability"]) for r in rows]))
+    assert float(held["mean"]) == pytest.approx(np.mean(unseen), rel=1e-5)
     values = {name: np.mean([v for k, v in aurocs.items() if k[0] == name]) for name in ("CNN", "CNN-Direct-p4")}
     assert float(line["mean"]) == pytest.approx(values["CNN-Direct-p4"], rel=1e-5)
     assert float(line["gain"]) == pytest.approx(values["CNN-Direct-p4"] - values["CNN"], abs=1e-6)
@@ -196,6 +205,12 @@ def test_study_shares_maps_and_compares_each_cell_with_its_baseline(
     before = {p: p.stat().st_mtime_ns for p in out.rglob("weights.safetensors")}
     assert main(arguments) == 0
     assert before == {p: p.stat().st_mtime_ns for p in out.rglob("weights.safetensors")}
+
+
+def test_a_study_without_baselines_has_none() -> None:
+    plain, *others = StudyConfig(Path("d"), Path("o"), attention_point=(1, 2)).cells()
+    assert plain[1].caan == "none"
+    assert StudyConfig(Path("d"), Path("o"), attention_point=(1, 2), compare=False).cells() == others
 
 
 def test_config_repeats_the_run(finished: Path, tmp_path: Path) -> None:

@@ -8,11 +8,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
+from sklearn.linear_model import LogisticRegression
 
 from leanet.errors import UserError
 from leanet.experiment.open_run import Run, begin
 from leanet.experiment.predictions import Predictions
 from leanet.experiment.results import Outcome, together
+from leanet.experiment.simple_rows import linear_classifier
 from leanet.experiment.training_set import divide
 from leanet.settings import ColorizeConfig, ComputeConfig, DataConfig, DetectConfig
 
@@ -53,6 +55,17 @@ def test_a_combination_that_ranks_no_better_is_no_row(make_run: MakeRun) -> None
 def test_with_too_few_of_a_class_nothing_is_combined(make_run: MakeRun) -> None:
     assert together(make_run(21, 150), outcome_of(make_run(21, 150), caan_tells=True), None) is None
     assert together(make_run(150, 45), outcome_of(make_run(150, 45), caan_tells=True), None) is None
+
+
+def test_few_anomalies_count_in_the_rows_of_colours_as_if_each_were_there_several_times() -> None:
+    generator, labels = np.random.default_rng(0), np.repeat([0, 1], [30, 10])
+    features = generator.normal(size=(40, 3)) + labels[:, None]
+    fitted = linear_classifier(labels).fit(features, labels)
+    times = np.where(labels == 1, 3, 1)
+    scaled = fitted[0].transform(features).repeat(times, axis=0)
+    expected = LogisticRegression(C=0.1, max_iter=2000).fit(scaled, labels.repeat(times))
+    assert fitted[1].coef_ == pytest.approx(expected.coef_, rel=1e-3)
+    assert not np.allclose(linear_classifier().fit(features, labels)[1].coef_, expected.coef_, rtol=1e-2)
 
 
 @pytest.fixture

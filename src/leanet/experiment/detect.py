@@ -82,8 +82,10 @@ def train_detectors(config: DetectConfig) -> tuple[Run, RunFolder, DetectConfig,
                 _refuse_other_options(folder, to_options(each), facts_of(each, run, number))
     if is_first():
         _prepare(home, config, run)
-    for each in configs:
-        train_folds(each, run, home, folds)
+    # Seed by seed: stopped early, there are whole results of the seeds before, beside their baseline's.
+    for seed in range(config.detector.seeds):
+        for each in configs:
+            train_folds(each, run, home, folds, seeds=[seed])
     return run, home, config, folds
 
 
@@ -134,20 +136,23 @@ def _prepare(home: RunFolder, config: DetectConfig, run: Run) -> None:
 
 
 def train_folds(
-    config: DetectConfig, run: Run, home: RunFolder, folds: Sequence[int], last_epoch: int | None = None
+    config: DetectConfig,
+    run: Run,
+    home: RunFolder,
+    folds: Sequence[int],
+    last_epoch: int | None = None,
+    seeds: Sequence[int] = (0,),
 ) -> None:
-    """Train one detector on the folds asked for, with each seed; what is finished is skipped.
+    """Train one detector on the folds asked for, with some of the seeds; what is finished is skipped.
 
     Args:
         config: with the options resolved.
         home: the folder that detectors are written to.
         last_epoch: leave the schedule after this epoch; None: at its end.
+        seeds: which, counted from 0.
     """
-    name = config.detector.name
-    # Seed by seed: stopped early, there are whole results of the seeds before.
-    trainings = [
-        Training(n, s, home.fold(n).detector(config.detector.name_with(s))) for s in _seeds(config) for n in folds
-    ]
+    name = config.detector.name + (f", seed {', '.join(map(str, seeds))}" if any(seeds) else "")
+    trainings = [Training(n, s, home.fold(n).detector(config.detector.name_with(s))) for s in seeds for n in folds]
     to_do = [t for t in trainings if not t.folder.metrics.exists()]
     if not to_do:
         note(f"{name}: all folds asked for are done already")
@@ -179,10 +184,6 @@ class Training:
 
     def __str__(self) -> str:
         return f"fold {self.fold}" + (f", seed {self.seed}" if self.seed else "")
-
-
-def _seeds(config: DetectConfig) -> range:
-    return range(config.detector.seeds)
 
 
 def _validation_note(config: DetectConfig, sets: Sequence[TrainingSet]) -> str:
@@ -319,9 +320,9 @@ def predict(
     for start in range(0, len(rows), PREDICTION_BATCH):
         some = rows[start : start + PREDICTION_BATCH]
         output = model(images_to_tensor(pixels, some), read_maps(some))
-        adn.append(probability(output.adn_logits).cpu().numpy())
+        adn.append(probability(output.adn_logits).numpy())
         if output.caan_logits is not None:
-            caan.append(probability(output.caan_logits).cpu().numpy())
+            caan.append(probability(output.caan_logits).numpy())
     return np.concatenate(adn), np.concatenate(caan) if caan else None
 
 

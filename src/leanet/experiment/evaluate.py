@@ -300,8 +300,13 @@ def difference(row: Row, other: Row, metric: str) -> Interval | None:
 
 
 def cell(row: Row, metric: str) -> str:
-    """A table's cell: mean and interval; 'undefined' for want of a class, '-' where the row decides nothing."""
+    """A table's cell: mean and interval; 'undefined' for want of a class, '-' where the row decides nothing.
+
+    Where no threshold was chosen, that says so instead of repeating the metric at 0.5.
+    """
     found = row.interval(metric)
+    if found and metric.endswith("_chosen") and all(s.threshold_chosen is None for s in row.runs.values()):
+        return "none chosen"
     if found is None:
         decides = row.pooled.true_positives_chosen if metric.endswith("_chosen") else row.pooled.true_positives
         return "-" if decides is None and metric not in ("auroc", "average_precision") else "undefined"

@@ -35,8 +35,8 @@ def recorded_detector(home: RunFolder) -> DetectConfig:
 def finished(
     run: Run, home: RunFolder, config: DetectConfig
 ) -> tuple[DetectConfig, list[int], dict[int, list[str]]]:
-    """What of a run can be shown: folds with at least the first seed, as many seeds as all of these have, and the
-    baseline where it has all of that.
+    """What of a run can be shown: folds with at least the first seed, the baseline where it has that for all folds,
+    and as many seeds as all of these have.
 
     Returns:
         the options for that much, its folds, and what else was asked for and is missing: fold -> files.
@@ -49,10 +49,10 @@ def finished(
         return maps + [f"{fold}/{folder.name}/{name}" for name in NEEDED if not (folder / name).exists()]
 
     folds = [n for n in every if not lacking(d, n, 0)]
-    seeds = 1
-    while seeds < d.seeds and not any(lacking(d, n, seeds) for n in folds):
+    has_baseline = d.caan != "none" and not any(lacking(d.baseline(), n, 0) for n in folds)
+    shown, seeds = [d, d.baseline()] if has_baseline else [d], 1
+    while seeds < d.seeds and not any(lacking(each, n, seeds) for each in shown for n in folds):
         seeds += 1
-    has_baseline = d.caan != "none" and not any(lacking(d.baseline(), n, s) for n in folds for s in range(seeds))
     wanted = [d, d.baseline()] if config.compare and d.caan != "none" else [d]
     missing = {n: [f for each in wanted for s in range(d.seeds) for f in lacking(each, n, s)] for n in every}
     there = replace(config, detector=replace(d, seeds=seeds), compare=has_baseline)

@@ -7,17 +7,14 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import roc_auc_score
-from sklearn.pipeline import make_pipeline
-from sklearn.preprocessing import StandardScaler
 
 from leanet.errors import UserError
 from leanet.experiment.evaluate import FEWEST_POSITIVES, Row, Scored, choose_threshold, make_row
 from leanet.experiment.open_run import Run
 from leanet.experiment.predictions import Predictions, read_predictions
 from leanet.experiment.run_folder import DetectorFolder, RunFolder
-from leanet.experiment.simple_rows import predicted_unseen, simple_rows
+from leanet.experiment.simple_rows import linear_classifier, predicted_unseen, simple_rows
 from leanet.experiment.training_set import labelled_rows
 from leanet.settings import DetectConfig, DetectorConfig
 
@@ -130,6 +127,20 @@ def detector_rows(run: Run, home: RunFolder, detector: DetectorConfig, folds: Se
     return Table(tuple(rows), tuple(notes))
 
 
+def held_out_row(
+    run: Run, home: RunFolder, detector: DetectorConfig, folds: Sequence[int], ratio: float
+) -> Row | None:
+    """The ADN on the images of its inner validations; None where a training held none out."""
+    scored = {}
+    for n in folds:
+        for s in range(detector.seeds):
+            held = outcome(run, home.fold(n).detector(detector.name_with(s)), n).validation
+            if held is None:
+                return None
+            scored[n, s] = Scored(held.labels, held.adn)
+    return make_row(f"{detector.name}: held out", scored, ratio)
+
+
 def adn_scored(found: Outcome, target_recall: float | None) -> Scored:
     """The ADN's probabilities of the test images, with the threshold that the inner validation chose."""
     v = found.validation
@@ -154,7 +165,7 @@ def together(run: Run, found: Outcome, target_recall: float | None) -> Scored | 
     if v is None or found.validation_map is None or v.labels.sum() < FEWEST_POSITIVES:
         return None
     features, test = _features(v, found.validation_map), _features(found.test, found.test_map)
-    classifier = make_pipeline(StandardScaler(), LogisticRegression(C=0.1))
+    classifier = linear_classifier(v.labels)
     unseen = predicted_unseen(classifier, features, v.labels, run.groups_of(run.rows(v.files)))
     if unseen is None or roc_auc_score(v.labels, unseen) <= roc_auc_score(v.labels, v.adn):
         return None

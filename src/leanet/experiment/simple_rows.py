@@ -16,6 +16,7 @@ from leanet.experiment.evaluate import Row, Scored, choose_threshold, make_row
 from leanet.experiment.open_run import Run
 from leanet.experiment.training_set import labelled_rows
 from leanet.settings import DetectConfig
+from leanet.training.detection import anomaly_weight
 
 LEVELS = 4
 """Steps of each primary in a colour histogram: 4 x 4 x 4 colours."""
@@ -45,17 +46,21 @@ def border_histogram(pixels: NDArray[np.uint8]) -> NDArray[np.float64]:
     return colour_histogram(pixels[:, ~inside])
 
 
-def linear_classifier() -> Pipeline:
-    """Logistic regression on standardised features."""
-    return make_pipeline(StandardScaler(), LogisticRegression(C=0.1, max_iter=2000))
+def linear_classifier(trained_on: NDArray[np.int64] | None = None) -> Pipeline:
+    """Logistic regression on standardised features; given labels, anomalies count as in a detector's training."""
+    weights = None if trained_on is None else {0: 1.0, 1: anomaly_weight(trained_on)}
+    return make_pipeline(StandardScaler(), LogisticRegression(C=0.1, max_iter=2000, class_weight=weights))
 
 
 def simple_rows(run: Run, config: DetectConfig, folds: Sequence[int], ratio: float) -> list[Row]:
-    """The map's mean alone, and classifiers of colours alone, trained on the images that the detectors had.
+    """The map's mean alone, and classifiers of colours alone.
+
+    These are trained as the detectors were: on the same images, few anomalies counting more where they do there.
 
     Thresholds are chosen on the labelled training images: of the classifiers, by cross-validation among them.
     """
     recall, runs = config.detector.target_recall, [(n, s) for n in folds for s in range(config.detector.seeds)]
+    weighted = config.compute.recipe == "leanet"
     test = {n: run.rows(run.folds[n].test) for n in folds}
     labelled = {(n, s): labelled_rows(config, run, n, s) for n, s in runs}
     means = {n: np.array(run.maps(n).attributes["mean_delta_e"]) for n in folds}
@@ -73,9 +78,10 @@ def simple_rows(run: Run, config: DetectConfig, folds: Sequence[int], ratio: flo
         scored = {}
         for n, s in runs:
             known = labelled[n, s]
-            unseen = predicted_unseen(linear_classifier(), features[known], run.labels[known], run.groups_of(known))
+            classifier = linear_classifier(run.labels[known] if weighted else None)
+            unseen = predicted_unseen(classifier, features[known], run.labels[known], run.groups_of(known))
             threshold = None if unseen is None else choose_threshold(run.labels[known], unseen, recall)
-            fitted = linear_classifier().fit(features[known], run.labels[known])
+            fitted = classifier.fit(features[known], run.labels[known])
             scored[n, s] = Scored(run.labels[test[n]], fitted.predict_proba(features[test[n]])[:, 1], threshold)
         rows.append(make_row(name, scored, ratio))
     return rows

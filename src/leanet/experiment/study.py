@@ -12,7 +12,7 @@ from leanet.experiment.colorize import colorize
 from leanet.experiment.detect import train_detectors
 from leanet.experiment.display import note, stdout
 from leanet.experiment.evaluate import METRICS, Interval, Row, cell, difference, shown, verdict
-from leanet.experiment.results import detector_rows, ratio_of_sides
+from leanet.experiment.results import detector_rows, held_out_row, ratio_of_sides
 from leanet.experiment.run_folder import RunFolder, write_csv
 from leanet.experiment.simple_rows import simple_rows
 from leanet.ranks import is_first
@@ -20,19 +20,28 @@ from leanet.settings import ColorizeConfig, DetectConfig, DetectorConfig, StudyC
 
 _PRINTED = ("f1", "f1_chosen", "auroc", "average_precision")
 
+HELD_OUT = "auroc_held_out"
+"""The metric's name, in the table of files, for the AUROC on the inner validations."""
+
 
 @dataclass(frozen=True)
 class Cell:
-    """One detector of the grid, its ADN's results, and those of the same ADN without attention."""
+    """One detector of the grid, its ADN's results, and those of the same ADN without attention.
+
+    Attributes:
+        held_out: the ADN's results on the inner validations, by which to choose among cells; None without these.
+        baseline: None where the study has none, and for the baseline itself.
+    """
 
     p_rate: float
     detector: DetectorConfig
     row: Row
-    baseline: Row
+    held_out: Row | None
+    baseline: Row | None
 
     def gain(self, metric: str) -> Interval | None:
-        """The paired difference to the baseline, with its interval; None for the baseline itself."""
-        return None if self.row is self.baseline else difference(self.row, self.baseline, metric)
+        """The paired difference to the baseline, with its interval."""
+        return None if self.baseline is None else difference(self.row, self.baseline, metric)
 
 
 def study(config: StudyConfig, draw: Callable[[Sequence[Cell]], None] | None = None) -> list[Cell]:
@@ -48,6 +57,7 @@ def study(config: StudyConfig, draw: Callable[[Sequence[Cell]], None] | None = N
     grid = config.cells()
     cells: list[Cell] = []
     beside: dict[float, list[Row]] = {}
+    baseline: Row | None = None
     for number, (p_rate, detector) in enumerate(grid):
         note(f"cell {number + 1} of {len(grid)}: {detector.name}, p_rate {p_rate:g}")
         wanted = DetectConfig(config.out, folder_of(config.out, p_rate), detector, config.compute, compare=False)
@@ -56,9 +66,10 @@ def study(config: StudyConfig, draw: Callable[[Sequence[Cell]], None] | None = N
             continue
         ratio = ratio_of_sides(run, resolved, folds)
         row = detector_rows(run, home, resolved.detector, folds, ratio).rows[0]
+        held_out = held_out_row(run, home, resolved.detector, folds, ratio)
         if detector.caan == "none":
             baseline = row
-        cells.append(Cell(p_rate, detector, row, baseline))
+        cells.append(Cell(p_rate, detector, row, held_out, None if row is baseline else baseline))
         if p_rate not in beside:
             beside[p_rate] = simple_rows(run, resolved, folds, ratio)
         write_cells(run.folder, cells, beside)
@@ -90,16 +101,23 @@ def write_cells(home: RunFolder, cells: Sequence[Cell], beside: Mapping[float, S
             own_options = ["", "", ""] if d.caan == "none" else [d.attention_point[0], d.attention, d.caan_weight]
             named = [f"{p_rate:g}", d.name, d.adn, d.caan, *own_options]
             lines += _lines(named, own.row, own.gain)
+            if own.held_out:
+                lines += _lines(named, own.held_out, lambda _: None, (HELD_OUT,))
         for row in rows:
             lines += _lines([f"{p_rate:g}", row.name, *[""] * 5], row, lambda _: None)
     write_csv(home.report / "study.csv", header, lines)
 
 
-def _lines(named: list[object], row: Row, gain_of: Callable[[str], Interval | None]) -> list[list[object]]:
+def _lines(
+    named: list[object],
+    row: Row,
+    gain_of: Callable[[str], Interval | None],
+    metrics: Sequence[str] = METRICS,
+) -> list[list[object]]:
     """A row's line for each metric that it has, behind what names it."""
     lines = []
-    for metric in METRICS:
-        own, gain = row.interval(metric), gain_of(metric)
+    for metric in metrics:
+        own, gain = row.interval(metric.removesuffix("_held_out")), gain_of(metric)
         if own is None:
             continue
         ends = [own.mean, own.low, own.high] + ([gain.mean, gain.low, gain.high] if gain else [None] * 3)
@@ -114,13 +132,23 @@ def print_cells(cells: Sequence[Cell], beside: Mapping[float, Sequence[Row]]) ->
     anomalous = f"{cells[0].row.pooled.prevalence:.0%} anomalous"
     gained = "gain: AUROC less that without attention"
     printed = Printed(title=f"means [95 % intervals] over folds; {anomalous}; {gained}")
-    for header in ("p_rate", "row", "F1 at 0.5", "F1, threshold chosen", "AUROC", "average precision", "gain"):
+    for header in (
+        "p_rate",
+        "row",
+        "F1 at 0.5",
+        "F1, threshold chosen",
+        "AUROC",
+        "average precision",
+        "gain",
+        "AUROC, held out",
+    ):
         printed.add_column(header, justify="left" if header == "row" else "right")
     for p_rate, rows in beside.items():
         for own in (own for own in cells if own.p_rate == p_rate):
             gain = own.gain("auroc")
             said = f"{shown(gain, '+')} {verdict(gain)}" if gain else ""
-            printed.add_row(f"{p_rate:g}", own.detector.name, *(cell(own.row, m) for m in _PRINTED), said)
+            unseen = shown(own.held_out.interval("auroc")) if own.held_out else ""
+            printed.add_row(f"{p_rate:g}", own.detector.name, *(cell(own.row, m) for m in _PRINTED), said, unseen)
         for row in rows:
             printed.add_row(f"{p_rate:g}", row.name, *(cell(row, m) for m in _PRINTED))
     stdout.print(printed, markup=False)

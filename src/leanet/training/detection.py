@@ -73,6 +73,12 @@ class DetectionData:
         return *batch, torch.from_numpy(class_weights(labels, self.labels[self.rows])).float()
 
 
+def anomaly_weight(trained_on: NDArray[np.int64]) -> float:
+    """What an anomalous image counts in normal ones, from the labels of all training images: 1 to MOST_WEIGHT."""
+    share = float(np.mean(trained_on))
+    return min(max(1.0, (1 - share) / share), MOST_WEIGHT) if share else 1.0
+
+
 def class_weights(labels: NDArray[np.int64], trained_on: NDArray[np.int64]) -> NDArray[np.float64]:
     """What each image counts in the loss: with fewer anomalous images than normal ones, they count for as much.
 
@@ -83,8 +89,7 @@ def class_weights(labels: NDArray[np.int64], trained_on: NDArray[np.int64]) -> N
         labels: (N,), 0 normal, 1 anomalous.
         trained_on: the labels of all training images.
     """
-    share = float(np.mean(trained_on))
-    ratio = min(max(1.0, (1 - share) / share), MOST_WEIGHT) if share else 1.0
+    share, ratio = float(np.mean(trained_on)), anomaly_weight(trained_on)
     return np.where(labels == 1, ratio, 1.0) / (1 - share + ratio * share)
 
 
@@ -158,5 +163,9 @@ def _total(adn: Tensor, caan: Tensor | None) -> Tensor:
 
 
 def probability(logits: Tensor) -> Tensor:
-    """Probability of an anomaly, sigmoid(logit1 - logit0) of logits (N, 2); float64, which keeps ranks apart."""
-    return (logits[:, 1].double() - logits[:, 0].double()).sigmoid()
+    """Probability of an anomaly, sigmoid(logit1 - logit0) of logits (N, 2); float64, which keeps ranks apart.
+
+    On the CPU, wherever the logits are: Apple's GPUs have no float64.
+    """
+    own = logits.float().cpu().double()
+    return (own[:, 1] - own[:, 0]).sigmoid()
