@@ -148,15 +148,17 @@ def _demo(config: Any) -> int:
 
     run = demo(config)
     _run(run)
-    report(ReportConfig(run.out))
+    page = report(ReportConfig(run.out))
     _fit(demo_model(run))
     model, spots = run.out / "model", str(run.dataset / "test" / "spot")
     _predict(PredictConfig(model, (spots,), run.out / "predictions.csv", run.out / "maps"))
     if importlib.util.find_spec("onnxscript") is None:
         print('the export is left out: it needs pip install "leanet[export]"')
-        return 0
-    _export(ExportConfig(model))
-    return _predict(PredictConfig(run.out / "model.onnx", (spots,), run.out / "predictions-onnx.csv"))
+    else:
+        _export(ExportConfig(model))
+        _predict(PredictConfig(run.out / "model.onnx", (spots,), run.out / "predictions-onnx.csv"))
+    print(f"the results, to look at: {page}")
+    return 0
 
 
 def _import_authors(config: Any) -> int:

@@ -20,7 +20,7 @@ import pytest
 import yaml
 from PIL import Image
 from safetensors.numpy import load_file
-from sklearn.metrics import average_precision_score, f1_score, roc_auc_score
+from sklearn.metrics import auc, average_precision_score, f1_score, roc_auc_score
 
 from leanet.cli import main
 from leanet.settings import StudyConfig
@@ -111,6 +111,11 @@ def test_report_is_one_page_that_needs_nothing_else(finished: Path, capsys: pyte
         with Image.open(finished / "report" / "figures" / f"{figure}.png") as image:
             assert np.asarray(image.convert("L")).std() > 5
         assert "<svg" in (finished / "report" / "figures" / f"{figure}.svg").read_text(encoding="utf-8")
+    points = [r for r in read_csv(finished / "report" / "curves.csv") if (r["fold"], r["curve"]) == ("0", "roc")]
+    metrics = read_csv(finished / "report" / "metrics.csv")
+    own = next(r for r in metrics if (r["row"], r["over"]) == ("CNN-MobileNet-p2: ADN", "fold 0"))
+    area = auc([float(r["x"]) for r in points], [float(r["y"]) for r in points])
+    assert area == pytest.approx(float(own["auroc"]), abs=1e-4)
     localised = [(row["fold"], row["map"]) for row in read_csv(finished / "report" / "localisation.csv")]
     maps = ("anomaly map", "attention")
     assert localised == [(fold, name) for fold in ("fold 0", "fold 1") for name in maps]

@@ -204,7 +204,7 @@ def _fill(folder: RunFolder, dataset: Dataset, config: ColorizeConfig) -> Run:
         [f.name for f in dataclasses.fields(ImageRow)],
         [dataclasses.astuple(image) for image in images],
     )
-    record(folder, to_options(config), pixels=cache.path.name)
+    record(folder, to_options(config), pixels=cache.path.name, images_in=str(config.dataset.resolve()))
     return Run(folder, images, np.array(labels, dtype=np.int64), cache.pixels, folds, config.colorizer.map_coding)
 
 

@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import matplotlib as mpl
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
-from sklearn.metrics import auc, average_precision_score, confusion_matrix, precision_recall_curve, roc_curve
+from sklearn.metrics import (
+    average_precision_score,
+    confusion_matrix,
+    precision_recall_curve,
+    roc_auc_score,
+    roc_curve,
+)
 
-from leanet.experiment.evaluate import PLAIN_THRESHOLD, Scored
+from leanet.experiment.evaluate import PLAIN_THRESHOLD, Key, Scored
 
 MAP_COLOURS = mpl.colormaps["inferno"]
 """Perceptually uniform, and readable with any colour vision."""
@@ -19,31 +26,51 @@ MAP_COLOURS = mpl.colormaps["inferno"]
 NORMAL, ANOMALOUS = "#0072B2", "#D55E00"
 """Blue and vermilion of Okabe and Ito's palette, which colour-blind readers tell apart."""
 
+COLOURS = (NORMAL, ANOMALOUS, "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#000000")
+"""All of that palette but yellow, too pale for lines on white."""
 
-def roc(runs: Mapping[str, Scored]) -> Figure:
-    """ROC curves, one a fold (and seed)."""
+
+def roc(runs: Mapping[Key, Scored]) -> Figure:
+    """ROC curves, a colour a fold, thin for seeds after the first."""
     figure, axes = _square("false positive rate", "true positive rate", "ROC")
     axes.plot([0, 1], [0, 1], "--", color="0.7", linewidth=1)
-    for name, scored in runs.items():
-        if 0 < scored.labels.sum() < len(scored.labels):
-            x, y, _ = roc_curve(scored.labels, scored.scores)
-            axes.plot(x, y, linewidth=1.2, label=f"{name}: {auc(x, y):.3f}")
+    _curves(axes, runs, lambda y, s: roc_curve(y, s)[:2], roc_auc_score)
     _legend(axes, "AUROC")
     return figure
 
 
-def precision_recall(runs: Mapping[str, Scored]) -> Figure:
-    """Precision-recall curves, one a fold (and seed); the dashed line is what guessing gets: the prevalence."""
+def precision_recall(runs: Mapping[Key, Scored]) -> Figure:
+    """Precision-recall curves, likewise; the dashed line is what guessing gets: the prevalence."""
     figure, axes = _square("recall", "precision", "precision and recall")
     prevalence = np.mean(np.concatenate([s.labels for s in runs.values()]))
     axes.axhline(float(prevalence), linestyle="--", color="0.7", linewidth=1)
-    for name, scored in runs.items():
-        if 0 < scored.labels.sum() < len(scored.labels):
-            y, x, _ = precision_recall_curve(scored.labels, scored.scores)
-            average = average_precision_score(scored.labels, scored.scores)
-            axes.plot(x, y, linewidth=1.2, label=f"{name}: {average:.3f}")
+    _curves(axes, runs, lambda y, s: precision_recall_curve(y, s)[1::-1], average_precision_score)
     _legend(axes, "average precision")
     return figure
+
+
+def _curves(
+    axes: Axes, runs: Mapping[Key, Scored], curve: Callable[..., Any], metric: Callable[..., float]
+) -> None:
+    """A curve for each run with both classes; in the legend, each fold with the mean of its seeds' metric."""
+    known = {key: s for key, s in runs.items() if 0 < s.labels.sum() < len(s.labels)}
+    folds = list(dict.fromkeys(fold for fold, _ in known))
+    for (fold, seed), s in known.items():
+        mean = np.mean([metric(other.labels, other.scores) for (f, _), other in known.items() if f == fold])
+        label = None if seed else f"fold {fold}: {mean:.3f}"
+        colour = COLOURS[folds.index(fold) % len(COLOURS)]
+        axes.plot(*curve(s.labels, s.scores), color=colour, linewidth=0.6 if seed else 1.3, label=label)
+
+
+def curve_points(scored: Scored) -> list[tuple[str, str, str]]:
+    """The points of both curves, as (name, x, y); none with one class only."""
+    if not 0 < scored.labels.sum() < len(scored.labels):
+        return []
+    curves = {
+        "roc": roc_curve(scored.labels, scored.scores)[:2],
+        "precision_recall": precision_recall_curve(scored.labels, scored.scores)[1::-1],
+    }
+    return [(name, f"{x:.6g}", f"{y:.6g}") for name, curve in curves.items() for x, y in zip(*curve, strict=True)]
 
 
 def histogram(runs: Sequence[Scored]) -> Figure:
@@ -86,8 +113,11 @@ def reliability(runs: Sequence[Scored]) -> Figure:
     """Of the images given a probability of about p, the share that are anomalous."""
     figure, axes = _square("probability given", "share that is anomalous", "reliability")
     axes.plot([0, 1], [0, 1], "--", color="0.7", linewidth=1)
-    given, share, _ = zip(*reliability_bins(runs), strict=True)
+    bins = reliability_bins(runs)
+    given, share, _ = zip(*bins, strict=True)
     axes.plot(given, share, "o-", color=NORMAL)
+    for x, y, images in bins:
+        axes.annotate(str(images), (x, y), (4, -11), textcoords="offset points", fontsize=7, color="0.4")
     return figure
 
 
@@ -104,6 +134,7 @@ def training_curves(curves: Mapping[str, Mapping[str, Sequence[float]]], title: 
     names = list(next(iter(curves.values())))
     figure = Figure(figsize=(4 * len(names), 3), layout="constrained")
     for axes, name in zip(figure.subplots(1, len(names), squeeze=False)[0], names, strict=True):
+        axes.set_prop_cycle(color=COLOURS)
         for label, losses in curves.items():
             if name in losses:
                 axes.plot(range(1, len(losses[name]) + 1), losses[name], label=label)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,6 +30,7 @@ from leanet.report.pictures import (
     full_size_attention,
     layers_figure,
     losses_of,
+    map_limit,
     mistakes_sheet,
     recolouring_sheet,
     save,
@@ -93,7 +95,7 @@ def report(config: ReportConfig) -> Path:
         headers=list(PRINTED.values()),
         rows=[(row.name, [cell(row, metric) for metric in PRINTED]) for row in results.rows],
         differences=_differences(results),
-        words=in_words(run, results, missing),
+        words=[_trained_on(home, detect_config, folds), *in_words(run, results, missing)],
         notes=results.notes,
         pictures=pictures,
         kinds=_by_kind(run, home, scored),
@@ -121,8 +123,9 @@ def draw_all(run: Run, home: RunFolder, config: DetectConfig, folds: Sequence[in
     """Every figure of the page."""
     scored = scores_of(run, home, config, folds)
     first = [s for (_, seed), s in scored.items() if seed == 0]
-    of_seed = "" if config.detector.seeds == 1 else " First seed."
-    named = {f"fold {n}" + (f", seed {s}" if config.detector.seeds > 1 else ""): v for (n, s), v in scored.items()}
+    several = config.detector.seeds > 1
+    of_seed = " First seed." if several else ""
+    thin = " Thin: the seeds after the first; numbers are the mean of a fold's seeds." if several else ""
     rows = examples(run, folds[0], 2)
     charts = [
         Chart(
@@ -141,11 +144,11 @@ def draw_all(run: Run, home: RunFolder, config: DetectConfig, folds: Sequence[in
             )
             charts.append(Chart(f"layers_{name}", figure, caption))
     charts += [
-        Chart("roc", figures.roc(named), "ROC curves of the ADN; the dashed line is guessing."),
+        Chart("roc", figures.roc(scored), f"ROC curves of the ADN; the dashed line is guessing.{thin}"),
         Chart(
             "precision_recall",
-            figures.precision_recall(named),
-            "Precision and recall; the dashed line is guessing.",
+            figures.precision_recall(scored),
+            f"Precision and recall; the dashed line is guessing.{thin}",
         ),
         Chart(
             "scores",
@@ -156,13 +159,16 @@ def draw_all(run: Run, home: RunFolder, config: DetectConfig, folds: Sequence[in
         Chart(
             "reliability",
             figures.reliability(first),
-            f"Does 0.8 mean four in five? On the dashed line it does.{of_seed}",
+            f"Does 0.8 mean four in five? On the dashed line it does. Numbers are of images.{of_seed}",
         ),
     ]
     mistakes = worst_mistakes(run, {n: scored[n, 0] for n in folds})
     if mistakes:
-        figure = mistakes_sheet(run, [(row, fold, p) for row, fold, p in mistakes])
-        caption = f"The most confident mistakes at 0.5, with their anomaly maps.{of_seed}"
+        figure = mistakes_sheet(run, mistakes, map_limit(run, folds[0]))
+        caption = (
+            "The most confident mistakes at 0.5, with their anomaly maps, in the colours of those of the first "
+            f"figure.{of_seed}"
+        )
         charts.append(Chart("mistakes", figure, caption))
     histories = {f"fold {n}": losses_of(home.fold(n).detector(config.detector.name).history) for n in folds}
     charts.append(Chart("training_detector", figures.training_curves(histories, config.detector.name), "Training."))
@@ -175,7 +181,9 @@ def draw_all(run: Run, home: RunFolder, config: DetectConfig, folds: Sequence[in
 
 
 def _write_numbers(run: Run, home: RunFolder, scored: Mapping[Key, Scored]) -> None:
-    """What the figures show that no other table holds, as CSV, of the first seed: reliability, every mistake."""
+    """What the figures show that no other table holds: curves; of the first seed, reliability and mistakes."""
+    points = [(fold, seed, *point) for (fold, seed), s in scored.items() for point in figures.curve_points(s)]
+    write_csv(home.report / "curves.csv", ("fold", "seed", "curve", "x", "y"), points)
     first = {n: s for (n, seed), s in scored.items() if seed == 0}
     bins = [(f"{p:.6g}", f"{share:.6g}", count) for p, share, count in figures.reliability_bins([*first.values()])]
     header = ("mean_probability", "share_anomalous", "images")
@@ -223,6 +231,17 @@ def in_words(run: Run, results: Table, missing: Mapping[int, Sequence[str]]) -> 
     return words
 
 
+def _trained_on(home: RunFolder, config: DetectConfig, folds: Sequence[int]) -> str:
+    """How many images the detectors had, in a sentence."""
+    folders = [home.fold(n).detector(config.detector.name) for n in folds]
+    found = [json.loads(folder.metrics.read_text(encoding="utf-8"))["train"] for folder in folders]
+    images, anomalous = (round(float(np.mean([f[key] for f in found]))) for key in ("images", "anomalous"))
+    return (
+        f"A detector had about {images} labelled images, {anomalous} of them anomalous: the share "
+        f"{config.detector.p_rate:g} (p_rate) of a fold's training anomalies."
+    )
+
+
 def _compared(row: Row, other: Row) -> str:
     found = difference(row, other, "auroc")
     said = verdict(found)
@@ -266,7 +285,8 @@ def _by_kind(run: Run, home: RunFolder, scored: Mapping[Key, Scored]) -> list[tu
 
 def _localisation(run: Run, home: RunFolder, config: DetectConfig, folds: Sequence[int]) -> list[tuple[str, ...]]:
     """Pixel AUROC and AUPRO of anomaly and attention maps, fold by fold, also as CSV; empty without masks."""
-    dataset = Path(str(run.folder.read_config().get("dataset", "")))
+    options = run.folder.read_config()
+    dataset = Path(str(options.get("recorded", {}).get("images_in", options.get("dataset", ""))))
     path = home.report / "localisation.csv"
     path.unlink(missing_ok=True)
     lines: list[tuple[str, ...]] = []

@@ -65,7 +65,7 @@ def example_sheet(run: Run, home: RunFolder, fold: int, config: DetectConfig, pa
     attention = _attention(run, home, fold, config, maps, rows)
     figure = Figure(figsize=(8.4, 2.1 * len(rows)), layout="constrained")
     axes = figure.subplots(len(rows), 4, squeeze=False)
-    limit = float(np.percentile(delta_e, 99.5))
+    limit = map_limit(run, fold)
     for i, row in enumerate(rows):
         image = run.images[row]
         axes[i, 0].imshow(run.pixels[row])
@@ -103,11 +103,16 @@ def examples(run: Run, fold: int, each: int) -> NDArray[np.int64]:
     return np.array(chosen, dtype=np.int64)
 
 
+def map_limit(run: Run, fold: int) -> float:
+    """Where the colour scale of all anomaly maps ends, in ΔE: nearly the most in the fold's examples."""
+    return float(np.percentile(run.maps(fold, unpack=False).delta_e(examples(run, fold, 3)), 99.5))
+
+
 def recolouring_sheet(run: Run, fold: int, rows: NDArray[np.int64]) -> Figure:
     """Images of some rows in steps: input, lightness, recoloured, anomaly map."""
     maps = run.maps(fold, unpack=False)
     delta_e = maps.delta_e(rows)
-    limit = float(np.percentile(delta_e, 99.5))
+    limit = map_limit(run, fold)
     figure = Figure(figsize=(8.4, 2.1 * len(rows)), layout="constrained")
     axes = figure.subplots(len(rows), 4, squeeze=False)
     for i, row in enumerate(rows):
@@ -131,7 +136,8 @@ def layers_figure(run: Run, home: RunFolder, fold: int, config: DetectConfig, ro
     figure = Figure(figsize=(11, 6.4), layout="constrained")
     axes = figure.subplots(3, 6)
     axes[0, 0].imshow(run.pixels[row])
-    shown = axes[1, 0].imshow(maps.delta_e(np.array([row]))[0], cmap=MAP_COLOURS, vmin=0)
+    delta_e = maps.delta_e(np.array([row]))[0]
+    shown = axes[1, 0].imshow(delta_e, cmap=MAP_COLOURS, vmin=0, vmax=map_limit(run, fold))
     figure.colorbar(shown, ax=axes[1, 0], shrink=0.8)
     axes[0, 0].set_title("input", fontsize=10)
     axes[1, 0].set_title(_unit(run), fontsize=10)
@@ -165,8 +171,8 @@ def layers_figure(run: Run, home: RunFolder, fold: int, config: DetectConfig, ro
     return figure
 
 
-def mistakes_sheet(run: Run, mistakes: Sequence[tuple[int, int, float]]) -> Figure:
-    """Images that were judged wrongly, with their anomaly maps: (row, fold, probability) each."""
+def mistakes_sheet(run: Run, mistakes: Sequence[tuple[int, int, float]], limit: float) -> Figure:
+    """Images that were judged wrongly, with their anomaly maps up to a limit: (row, fold, probability) each."""
     columns = min(4, len(mistakes))
     lines = -(-len(mistakes) // columns)
     figure = Figure(figsize=(2.6 * columns, 4.4 * lines), layout="constrained")
@@ -178,9 +184,9 @@ def mistakes_sheet(run: Run, mistakes: Sequence[tuple[int, int, float]]) -> Figu
         axes[line, column].imshow(run.pixels[row])
         truth = image.kind or ("anomalous" if image.label else "normal")
         axes[line, column].set_title(f"{truth}, given {probability:.3f}\n{Path(image.file).name[:28]}", fontsize=8)
-        axes[line + 1, column].imshow(
-            run.maps(fold, unpack=False).delta_e(np.array([row]))[0], cmap=MAP_COLOURS, vmin=0
-        )
+        delta_e = run.maps(fold, unpack=False).delta_e(np.array([row]))[0]
+        shown = axes[line + 1, column].imshow(delta_e, cmap=MAP_COLOURS, vmin=0, vmax=limit)
+    figure.colorbar(shown, ax=axes, label=_unit(run), shrink=0.5)
     return figure
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from matplotlib.figure import Figure
 
 from leanet.experiment.study import Cell
-from leanet.report.figures import ANOMALOUS
+from leanet.report.figures import ANOMALOUS, COLOURS
 from leanet.report.pictures import save
 
 TITLES = {"auroc": "AUROC", "f1": "F1 at 0.5"}
@@ -37,7 +37,7 @@ def over_points(cells: Sequence[Cell], metric: str) -> Figure:
         for cell in cells:
             if cell.p_rate == rate:
                 series.setdefault(_name_without_point(cell), []).append(cell)
-        for colour, (name, own) in zip(itertools.cycle(f"C{i}" for i in range(10)), series.items()):
+        for colour, (name, own) in zip(itertools.cycle(COLOURS), series.items()):
             if own[0].detector.caan == "none":
                 if found := own[0].row.interval(metric):
                     axes.axhline(found.mean, linestyle="--", color=colour, label=f"{name} without attention")
@@ -59,6 +59,7 @@ def over_p_rate(cells: Sequence[Cell], metric: str) -> Figure:
     """The metric over the share of anomalies kept, one line a detector."""
     figure = Figure(figsize=(5.4, 3.8), layout="constrained")
     axes = figure.subplots()
+    axes.set_prop_cycle(color=COLOURS)
     names = list(dict.fromkeys(cell.detector.name for cell in cells))
     for name in names:
         known = sorted(
