@@ -110,7 +110,7 @@ def test_saturated_pairs_are_clipped_unless_taken_from_their_logits(activation: 
     torch.autograd.backward(found)
     assert logits.grad is not None
     if activation == "sigmoid":
-        assert float(found) == pytest.approx(40)
+        assert found.item() == pytest.approx(40)
         assert logits.grad.abs().min() > 0.4
     else:
         clipped = -np.log(np.float32(1e-7)), -np.log(1 - np.float32(1 - 1e-7))
