@@ -1,25 +1,28 @@
-"""What a random split claims, and what a split that parts no group says, on the same images.
+"""What a random split claims beside what a split that parts no group says, on the same images.
 
-    python -m benchmarks.groups plantvillage_pepper --groups groups.csv --out pepper-split --max-per-class 400
+    python -m benchmarks.groups pepper/final-p-rate-0.05 --out pepper-random
 
-Two runs of `leanet run`, 128 px, p_rate 0.05, LEA-Net and its baseline: one with the groups, one on the very same
-files, linked into a folder of its own, without. The folds differ, so that nothing is paired: means and intervals
-stand beside each other. Killed, it goes on where it was.
+DETECTED is a finished run with --groups, or a folder of its detectors. Its images are linked into a folder of their
+own, and `leanet run` is given that folder without groups: the same networks, attention point and p_rate, one seed.
+The folds differ, so that nothing is paired: means and intervals stand beside each other. Killed, it goes on where
+it was.
 """
 
 from __future__ import annotations
 
 from pathlib import Path
 
-from benchmarks.common import call, data_options, experiment_parser, facts, write_csv
+from benchmarks.common import call, facts, parser, write_csv
 from benchmarks.results import SHOWN, results_of
-from leanet.experiment.evaluate import Row, cell
-from leanet.experiment.open_run import find
+from leanet.experiment.evaluate import cell
+from leanet.experiment.finished import recorded_detector
+from leanet.experiment.open_run import Run, source_of
+from leanet.experiment.run_folder import RunFolder
 
 
-def link_images(dataset: Path, run: Path, folder: Path) -> None:
+def link_images(run: Run, dataset: Path, folder: Path) -> None:
     """Make a data set of the very images that a run has."""
-    for image in find(run).images:
+    for image in run.images:
         link = folder / image.file
         link.parent.mkdir(parents=True, exist_ok=True)
         if not link.exists():
@@ -27,27 +30,34 @@ def link_images(dataset: Path, run: Path, folder: Path) -> None:
 
 
 def main() -> None:
-    """Run both, print their rows beside each other."""
-    arguments = experiment_parser(__doc__, "groups")
-    arguments.add_argument("--attention-point", default="1", help="attention point (%(default)s)")
+    """Make the random run, print the rows of both beside each other."""
+    arguments = parser(__doc__, "groups")
+    arguments.add_argument("detected", type=Path, metavar="DETECTED")
+    arguments.add_argument("--out", type=Path, required=True, help="folder for everything that is made")
+    arguments.set_defaults(csv=None)
     given = arguments.parse_args()
-    if not given.groups:
-        raise SystemExit("--groups FILE is needed: without it, both splits would be random.")
-    machine, grouped, random = facts(), given.out / "grouped", given.out / "random"
-    options = ["--p-rate", given.p_rate, "--attention-point", given.attention_point]
-    call("run", str(given.dataset), "--out", str(grouped), *options, *data_options(given))
-    linked = given.out / "images"
-    link_images(given.dataset, grouped, linked)
-    given.groups = given.max_per_class = None
-    call("run", str(linked), "--out", str(random), *options, *data_options(given))
+    machine, home = facts(), RunFolder(given.detected)
+    grouped, detector = source_of(home), recorded_detector(home).detector
+    options = grouped.folder.read_config()
+    if not options["groups"]:
+        raise SystemExit(f"{grouped.folder.path}: was made without --groups: both splits would be random.")
+    images, random = given.out / "images", given.out / "run"
+    link_images(grouped, Path(options["dataset"]), images)
+    same = {name: options[name] for name in ("image_size", "n_splits", "seed", "colorizer", "cross_fit")}
+    same |= {name: getattr(detector, name) for name in ("adn", "caan", "p_rate", "attention")}
+    given_again = [text for name, value in same.items() for text in (f"--{name.replace('_', '-')}", str(value))]
+    points = ["--attention-point", *map(str, detector.attention_point)]
+    call("run", str(images), "--out", str(random), *given_again, *points)
 
-    rows: dict[str, tuple[Row, ...]] = {path.name: results_of(path, path) for path in (random, grouped)}
+    rows = {"random": results_of(random, random), "grouped": results_of(grouped.folder.path, given.detected)}
     lines: list[dict[str, object]] = []
     print(f"\n| row, split | {' | '.join(SHOWN.values())} |\n|---|{'---|' * len(SHOWN)}")
-    for pair in zip(*rows.values(), strict=False):
-        for split, row in zip(rows, pair, strict=True):
-            print(f"| {row.name}, {split} | {' | '.join(cell(row, metric) for metric in SHOWN)} |")
-            lines += [{"row": row.name, "split": split, "metric": m, "shown": cell(row, m)} for m in SHOWN]
+    for row in rows["random"]:
+        beside = next((r for r in rows["grouped"] if r.name == row.name), None)
+        for split, one in (("random", row), ("grouped", beside)):
+            if one:
+                print(f"| {one.name}, {split} | {' | '.join(cell(one, metric) for metric in SHOWN)} |")
+                lines += [{"row": one.name, "split": split, "metric": m, "shown": cell(one, m)} for m in SHOWN]
     write_csv(given.csv or given.out / "groups.csv", lines, machine)
 
 
