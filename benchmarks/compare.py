@@ -12,12 +12,13 @@ value where the whole 95 % interval lies above a small loss, fixed beforehand: 0
 from __future__ import annotations
 
 import json
-import statistics
 from pathlib import Path
 
 from benchmarks.common import adn_metrics, call, data_options, experiment_parser, facts, write_csv
 from leanet.experiment.evaluate import Interval, interval
 from leanet.experiment.evaluate import verdict as in_words
+from leanet.experiment.open_run import find
+from leanet.experiment.results import ratio_of_sides
 
 METRICS = {"f1": 0.01, "auroc": 0.005}
 """Metric -> the loss that would not matter."""
@@ -35,15 +36,6 @@ def run(dataset: Path, out: Path, options: list[str]) -> Metrics:
 def folds_of(out: Path) -> object:
     """The folds of a run, to compare with another's."""
     return json.loads((out / "splits.json").read_text(encoding="utf-8"))["folds"]
-
-
-def ratio_of_sides(out: Path) -> float:
-    """Test images for each labelled training image of a run, on average over its folds."""
-    found = []
-    for path in out.glob("[0-9]*/*/metrics.json"):
-        metrics = json.loads(path.read_text(encoding="utf-8"))
-        found.append(metrics["adn"]["images"] / metrics["train"]["images"])
-    return statistics.fmean(found)
 
 
 def compare(runs: dict[str, Metrics]) -> tuple[list[dict[str, object]], dict[str, list[float]]]:
@@ -86,7 +78,8 @@ def main() -> None:
         cells = [f"{v:+.4f}" if k.endswith("difference") else f"{v:.4f}" for k, v in row.items() if k != "fold"]
         print(f"| {row['fold']} | {' | '.join(cells)} |")
     print()
-    ratio = ratio_of_sides(given.out / values[0])
+    run = find(given.out / values[0])
+    ratio = ratio_of_sides(run, range(len(run.folds)))
     for metric, found in differences.items():
         known = interval(found, ratio)
         if known is None:

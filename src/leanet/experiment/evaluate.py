@@ -186,8 +186,7 @@ def interval(values: Sequence[float | None], test_to_train: float) -> Interval |
 
     Args:
         values: one a fold, of several seeds their mean; None where undefined.
-        test_to_train: test images for each image trained on, on average: 1 / (n_splits - 1) where a fold's
-            whole training side is.
+        test_to_train: test images for each image of the training side, on average: about 1 / (n_splits - 1).
     Returns:
         None without any value.
     Source: Nadeau & Bengio (2003), Machine Learning 52, eq. 8 (corrected resampled t-test).

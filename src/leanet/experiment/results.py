@@ -15,7 +15,6 @@ from leanet.experiment.open_run import Run
 from leanet.experiment.predictions import Predictions, read_predictions
 from leanet.experiment.run_folder import DetectorFolder, RunFolder
 from leanet.experiment.simple_rows import linear_classifier, predicted_unseen, simple_rows
-from leanet.experiment.training_set import labelled_rows
 from leanet.settings import DetectConfig, DetectorConfig
 
 
@@ -49,7 +48,7 @@ def table(run: Run, home: RunFolder, config: DetectConfig, folds: Sequence[int])
         UserError: predictions missing, or of other images than the fold's.
     """
     compared = config.compare and config.detector.caan != "none"
-    ratio = ratio_of_sides(run, config, folds)
+    ratio = ratio_of_sides(run, folds)
     rows: list[Row] = []
     notes: list[str] = []
     for detector in [config.detector, config.detector.baseline()] if compared else [config.detector]:
@@ -59,9 +58,12 @@ def table(run: Run, home: RunFolder, config: DetectConfig, folds: Sequence[int])
     return Table((*rows, *simple_rows(run, config, folds, ratio)), tuple(notes))
 
 
-def ratio_of_sides(run: Run, config: DetectConfig, folds: Sequence[int]) -> float:
-    """Test images for each labelled training image, on average over the folds."""
-    return float(np.mean([len(run.folds[n].test) / len(labelled_rows(config, run, n, 0)) for n in folds]))
+def ratio_of_sides(run: Run, folds: Sequence[int]) -> float:
+    """Test images for each image of the training side, on average over the folds.
+
+    Whatever --p-rate leaves of these: with anomalies left out, training sets overlap less, not more.
+    """
+    return float(np.mean([len(run.folds[n].test) / len(run.folds[n].train) for n in folds]))
 
 
 def outcome(run: Run, folder: DetectorFolder, number: int) -> Outcome:

@@ -64,7 +64,7 @@ def study(config: StudyConfig, draw: Callable[[Sequence[Cell]], None] | None = N
         run, home, resolved, folds = train_detectors(wanted)
         if not is_first():
             continue
-        ratio = ratio_of_sides(run, resolved, folds)
+        ratio = ratio_of_sides(run, folds)
         row = detector_rows(run, home, resolved.detector, folds, ratio).rows[0]
         held_out = held_out_row(run, home, resolved.detector, folds, ratio)
         if detector.caan == "none":
