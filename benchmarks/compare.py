@@ -78,8 +78,8 @@ def main() -> None:
         cells = [f"{v:+.4f}" if k.endswith("difference") else f"{v:.4f}" for k, v in row.items() if k != "fold"]
         print(f"| {row['fold']} | {' | '.join(cells)} |")
     print()
-    run = find(given.out / values[0])
-    ratio = ratio_of_sides(run, range(len(run.folds)))
+    same = find(given.out / values[0])
+    ratio = ratio_of_sides(same, range(len(same.folds)))
     for metric, found in differences.items():
         known = interval(found, ratio)
         if known is None:
