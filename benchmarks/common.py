@@ -44,17 +44,8 @@ def facts() -> dict[str, object]:
     commit = subprocess.run(
         ["git", "describe", "--always", "--dirty"], cwd=REPOSITORY, capture_output=True, text=True, check=False
     )
-    packages = (
-        "torch",
-        "numpy",
-        "scikit-image",
-        "pillow",
-        "leanet",
-        "accelerate",
-        "onnxruntime",
-        "openvino",
-        "nncf",
-    )
+    packages = ["torch", "numpy", "scikit-image", "pillow", "leanet", "accelerate"]
+    packages += ["onnxruntime", "openvino", "nncf"]
     return {
         "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         "processor": fields.get("model name", platform.processor()),

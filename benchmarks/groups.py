@@ -13,20 +13,20 @@ from __future__ import annotations
 from pathlib import Path
 
 from benchmarks.common import call, facts, parser, write_csv
-from benchmarks.results import SHOWN, results_of
-from leanet.experiment.evaluate import cell
+from benchmarks.results import results_of
+from leanet.experiment.evaluate import PRINTED, cell
 from leanet.experiment.finished import recorded_detector
 from leanet.experiment.open_run import Run, source_of
 from leanet.experiment.run_folder import RunFolder
 
 
-def link_images(run: Run, dataset: Path, folder: Path) -> None:
+def link_images(run: Run, folder: Path) -> None:
     """Make a data set of the very images that a run has."""
     for image in run.images:
         link = folder / image.file
         link.parent.mkdir(parents=True, exist_ok=True)
         if not link.exists():
-            link.symlink_to((dataset / image.file).resolve())
+            link.symlink_to(run.images_in / image.file)
 
 
 def main() -> None:
@@ -42,7 +42,7 @@ def main() -> None:
     if not options["groups"]:
         raise SystemExit(f"{grouped.folder.path}: was made without --groups: both splits would be random.")
     images, random = given.out / "images", given.out / "run"
-    link_images(grouped, Path(options["dataset"]), images)
+    link_images(grouped, images)
     same = {name: options[name] for name in ("image_size", "n_splits", "seed", "colorizer", "cross_fit")}
     same |= {name: getattr(detector, name) for name in ("adn", "caan", "p_rate", "attention")}
     given_again = [text for name, value in same.items() for text in (f"--{name.replace('_', '-')}", str(value))]
@@ -51,13 +51,13 @@ def main() -> None:
 
     rows = {"random": results_of(random, random), "grouped": results_of(grouped.folder.path, given.detected)}
     lines: list[dict[str, object]] = []
-    print(f"\n| row, split | {' | '.join(SHOWN.values())} |\n|---|{'---|' * len(SHOWN)}")
+    print(f"\n| row, split | {' | '.join(PRINTED.values())} |\n|---|{'---|' * len(PRINTED)}")
     for row in rows["random"]:
         beside = next((r for r in rows["grouped"] if r.name == row.name), None)
         for split, one in (("random", row), ("grouped", beside)):
             if one:
-                print(f"| {one.name}, {split} | {' | '.join(cell(one, metric) for metric in SHOWN)} |")
-                lines += [{"row": one.name, "split": split, "metric": m, "shown": cell(one, m)} for m in SHOWN]
+                print(f"| {one.name}, {split} | {' | '.join(cell(one, metric) for metric in PRINTED)} |")
+                lines += [{"row": one.name, "split": split, "metric": m, "shown": cell(one, m)} for m in PRINTED]
     write_csv(given.csv or given.out / "groups.csv", lines, machine)
 
 

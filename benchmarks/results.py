@@ -15,7 +15,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from benchmarks.common import call, data_options, experiment_parser, facts, read_csv, write_csv
-from leanet.experiment.evaluate import METRICS, Row, cell, difference, shown, verdict
+from leanet.experiment.evaluate import METRICS, PRINTED, Row, cell, difference, shown, verdict
 from leanet.experiment.finished import finished, recorded_detector
 from leanet.experiment.open_run import find
 from leanet.experiment.results import table
@@ -23,12 +23,6 @@ from leanet.experiment.run_folder import RunFolder
 from leanet.experiment.study import HELD_OUT
 
 POINTS = ("1", "2", "3", "4", "5")
-SHOWN = {
-    "f1": "F1 at 0.5",
-    "f1_chosen": "F1, threshold chosen",
-    "auroc": "AUROC",
-    "average_precision": "average precision",
-}
 NETWORKS = ("--adn", "ResNet18", "--caan", "ResNet")
 
 
@@ -73,9 +67,9 @@ def main() -> None:
     print(", ".join(f"{p}: {float(x['mean']):.3f} [{x['low']}, {x['high']}]" for p, x in ranked.items()))
     own, *others = results_of(given.out, final)
     print(f"\n{own.pooled.prevalence:.0%} of the test images are anomalous; mean [95 % interval]")
-    print(f"\n| row | {' | '.join(SHOWN.values())} |\n|---|{'---|' * len(SHOWN)}")
+    print(f"\n| row | {' | '.join(PRINTED.values())} |\n|---|{'---|' * len(PRINTED)}")
     for row in (own, *others):
-        print(f"| {row.name} | {' | '.join(cell(row, metric) for metric in SHOWN)} |")
+        print(f"| {row.name} | {' | '.join(cell(row, metric) for metric in PRINTED)} |")
     print(f"\n| {own.name} less | F1 at 0.5 | AUROC |\n|---|---|---|")
     lines: list[dict[str, object]] = []
     for row in (own, *others):

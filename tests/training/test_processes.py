@@ -93,6 +93,18 @@ def test_two_processes_learn_what_one_learns_with_twice_the_batch(tmp_path: Path
     assert abs(loss_together / loss_alone - 1) < 1e-4
 
 
+def test_settings_of_accelerate_reach_no_training() -> None:
+    asked = (
+        "import torch; from leanet.training.processes import accelerator; made = accelerator(torch.device('cpu'));"
+        "print(made.mixed_precision, made.gradient_accumulation_steps)"
+    )
+    settings = {"ACCELERATE_MIXED_PRECISION": "bf16", "ACCELERATE_GRADIENT_ACCUMULATION_STEPS": "4"}
+    done = subprocess.run(
+        [sys.executable, "-c", asked], env={**os.environ, **settings}, capture_output=True, text=True, check=True
+    )
+    assert done.stdout.split() == ["no", "1"]
+
+
 @pytest.mark.slow
 def test_a_run_in_two_processes_is_whole(tmp_path: Path) -> None:
     make_leaves(tmp_path / "leaves", n_normal=24, n_anomalous=16, image_size=64)
@@ -102,8 +114,6 @@ def test_a_run_in_two_processes_is_whole(tmp_path: Path) -> None:
     launch = ["accelerate", "launch", "--multi_gpu", "--num_processes", "2", "--no_python", "leanet"]
     scripts = sysconfig.get_path("scripts")
     environment = {**os.environ, "PATH": os.pathsep.join([scripts, os.environ["PATH"]]), "OMP_NUM_THREADS": "1"}
-    # What a user's own `accelerate config` may say must not reach the training.
-    environment |= {"ACCELERATE_MIXED_PRECISION": "bf16", "ACCELERATE_GRADIENT_ACCUMULATION_STEPS": "4"}
     done = subprocess.run(
         [*launch, *run], env=environment, capture_output=True, text=True, check=False, timeout=500
     )

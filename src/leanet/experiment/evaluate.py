@@ -35,6 +35,14 @@ METRICS = (
 """'_chosen': at the threshold chosen on the inner validation, or at 0.5 where that was too small to choose by;
 without that: at probability 0.5."""
 
+PRINTED = {
+    "f1": "F1 at 0.5",
+    "f1_chosen": "F1, threshold chosen",
+    "auroc": "AUROC",
+    "average_precision": "average precision",
+}
+"""Metrics that tables to read show, with their headings; the others are in CSV files."""
+
 PLAIN_THRESHOLD = 0.5
 FEWEST_POSITIVES = 10
 """With fewer anomalous images than this, an inner validation says too little to choose by."""

@@ -64,6 +64,12 @@ class Run:
         """Side of the images in pixels."""
         return int(self.pixels.shape[1])
 
+    @property
+    def images_in(self) -> Path:
+        """The data set's folder, absolute where the run recorded it so."""
+        options = self.folder.read_config()
+        return Path(str(options.get("recorded", {}).get("images_in", options.get("dataset", ""))))
+
     def fingerprint(self, number: int) -> str:
         """What a fold was made from: a hash of its images, in their rows, and of its two sides."""
         fold = self.folds[number]

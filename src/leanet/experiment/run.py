@@ -12,7 +12,7 @@ from leanet.experiment.colorize import colorize
 from leanet.experiment.detect import detect
 from leanet.experiment.display import note, stdout
 from leanet.experiment.estimate import estimate_run
-from leanet.experiment.evaluate import METRICS, cell, difference, shown, verdict
+from leanet.experiment.evaluate import METRICS, PRINTED, cell, difference, shown, verdict
 from leanet.experiment.open_run import begin, find
 from leanet.experiment.predictions import read_predictions
 from leanet.experiment.results import Table
@@ -62,15 +62,6 @@ def print_fold_reports(config: DetectConfig) -> None:
             names = ["normal", "anomalous"]
             note(classification_report(p.labels, decided, labels=[0, 1], target_names=names, zero_division=0))
             note(f"F1 of {name}: {f1_score(p.labels, decided, zero_division=0):.4f}")
-
-
-PRINTED = {
-    "f1": "F1 at 0.5",
-    "f1_chosen": "F1, threshold chosen",
-    "auroc": "AUROC",
-    "average_precision": "average precision",
-}
-"""Metrics that are printed; the others are in the CSV file."""
 
 
 def print_table(results: Table) -> None:

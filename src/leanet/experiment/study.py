@@ -11,14 +11,12 @@ from rich.table import Table as Printed
 from leanet.experiment.colorize import colorize
 from leanet.experiment.detect import train_detectors
 from leanet.experiment.display import note, stdout
-from leanet.experiment.evaluate import METRICS, Interval, Row, cell, difference, shown, verdict
+from leanet.experiment.evaluate import METRICS, PRINTED, Interval, Row, cell, difference, shown, verdict
 from leanet.experiment.results import detector_rows, held_out_row, ratio_of_sides
 from leanet.experiment.run_folder import RunFolder, write_csv
 from leanet.experiment.simple_rows import simple_rows
 from leanet.ranks import is_first
 from leanet.settings import ColorizeConfig, DetectConfig, DetectorConfig, StudyConfig
-
-_PRINTED = ("f1", "f1_chosen", "auroc", "average_precision")
 
 HELD_OUT = "auroc_held_out"
 """The metric's name, in the table of files, for the AUROC on the inner validations."""
@@ -102,7 +100,7 @@ def write_cells(home: RunFolder, cells: Sequence[Cell], beside: Mapping[float, S
             named = [f"{p_rate:g}", d.name, d.adn, d.caan, *own_options]
             lines += _lines(named, own.row, own.gain)
             if own.held_out:
-                lines += _lines(named, own.held_out, lambda _: None, (HELD_OUT,))
+                lines += _lines(named, own.held_out, lambda _: None, {HELD_OUT: "auroc"})
         for row in rows:
             lines += _lines([f"{p_rate:g}", row.name, *[""] * 5], row, lambda _: None)
     write_csv(home.report / "study.csv", header, lines)
@@ -112,18 +110,22 @@ def _lines(
     named: list[object],
     row: Row,
     gain_of: Callable[[str], Interval | None],
-    metrics: Sequence[str] = METRICS,
+    metrics: Mapping[str, str] | None = None,
 ) -> list[list[object]]:
-    """A row's line for each metric that it has, behind what names it."""
+    """A row's line for each metric that it has, behind what names it.
+
+    Args:
+        metrics: name in the table -> the row's metric; None: all, by their own names.
+    """
     lines = []
-    for metric in metrics:
-        own, gain = row.interval(metric.removesuffix("_held_out")), gain_of(metric)
+    for name, metric in (metrics or dict(zip(METRICS, METRICS, strict=True))).items():
+        own, gain = row.interval(metric), gain_of(metric)
         if own is None:
             continue
         ends = [own.mean, own.low, own.high] + ([gain.mean, gain.low, gain.high] if gain else [None] * 3)
         numbers = ["" if v is None or v != v else f"{v:.6g}" for v in ends]
         prevalence = f"{row.pooled.prevalence:.6g}"
-        lines.append([*named, len(row.runs), prevalence, metric, *numbers, verdict(gain) if gain else ""])
+        lines.append([*named, len(row.runs), prevalence, name, *numbers, verdict(gain) if gain else ""])
     return lines
 
 
@@ -132,23 +134,14 @@ def print_cells(cells: Sequence[Cell], beside: Mapping[float, Sequence[Row]]) ->
     anomalous = f"{cells[0].row.pooled.prevalence:.0%} anomalous"
     gained = "gain: AUROC less that without attention"
     printed = Printed(title=f"means [95 % intervals] over folds; {anomalous}; {gained}")
-    for header in (
-        "p_rate",
-        "row",
-        "F1 at 0.5",
-        "F1, threshold chosen",
-        "AUROC",
-        "average precision",
-        "gain",
-        "AUROC, held out",
-    ):
+    for header in ("p_rate", "row", *PRINTED.values(), "gain", "AUROC, held out"):
         printed.add_column(header, justify="left" if header == "row" else "right")
     for p_rate, rows in beside.items():
         for own in (own for own in cells if own.p_rate == p_rate):
             gain = own.gain("auroc")
             said = f"{shown(gain, '+')} {verdict(gain)}" if gain else ""
             unseen = shown(own.held_out.interval("auroc")) if own.held_out else ""
-            printed.add_row(f"{p_rate:g}", own.detector.name, *(cell(own.row, m) for m in _PRINTED), said, unseen)
+            printed.add_row(f"{p_rate:g}", own.detector.name, *(cell(own.row, m) for m in PRINTED), said, unseen)
         for row in rows:
-            printed.add_row(f"{p_rate:g}", row.name, *(cell(row, m) for m in _PRINTED))
+            printed.add_row(f"{p_rate:g}", row.name, *(cell(row, m) for m in PRINTED))
     stdout.print(printed, markup=False)

@@ -17,12 +17,12 @@ from sklearn.metrics import roc_auc_score
 
 from leanet.errors import UserError
 from leanet.experiment.display import note, progress_bar
-from leanet.experiment.evaluate import Key, Row, Scored, cell, difference, shown, verdict
+from leanet.experiment.evaluate import PRINTED, Key, Row, Scored, cell, difference, shown, verdict
 from leanet.experiment.finished import finished, recorded_detector, what_is_missing
 from leanet.experiment.localise import aupro, pixel_auroc, read_mask
 from leanet.experiment.open_run import Run, source_of
 from leanet.experiment.results import Table, adn_scored, outcome, table
-from leanet.experiment.run import PRINTED, write_table
+from leanet.experiment.run import write_table
 from leanet.experiment.run_folder import RunFolder, read_config, write_csv, write_text
 from leanet.report import figures
 from leanet.report.pictures import (
@@ -285,8 +285,7 @@ def _by_kind(run: Run, home: RunFolder, scored: Mapping[Key, Scored]) -> list[tu
 
 def _localisation(run: Run, home: RunFolder, config: DetectConfig, folds: Sequence[int]) -> list[tuple[str, ...]]:
     """Pixel AUROC and AUPRO of anomaly and attention maps, fold by fold, also as CSV; empty without masks."""
-    options = run.folder.read_config()
-    dataset = Path(str(options.get("recorded", {}).get("images_in", options.get("dataset", ""))))
+    dataset = run.images_in
     path = home.report / "localisation.csv"
     path.unlink(missing_ok=True)
     lines: list[tuple[str, ...]] = []

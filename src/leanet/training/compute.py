@@ -76,7 +76,7 @@ def has_bfloat16(device: torch.device) -> bool:
 
 
 @functools.cache
-def compiler_works(device: str = "cpu") -> bool:
+def compiler_works(device: str) -> bool:
     """Whether torch.compile can build a kernel for the device; says so once where it cannot."""
     try:
         torch.compile(lambda x: x.sin() + 1)(torch.ones(8, device=device))
