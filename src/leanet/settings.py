@@ -170,6 +170,10 @@ class DetectorConfig:
             self, caan="none", attention_point=(), map_scale=None, attention="published", caan_weight=1.0
         )
 
+    def beside_baseline(self, compare: bool) -> list[DetectorConfig]:
+        """The detector and, if it is to be compared and is none itself, its baseline."""
+        return [self, self.baseline()] if compare and self.caan != "none" else [self]
+
 
 @dataclass(frozen=True)
 class ColorizeConfig:
@@ -262,18 +266,25 @@ class StudyConfig:
                 raise UserError(f"--{name.replace('_', '-')}: at least one value is expected.")
         self.cells()  # bad values are said before anything is done
 
-    def cells(self) -> list[tuple[float, DetectorConfig]]:
-        """The grid as (p_rate, detector): for each p_rate and ADN its baseline first, then point by point.
+    def stages(self) -> tuple[ColorizeConfig, list[DetectConfig]]:
+        """The maps, which lie in OUT; and each cell's detectors, in OUT/p-rate-<p_rate>, a folder like a run's."""
+        return ColorizeConfig(self.dataset, self.out, self.data, self.colorizer, self.compute), [
+            DetectConfig(self.out, self.out / f"p-rate-{detector.p_rate:g}", detector, self.compute, compare=False)
+            for detector in self.cells()
+        ]
+
+    def cells(self) -> list[DetectorConfig]:
+        """The grid: for each p_rate and ADN its baseline first, then point by point.
 
         In this order, a study that is stopped early leaves rows that can be compared.
         """
-        cells = []
+        cells: list[DetectorConfig] = []
         for p_rate, adn in itertools.product(dict.fromkeys(self.p_rate), dict.fromkeys(self.adn)):
             plain = DetectorConfig(
                 adn, "none", (), p_rate=p_rate, validation=self.validation, seeds=self.seeds, epochs=self.epochs
             )
-            cells += [(p_rate, plain)] if self.compare else []
-            cells += [(p_rate, detector) for detector in self._with_attention(plain)]
+            cells += [plain] if self.compare else []
+            cells += self._with_attention(plain)
         return cells
 
     def _with_attention(self, plain: DetectorConfig) -> list[DetectorConfig]:

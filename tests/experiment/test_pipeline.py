@@ -176,7 +176,11 @@ def test_study_shares_maps_and_compares_each_cell_with_its_baseline(
         "0.3",
     ]
     arguments = ["study", str(leaves), "--out", str(out), *grid, *options]
+    assert main([*arguments, "--p-rate", "1.0", "0.01"]) == 2
+    assert "--p-rate 0.01" in capsys.readouterr().err
+    assert not list(out.glob("0/*"))
     assert main(arguments) == 0
+    assert "estimated time on this machine" in capsys.readouterr().out
     lines = read_csv(out / "report" / "study.csv")
     cells = [(r["p_rate"], r["attention_point"]) for r in lines if r["metric"] == "auroc" and r["adn"]]
     assert cells == [("0.5", ""), ("0.5", "2"), ("0.5", "4"), ("1", ""), ("1", "2"), ("1", "4")]
@@ -208,13 +212,15 @@ def test_study_shares_maps_and_compares_each_cell_with_its_baseline(
     assert main(["report", str(out / "p-rate-0.5")]) == 0
     assert "CNN-Direct-p4: ADN" in (out / "p-rate-0.5" / "report" / "index.html").read_text(encoding="utf-8")
     before = {p: p.stat().st_mtime_ns for p in out.rglob("weights.safetensors")}
+    capsys.readouterr()
     assert main(arguments) == 0
+    assert "estimated time" not in capsys.readouterr().out
     assert before == {p: p.stat().st_mtime_ns for p in out.rglob("weights.safetensors")}
 
 
 def test_a_study_without_baselines_has_none() -> None:
     plain, *others = StudyConfig(Path("d"), Path("o"), attention_point=(1, 2)).cells()
-    assert plain[1].caan == "none"
+    assert plain.caan == "none"
     assert StudyConfig(Path("d"), Path("o"), attention_point=(1, 2), compare=False).cells() == others
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from leanet.data.check import CheckReport, check_dataset
 from leanet.data.folder import limit_per_class, scan
 from leanet.experiment.display import note, progress_bar
-from leanet.experiment.estimate import estimate_run
+from leanet.experiment.estimate import estimate
 from leanet.experiment.open_run import refuse_missing_opencv
 from leanet.settings import CheckConfig
 
@@ -32,7 +32,7 @@ def check_and_print(config: CheckConfig) -> int:
     if report.problems:
         return 2
     if config.estimate:
-        estimate_run(config)
+        estimate(config, [(detector, None) for detector in config.detector.beside_baseline(compare=True)])
     note("no problems found")
     return 0
 

@@ -72,9 +72,8 @@ def train_detectors(config: DetectConfig) -> tuple[Run, RunFolder, DetectConfig,
     for number in folds:
         run.maps(number)
     home = RunFolder(config.out) if config.out else run.folder
-    configs = [config]
-    if config.compare and config.detector.caan != "none":
-        configs.append(dataclasses.replace(config, detector=config.detector.baseline()))
+    detectors = config.detector.beside_baseline(config.compare)
+    configs = [dataclasses.replace(config, detector=detector) for detector in detectors]
     for each in configs:
         for number in folds:
             for seed in range(each.detector.seeds):

@@ -1,10 +1,11 @@
-"""How long a run will take on this machine: a few steps of each training are timed, and multiplied."""
+"""How long training will take on this machine: a few steps of each network are timed, and multiplied."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from torch import Tensor, nn
@@ -12,19 +13,24 @@ from torch import Tensor, nn
 from leanet.experiment.colorize import image_passes_of
 from leanet.experiment.display import note
 from leanet.experiment.open_run import read_dataset
+from leanet.experiment.run_folder import RunFolder
 from leanet.networks.registry import build_colorizer, build_leanet
-from leanet.settings import CheckConfig, DetectorConfig, RunConfig, parse_folds
+from leanet.settings import CheckConfig, DetectorConfig, RunConfig, StudyConfig, parse_folds
 from leanet.training import colorization, detection
 from leanet.training.compute import resolve
 from leanet.training.loop import Engine, Loss
 from leanet.training.recipe import Recipe
 
 TIMED_STEPS = 2
+MOST_NAMED = 3
+"""More detectors than these are told together."""
+
+Config = RunConfig | CheckConfig | StudyConfig
 
 
 @dataclass(frozen=True)
 class Estimate:
-    """Seconds of each part of a run."""
+    """Seconds of each part; of what is finished already, none."""
 
     colorizers: float
     maps: float
@@ -32,53 +38,77 @@ class Estimate:
 
     @property
     def total(self) -> float:
-        """Seconds of the whole run."""
+        """Seconds of the whole."""
         return self.colorizers + self.maps + sum(self.detectors.values())
 
 
-def estimate_run(config: RunConfig | CheckConfig) -> Estimate:
-    """Time a few steps, print what the run will take, and return it.
+def estimate(config: Config, detectors: Iterable[tuple[DetectorConfig, RunFolder | None]]) -> Estimate:
+    """Time a few steps, print what is left to train will take, and return it.
 
+    What a stopped training had done counts as still to do.
+
+    Args:
+        detectors: each with the folder that it is written to; None: nothing is done yet.
     Raises:
         UserError: as `read_dataset`.
     """
     dataset = read_dataset(config.dataset, config.data, config.compute.seed)
     normals = len(dataset.of_class(0))
-    images = len(dataset.samples)
-    anomalous = (images - normals) * config.detector.p_rate
     train_share = 1 - 1 / config.data.n_splits
-    folds = len(parse_folds(config.compute.folds, config.data.n_splits))
-    side = config.data.image_size
+    folds = parse_folds(config.compute.folds, config.data.n_splits)
+    run = None if isinstance(config, CheckConfig) else RunFolder(config.out)
 
-    recipe = colorization.RECIPES[config.compute.recipe].override(
-        config.colorizer.colorizer_epochs,
-        config.colorizer.colorizer_batch_size,
-        config.colorizer.colorizer_lr,
-    )
-    step = _seconds_an_image(
-        config,
-        lambda: build_colorizer(config.colorizer.colorizer, side),
-        colorization.loss,
-        recipe,
-        _lab_batch,
-    )
-    inner = config.colorizer.cross_fit
-    passes = image_passes_of(recipe, round(normals * train_share))
-    if inner:
-        passes += inner * image_passes_of(recipe, round(normals * train_share * (1 - 1 / inner)))
-    colorizers = folds * passes * step
-    maps = folds * images * step * 0.5
-    d = config.detector
-    recipe = detection.RECIPES[config.compute.recipe].override(d.epochs, d.batch_size, d.lr)
-    detectors: dict[str, float] = {}
-    for detector in [d] if d.caan == "none" or not getattr(config, "compare", True) else [d, d.baseline()]:
-        step = _seconds_an_image(config, _builder(detector, side), detection.loss, recipe, _labelled_batch)
-        passes = image_passes_of(recipe, round((normals + anomalous) * train_share))
-        detectors[detector.name] = d.seeds * folds * passes * step
-    estimate = Estimate(colorizers, maps, detectors)
-    parts = [f"colorizers {_minutes(colorizers + maps)}"] + [f"{n} {_minutes(s)}" for n, s in detectors.items()]
-    note(f"estimated time on this machine: {_minutes(estimate.total)} ({', '.join(parts)})")
-    return estimate
+    without_maps = [n for n in folds if run is None or not run.fold(n).maps.exists()]
+    colorizers = maps = 0.0
+    if without_maps:
+        an_image = _seconds_of_colorizer(config)
+        colorizers = len(without_maps) * _colorizer_passes(config, round(normals * train_share)) * an_image
+        maps = len(without_maps) * len(dataset.samples) * an_image * 0.5
+
+    seconds: dict[str, float] = {}
+    steps: dict[str, float] = {}
+    for d, home in detectors:
+        trainings = [(n, d.name_with(seed)) for n in folds for seed in range(d.seeds)]
+        to_do = [name for n, name in trainings if home is None or not home.fold(n).detector(name).metrics.exists()]
+        if to_do:
+            recipe = detection.RECIPES[config.compute.recipe].override(d.epochs, d.batch_size, d.lr)
+            if d.name not in steps:
+                build = _builder(d, config.data.image_size)
+                steps[d.name] = _seconds_an_image(config, build, detection.loss, recipe, _labelled_batch)
+            labelled = normals + len(dataset.of_class(1)) * d.p_rate
+            passes = image_passes_of(recipe, round(labelled * train_share))
+            seconds[d.name] = seconds.get(d.name, 0) + len(to_do) * passes * steps[d.name]
+    found = Estimate(colorizers, maps, seconds)
+    if found.total:
+        note(f"estimated time on this machine: {_minutes(found.total)} ({', '.join(_parts(found))})")
+    return found
+
+
+def _parts(found: Estimate) -> list[str]:
+    """What takes how long, in words."""
+    detectors = [f"{name} {_minutes(seconds)}" for name, seconds in found.detectors.items()]
+    if len(detectors) > MOST_NAMED:
+        detectors = [f"{len(detectors)} different detectors {_minutes(sum(found.detectors.values()))}"]
+    colorizers = found.colorizers + found.maps
+    return ([f"colorizers {_minutes(colorizers)}"] if colorizers else []) + detectors
+
+
+def _colorizer_recipe(config: Config) -> Recipe:
+    c = config.colorizer
+    recipe = colorization.RECIPES[config.compute.recipe]
+    return recipe.override(c.colorizer_epochs, c.colorizer_batch_size, c.colorizer_lr)
+
+
+def _colorizer_passes(config: Config, normals: int) -> int:
+    """Images that a fold's colorizers are trained on, counted as often as they are seen."""
+    recipe, parts = _colorizer_recipe(config), config.colorizer.cross_fit
+    inner = parts * image_passes_of(recipe, round(normals * (1 - 1 / parts))) if parts else 0
+    return image_passes_of(recipe, normals) + inner
+
+
+def _seconds_of_colorizer(config: Config) -> float:
+    build = partial(build_colorizer, config.colorizer.colorizer, config.data.image_size)
+    return _seconds_an_image(config, build, colorization.loss, _colorizer_recipe(config), _lab_batch)
 
 
 def _builder(detector: DetectorConfig, side: int) -> Callable[[], nn.Module]:
@@ -86,7 +116,7 @@ def _builder(detector: DetectorConfig, side: int) -> Callable[[], nn.Module]:
 
 
 def _seconds_an_image(
-    config: RunConfig | CheckConfig,
+    config: Config,
     build: Callable[[], nn.Module],
     loss: Loss,
     recipe: Recipe,

@@ -50,10 +50,10 @@ def finished(
 
     folds = [n for n in every if not lacking(d, n, 0)]
     has_baseline = d.caan != "none" and not any(lacking(d.baseline(), n, 0) for n in folds)
-    shown, seeds = [d, d.baseline()] if has_baseline else [d], 1
+    shown, seeds = d.beside_baseline(has_baseline), 1
     while seeds < d.seeds and not any(lacking(each, n, seeds) for each in shown for n in folds):
         seeds += 1
-    wanted = [d, d.baseline()] if config.compare and d.caan != "none" else [d]
+    wanted = d.beside_baseline(config.compare)
     missing = {n: [f for each in wanted for s in range(d.seeds) for f in lacking(each, n, s)] for n in every}
     there = replace(config, detector=replace(d, seeds=seeds), compare=has_baseline)
     return there, folds, {n: list(dict.fromkeys(files)) for n, files in missing.items() if files}

@@ -47,11 +47,10 @@ def table(run: Run, home: RunFolder, config: DetectConfig, folds: Sequence[int])
     Raises:
         UserError: predictions missing, or of other images than the fold's.
     """
-    compared = config.compare and config.detector.caan != "none"
     ratio = ratio_of_sides(run, folds)
     rows: list[Row] = []
     notes: list[str] = []
-    for detector in [config.detector, config.detector.baseline()] if compared else [config.detector]:
+    for detector in config.detector.beside_baseline(config.compare):
         found = detector_rows(run, home, detector, folds, ratio)
         rows += found.rows
         notes += found.notes

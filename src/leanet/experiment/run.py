@@ -11,13 +11,13 @@ from sklearn.metrics import classification_report, confusion_matrix, f1_score
 from leanet.experiment.colorize import colorize
 from leanet.experiment.detect import detect
 from leanet.experiment.display import note, stdout
-from leanet.experiment.estimate import estimate_run
+from leanet.experiment.estimate import estimate
 from leanet.experiment.evaluate import METRICS, PRINTED, cell, difference, shown, verdict
 from leanet.experiment.open_run import begin, find
 from leanet.experiment.predictions import read_predictions
 from leanet.experiment.results import Table
 from leanet.experiment.run_folder import RunFolder, write_csv
-from leanet.experiment.training_set import labelled_rows
+from leanet.experiment.training_set import refuse_too_few_labelled
 from leanet.ranks import is_first
 from leanet.settings import DetectConfig, RunConfig, parse_folds
 from leanet.training.compute import find_device
@@ -30,9 +30,9 @@ def run(config: RunConfig) -> None:
     started = time.monotonic()
     with first_before_others(find_device(config.compute.device)):
         begun = begin(first)  # whatever is wrong with the data is said before anything is timed
-    for number in parse_folds(config.compute.folds, len(begun.folds)):
-        labelled_rows(second, begun, number, 0)
-    estimate_run(config)
+    refuse_too_few_labelled(second, begun)
+    detectors = config.detector.beside_baseline(config.compare)
+    estimate(config, [(detector, RunFolder(config.out)) for detector in detectors])
     colorize(first, begun)
     detect_and_print(second)
     note(f"done in {duration(time.monotonic() - started)}: {config.out}")

@@ -4,19 +4,23 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 from rich.table import Table as Printed
 
 from leanet.experiment.colorize import colorize
 from leanet.experiment.detect import train_detectors
 from leanet.experiment.display import note, stdout
+from leanet.experiment.estimate import estimate
 from leanet.experiment.evaluate import METRICS, PRINTED, Interval, Row, cell, difference, shown, verdict
+from leanet.experiment.open_run import begin
 from leanet.experiment.results import detector_rows, held_out_row, ratio_of_sides
 from leanet.experiment.run_folder import RunFolder, write_csv
 from leanet.experiment.simple_rows import simple_rows
+from leanet.experiment.training_set import refuse_too_few_labelled
 from leanet.ranks import is_first
-from leanet.settings import ColorizeConfig, DetectConfig, DetectorConfig, StudyConfig
+from leanet.settings import DetectorConfig, StudyConfig
+from leanet.training.compute import find_device
+from leanet.training.processes import first_before_others
 
 HELD_OUT = "auroc_held_out"
 """The metric's name, in the table of files, for the AUROC on the inner validations."""
@@ -31,7 +35,6 @@ class Cell:
         baseline: None where the study has none, and for the baseline itself.
     """
 
-    p_rate: float
     detector: DetectorConfig
     row: Row
     held_out: Row | None
@@ -45,20 +48,24 @@ class Cell:
 def study(config: StudyConfig, draw: Callable[[Sequence[Cell]], None] | None = None) -> list[Cell]:
     """Train what is missing of the grid, print and write its table; returns its cells.
 
-    The maps lie in OUT; the detectors of each p_rate in OUT/p-rate-<p_rate>, a folder like a run's. Stopped, it
-    leaves the table of what is done.
+    Stopped, it leaves the table of what is done, and goes on there.
 
     Args:
         draw: called with the cells that are done, after each.
     """
-    run = colorize(ColorizeConfig(config.dataset, config.out, config.data, config.colorizer, config.compute))
-    grid = config.cells()
+    first, grid = config.stages()
+    with first_before_others(find_device(config.compute.device)):
+        begun = begin(first)  # whatever is wrong with the data is said before anything is timed
+    for wanted in grid:
+        refuse_too_few_labelled(wanted, begun)
+    estimate(config, [(wanted.detector, RunFolder(wanted.out or wanted.run)) for wanted in grid])
+    run = colorize(first, begun)
     cells: list[Cell] = []
     beside: dict[float, list[Row]] = {}
     baseline: Row | None = None
-    for number, (p_rate, detector) in enumerate(grid):
-        note(f"cell {number + 1} of {len(grid)}: {detector.name}, p_rate {p_rate:g}")
-        wanted = DetectConfig(config.out, folder_of(config.out, p_rate), detector, config.compute, compare=False)
+    for number, wanted in enumerate(grid):
+        detector = wanted.detector
+        note(f"cell {number + 1} of {len(grid)}: {detector.name}, p_rate {detector.p_rate:g}")
         run, home, resolved, folds = train_detectors(wanted)
         if not is_first():
             continue
@@ -67,9 +74,9 @@ def study(config: StudyConfig, draw: Callable[[Sequence[Cell]], None] | None = N
         held_out = held_out_row(run, home, resolved.detector, folds, ratio)
         if detector.caan == "none":
             baseline = row
-        cells.append(Cell(p_rate, detector, row, held_out, None if row is baseline else baseline))
-        if p_rate not in beside:
-            beside[p_rate] = simple_rows(run, resolved, folds, ratio)
+        cells.append(Cell(detector, row, held_out, None if row is baseline else baseline))
+        if detector.p_rate not in beside:
+            beside[detector.p_rate] = simple_rows(run, resolved, folds, ratio)
         write_cells(run.folder, cells, beside)
         if draw:
             draw(cells)
@@ -77,11 +84,6 @@ def study(config: StudyConfig, draw: Callable[[Sequence[Cell]], None] | None = N
         print_cells(cells, beside)
         note(f"table and figures: {run.folder.report}")
     return cells
-
-
-def folder_of(out: Path, p_rate: float) -> Path:
-    """Where the detectors of a p_rate lie."""
-    return out / f"p-rate-{p_rate:g}"
 
 
 def write_cells(home: RunFolder, cells: Sequence[Cell], beside: Mapping[float, Sequence[Row]]) -> None:
@@ -94,7 +96,7 @@ def write_cells(home: RunFolder, cells: Sequence[Cell], beside: Mapping[float, S
     header += ["prevalence", "metric", "mean", "low", "high", "gain", "gain_low", "gain_high", "verdict"]
     lines = []
     for p_rate, rows in beside.items():
-        for own in (own for own in cells if own.p_rate == p_rate):
+        for own in (own for own in cells if own.detector.p_rate == p_rate):
             d = own.detector
             own_options = ["", "", ""] if d.caan == "none" else [d.attention_point[0], d.attention, d.caan_weight]
             named = [f"{p_rate:g}", d.name, d.adn, d.caan, *own_options]
@@ -137,7 +139,7 @@ def print_cells(cells: Sequence[Cell], beside: Mapping[float, Sequence[Row]]) ->
     for header in ("p_rate", "row", *PRINTED.values(), "gain", "AUROC, held out"):
         printed.add_column(header, justify="left" if header == "row" else "right")
     for p_rate, rows in beside.items():
-        for own in (own for own in cells if own.p_rate == p_rate):
+        for own in (own for own in cells if own.detector.p_rate == p_rate):
             gain = own.gain("auroc")
             said = f"{shown(gain, '+')} {verdict(gain)}" if gain else ""
             unseen = shown(own.held_out.interval("auroc")) if own.held_out else ""

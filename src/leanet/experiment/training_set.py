@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from leanet.data.splits import inner_parts, keep_share_of_positives
 from leanet.experiment.evaluate import FEWEST_POSITIVES
 from leanet.experiment.open_run import Run
-from leanet.settings import DetectConfig, RecipeName
+from leanet.settings import DetectConfig, RecipeName, parse_folds
 
 _VALIDATION: dict[RecipeName, float] = {"leanet": 0.2, "authors": 0.0}
 """Share of the training images held out unless --validation says otherwise."""
@@ -45,6 +45,12 @@ def labelled_rows(config: DetectConfig, run: Run, number: int, seed: int) -> NDA
     files = run.folds[number].train
     labels = run.labels[run.rows(files)].tolist()
     return run.rows(keep_share_of_positives(files, labels, config.detector.p_rate, config.compute.seed + seed))
+
+
+def refuse_too_few_labelled(config: DetectConfig, run: Run) -> None:
+    """Raise UserError where --p-rate keeps no anomaly of a fold: said before anything is trained."""
+    for number in parse_folds(config.compute.folds, len(run.folds)):
+        labelled_rows(config, run, number, 0)
 
 
 def divide(config: DetectConfig, run: Run, number: int, seed: int) -> TrainingSet:

@@ -39,8 +39,7 @@ def draw_detectors(config: DetectConfig) -> None:
     home = RunFolder(config.out or config.run)
     folds = parse_folds(config.compute.folds, len(run.folds))
     draw_colorizers(run, config.compute.folds)
-    compared = config.compare and config.detector.caan != "none"
-    for detector in [config.detector, config.detector.baseline()] if compared else [config.detector]:
+    for detector in config.detector.beside_baseline(config.compare):
         curves = {f"fold {n}": losses_of(home.fold(n).detector(detector.name).history) for n in folds}
         save(training_curves(curves, detector.name), home.report / f"{detector.name}_loss.png")
     if config.detector.caan != "none":

@@ -20,7 +20,7 @@ def draw_study(cells: Sequence[Cell], report: Path) -> None:
     """Draw what the grid holds into the report folder, as PNG and SVG."""
     for metric in TITLES:
         drawn = {f"study_points_{metric}": over_points(cells, metric)}
-        if len({cell.p_rate for cell in cells}) > 1:
+        if len({cell.detector.p_rate for cell in cells}) > 1:
             drawn[f"study_p_rate_{metric}"] = over_p_rate(cells, metric)
         drawn[f"study_gain_{metric}"] = gains(cells, metric)
         for name, figure in drawn.items():
@@ -30,12 +30,12 @@ def draw_study(cells: Sequence[Cell], report: Path) -> None:
 
 def over_points(cells: Sequence[Cell], metric: str) -> Figure:
     """The metric over the attention point, one panel a p_rate; dashed: the baseline."""
-    rates = sorted({cell.p_rate for cell in cells})
+    rates = sorted({cell.detector.p_rate for cell in cells})
     figure = Figure(figsize=(4.2 * len(rates), 3.4), layout="constrained")
     for axes, rate in zip(figure.subplots(1, len(rates), squeeze=False, sharey=True)[0], rates, strict=True):
         series: dict[str, list[Cell]] = {}
         for cell in cells:
-            if cell.p_rate == rate:
+            if cell.detector.p_rate == rate:
                 series.setdefault(_name_without_point(cell), []).append(cell)
         for colour, (name, own) in zip(itertools.cycle(COLOURS), series.items()):
             if own[0].detector.caan == "none":
@@ -63,7 +63,7 @@ def over_p_rate(cells: Sequence[Cell], metric: str) -> Figure:
     names = list(dict.fromkeys(cell.detector.name for cell in cells))
     for name in names:
         known = sorted(
-            (c.p_rate, i.mean) for c in cells if c.detector.name == name and (i := c.row.interval(metric))
+            (c.detector.p_rate, i.mean) for c in cells if c.detector.name == name and (i := c.row.interval(metric))
         )
         style = "--" if "-" not in name else "-"
         axes.plot(
@@ -89,7 +89,7 @@ def gains(cells: Sequence[Cell], metric: str) -> Figure:
             capsize=3,
             color=ANOMALOUS,
         )
-    labels = [f"{cell.detector.name}, p_rate {cell.p_rate:g}" for cell, _ in with_attention]
+    labels = [f"{cell.detector.name}, p_rate {cell.detector.p_rate:g}" for cell, _ in with_attention]
     axes.set(yticks=range(len(labels)), yticklabels=labels, xlabel=f"{TITLES[metric]} less that without attention")
     axes.invert_yaxis()
     return figure
