@@ -22,8 +22,8 @@ from leanet.experiment.evaluate import Interval, Row, cell, difference, interval
 from leanet.experiment.open_run import find
 from leanet.experiment.run_folder import RunFolder
 
-KINDS, METRICS = ("in-sample", "cross-fit"), ("f1", "auroc")
-ARMS = (("in-sample", "normals"), ("cross-fit", "normals"), ("in-sample", "max"))
+METRICS = ("f1", "auroc")
+IN_SAMPLE, BY_MAXIMUM, CROSS_FIT = ARMS = (("in-sample", "normals"), ("in-sample", "max"), ("cross-fit", "normals"))
 
 
 def gap(out: Path) -> list[float]:
@@ -52,21 +52,20 @@ def main() -> None:
     arguments.add_argument("--seeds", default="1", help="trainings of each detector on each fold (%(default)s)")
     given = arguments.parse_args()
     machine = facts()
-    in_sample, cross_fit = (given.out / kind for kind in KINDS)
-    call("colorize", str(given.dataset), "--out", str(in_sample), *data_options(given))
-    share_colorizers(in_sample, cross_fit)
-    parts = ["--cross-fit", given.cross_fit, *data_options(given)]
-    call("colorize", str(given.dataset), "--out", str(cross_fit), *parts)
     trained = ["--attention-point", given.attention_point, "--p-rate", given.p_rate, "--seeds", given.seeds]
     rows: dict[tuple[str, str], Row] = {}
     for kind, scale in ARMS:
-        folder = given.out / f"{kind}-{scale}"
+        maps, folder = given.out / kind, given.out / f"{kind}-{scale}"
+        parts = given.cross_fit if kind == CROSS_FIT[0] else "0"
+        if kind != IN_SAMPLE[0]:
+            share_colorizers(given.out / IN_SAMPLE[0], maps)
+        call("colorize", str(given.dataset), "--out", str(maps), "--cross-fit", parts, *data_options(given))
         options = ["--map-scale", scale, *trained, "--seed", given.seed, "--no-compare"]
-        call("detect", str(given.out / kind), "--out", str(folder), *options)
-        rows[kind, scale] = results_of(given.out / kind, folder)[0]
+        call("detect", str(maps), "--out", str(folder), *options)
+        rows[kind, scale] = results_of(maps, folder)[0]
 
-    ratio = rows[ARMS[0]].test_to_train
-    gaps = {kind: gap(given.out / kind) for kind in KINDS}
+    ratio = rows[IN_SAMPLE].test_to_train
+    gaps = {kind: gap(given.out / kind) for kind, _ in (IN_SAMPLE, CROSS_FIT)}
     lines: list[dict[str, object]] = []
 
     def tell(what: str, metric: str, found: Interval | None, by_fold: list[float | None]) -> None:
@@ -81,7 +80,7 @@ def main() -> None:
     for arm, row in rows.items():
         print(f"| {', '.join(arm)} | {' | '.join(cell(row, metric) for metric in METRICS)} |")
     print()
-    for one, other in ((ARMS[1], ARMS[0]), (ARMS[0], ARMS[2])):
+    for one, other in ((CROSS_FIT, IN_SAMPLE), (IN_SAMPLE, BY_MAXIMUM)):
         for metric in METRICS:
             found = difference(rows[one], rows[other], metric)
             both = zip(*(rows[arm].by_fold(metric).values() for arm in (one, other)), strict=True)
