@@ -266,10 +266,22 @@ def watch(
 
 
 def call(*arguments: str) -> None:
-    """Run leanet, as it would be typed."""
+    """Run leanet, as it would be typed. If we are stopped, so is it.
+
+    Raises:
+        SystemExit: it failed, with its exit code, or we were stopped.
+    """
     command = [LEANET, *arguments]
     print(shlex.join(command), flush=True)
-    subprocess.run(command, check=True)
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    with subprocess.Popen(command) as process:
+        try:
+            process.wait()
+        except KeyboardInterrupt:
+            process.terminate()
+            sys.exit("stopped")
+    if process.returncode:
+        sys.exit(process.returncode)
 
 
 def adn_metrics(run: Path) -> dict[str, dict[str, str]]:
