@@ -6,19 +6,23 @@ First a `leanet study` of the attention points 1 to 5, one seed, with a share of
 out (--validation): the point with the highest mean AUROC on these is taken. It is one point for all folds; what is
 tested in one fold is held out or trained on in the others, and so had a part in the choice. Then `leanet detect`
 with that point, and the plain ADN, on the same folds and maps, with all labelled training images and --seeds seeds.
-ResNet18 with the ResNet CAAN, 128 px. Printed as Markdown: every row with its interval, LEA-Net less each of them,
-and each configuration that was scored on these test folds. Killed, it goes on where it was.
+ResNet18 with the ResNet CAAN, 128 px. Printed as Markdown: every row with its interval; LEA-Net's ADN, and its mean
+with the CAAN, less each of them; and each configuration that was scored on these test folds. Killed, it goes on
+where it was.
 """
 
 from __future__ import annotations
 
+import dataclasses
+import itertools
+from collections.abc import Sequence
 from pathlib import Path
 
 from benchmarks.common import call, data_options, experiment_parser, facts, read_csv, write_csv
 from leanet.experiment.evaluate import METRICS, PRINTED, Row, cell, difference, shown, verdict
 from leanet.experiment.finished import finished, recorded_detector
 from leanet.experiment.open_run import find
-from leanet.experiment.results import table
+from leanet.experiment.results import MEAN_OF_BOTH, table
 from leanet.experiment.run_folder import RunFolder
 from leanet.experiment.study import HELD_OUT
 
@@ -46,6 +50,34 @@ def results_of(out: Path, final: Path) -> tuple[Row, ...]:
     return table(run, home, there, folds).rows
 
 
+def tell(rows: Sequence[Row], answers: Sequence[Row]) -> None:
+    """Print every row, and what each answer is better or worse by, as Markdown."""
+    print(f"\n{rows[0].pooled.prevalence:.0%} of the test images are anomalous; mean [95 % interval]")
+    print(f"\n| row | {' | '.join(PRINTED.values())} |\n|---|{'---|' * len(PRINTED)}")
+    for row in rows:
+        print(f"| {row.name} | {' | '.join(cell(row, metric) for metric in PRINTED)} |")
+    for answer in answers:
+        print(f"\n| {answer.name} less | F1 at 0.5 | AUROC |\n|---|---|---|")
+        for row in (row for row in rows if row is not answer):
+            found = [difference(answer, row, metric) for metric in ("f1", "auroc")]
+            cells = [f"{shown(d, '+')} {verdict(d)}" if d else "" for d in found]
+            print(f"| {row.name} | {' | '.join(cells)} |")
+
+
+def lines_of(rows: Sequence[Row], answers: Sequence[Row]) -> list[dict[str, object]]:
+    """The same with every metric, for a CSV file; `less` is empty where a line is no difference."""
+    lines: list[dict[str, object]] = []
+    for row, metric in itertools.product(rows, METRICS):
+        if found := row.interval(metric):
+            line = {"row": row.name, "less": "", "metric": metric, **dataclasses.asdict(found), "verdict": ""}
+            lines.append(line)
+    for answer, row, metric in itertools.product(answers, rows, METRICS):
+        if answer is not row and (found := difference(answer, row, metric)):
+            line = {"row": answer.name, "less": row.name, "metric": metric, **dataclasses.asdict(found)}
+            lines.append(line | {"verdict": verdict(found)})
+    return lines
+
+
 def main() -> None:
     """Choose the point, train, and print what came of it."""
     arguments = experiment_parser(__doc__, "results")
@@ -65,28 +97,12 @@ def main() -> None:
 
     print("\nAUROC on what was held out, by point: ", end="")
     print(", ".join(f"{p}: {float(x['mean']):.3f} [{x['low']}, {x['high']}]" for p, x in ranked.items()))
-    own, *others = results_of(given.out, final)
-    print(f"\n{own.pooled.prevalence:.0%} of the test images are anomalous; mean [95 % interval]")
-    print(f"\n| row | {' | '.join(PRINTED.values())} |\n|---|{'---|' * len(PRINTED)}")
-    for row in (own, *others):
-        print(f"| {row.name} | {' | '.join(cell(row, metric) for metric in PRINTED)} |")
-    print(f"\n| {own.name} less | F1 at 0.5 | AUROC |\n|---|---|---|")
-    lines: list[dict[str, object]] = []
-    for row in (own, *others):
-        less = {metric: difference(own, row, metric) for metric in METRICS}
-        if row is not own:
-            told = [f"{shown(less[m], '+')} {verdict(less[m])}" if less[m] else "" for m in ("f1", "auroc")]
-            print(f"| {row.name} | {' | '.join(told)} |")
-        for metric in METRICS:
-            found = row.interval(metric)
-            if found is None:
-                continue
-            line: dict[str, object] = {"dataset": given.dataset.name, "p_rate": p_rate, "row": row.name}
-            line |= {"metric": metric, "mean": found.mean, "low": found.low, "high": found.high}
-            if row is not own and (d := less[metric]):
-                line |= {"gain": d.mean, "gain_low": d.low, "gain_high": d.high, "verdict": verdict(d)}
-            lines.append(line)
+    rows = results_of(given.out, final)
+    answers = [row for row in rows if row is rows[0] or row.name.endswith(MEAN_OF_BOTH)]
+    tell(rows, answers)
     print("\nScored on test folds: " + ", ".join(scored(given.out)))
+    told = {"dataset": given.dataset.name, "p_rate": p_rate}
+    lines = [told | line for line in lines_of(rows, answers)]
     write_csv(given.csv or given.out / "results.csv", lines, machine)
 
 

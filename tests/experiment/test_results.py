@@ -13,7 +13,7 @@ from sklearn.linear_model import LogisticRegression
 from leanet.errors import UserError
 from leanet.experiment.open_run import Run, begin
 from leanet.experiment.predictions import Predictions
-from leanet.experiment.results import Outcome, together
+from leanet.experiment.results import Outcome, adn_scored, mean_of_both, scored, together
 from leanet.experiment.simple_rows import linear_classifier
 from leanet.experiment.training_set import divide
 from leanet.settings import ColorizeConfig, ComputeConfig, DataConfig, DetectConfig
@@ -44,6 +44,20 @@ def test_both_networks_and_the_map_are_combined_where_that_ranks_better(make_run
     assert found is not None
     assert found.threshold is not None
     assert ((found.scores >= found.threshold) == (found.labels == 1)).all()
+
+
+def test_the_mean_of_both_networks_is_taken_of_their_logits() -> None:
+    probabilities = [np.array(values) for values in ([0.9, 0.5, 1.0, 1.0], [0.5, 0.2, 0.0, 1.0])]
+    both = mean_of_both(Predictions(("a", "b", "c", "d"), np.array([1, 0, 1, 1]), *probabilities))
+    assert both == pytest.approx([0.75, 1 / 3, 0.5, 1.0])  # odds: sqrt(9), sqrt(1/4)
+
+
+def test_each_answer_has_the_threshold_that_the_validation_chose_for_it(make_run: MakeRun) -> None:
+    found = outcome_of(make_run(150, 150), caan_tells=True)
+    both, adn = scored(found, mean_of_both, None), adn_scored(found, None)
+    assert both.threshold is not None
+    assert both.threshold != adn.threshold
+    np.testing.assert_array_equal(both.scores, mean_of_both(found.test))
 
 
 def test_a_combination_that_ranks_no_better_is_no_row(make_run: MakeRun) -> None:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.special import expit, logit
 from sklearn.metrics import roc_auc_score
 
 from leanet.errors import UserError
@@ -16,6 +17,9 @@ from leanet.experiment.predictions import Predictions, read_predictions
 from leanet.experiment.run_folder import DetectorFolder, RunFolder
 from leanet.experiment.simple_rows import linear_classifier, predicted_unseen, simple_rows
 from leanet.settings import DetectConfig, DetectorConfig
+
+MEAN_OF_BOTH = "mean of ADN and CAAN"
+"""How the row is called, behind the detector's name."""
 
 
 @dataclass(frozen=True)
@@ -91,7 +95,7 @@ def outcome(run: Run, folder: DetectorFolder, number: int) -> Outcome:
 
 
 def detector_rows(run: Run, home: RunFolder, detector: DetectorConfig, folds: Sequence[int], ratio: float) -> Table:
-    """A detector's own rows: its ADN's first, its CAAN's, both with the map where that is better."""
+    """A detector's own rows: its ADN's first, its CAAN's, their mean, and both with the map if that is better."""
     outcomes = {
         (n, s): outcome(run, home.fold(n).detector(detector.name_with(s)), n)
         for n in folds
@@ -110,11 +114,14 @@ def detector_rows(run: Run, home: RunFolder, detector: DetectorConfig, folds: Se
         )
     if detector.caan == "none":
         return Table(tuple(rows), tuple(notes))
-    caan = {k: s for k, o in outcomes.items() if (s := _caan_scored(o, recall)) is not None}
-    if len(caan) == len(outcomes):
+    with_caan = all(o.test.caan is not None for o in outcomes.values())
+    if with_caan:
+        caan = {k: scored(o, _caan_of, recall) for k, o in outcomes.items()}
         rows.append(make_row(f"{title}: CAAN", caan, ratio))
+        both = {k: scored(o, mean_of_both, recall) for k, o in outcomes.items()}
+        rows.append(make_row(f"{title}: {MEAN_OF_BOTH}", both, ratio))
     combined = {k: s for k, o in outcomes.items() if (s := together(run, o, recall)) is not None}
-    members = "ADN, CAAN and map" if caan else "ADN and map"
+    members = "ADN, CAAN and map" if with_caan else "ADN and map"
     if combined:
         rows.append(make_row(f"{title}: {members} together", {**adn, **combined}, ratio))
         notes.append(
@@ -144,17 +151,34 @@ def held_out_row(
 
 def adn_scored(found: Outcome, target_recall: float | None) -> Scored:
     """The ADN's probabilities of the test images, with the threshold that the inner validation chose."""
-    v = found.validation
-    threshold = None if v is None else choose_threshold(v.labels, v.adn, target_recall)
-    return Scored(found.test.labels, found.test.adn, threshold)
+    return scored(found, lambda p: p.adn, target_recall)
 
 
-def _caan_scored(found: Outcome, target_recall: float | None) -> Scored | None:
-    if found.test.caan is None:
-        return None
+def scored(
+    found: Outcome, read: Callable[[Predictions], NDArray[np.float64]], target_recall: float | None
+) -> Scored:
+    """One kind of probability of the test images, with the threshold that the inner validation chose for it.
+
+    Args:
+        read: the probabilities (N,) out of a file of predictions.
+    """
     v = found.validation
-    threshold = None if v is None or v.caan is None else choose_threshold(v.labels, v.caan, target_recall)
-    return Scored(found.test.labels, found.test.caan, threshold)
+    threshold = None if v is None else choose_threshold(v.labels, read(v), target_recall)
+    return Scored(found.test.labels, read(found.test), threshold)
+
+
+def mean_of_both(p: Predictions) -> NDArray[np.float64]:
+    """The probability whose logit is the mean of the ADN's and the CAAN's: nothing is fitted for it."""
+    return np.asarray(expit((logit_of(p.adn) + logit_of(_caan_of(p))) / 2))
+
+
+def logit_of(probabilities: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Logits of probabilities, finite at 0 and 1 too."""
+    return np.asarray(logit(probabilities.clip(1e-9, 1 - 1e-9)))
+
+
+def _caan_of(p: Predictions) -> NDArray[np.float64]:
+    return p.adn if p.caan is None else p.caan
 
 
 def together(run: Run, found: Outcome, target_recall: float | None) -> Scored | None:
@@ -177,6 +201,4 @@ def together(run: Run, found: Outcome, target_recall: float | None) -> Scored | 
 
 def _features(p: Predictions, mean_delta_e: NDArray[np.float64]) -> NDArray[np.float64]:
     """Logits of ADN and CAAN, and the logarithm of mean ΔE: (N, 3)."""
-    probabilities = np.stack([p.adn, p.adn if p.caan is None else p.caan], 1).clip(1e-9, 1 - 1e-9)
-    logits = np.log(probabilities / (1 - probabilities))
-    return np.column_stack([logits, np.log(mean_delta_e + 1e-3)])
+    return np.column_stack([logit_of(p.adn), logit_of(_caan_of(p)), np.log(mean_delta_e + 1e-3)])
