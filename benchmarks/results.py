@@ -1,6 +1,10 @@
 """LEA-Net against its baseline on a data set: the attention point chosen on inner validation, then folds and seeds.
 
-    python -m benchmarks.results plantvillage_pepper --groups pepper.csv --out pepper --max-per-class 400
+    python -m benchmarks.results plantvillage_pepper --groups groups.csv --out pepper --max-per-class 400
+    python -m benchmarks.results plantvillage_potato --out potato --max-per-class 400
+    python -m benchmarks.results plantvillage_potato --out potato --max-per-class 400 --p-rate 1 --attention-point 2
+
+The last with the point that the one before chose.
 
 First a `leanet study` of the attention points 1 to 5, one seed, with a share of each fold's training images held
 out (--validation): the point with the highest mean AUROC on these is taken. It is one point for all folds; what is
@@ -13,6 +17,7 @@ where it was.
 
 from __future__ import annotations
 
+import argparse
 import dataclasses
 import itertools
 from collections.abc import Sequence
@@ -78,32 +83,38 @@ def lines_of(rows: Sequence[Row], answers: Sequence[Row]) -> list[dict[str, obje
     return lines
 
 
+def choose_point(given: argparse.Namespace) -> str:
+    """The point that ranks best what is held out of the training images; prints what every point reached."""
+    points = ["--attention-point", *POINTS, "--validation", given.validation, "--no-compare"]
+    study = ["study", str(given.dataset), "--out", str(given.out), "--p-rate", given.p_rate]
+    call(*study, *NETWORKS, *points, "--cross-fit", given.cross_fit, *data_options(given))
+    ranked = held_out(given.out, float(given.p_rate))
+    print("\nAUROC on what was held out, by point: ", end="")
+    print(", ".join(f"{p}: {float(x['mean']):.3f} [{x['low']}, {x['high']}]" for p, x in ranked.items()))
+    return max(ranked, key=lambda p: float(ranked[p]["mean"]))
+
+
 def main() -> None:
     """Choose the point, train, and print what came of it."""
     arguments = experiment_parser(__doc__, "results")
     arguments.add_argument("--seeds", default="3", help="trainings of each detector on each fold (%(default)s)")
     arguments.add_argument("--validation", default="0.3", help="share held out to choose the point (%(default)s)")
     arguments.add_argument("--cross-fit", default="0", help="parts of the cross-fitting (%(default)s)")
+    arguments.add_argument("--attention-point", help="one that was chosen before (default: choose it)")
     given = arguments.parse_args()
     machine, p_rate = facts(), float(given.p_rate)
-    points = ["--attention-point", *POINTS, "--validation", given.validation, "--no-compare"]
-    study = ["study", str(given.dataset), "--out", str(given.out), "--p-rate", given.p_rate]
-    call(*study, *NETWORKS, *points, "--cross-fit", given.cross_fit, *data_options(given))
-    ranked = held_out(given.out, p_rate)
-    point = max(ranked, key=lambda p: float(ranked[p]["mean"]))
+    point = given.attention_point or choose_point(given)
     final = given.out / f"final-p-rate-{p_rate:g}"
     options = ["--attention-point", point, "--p-rate", given.p_rate, "--seeds", given.seeds, "--seed", given.seed]
     call("detect", str(given.out), "--out", str(final), *NETWORKS, *options)
 
-    print("\nAUROC on what was held out, by point: ", end="")
-    print(", ".join(f"{p}: {float(x['mean']):.3f} [{x['low']}, {x['high']}]" for p, x in ranked.items()))
     rows = results_of(given.out, final)
     answers = [row for row in rows if row is rows[0] or row.name.endswith(MEAN_OF_BOTH)]
     tell(rows, answers)
     print("\nScored on test folds: " + ", ".join(scored(given.out)))
     told = {"dataset": given.dataset.name, "p_rate": p_rate}
     lines = [told | line for line in lines_of(rows, answers)]
-    write_csv(given.csv or given.out / "results.csv", lines, machine)
+    write_csv(given.csv or final / "results.csv", lines, machine)
 
 
 if __name__ == "__main__":
