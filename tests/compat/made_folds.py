@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pytest
 from numpy.typing import NDArray
 
+from leanet.compat import fold_files
 from leanet.data.splits import Fold, write_splits
 from leanet.experiment.open_run import Run, find
 from leanet.experiment.run_folder import ImageRow, MapWriter, RunFolder, write_config, write_csv
@@ -17,6 +20,13 @@ from leanet.experiment.run_folder import ImageRow, MapWriter, RunFolder, write_c
 STEP = 0.005
 FILES = ("RGB.npz", "Colored.npz", "Attention.npz", "Label.npz")
 Array = NDArray[Any]
+
+
+def parts_of_three() -> Iterator[None]:
+    """For a fixture: sides of 8 and of 4 images are read and written in several parts, the last one smaller."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(fold_files, "CHUNK", 3)
+        yield
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,7 @@ import csv
 import dataclasses
 import tracemalloc
 import zipfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -20,6 +20,7 @@ from made_folds import (
     make,
     make_large,
     make_run,
+    parts_of_three,
     save,
     with_copies,
     with_other_things,
@@ -33,13 +34,7 @@ from leanet.experiment.detect import detect
 from leanet.experiment.open_run import find
 from leanet.settings import ComputeConfig, DetectConfig, DetectorConfig
 
-
-@pytest.fixture(scope="module", autouse=True)
-def _parts_of_three() -> Iterator[None]:
-    """Sides of 8 and of 4 images are read and written in several parts, the last one smaller."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(fold_files, "CHUNK", 3)
-        yield
+_parts_of_three = pytest.fixture(scope="module", autouse=True)(parts_of_three)
 
 
 @pytest.fixture(scope="module")

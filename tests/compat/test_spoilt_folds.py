@@ -5,26 +5,19 @@ from __future__ import annotations
 import shutil
 import zipfile
 from collections import namedtuple
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
-from made_folds import FILES, Array, make, make_large, make_run, with_copies, with_other_things
+from made_folds import FILES, Array, make, make_large, make_run, parts_of_three, with_copies, with_other_things
 
-from leanet.compat import fold_files
 from leanet.compat.folds import export_folds, import_folds
 from leanet.errors import UserError
 
 Spoil = Callable[[Path], object]
 
-
-@pytest.fixture(scope="module", autouse=True)
-def _parts_of_three() -> Iterator[None]:
-    """Sides of 8 and of 4 images are read and written in several parts, the last one smaller."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(fold_files, "CHUNK", 3)
-        yield
+_parts_of_three = pytest.fixture(scope="module", autouse=True)(parts_of_three)
 
 
 @pytest.fixture(scope="module")
