@@ -123,6 +123,7 @@ def test_missing_dataset(data: Path, refused: Refused) -> None:
         (["--image-size", "100"], ["--image-size 100", "multiple of 32", "Try 96"]),
         (["--image-size", "1024"], ["--image-size 1024", "512"]),
         (["--p-rate", "0"], ["--p-rate 0"]),
+        (["--caan", "Direct", "--caan-weight", "0.3"], ["--caan-weight 0.3", "Direct"]),
         (["--n-splits", "1"], ["--n-splits 1", "at least 2"]),
         (["--folds", "7"], ["--folds 7", "0..1"]),
         (["--folds", "one"], ["--folds one"]),

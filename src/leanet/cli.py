@@ -214,8 +214,11 @@ VERBS = {
     ),
     "report": Verb(
         "ReportConfig",
-        "One page that shows a run's results: tables, curves, pictures; opens without a network.",
-        ("leanet report leaves-run       # writes leaves-run/report/index.html",),
+        "One page that shows a run's results: tables, curves, pictures; opens offline.",
+        (
+            "leanet report leaves-run       # writes leaves-run/report/index.html",
+            "leanet report leaves-study/p-rate-0.05 --detector ResNet18-ResNet-p2     # a cell of a study",
+        ),
         _report,
     ),
     "fit": Verb(
@@ -269,7 +272,7 @@ VERBS = {
     ),
     "demo": Verb(
         "DemoConfig",
-        "Every verb on the embedded default, synthetic leaves with spots of wrong colour.",
+        "Run, report, fit, predict and export on synthetic leaves with spots of wrong colour, made on the spot.",
         ("leanet demo",),
         _demo,
     ),
@@ -367,7 +370,8 @@ def _with_config_file(config_class: type, arguments: list[str]) -> list[str]:
 
 def _describe(verb: str) -> str:
     examples = "\n".join(f"    {example}" for example in VERBS[verb].examples)
-    return f"{VERBS[verb].summary}\n\nexamples:\n{examples}\n\n--config FILE.yaml reads options from a file."
+    config = "--config FILE.yaml reads options from a file; those on the command line come before it."
+    return f"{VERBS[verb].summary}\n\nexamples:\n{examples}\n\n{config}"
 
 
 def _overview() -> str:

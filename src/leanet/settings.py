@@ -111,8 +111,8 @@ class DetectorConfig:
     """Anomaly maps are divided by the training normals' 99th percentile ('normals', default of recipe leanet), or
     each by its own maximum ('max', default of recipe authors)."""
     attention: AttentionForm = "published"
-    """'published' (as the CAAN's features are 0 or more, attention lies in [0.5, 1)), or 'affine': their mean is
-    standardised, and scaled and shifted as is learnt, before the sigmoid."""
+    """'published': sigmoid of the mean of the CAAN's features (0.5 or more where these end in a ReLU); 'affine':
+    the mean is standardised, scaled and shifted, as is learnt, before the sigmoid."""
     caan_weight: float = 1.0
     """What the CAAN's own loss counts beside the ADN's, 0 or more."""
     p_rate: float = 1.0
@@ -123,7 +123,8 @@ class DetectorConfig:
     target_recall: float | None = None
     """Choose the threshold that finds this share of the validation's anomalies, instead of the highest F1."""
     seeds: int = 1
-    """Train each detector this many times, with other initial weights and, below --p-rate 1, other anomalies."""
+    """Train each detector this many times: other initial weights, another inner validation and, below --p-rate 1,
+    other anomalies."""
     epochs: int | None = None
     """Epochs of the detector; by default the recipe's."""
     batch_size: int | None = None
@@ -141,6 +142,8 @@ class DetectorConfig:
             raise UserError(f"--target-recall {self.target_recall}: a share above 0 and up to 1 is expected.")
         _at_least("--seeds", self.seeds, 1)
         _at_least("--caan-weight", self.caan_weight, 0)
+        if self.caan == "Direct" and self.caan_weight != 1:
+            raise UserError(f"--caan-weight {self.caan_weight:g}: Direct has no loss. Leave the option out.")
         if self.caan == "none":
             return
         if not self.attention_point or any(p not in range(1, 6) for p in self.attention_point):
@@ -193,7 +196,7 @@ class DetectConfig:
     """Stage 2 over the folds: LEA-Nets, predictions and metrics."""
 
     run: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="RUN")]
-    """Run folder that `leanet colorize` made."""
+    """Run folder that `leanet run`, `study`, `colorize` or `import-authors` made."""
     out: Path | None = None
     """Write detectors to this folder instead of into RUN."""
     detector: DetectorConfig = field(default_factory=DetectorConfig)
@@ -306,6 +309,8 @@ class ReportConfig:
 
     run: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="RUN")]
     """Run folder with at least one finished fold; the page is RUN/report/index.html."""
+    detector: str | None = None
+    """Which of several detectors, by the name of its folder; by default the one that was trained last."""
 
 
 @dataclass(frozen=True)
@@ -351,7 +356,7 @@ class PredictConfig:
     model: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="MODEL")]
     """Model folder that `leanet fit` made, or a file that `leanet export` wrote (needs no torch)."""
     images: Annotated[tuple[str, ...], tyro.conf.Positional, tyro.conf.arg(metavar="IMAGES")]
-    """Files, folders (searched through) or patterns such as 'field/*.jpg'."""
+    """One or more files, folders (searched through) or patterns such as 'field/*.jpg'."""
     out: Path = Path("predictions.csv")
     """CSV file to write, one line an image."""
     maps: Path | None = None

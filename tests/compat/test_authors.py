@@ -36,10 +36,14 @@ def test_outputs_and_loss_are_the_authors(adn: str, caan: str, point: int) -> No
     assert len(found) == len(recording["outputs"])
     for pair, expected in zip(found, recording["outputs"], strict=True):
         np.testing.assert_allclose(pair, expected, atol=1e-5, rtol=0)
-    loss = authors_loss(model.adn.activation, model.caan.activation if model.caan else "")
-    with torch.inference_mode():
-        total = loss(model, nchw(image), nchw(anomaly_map), torch.tensor([0, 1]))[0]
-    assert float(total) == pytest.approx(recording["loss"], abs=1e-4)
+    activations = model.adn.activation, model.caan.activation if model.caan else ""
+    for weight in (1.0, 0.5):
+        loss = authors_loss(*activations, caan_weight=weight)
+        with torch.inference_mode():
+            total, first, *second = loss(model, nchw(image), nchw(anomaly_map), torch.tensor([0, 1])).tolist()
+        assert total == pytest.approx(first + weight * sum(second))
+        if weight == 1:
+            assert total == pytest.approx(recording["loss"], abs=1e-4)
     one_hot = np.eye(2)
     from_outputs = sum(-np.mean(one_hot * np.log(p) + (1 - one_hot) * np.log(1 - p)) for p in found)
     assert from_outputs == pytest.approx(recording["loss"], abs=1e-4)

@@ -171,11 +171,12 @@ def test_any_file_name_is_written_and_the_first_of_several_frames_is_said(
 
 def test_predict_of_nothing_is_a_mistake(fitted: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     for images, message in (
-        (str(tmp_path), "no images in it"),
-        (str(tmp_path / "nowhere"), "no such file"),
-        (str(tmp_path / "*.jpg"), "no file matches"),
+        ([], "no images given"),
+        ([str(tmp_path)], "no images in it"),
+        ([str(tmp_path / "nowhere")], "no such file"),
+        ([str(tmp_path / "*.jpg")], "no file matches"),
     ):
-        assert main(["predict", str(fitted), images, "--out", str(tmp_path / "p.csv")]) == 2
+        assert main(["predict", str(fitted), *images, "--out", str(tmp_path / "p.csv")]) == 2
         assert message in capsys.readouterr().err
     assert not (tmp_path / "p.csv").exists()
     (tmp_path / "a.png").write_bytes(b"no image")

@@ -109,8 +109,10 @@ def find_files(images: Sequence[str]) -> list[Path]:
     """Files, in the order given; folders and patterns give theirs sorted.
 
     Raises:
-        UserError: something that does not exist or match, or a folder without images.
+        UserError: nothing given, something that does not exist or match, or a folder without images.
     """
+    if not images:
+        raise UserError("no images given: name files, folders or patterns after MODEL.")
     files: dict[Path, None] = {}
     for given in images:
         path = Path(given)

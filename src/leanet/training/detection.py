@@ -111,8 +111,7 @@ def loss(
     adn = _cross_entropy(output.adn_logits, labels, weights)
     if output.caan_logits is None:
         return _total(adn, None)
-    caan = _cross_entropy(output.caan_logits, labels, weights)
-    return torch.stack([adn + caan_weight * caan, adn, caan])
+    return _total(adn, _cross_entropy(output.caan_logits, labels, weights), caan_weight)
 
 
 def _cross_entropy(logits: Tensor, labels: Tensor, weights: Tensor | None) -> Tensor:
@@ -120,11 +119,12 @@ def _cross_entropy(logits: Tensor, labels: Tensor, weights: Tensor | None) -> Te
     return each.mean() if weights is None else (weights * each).mean()
 
 
-def authors_loss(adn_activation: str, caan_activation: str) -> Loss:
+def authors_loss(adn_activation: str, caan_activation: str, *, caan_weight: float = 1.0) -> Loss:
     """The published objective: binary cross-entropy of each activated pair, added.
 
     Args:
         adn_activation, caan_activation: of the networks' heads, 'softmax', 'sigmoid' or 'clipped sigmoid'.
+        caan_weight: how many times the CAAN's counts; 1 as published.
     Returns:
         A loss like `loss`: (total, ADN's, CAAN's).
     """
@@ -134,7 +134,7 @@ def authors_loss(adn_activation: str, caan_activation: str) -> Loss:
         adn = pair_cross_entropy(output.adn_logits, labels, adn_activation)
         if output.caan_logits is None:
             return _total(adn, None)
-        return _total(adn, pair_cross_entropy(output.caan_logits, labels, caan_activation))
+        return _total(adn, pair_cross_entropy(output.caan_logits, labels, caan_activation), caan_weight)
 
     return pair_loss
 
@@ -158,8 +158,8 @@ def pair_cross_entropy(logits: Tensor, labels: Tensor, activation: str) -> Tenso
     return -(target * p.log() + (1 - target) * (1 - p).log()).mean()
 
 
-def _total(adn: Tensor, caan: Tensor | None) -> Tensor:
-    return torch.stack([adn, adn]) if caan is None else torch.stack([adn + caan, adn, caan])
+def _total(adn: Tensor, caan: Tensor | None, caan_weight: float = 1.0) -> Tensor:
+    return torch.stack([adn, adn]) if caan is None else torch.stack([adn + caan_weight * caan, adn, caan])
 
 
 def probability(logits: Tensor) -> Tensor:
