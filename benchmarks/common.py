@@ -64,10 +64,12 @@ def write_csv(path: Path, rows: Sequence[Mapping[str, object]], machine: Mapping
     """Write the rows, each with the machine's facts behind it; their keys together are the header."""
     header = list(dict.fromkeys(key for row in (*rows, machine) for key in row))
     path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("w", newline="", encoding="utf-8") as file:
+    partial = path.with_name(path.name + ".partial")
+    with partial.open("w", newline="", encoding="utf-8") as file:
         writer = csv.DictWriter(file, header)
         writer.writeheader()
         writer.writerows({**row, **machine} for row in rows)
+    partial.replace(path)
 
 
 def read_csv(path: Path) -> list[dict[str, str]]:

@@ -72,13 +72,14 @@ def main() -> None:
         raise SystemExit(f"{given.out}: the two runs have different splits: nothing to compare fold by fold.")
 
     rows, differences = compare(runs)
+    same = find(given.out / values[0])
     header = [f"{metric} {what}" for metric in ("F1", "AUROC") for what in (*values, "difference")]
+    print(f"\n{same.labels.mean():.0%} of the images are anomalous")
     print(f"\n| fold | {' | '.join(header)} |\n|---|{'---|' * len(header)}")
     for row in rows:
         cells = [f"{v:+.4f}" if k.endswith("difference") else f"{v:.4f}" for k, v in row.items() if k != "fold"]
         print(f"| {row['fold']} | {' | '.join(cells)} |")
     print()
-    same = find(given.out / values[0])
     ratio = ratio_of_sides(same, range(len(same.folds)))
     for metric, found in differences.items():
         known = interval(found, ratio)

@@ -3,14 +3,15 @@
     python -m benchmarks.groups pepper/final-p-rate-0.05 --out pepper-random
 
 DETECTED is a finished run with --groups, or a folder of its detectors. Its images are linked into a folder of their
-own, and `leanet run` is given that folder without groups: the same networks, attention point and p_rate, one seed.
-The folds differ, so that nothing is paired: means and intervals stand beside each other. Killed, it goes on where
-it was.
+own, and `leanet run` is given that folder without groups, and all other options as they were. The folds differ, so
+that nothing is paired: means and intervals stand beside each other. Killed, it goes on where it was.
 """
 
 from __future__ import annotations
 
 from pathlib import Path
+
+import yaml
 
 from benchmarks.common import call, facts, parser, write_csv
 from benchmarks.results import results_of
@@ -18,6 +19,7 @@ from leanet.experiment.evaluate import PRINTED, cell
 from leanet.experiment.finished import recorded_detector
 from leanet.experiment.open_run import Run, source_of
 from leanet.experiment.run_folder import RunFolder
+from leanet.options import to_options
 
 
 def link_images(run: Run, folder: Path) -> None:
@@ -37,20 +39,21 @@ def main() -> None:
     arguments.set_defaults(csv=None)
     given = arguments.parse_args()
     machine, home = facts(), RunFolder(given.detected)
-    grouped, detector = source_of(home), recorded_detector(home).detector
-    options = grouped.folder.read_config()
+    grouped = source_of(home)
+    options = grouped.folder.read_config() | to_options(recorded_detector(home))
     if not options["groups"]:
         raise SystemExit(f"{grouped.folder.path}: was made without --groups: both splits would be random.")
     images, random = given.out / "images", given.out / "run"
     link_images(grouped, images)
-    same = {name: options[name] for name in ("image_size", "n_splits", "seed", "colorizer", "cross_fit")}
-    same |= {name: getattr(detector, name) for name in ("adn", "caan", "p_rate", "attention")}
-    given_again = [text for name, value in same.items() for text in (f"--{name.replace('_', '-')}", str(value))]
-    points = ["--attention-point", *map(str, detector.attention_point)]
-    call("run", str(images), "--out", str(random), *given_again, *points)
+    for name in ("dataset", "run", "out", "groups", "max_per_class", "recorded"):
+        options.pop(name, None)
+    same = given.out / "options.yaml"
+    same.write_text(yaml.safe_dump(options, sort_keys=False), encoding="utf-8")
+    call("run", str(images), "--out", str(random), "--config", str(same))
 
     rows = {"random": results_of(random, random), "grouped": results_of(grouped.folder.path, given.detected)}
     lines: list[dict[str, object]] = []
+    print(f"\n{rows['random'][0].pooled.prevalence:.0%} of the test images are anomalous; mean [95 % interval]")
     print(f"\n| row, split | {' | '.join(PRINTED.values())} |\n|---|{'---|' * len(PRINTED)}")
     for row in rows["random"]:
         beside = next((r for r in rows["grouped"] if r.name == row.name), None)

@@ -6,8 +6,9 @@
 Two sets of maps on the same folds: one colorizer a fold ("in-sample": it has seen the training normals that it
 recolours), and `--cross-fit`; the test images' maps are the same, by the same colorizers. On both, detectors with
 `--map-scale normals`, and in-sample with `--map-scale max`: the same images, recipe and seeds. 128 px, p_rate 0.05,
-ResNet18 with ResNet CAAN. With --seed 100 (the default here) other images and folds are drawn than those that
-`benchmarks.results` reports on. Killed, it goes on where it was.
+ResNet18 with ResNet CAAN. With --seed 100 (the default here) other folds are drawn than those that
+`benchmarks.results` reports on, and with --max-per-class other images, though some are in both draws. Killed, it
+goes on where it was.
 """
 
 from __future__ import annotations
@@ -40,7 +41,9 @@ def share_colorizers(source: Path, target: Path) -> None:
         if not copy.exists():
             copy.parent.mkdir(parents=True, exist_ok=True)
             shutil.copy(weights.with_name("history.csv"), copy.with_name("history.csv"))
-            shutil.copy(weights, copy)
+            partial = copy.with_name(copy.name + ".partial")
+            shutil.copy(weights, partial)
+            partial.replace(copy)
 
 
 def main() -> None:
@@ -54,6 +57,7 @@ def main() -> None:
     machine = facts()
     trained = ["--attention-point", given.attention_point, "--p-rate", given.p_rate, "--seeds", given.seeds]
     rows: dict[tuple[str, str], Row] = {}
+    beside: tuple[Row, ...] = ()
     for kind, scale in ARMS:
         maps, folder = given.out / kind, given.out / f"{kind}-{scale}"
         parts = given.cross_fit if kind == CROSS_FIT[0] else "0"
@@ -62,7 +66,8 @@ def main() -> None:
         call("colorize", str(given.dataset), "--out", str(maps), "--cross-fit", parts, *data_options(given))
         options = ["--map-scale", scale, *trained, "--seed", given.seed, "--no-compare"]
         call("detect", str(maps), "--out", str(folder), *options)
-        rows[kind, scale] = results_of(maps, folder)[0]
+        rows[kind, scale], *others = results_of(maps, folder)
+        beside = beside or tuple(others)
 
     ratio = rows[IN_SAMPLE].test_to_train
     gaps = {kind: gap(given.out / kind) for kind, _ in (IN_SAMPLE, CROSS_FIT)}
@@ -76,9 +81,13 @@ def main() -> None:
     print("\nmean ΔE of test normals less training normals, mean [95 % interval] over folds")
     for kind, values in gaps.items():
         tell(kind, "gap", interval(values, ratio), [*values])
-    print(f"\n| maps, scale | {' | '.join(METRICS)} |\n|---|{'---|' * len(METRICS)}")
-    for arm, row in rows.items():
-        print(f"| {', '.join(arm)} | {' | '.join(cell(row, metric) for metric in METRICS)} |")
+    less = [after - before for before, after in zip(gaps[IN_SAMPLE[0]], gaps[CROSS_FIT[0]], strict=True)]
+    tell(f"{CROSS_FIT[0]} less {IN_SAMPLE[0]}", "gap", interval(less, ratio), [*less])
+    print(f"\n{rows[IN_SAMPLE].pooled.prevalence:.0%} of the test images are anomalous; mean [95 % interval]")
+    print(f"\n| row | {' | '.join(METRICS)} |\n|---|{'---|' * len(METRICS)}")
+    named = [(", ".join(arm), row) for arm, row in rows.items()]
+    for name, row in [*named, *((f"{row.name} ({', '.join(IN_SAMPLE)})", row) for row in beside)]:
+        print(f"| {name} | {' | '.join(cell(row, metric) for metric in METRICS)} |")
     print()
     for one, other in ((CROSS_FIT, IN_SAMPLE), (IN_SAMPLE, BY_MAXIMUM)):
         for metric in METRICS:

@@ -10,9 +10,9 @@ First a `leanet study` of the attention points 1 to 5, one seed, with a share of
 out (--validation): the point with the highest mean AUROC on these is taken. It is one point for all folds; what is
 tested in one fold is held out or trained on in the others, and so had a part in the choice. Then `leanet detect`
 with that point, and the plain ADN, on the same folds and maps, with all labelled training images and --seeds seeds.
-ResNet18 with the ResNet CAAN, 128 px. Printed as Markdown: every row with its interval; LEA-Net's ADN, and its mean
-with the CAAN, less each of them; and each configuration that was scored on these test folds. Killed, it goes on
-where it was.
+ResNet18 with the ResNet CAAN, 128 px. Printed as Markdown: every row with its interval; LEA-Net's ADN, whose answer
+counts, and its mean with the CAAN, which is there to look at, less each of them; and each configuration that was
+scored on these test folds. Killed, it goes on where it was.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import itertools
+import time
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -38,7 +39,7 @@ NETWORKS = ("--adn", "ResNet18", "--caan", "ResNet")
 def held_out(out: Path, p_rate: float) -> dict[str, dict[str, str]]:
     """Attention point -> the study's line on the AUROC of what was held out of the training images."""
     lines = read_csv(out / "report" / "study.csv")
-    chosen = [line for line in lines if line["metric"] == HELD_OUT and float(line["p_rate"]) == p_rate]
+    chosen = [line for line in lines if line["metric"] == HELD_OUT and line["p_rate"] == f"{p_rate:g}"]
     return {line["attention_point"]: line for line in chosen}
 
 
@@ -75,7 +76,7 @@ def lines_of(rows: Sequence[Row], answers: Sequence[Row]) -> list[dict[str, obje
     for row, metric in itertools.product(rows, METRICS):
         if found := row.interval(metric):
             line = {"row": row.name, "less": "", "metric": metric, **dataclasses.asdict(found), "verdict": ""}
-            lines.append(line)
+            lines.append(line | {"prevalence": row.pooled.prevalence})
     for answer, row, metric in itertools.product(answers, rows, METRICS):
         if answer is not row and (found := difference(answer, row, metric)):
             line = {"row": answer.name, "less": row.name, "metric": metric, **dataclasses.asdict(found)}
@@ -89,6 +90,8 @@ def choose_point(given: argparse.Namespace) -> str:
     study = ["study", str(given.dataset), "--out", str(given.out), "--p-rate", given.p_rate]
     call(*study, *NETWORKS, *points, "--cross-fit", given.cross_fit, *data_options(given))
     ranked = held_out(given.out, float(given.p_rate))
+    if not ranked:
+        raise SystemExit(f"--validation {given.validation}: nothing could be held out. Raise it, or name a point.")
     print("\nAUROC on what was held out, by point: ", end="")
     print(", ".join(f"{p}: {float(x['mean']):.3f} [{x['low']}, {x['high']}]" for p, x in ranked.items()))
     return max(ranked, key=lambda p: float(ranked[p]["mean"]))
@@ -102,7 +105,7 @@ def main() -> None:
     arguments.add_argument("--cross-fit", default="0", help="parts of the cross-fitting (%(default)s)")
     arguments.add_argument("--attention-point", help="one that was chosen before (default: choose it)")
     given = arguments.parse_args()
-    machine, p_rate = facts(), float(given.p_rate)
+    machine, p_rate, started = facts(), float(given.p_rate), time.monotonic()
     point = given.attention_point or choose_point(given)
     final = given.out / f"final-p-rate-{p_rate:g}"
     options = ["--attention-point", point, "--p-rate", given.p_rate, "--seeds", given.seeds, "--seed", given.seed]
@@ -112,7 +115,9 @@ def main() -> None:
     answers = [row for row in rows if row is rows[0] or row.name.endswith(MEAN_OF_BOTH)]
     tell(rows, answers)
     print("\nScored on test folds: " + ", ".join(scored(given.out)))
-    told = {"dataset": given.dataset.name, "p_rate": p_rate}
+    minutes = round((time.monotonic() - started) / 60, 1)
+    print(f"\n{minutes} minutes, without what was done before")
+    told = {"dataset": given.dataset.name, "p_rate": p_rate, "minutes_of_this_call": minutes}
     lines = [told | line for line in lines_of(rows, answers)]
     write_csv(given.csv or final / "results.csv", lines, machine)
 

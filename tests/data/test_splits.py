@@ -84,6 +84,16 @@ def test_too_few_images_and_a_group_too_large() -> None:
         make_folds(lopsided, 2, 0)
 
 
+def test_the_group_that_is_named_holds_the_class_that_is_missing() -> None:
+    normals = {"many": 50, "a": 2, "b": 1, "c": 2, "d": 10, "e": 1}
+    labels = [0] * 66 + [1, 1, 0] + [1] * 20
+    groups = [name for name, count in normals.items() for _ in range(count)] + ["p", "q", "q"] + ["ill"] * 20
+    with pytest.raises(UserError, match=r"gets no anomalous image.* group ill of 20 images"):
+        make_folds(made(labels, groups), 3, 0)
+    with pytest.raises(UserError, match=r"3 anomalous groups .*5 folds \(the largest is ill with 20 images\)"):
+        make_folds(made(labels, groups), 5, 0)
+
+
 def test_splits_come_back_and_are_readable(tmp_path: Path) -> None:
     dataset = made([0, 1] * 10)
     folds = make_folds(dataset, 5, 7)
@@ -109,6 +119,15 @@ def test_a_file_may_be_left_out(tmp_path: Path) -> None:
     assert len(read_splits(tmp_path / "splits.json", dataset)) == 5
 
 
+def test_a_test_side_may_hold_one_class(tmp_path: Path) -> None:
+    dataset = made([0, 1] * 10)
+    write_splits(tmp_path / "splits.json", make_folds(dataset, 5, 0), 0)
+    content = json.loads((tmp_path / "splits.json").read_text())
+    content["folds"][0]["test"] = [f for f in content["folds"][0]["test"] if "Neg" in f]
+    (tmp_path / "splits.json").write_text(json.dumps(content))
+    assert set(counts(dataset, read_splits(tmp_path / "splits.json", dataset)[0].test)) == {0}
+
+
 SPOILED: dict[str, tuple[Callable[[Any], object], str]] = {
     "unknown file": (lambda c: c["folds"][1]["test"].append("Negative/x.png"), "fold 1: Negative/x.png is not in"),
     "both sides": (
@@ -122,8 +141,8 @@ SPOILED: dict[str, tuple[Callable[[Any], object], str]] = {
     ),
     "empty side": (lambda c: c["folds"][0].update(test=[]), "fold 0: the test side is empty"),
     "class missing": (
-        lambda c: c["folds"][0].update(test=[f for f in c["folds"][0]["test"] if "Neg" in f]),
-        "fold 0: the test side has no anomalous image",
+        lambda c: c["folds"][0].update(train=[f for f in c["folds"][0]["train"] if "Neg" in f]),
+        "fold 0: the train side has no anomalous image",
     ),
     "not a list": (lambda c: c["folds"][0].update(test="Negative/0.png"), "not a file of splits"),
     "no folds": (lambda c: c.pop("folds"), "not a file of splits"),

@@ -18,6 +18,7 @@ from leanet.experiment.evaluate import (
     interval,
     make_row,
     score,
+    shown,
     verdict,
 )
 
@@ -73,6 +74,8 @@ def test_cells_tell_undefined_from_undecided() -> None:
     row = make_row("b", {(0, 0): no_probability}, 0.25)
     assert (cell(row, "f1"), cell(row, "f1_chosen")) == ("-", "-")
     assert re.fullmatch(r"0\.\d{3}", cell(row, "auroc"))
+    of_one_class = make_row("a", {(0, 0): normal_only, (1, 0): noisy(0), (2, 0): noisy(1)}, 0.25)
+    assert cell(of_one_class, "auroc").endswith(" (2 of 3 folds)")
     unchosen = Scored(np.array([0, 1]), np.array([0.2, 0.6]))
     assert cell(make_row("a", {(0, 0): unchosen}, 0.25), "f1_chosen") == "none chosen"
 
@@ -94,6 +97,18 @@ def test_chosen_threshold_is_the_highest_with_the_wanted_recall(recall: float) -
     assert threshold is not None
     assert recall_score(y, p >= threshold) >= recall
     assert recall_score(y, p >= p[p > threshold].min() + 1e-9) < recall
+
+
+def test_anomalies_that_were_left_out_count_in_the_choice_of_a_threshold() -> None:
+    y, p = noisy(2, 400).labels, noisy(2, 400).scores
+    kept = np.concatenate([np.flatnonzero(y == 0), np.flatnonzero(y == 1)[::4]])
+    as_many_as_there_were = np.repeat(kept, np.where(y[kept] == 1, 4, 1))
+    threshold = choose_threshold(y[kept], p[kept], p_rate=0.25)
+    assert threshold == choose_threshold(y[as_many_as_there_were], p[as_many_as_there_were])
+    assert threshold is not None
+    unweighted = choose_threshold(y[kept], p[kept])
+    assert unweighted is not None
+    assert threshold < unweighted
 
 
 def test_too_few_anomalies_choose_no_threshold() -> None:
@@ -126,6 +141,14 @@ def test_one_value_has_no_interval_and_none_no_mean() -> None:
     assert math.isnan(one.low)
     assert verdict(one) == "not known"
     assert interval([None], 0.25) is None
+
+
+def test_folds_that_agree_to_the_digit_are_no_certainty() -> None:
+    same = interval([1.0, 1.0, 1.0], 0.25)
+    assert same is not None
+    assert math.isnan(same.low)
+    assert verdict(same) == "not known"
+    assert shown(same) == "1.000"
 
 
 def test_seeds_repeat_folds_and_make_no_interval_narrower() -> None:

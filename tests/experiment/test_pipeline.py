@@ -23,6 +23,11 @@ from safetensors.numpy import load_file
 from sklearn.metrics import auc, average_precision_score, f1_score, roc_auc_score
 
 from leanet.cli import main
+from leanet.errors import UserError
+from leanet.experiment.finished import finished as what_is_finished
+from leanet.experiment.finished import recorded_detector
+from leanet.experiment.open_run import find
+from leanet.experiment.run_folder import RunFolder
 from leanet.settings import StudyConfig
 
 QUICK = [
@@ -118,7 +123,7 @@ def test_report_is_one_page_that_needs_nothing_else(finished: Path, capsys: pyte
     assert area == pytest.approx(float(own["auroc"]), abs=1e-4)
     localised = [(row["fold"], row["map"]) for row in read_csv(finished / "report" / "localisation.csv")]
     maps = ("anomaly map", "attention")
-    assert localised == [(fold, name) for fold in ("fold 0", "fold 1") for name in maps]
+    assert localised == [(over, name) for name in maps for over in ("fold 0", "fold 1", "mean [95 % interval]")]
 
 
 def test_report_of_half_a_run_says_what_is_missing(
@@ -140,6 +145,55 @@ def test_report_of_half_a_run_says_what_is_missing(
     shutil.rmtree(run / "0" / "CNN-MobileNet-p2")
     assert main(["report", str(run)]) == 2
     assert "fold 0 lacks 0/CNN-MobileNet-p2/weights.safetensors and 3 more" in capsys.readouterr().err
+
+
+def test_what_is_finished_is_told_from_what_was_asked_for(finished: Path, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    shutil.copytree(finished, run)
+    home, config = RunFolder(run), yaml.safe_load((run / "config.yaml").read_text())
+    assert recorded_detector(home).detector.caan == "MobileNet"
+    assert recorded_detector(home, "CNN").detector.caan == "none"
+    with pytest.raises(UserError, match=r"--detector VGG16: .* has CNN, CNN-MobileNet-p2"):
+        recorded_detector(home, "VGG16")
+    metrics = run / "1" / "CNN-MobileNet-p2" / "metrics.json"
+    held_out = json.loads(metrics.read_text()) | {"validation": {"images": 9, "anomalous": 3}}
+    metrics.write_text(json.dumps(held_out))
+    assert what_is_finished(find(run), home, recorded_detector(home))[1:] == (
+        [0],
+        {1: ["1/CNN-MobileNet-p2/validation.csv"]},
+    )
+    metrics.write_text("{")
+    with pytest.raises(UserError, match=r"metrics\.json: damaged\. Delete .*CNN-MobileNet-p2"):
+        what_is_finished(find(run), home, recorded_detector(home))
+    shutil.rmtree(run / "1" / "CNN-MobileNet-p2")
+    (run / "config.yaml").write_text(yaml.safe_dump(config | {"folds": "0"}))
+    assert what_is_finished(find(run), home, recorded_detector(home))[1:] == ([0], {})
+    (run / "config.yaml").write_text(yaml.safe_dump({k: v for k, v in config.items() if k != "adn"}))
+    with pytest.raises(UserError, match="2 folds have their anomaly maps: run `leanet detect"):
+        recorded_detector(home)
+    shutil.rmtree(run / "1" / "maps.zarr")
+    with pytest.raises(UserError, match="Of its 2 folds, 1 have no anomaly maps yet"):
+        recorded_detector(home)
+    with pytest.raises(UserError, match="not a run folder"):
+        recorded_detector(RunFolder(tmp_path / "nowhere"))
+
+
+def test_a_fold_that_tests_one_class_has_undefined_metrics(
+    finished: Path, leaves: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = tmp_path / "run"
+    shutil.copytree(finished, run)
+    splits = json.loads((run / "splits.json").read_text())
+    splits["folds"][1]["test"] = [file for file in splits["folds"][1]["test"] if "good" in file]
+    (run / "splits.json").write_text(json.dumps(splits))
+    shutil.rmtree(run / "1")
+    assert main(["run", str(leaves), "--out", str(run), *QUICK]) == 0
+    said = capsys.readouterr().out
+    assert "CNN-MobileNet-p2 fold 1: F1 undefined (0 % anomalous), AUROC undefined" in said.replace("0%", "0 %")
+    line = next(r for r in read_csv(run / "report" / "metrics.csv") if r["over"] == "fold 1")
+    assert (line["auroc"], line["f1"], line["average_precision"]) == ("", "", "")
+    assert main(["report", str(run)]) == 0
+    assert "(1 of 2 folds)" in (run / "report" / "index.html").read_text(encoding="utf-8")
 
 
 def test_seeds_that_not_all_folds_have_are_left_out_of_a_report(finished: Path, tmp_path: Path) -> None:
@@ -209,6 +263,8 @@ def test_study_shares_maps_and_compares_each_cell_with_its_baseline(
     assert float(line["prevalence"]) == pytest.approx(0.4)
     assert main(["report", str(out)]) == 2
     assert "Name one of its p-rate-0.5, p-rate-1." in capsys.readouterr().err
+    assert main(["report", str(out / "p-rate-0.5"), "--detector", "CNN-Direct-p2"]) == 0
+    assert "CNN-Direct-p2: ADN" in (out / "p-rate-0.5" / "report" / "index.html").read_text(encoding="utf-8")
     assert main(["report", str(out / "p-rate-0.5")]) == 0
     assert "CNN-Direct-p4: ADN" in (out / "p-rate-0.5" / "report" / "index.html").read_text(encoding="utf-8")
     before = {p: p.stat().st_mtime_ns for p in out.rglob("weights.safetensors")}

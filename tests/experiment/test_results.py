@@ -16,7 +16,7 @@ from leanet.experiment.predictions import Predictions
 from leanet.experiment.results import Outcome, adn_scored, mean_of_both, scored, together
 from leanet.experiment.simple_rows import linear_classifier
 from leanet.experiment.training_set import divide
-from leanet.settings import ColorizeConfig, ComputeConfig, DataConfig, DetectConfig
+from leanet.settings import ColorizeConfig, ComputeConfig, DataConfig, DetectConfig, DetectorConfig
 
 MakeRun = Callable[..., Run]
 
@@ -40,7 +40,7 @@ def outcome_of(run: Run, caan_tells: bool, seed: int = 0) -> Outcome:
 
 def test_both_networks_and_the_map_are_combined_where_that_ranks_better(make_run: MakeRun) -> None:
     run = make_run(150, 150)
-    found = together(run, outcome_of(run, caan_tells=True), None)
+    found = together(run, outcome_of(run, caan_tells=True), DetectorConfig())
     assert found is not None
     assert found.threshold is not None
     assert ((found.scores >= found.threshold) == (found.labels == 1)).all()
@@ -54,7 +54,7 @@ def test_the_mean_of_both_networks_is_taken_of_their_logits() -> None:
 
 def test_each_answer_has_the_threshold_that_the_validation_chose_for_it(make_run: MakeRun) -> None:
     found = outcome_of(make_run(150, 150), caan_tells=True)
-    both, adn = scored(found, mean_of_both, None), adn_scored(found, None)
+    both, adn = scored(found, mean_of_both, DetectorConfig()), adn_scored(found, DetectorConfig())
     assert both.threshold is not None
     assert both.threshold != adn.threshold
     np.testing.assert_array_equal(both.scores, mean_of_both(found.test))
@@ -62,13 +62,13 @@ def test_each_answer_has_the_threshold_that_the_validation_chose_for_it(make_run
 
 def test_a_combination_that_ranks_no_better_is_no_row(make_run: MakeRun) -> None:
     run = make_run(150, 150)
-    guesses = [together(run, outcome_of(run, caan_tells=False, seed=seed), None) for seed in range(6)]
+    guesses = [together(run, outcome_of(run, caan_tells=False, seed=seed), DetectorConfig()) for seed in range(6)]
     assert guesses.count(None) >= 2  # what guesses ranks better than another guess half of the time
 
 
 def test_with_too_few_of_a_class_nothing_is_combined(make_run: MakeRun) -> None:
-    assert together(make_run(21, 150), outcome_of(make_run(21, 150), caan_tells=True), None) is None
-    assert together(make_run(150, 45), outcome_of(make_run(150, 45), caan_tells=True), None) is None
+    assert together(make_run(21, 150), outcome_of(make_run(21, 150), caan_tells=True), DetectorConfig()) is None
+    assert together(make_run(150, 45), outcome_of(make_run(150, 45), caan_tells=True), DetectorConfig()) is None
 
 
 def test_few_anomalies_count_in_the_rows_of_colours_as_if_each_were_there_several_times() -> None:

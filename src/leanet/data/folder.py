@@ -154,14 +154,17 @@ def check_folds(dataset: Dataset, n_splits: int) -> None:
         raise UserError(f"--n-splits {n_splits}: at least 2 folds are needed.")
     for label, name in enumerate(CLASS_NAMES):
         samples = dataset.of_class(label)
-        for what, count in (("images", len(samples)), ("groups", len({s.group for s in samples}))):
+        sizes = Counter(sample.group for sample in samples)
+        for what, count in (("images", len(samples)), ("groups", len(sizes))):
             if count < n_splits:
+                group, size = sizes.most_common(1)[0] if sizes else ("", 0)
+                largest = f" (the largest is {group} with {size} images)" if what == "groups" and size > 1 else ""
                 raise UserError(
-                    f"{dataset.root}: {count} {name} {what} are too few for {n_splits} folds. "
+                    f"{dataset.root}: {count} {name} {what} are too few for {n_splits} folds{largest}. "
                     f"Add images, or pass --n-splits {count}."
                     if count >= 2
                     else f"{dataset.root}: {count} {name} {what}; at least 2 are needed, "
-                    f"and {n_splits} for {n_splits} folds. Add images."
+                    f"and {n_splits} for {n_splits} folds{largest}. Add images."
                 )
 
 
@@ -188,6 +191,7 @@ def _scan_class_folders(root: Path, normal: tuple[str, Path | None], abnormal: t
         if folder is None:
             raise UserError(
                 f"{root}: no folder {name}/ of {CLASS_NAMES[label]} images. {_found(root)} {_CLASS_REMEDY}"
+                + (" With normal images alone, `leanet fit` is all that works." if label else "")
             )
         files, others = _images(folder)
         ignored.update(others)

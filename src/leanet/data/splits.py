@@ -72,11 +72,12 @@ def write_splits(path: Path, folds: Sequence[Fold], seed: int) -> None:
 def read_splits(path: Path, dataset: Dataset) -> tuple[Fold, ...]:
     """Read folds that `write_splits` wrote, and perhaps a person edited.
 
-    A file may be missing from every fold; everything else that would make the results worthless is refused.
+    A file may be missing from every fold, and a class from a test side, whose metrics are then undefined;
+    everything else that would make the results worthless is refused.
 
     Raises:
         UserError: not such a JSON file; a file unknown, listed twice, on both sides or tested twice; an empty side;
-            a class missing from a side; a group on both sides.
+            a class missing from a training side; a group on both sides.
     """
     folds = _parse(path)
     by_file = {sample.file: sample for sample in dataset.samples}
@@ -143,7 +144,8 @@ def _check_groups_allow(fold: Fold, index: int, dataset: Dataset) -> None:
         for label, name in enumerate(CLASS_NAMES):
             if not any(labels[file] == label for file in files):
                 members = by_group(dataset)
-                largest = max(members, key=lambda group: len(members[group]))
+                of_class = {group for group in members if any(sample.label == label for sample in members[group])}
+                largest = max(of_class, key=lambda group: (len(members[group]), group))
                 raise UserError(
                     f"{dataset.root}: the {side} side of fold {index} gets no {name} image. "
                     f"The likely reason is group {largest} of {len(members[largest])} images: "
@@ -178,15 +180,15 @@ def _check_fold(where: str, fold: Fold, by_file: dict[str, Sample]) -> None:
     """Refuse a fold that would give no results, or worthless ones; `where` opens the message."""
     for side, files in (("train", fold.train), ("test", fold.test)):
         if not files:
-            raise UserError(f"{where}: the {side} side is empty. Give it images of both classes.")
+            raise UserError(f"{where}: the {side} side is empty. Give it images.")
         for file, count in Counter(files).items():
             if file not in by_file:
                 raise UserError(f"{where}: {file} is not in the dataset. Remove it from {side}.")
             if count > 1:
                 raise UserError(f"{where}: {file} is listed twice in {side}. Keep one.")
-        for label, name in enumerate(CLASS_NAMES):
-            if not any(by_file[file].label == label for file in files):
-                raise UserError(f"{where}: the {side} side has no {name} image. Give it images of both classes.")
+    for label, name in enumerate(CLASS_NAMES):
+        if not any(by_file[file].label == label for file in fold.train):
+            raise UserError(f"{where}: the train side has no {name} image. Give it images of both classes.")
     train_groups = {by_file[file].group: file for file in fold.train}
     both_sides = set(fold.train)
     for file in fold.test:

@@ -26,7 +26,7 @@ from leanet.experiment.run_folder import FoldFolder, MapWriter, write_history
 from leanet.networks.registry import build_colorizer
 from leanet.options import to_options
 from leanet.ranks import is_first
-from leanet.settings import ColorizeConfig, MapCoding, parse_folds
+from leanet.settings import ColorizeConfig, ColorizerConfig, MapCoding, RecipeName, parse_folds
 from leanet.training.checkpoint import Checkpoint, load_weights, made_from, save_weights
 from leanet.training.colorization import RECIPES, ColorizationData, loss
 from leanet.training.compute import Compute, find_device, fused, resolve, return_freed_memory
@@ -57,7 +57,7 @@ def colorize(config: ColorizeConfig, begun: Run | None = None) -> Run:
     if not to_do:
         note("colorizers: all folds asked for are done already")
         return run
-    recipe = recipe_of(config)
+    recipe = recipe_of(config.colorizer, config.compute.recipe)
     jobs = {n: jobs_of(config, run, n) for n in range(len(run.folds))}
     passes = {n: sum(image_passes_of(recipe, len(job.normals)) for job in jobs[n]) for n in jobs}
     # By the whole run's work, whatever is asked for or left of it: compiled and eager training differ in rounding.
@@ -143,11 +143,10 @@ def shift(set_done: Callable[[int, str], None], start: int, done: int, now: str)
     set_done(start + done, now)
 
 
-def recipe_of(config: ColorizeConfig) -> Recipe:
+def recipe_of(colorizer: ColorizerConfig, recipe: RecipeName) -> Recipe:
     """The recipe with the user's own numbers in it."""
-    c = config.colorizer
-    recipe = RECIPES[config.compute.recipe]
-    return recipe.override(c.colorizer_epochs, c.colorizer_batch_size, c.colorizer_lr)
+    c = colorizer
+    return RECIPES[recipe].override(c.colorizer_epochs, c.colorizer_batch_size, c.colorizer_lr)
 
 
 def image_passes_of(recipe: Recipe, images: int) -> int:

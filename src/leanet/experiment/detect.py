@@ -18,7 +18,7 @@ from leanet.color.anomaly_map import scale_map
 from leanet.errors import UserError
 from leanet.experiment.colorize import PREDICTION_BATCH, fingerprint_of, image_passes_of, shift
 from leanet.experiment.display import note, progress_bar
-from leanet.experiment.evaluate import FEWEST_POSITIVES, Scored, score
+from leanet.experiment.evaluate import FEWEST_POSITIVES, Scored, metric_text, score
 from leanet.experiment.open_run import Run, differing_option, find, record
 from leanet.experiment.predictions import write_predictions
 from leanet.experiment.results import Table, adn_scored, outcome, table
@@ -110,10 +110,9 @@ def build_detector(detector: DetectorConfig, side: int) -> LEANet:
     return build_leanet(detector.adn, detector.caan, detector.attention_point, side, detector.attention)
 
 
-def recipe_of(config: DetectConfig) -> Recipe:
+def recipe_of(detector: DetectorConfig, recipe: RecipeName) -> Recipe:
     """The recipe with the user's own numbers in it."""
-    d = config.detector
-    return RECIPES[config.compute.recipe].override(d.epochs, d.batch_size, d.lr)
+    return RECIPES[recipe].override(detector.epochs, detector.batch_size, detector.lr)
 
 
 def _prepare(home: RunFolder, config: DetectConfig, run: Run) -> None:
@@ -156,7 +155,7 @@ def train_folds(
     if not to_do:
         note(f"{name}: all folds asked for are done already")
         return
-    recipe = dataclasses.replace(recipe_of(config), last_epoch=last_epoch)
+    recipe = dataclasses.replace(recipe_of(config.detector, config.compute.recipe), last_epoch=last_epoch)
     wait_for_all(find_device(config.compute.device))  # before anything is written that would change what is to do
     compute = resolve(config.compute, 0)  # compiled detectors are slower: see docs/performance.md
     sets = [divide(config, run, t.fold, t.seed) for t in to_do]
@@ -245,7 +244,7 @@ def _train(
         if len(rows):
             write_predictions(path, run, number, rows, *predict(model, run.pixels, read_maps, rows))
     found = outcome(run, training.folder, number)
-    adn = score(adn_scored(found, config.detector.target_recall))
+    adn = score(adn_scored(found, config.detector))
     labelled = images.labelled
     write_json(
         folder.metrics,
@@ -259,7 +258,8 @@ def _train(
     )
     checkpoint.remove()
     if run.keeps_test_apart(number):
-        note(f"{config.detector.name} {training}: F1 {shown(adn.f1)}, AUROC {shown(adn.auroc)}")
+        numbers = f"F1 {metric_text(adn.f1)} ({adn.prevalence:.0%} anomalous), AUROC {metric_text(adn.auroc)}"
+        note(f"{config.detector.name} {training}: {numbers}")
 
 
 def _forward(model: nn.Module, compute: Compute, images: Tensor, maps: Tensor) -> LEANetOutput:
@@ -278,12 +278,8 @@ def _loss(config: DetectConfig) -> Loss:
     d = config.detector
     if config.compute.recipe == "leanet":
         return partial(loss, caan_weight=d.caan_weight)
-    return authors_loss(ADNS[d.adn].activation, "" if d.caan == "none" else CAANS[d.caan].activation)
-
-
-def shown(value: float | None) -> str:
-    """A metric for a table; an undefined one is called so."""
-    return "undefined" if value is None else f"{value:.4f}"
+    caan_activation = "" if d.caan == "none" else CAANS[d.caan].activation
+    return authors_loss(ADNS[d.adn].activation, caan_activation, caan_weight=d.caan_weight)
 
 
 def map_scale(config: DetectConfig) -> Literal["normals", "max"]:

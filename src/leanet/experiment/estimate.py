@@ -10,6 +10,7 @@ from functools import partial
 import torch
 from torch import Tensor, nn
 
+from leanet.experiment import colorize, detect
 from leanet.experiment.colorize import image_passes_of
 from leanet.experiment.display import note
 from leanet.experiment.open_run import read_dataset
@@ -71,7 +72,7 @@ def estimate(config: Config, detectors: Iterable[tuple[DetectorConfig, RunFolder
         trainings = [(n, d.name_with(seed)) for n in folds for seed in range(d.seeds)]
         to_do = [name for n, name in trainings if home is None or not home.fold(n).detector(name).metrics.exists()]
         if to_do:
-            recipe = detection.RECIPES[config.compute.recipe].override(d.epochs, d.batch_size, d.lr)
+            recipe = detect.recipe_of(d, config.compute.recipe)
             if d.name not in steps:
                 build = _builder(d, config.data.image_size)
                 steps[d.name] = _seconds_an_image(config, build, detection.loss, recipe, _labelled_batch)
@@ -93,22 +94,18 @@ def _parts(found: Estimate) -> list[str]:
     return ([f"colorizers {_minutes(colorizers)}"] if colorizers else []) + detectors
 
 
-def _colorizer_recipe(config: Config) -> Recipe:
-    c = config.colorizer
-    recipe = colorization.RECIPES[config.compute.recipe]
-    return recipe.override(c.colorizer_epochs, c.colorizer_batch_size, c.colorizer_lr)
-
-
 def _colorizer_passes(config: Config, normals: int) -> int:
     """Images that a fold's colorizers are trained on, counted as often as they are seen."""
-    recipe, parts = _colorizer_recipe(config), config.colorizer.cross_fit
+    recipe = colorize.recipe_of(config.colorizer, config.compute.recipe)
+    parts = config.colorizer.cross_fit
     inner = parts * image_passes_of(recipe, round(normals * (1 - 1 / parts))) if parts else 0
     return image_passes_of(recipe, normals) + inner
 
 
 def _seconds_of_colorizer(config: Config) -> float:
     build = partial(build_colorizer, config.colorizer.colorizer, config.data.image_size)
-    return _seconds_an_image(config, build, colorization.loss, _colorizer_recipe(config), _lab_batch)
+    recipe = colorize.recipe_of(config.colorizer, config.compute.recipe)
+    return _seconds_an_image(config, build, colorization.loss, recipe, _lab_batch)
 
 
 def _builder(detector: DetectorConfig, side: int) -> Callable[[], nn.Module]:

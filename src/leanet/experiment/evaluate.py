@@ -146,25 +146,30 @@ def _decisions(y: NDArray[np.int64], s: NDArray[np.float64], threshold: float | 
     return _Decisions(metrics, (tn, fp, fn, tp))
 
 
-def choose_threshold(labels: ArrayLike, scores: ArrayLike, target_recall: float | None = None) -> float | None:
+def choose_threshold(
+    labels: ArrayLike, scores: ArrayLike, target_recall: float | None = None, p_rate: float = 1.0
+) -> float | None:
     """The threshold with the highest F1, or the highest with at least the wanted recall.
 
-    It lies halfway between the lowest score that is called anomalous and the next below.
+    It lies halfway between the lowest score that is called anomalous and the next below. F1 hangs on the share of
+    anomalies: where most of them were left out of these images, but not of the test images, each one that is there
+    counts for as many as there were.
 
     Args:
         labels: (N,), 0 normal, 1 anomalous: of validation images, never of test images.
         scores: (N,), higher is more anomalous.
         target_recall: in (0, 1]; None: the highest F1, and of several such thresholds the highest.
+        p_rate: in (0, 1], the share of the anomalies that these images have left.
     Returns:
         None with fewer than FEWEST_POSITIVES anomalies, or no normal image.
     """
     y, s = np.asarray(labels), np.asarray(scores, dtype=np.float64)
     if y.sum() < FEWEST_POSITIVES or y.all():
         return None
-    precision, recall, thresholds = precision_recall_curve(y, s)
+    precision, recall, thresholds = precision_recall_curve(y, s, sample_weight=np.where(y, 1 / p_rate, 1.0))
     precision, recall = precision[:-1], recall[:-1]  # the last point is no threshold's
     if target_recall is not None:
-        lowest_called = thresholds[np.flatnonzero(recall >= target_recall)[-1]]
+        lowest_called = thresholds[np.flatnonzero(recall >= target_recall - 1e-9)[-1]]
     else:
         f1 = 2 * precision * recall / np.maximum(precision + recall, 1e-12)
         lowest_called = thresholds[np.flatnonzero(f1 >= f1.max() - 1e-12)[-1]]
@@ -174,7 +179,7 @@ def choose_threshold(labels: ArrayLike, scores: ArrayLike, target_recall: float 
 
 @dataclass(frozen=True)
 class Interval:
-    """A mean over folds, and its 95 % confidence interval; nan where one value says nothing of it."""
+    """A mean over folds and its 95 % confidence interval; nan where one value, or equal ones, say nothing of it."""
 
     mean: float
     low: float
@@ -203,7 +208,7 @@ def interval(values: Sequence[float | None], test_to_train: float) -> Interval |
     if not known:
         return None
     mean, j = float(np.mean(known)), len(known)
-    if j == 1:
+    if np.ptp(known) == 0:  # all folds at the ceiling, say: that is no certainty
         return Interval(mean, math.nan, math.nan)
     error = math.sqrt((1 / j + test_to_train) * float(np.var(known, ddof=1)))
     half = float(stats.t.ppf(0.975, j - 1)) * error
@@ -221,10 +226,6 @@ class Row:
     runs: Mapping[Key, Scores]
     pooled: Scores
     test_to_train: float
-
-    def values(self, metric: str) -> list[float | None]:
-        """A metric by fold and seed."""
-        return [getattr(s, metric) for s in self.runs.values()]
 
     def by_fold(self, metric: str) -> dict[int, float | None]:
         """A metric by fold, its mean over the seeds: they share test images, so that they say less than folds."""
@@ -309,7 +310,8 @@ def difference(row: Row, other: Row, metric: str) -> Interval | None:
 def cell(row: Row, metric: str) -> str:
     """A table's cell: mean and interval; 'undefined' for want of a class, '-' where the row decides nothing.
 
-    Where no threshold was chosen, that says so instead of repeating the metric at 0.5.
+    Where no threshold was chosen, that says so instead of repeating the metric at 0.5; where a metric is defined on
+    some folds only, on how many.
     """
     found = row.interval(metric)
     if found and metric.endswith("_chosen") and all(s.threshold_chosen is None for s in row.runs.values()):
@@ -317,11 +319,13 @@ def cell(row: Row, metric: str) -> str:
     if found is None:
         decides = row.pooled.true_positives_chosen if metric.endswith("_chosen") else row.pooled.true_positives
         return "-" if decides is None and metric not in ("auroc", "average_precision") else "undefined"
-    return shown(found)
+    by_fold = row.by_fold(metric)
+    defined = sum(value is not None for value in by_fold.values())
+    return shown(found) + (f" ({defined} of {len(by_fold)} folds)" if defined < len(by_fold) else "")
 
 
 def shown(found: Interval | None, sign: str = "") -> str:
-    """A mean with its interval, '0.95 [0.90, 1.00]' to three digits; '' for None, the mean alone for one value.
+    """A mean with its interval, '0.95 [0.90, 1.00]' to three digits; '' for None, the mean alone without interval.
 
     Args:
         sign: '+' for differences.
@@ -330,6 +334,11 @@ def shown(found: Interval | None, sign: str = "") -> str:
         return ""
     mean = f"{found.mean:{sign}.3f}"
     return mean if math.isnan(found.low) else f"{mean} [{found.low:{sign}.3f}, {found.high:{sign}.3f}]"
+
+
+def metric_text(value: float | None) -> str:
+    """A metric of one training; an undefined one is called so."""
+    return "undefined" if value is None else f"{value:.4f}"
 
 
 def verdict(found: Interval | None) -> str:

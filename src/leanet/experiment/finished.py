@@ -6,30 +6,49 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from leanet.errors import UserError
-from leanet.experiment.open_run import Run
+from leanet.experiment.open_run import Run, find
 from leanet.experiment.run_folder import RunFolder, read_config
 from leanet.options import from_options
-from leanet.settings import DetectConfig, DetectorConfig
+from leanet.settings import DetectConfig, DetectorConfig, parse_folds
 
 NEEDED = ("weights.safetensors", "history.csv", "predictions.csv", "metrics.json")
 """What a finished detector's folder holds."""
 
 
-def recorded_detector(home: RunFolder) -> DetectConfig:
-    """The detector that was trained last in a folder, with the options that it was trained with.
+def recorded_detector(home: RunFolder, name: str | None = None) -> DetectConfig:
+    """A detector of a folder, with the options that it was trained with.
 
+    Args:
+        name: of its folder, such as ResNet18-ResNet-p2; None: the one that was trained last.
     Raises:
-        UserError: no detector was trained yet.
+        UserError: no detector was trained yet, or none of this name.
     """
     options = home.read_config()
     if "adn" not in options:
-        studies = sorted(path.parent.name for path in home.path.glob("p-rate-*/config.yaml"))
-        remedy = f"Name one of its {', '.join(studies)}." if studies else f"Run `leanet detect {home.path}`."
-        raise UserError(f"{home.path}: no detector was trained in this folder. {remedy}")
-    name = from_options(DetectConfig, options, run=home.path, out=None).detector.name
-    own = next((read_config(path) for path in sorted(home.path.glob(f"*/{name}/config.yaml"))), {})
-    latest: dict[str, object] = {key: options[key] for key in ("seeds", "target_recall") if key in options}
+        raise UserError(f"{home.path}: no detector was trained in this folder. {_without_detectors(home)}")
+    last = from_options(DetectConfig, options, run=home.path, out=None).detector.name
+    made = sorted(home.path.glob(f"[0-9]*/{name or last}/config.yaml"))
+    if name and not made:
+        there = sorted({path.parent.name for path in home.path.glob("[0-9]*/*/config.yaml")})
+        raise UserError(f"--detector {name}: {home.path} has {', '.join(there) or 'none'}. Name one of these.")
+    own = read_config(made[0]) if made else {}
+    latest: dict[str, object] = {k: options[k] for k in ("seeds", "target_recall", "folds") if k in options}
     return from_options(DetectConfig, {**options, **own, **latest}, run=home.path, out=None)
+
+
+def _without_detectors(home: RunFolder) -> str:
+    """What there is instead, and what to do; UserError where it is no run folder at all."""
+    studies = sorted(path.parent.name for path in home.path.glob("p-rate-*/config.yaml"))
+    if studies:
+        return f"Name one of its {', '.join(studies)}."
+    run = find(home.path)
+    lacking = [str(n) for n in range(len(run.folds)) if not home.fold(n).maps.exists()]
+    if not lacking:
+        return f"Its {len(run.folds)} folds have their anomaly maps: run `leanet detect {home.path}`."
+    return (
+        f"Of its {len(run.folds)} folds, {', '.join(lacking)} have no anomaly maps yet: "
+        "go on with the same command as before."
+    )
 
 
 def finished(
@@ -41,20 +60,22 @@ def finished(
     Returns:
         the options for that much, its folds, and what else was asked for and is missing: fold -> files.
     """
-    d, every = config.detector, range(len(run.folds))
+    d = config.detector
 
     def lacking(detector: DetectorConfig, fold: int, seed: int) -> list[str]:
-        folder = home.fold(fold).detector(detector.name_with(seed)).path
+        folder = home.fold(fold).detector(detector.name_with(seed))
         maps = [] if run.folder.fold(fold).maps.exists() else [f"{fold}/maps.zarr"]
-        return maps + [f"{fold}/{folder.name}/{name}" for name in NEEDED if not (folder / name).exists()]
+        held_out = folder.metrics.exists() and folder.read_metrics().get("validation", {}).get("images")
+        needed = (*NEEDED, *([folder.validation.name] if held_out else []))
+        return maps + [f"{fold}/{folder.path.name}/{name}" for name in needed if not (folder.path / name).exists()]
 
-    folds = [n for n in every if not lacking(d, n, 0)]
+    folds = [n for n in range(len(run.folds)) if not lacking(d, n, 0)]
     has_baseline = d.caan != "none" and not any(lacking(d.baseline(), n, 0) for n in folds)
     shown, seeds = d.beside_baseline(has_baseline), 1
     while seeds < d.seeds and not any(lacking(each, n, seeds) for each in shown for n in folds):
         seeds += 1
-    wanted = d.beside_baseline(config.compare)
-    missing = {n: [f for each in wanted for s in range(d.seeds) for f in lacking(each, n, s)] for n in every}
+    wanted, asked = d.beside_baseline(config.compare), parse_folds(config.compute.folds, len(run.folds))
+    missing = {n: [f for each in wanted for s in range(d.seeds) for f in lacking(each, n, s)] for n in asked}
     there = replace(config, detector=replace(d, seeds=seeds), compare=has_baseline)
     return there, folds, {n: list(dict.fromkeys(files)) for n, files in missing.items() if files}
 

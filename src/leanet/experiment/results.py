@@ -102,8 +102,7 @@ def detector_rows(run: Run, home: RunFolder, detector: DetectorConfig, folds: Se
         for s in range(detector.seeds)
     }
     title = f"{detector.name} without attention" if detector.caan == "none" else detector.name
-    recall = detector.target_recall
-    adn = {k: adn_scored(o, recall) for k, o in outcomes.items()}
+    adn = {k: adn_scored(o, detector) for k, o in outcomes.items()}
     rows = [make_row(f"{title}: ADN", adn, ratio)]
     notes: list[str] = []
     unchosen = sum(s.threshold is None for s in adn.values())
@@ -116,11 +115,11 @@ def detector_rows(run: Run, home: RunFolder, detector: DetectorConfig, folds: Se
         return Table(tuple(rows), tuple(notes))
     with_caan = all(o.test.caan is not None for o in outcomes.values())
     if with_caan:
-        caan = {k: scored(o, _caan_of, recall) for k, o in outcomes.items()}
+        caan = {k: scored(o, _caan_of, detector) for k, o in outcomes.items()}
         rows.append(make_row(f"{title}: CAAN", caan, ratio))
-        both = {k: scored(o, mean_of_both, recall) for k, o in outcomes.items()}
+        both = {k: scored(o, mean_of_both, detector) for k, o in outcomes.items()}
         rows.append(make_row(f"{title}: {MEAN_OF_BOTH}", both, ratio))
-    combined = {k: s for k, o in outcomes.items() if (s := together(run, o, recall)) is not None}
+    combined = {k: s for k, o in outcomes.items() if (s := together(run, o, detector)) is not None}
     members = "ADN, CAAN and map" if with_caan else "ADN and map"
     if combined:
         rows.append(make_row(f"{title}: {members} together", {**adn, **combined}, ratio))
@@ -149,21 +148,22 @@ def held_out_row(
     return make_row(f"{detector.name}: held out", scored, ratio)
 
 
-def adn_scored(found: Outcome, target_recall: float | None) -> Scored:
+def adn_scored(found: Outcome, detector: DetectorConfig) -> Scored:
     """The ADN's probabilities of the test images, with the threshold that the inner validation chose."""
-    return scored(found, lambda p: p.adn, target_recall)
+    return scored(found, lambda p: p.adn, detector)
 
 
-def scored(
-    found: Outcome, read: Callable[[Predictions], NDArray[np.float64]], target_recall: float | None
-) -> Scored:
+def scored(found: Outcome, read: Callable[[Predictions], NDArray[np.float64]], detector: DetectorConfig) -> Scored:
     """One kind of probability of the test images, with the threshold that the inner validation chose for it.
 
     Args:
         read: the probabilities (N,) out of a file of predictions.
+        detector: by what its threshold is chosen, and the share of anomalies that it was left.
     """
     v = found.validation
-    threshold = None if v is None else choose_threshold(v.labels, read(v), target_recall)
+    threshold = None
+    if v is not None:
+        threshold = choose_threshold(v.labels, read(v), detector.target_recall, detector.p_rate)
     return Scored(found.test.labels, read(found.test), threshold)
 
 
@@ -181,7 +181,7 @@ def _caan_of(p: Predictions) -> NDArray[np.float64]:
     return p.adn if p.caan is None else p.caan
 
 
-def together(run: Run, found: Outcome, target_recall: float | None) -> Scored | None:
+def together(run: Run, found: Outcome, detector: DetectorConfig) -> Scored | None:
     """A logistic regression on both networks' logits and the map's mean, where it ranks the validation better.
 
     Fitted on the inner validation; whether it is better is told by cross-validation inside it, no group parted.
@@ -195,7 +195,7 @@ def together(run: Run, found: Outcome, target_recall: float | None) -> Scored | 
     if unseen is None or roc_auc_score(v.labels, unseen) <= roc_auc_score(v.labels, v.adn):
         return None
     classifier.fit(features, v.labels)
-    threshold = choose_threshold(v.labels, unseen, target_recall)
+    threshold = choose_threshold(v.labels, unseen, detector.target_recall, detector.p_rate)
     return Scored(found.test.labels, classifier.predict_proba(test)[:, 1], threshold)
 
 

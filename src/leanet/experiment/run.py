@@ -6,13 +6,23 @@ import math
 import time
 
 from rich.table import Table as Printed
-from sklearn.metrics import classification_report, confusion_matrix, f1_score
+from sklearn.metrics import classification_report, confusion_matrix
 
 from leanet.experiment.colorize import colorize
 from leanet.experiment.detect import detect
 from leanet.experiment.display import note, stdout
 from leanet.experiment.estimate import estimate
-from leanet.experiment.evaluate import METRICS, PRINTED, cell, difference, shown, verdict
+from leanet.experiment.evaluate import (
+    METRICS,
+    PRINTED,
+    Scored,
+    cell,
+    difference,
+    metric_text,
+    score,
+    shown,
+    verdict,
+)
 from leanet.experiment.open_run import begin, find
 from leanet.experiment.predictions import read_predictions
 from leanet.experiment.results import Table
@@ -61,7 +71,7 @@ def print_fold_reports(config: DetectConfig) -> None:
             note(str(confusion_matrix(p.labels, decided, labels=[0, 1])))
             names = ["normal", "anomalous"]
             note(classification_report(p.labels, decided, labels=[0, 1], target_names=names, zero_division=0))
-            note(f"F1 of {name}: {f1_score(p.labels, decided, zero_division=0):.4f}")
+            note(f"F1 of {name}: {metric_text(score(Scored(p.labels, probabilities)).f1)}")
 
 
 def print_table(results: Table) -> None:

@@ -85,6 +85,20 @@ class DetectorFolder:
         """Written last: where it is, the detector is done."""
         return self.path / "metrics.json"
 
+    def read_metrics(self) -> dict[str, Any]:
+        """What metrics.json holds.
+
+        Raises:
+            UserError: it is damaged.
+        """
+        try:
+            found = json.loads(self.metrics.read_text(encoding="utf-8"))
+        except (ValueError, OSError):
+            found = None
+        if not isinstance(found, dict):
+            raise UserError(f"{self.metrics}: damaged. Delete {self.path} and run `leanet detect` again.")
+        return found
+
 
 @dataclass(frozen=True)
 class FoldFolder:

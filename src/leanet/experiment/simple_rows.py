@@ -59,7 +59,8 @@ def simple_rows(run: Run, config: DetectConfig, folds: Sequence[int], ratio: flo
 
     Thresholds are chosen on the labelled training images: of the classifiers, by cross-validation among them.
     """
-    recall, runs = config.detector.target_recall, [(n, s) for n in folds for s in range(config.detector.seeds)]
+    recall, p_rate = config.detector.target_recall, config.detector.p_rate
+    runs = [(n, s) for n in folds for s in range(config.detector.seeds)]
     weighted = config.compute.recipe == "leanet"
     test = {n: run.rows(run.folds[n].test) for n in folds}
     labelled = {(n, s): labelled_rows(config, run, n, s) for n, s in runs}
@@ -67,7 +68,7 @@ def simple_rows(run: Run, config: DetectConfig, folds: Sequence[int], ratio: flo
     maps = {}
     for n, s in runs:
         known = labelled[n, s]
-        threshold = choose_threshold(run.labels[known], means[n][known], recall)
+        threshold = choose_threshold(run.labels[known], means[n][known], recall, p_rate)
         maps[n, s] = Scored(run.labels[test[n]], means[n][test[n]], threshold, is_probability=False)
     rows = [make_row("mean ΔE of the anomaly map", maps, ratio)]
     for name, describe in (
@@ -80,7 +81,7 @@ def simple_rows(run: Run, config: DetectConfig, folds: Sequence[int], ratio: flo
             known = labelled[n, s]
             classifier = linear_classifier(run.labels[known] if weighted else None)
             unseen = predicted_unseen(classifier, features[known], run.labels[known], run.groups_of(known))
-            threshold = None if unseen is None else choose_threshold(run.labels[known], unseen, recall)
+            threshold = None if unseen is None else choose_threshold(run.labels[known], unseen, recall, p_rate)
             fitted = classifier.fit(features[known], run.labels[known])
             scored[n, s] = Scored(run.labels[test[n]], fitted.predict_proba(features[test[n]])[:, 1], threshold)
         rows.append(make_row(name, scored, ratio))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 from rich.table import Table as Printed
 
@@ -28,21 +29,27 @@ HELD_OUT = "auroc_held_out"
 
 @dataclass(frozen=True)
 class Cell:
-    """One detector of the grid, its ADN's results, and those of the same ADN without attention.
+    """One detector of the grid, its results, and those of the same ADN without attention.
 
     Attributes:
+        rows: the ADN's results first, then what `detector_rows` has beside it.
         held_out: the ADN's results on the inner validations, by which to choose among cells; None without these.
         baseline: None where the study has none, and for the baseline itself.
     """
 
     detector: DetectorConfig
-    row: Row
+    rows: tuple[Row, ...]
     held_out: Row | None
     baseline: Row | None
 
-    def gain(self, metric: str) -> Interval | None:
-        """The paired difference to the baseline, with its interval."""
-        return None if self.baseline is None else difference(self.row, self.baseline, metric)
+    @property
+    def row(self) -> Row:
+        """The ADN's results."""
+        return self.rows[0]
+
+    def gain(self, metric: str, row: Row | None = None) -> Interval | None:
+        """The paired difference of the ADN, or of another of the rows, to the baseline, with its interval."""
+        return None if self.baseline is None else difference(row or self.row, self.baseline, metric)
 
 
 def study(config: StudyConfig, draw: Callable[[Sequence[Cell]], None] | None = None) -> list[Cell]:
@@ -70,11 +77,11 @@ def study(config: StudyConfig, draw: Callable[[Sequence[Cell]], None] | None = N
         if not is_first():
             continue
         ratio = ratio_of_sides(run, folds)
-        row = detector_rows(run, home, resolved.detector, folds, ratio).rows[0]
+        rows = detector_rows(run, home, resolved.detector, folds, ratio).rows
         held_out = held_out_row(run, home, resolved.detector, folds, ratio)
         if detector.caan == "none":
-            baseline = row
-        cells.append(Cell(detector, row, held_out, None if row is baseline else baseline))
+            baseline = rows[0]
+        cells.append(Cell(detector, rows, held_out, None if rows[0] is baseline else baseline))
         if detector.p_rate not in beside:
             beside[detector.p_rate] = simple_rows(run, resolved, folds, ratio)
         write_cells(run.folder, cells, beside)
@@ -99,9 +106,11 @@ def write_cells(home: RunFolder, cells: Sequence[Cell], beside: Mapping[float, S
         for own in (own for own in cells if own.detector.p_rate == p_rate):
             d = own.detector
             own_options = ["", "", ""] if d.caan == "none" else [d.attention_point[0], d.attention, d.caan_weight]
-            named = [f"{p_rate:g}", d.name, d.adn, d.caan, *own_options]
-            lines += _lines(named, own.row, own.gain)
+            named = [d.adn, d.caan, *own_options]
+            for row in own.rows:
+                lines += _lines([f"{p_rate:g}", row.name, *named], row, partial(own.gain, row=row))
             if own.held_out:
+                named = [f"{p_rate:g}", own.row.name, *named]
                 lines += _lines(named, own.held_out, lambda _: None, {HELD_OUT: "auroc"})
         for row in rows:
             lines += _lines([f"{p_rate:g}", row.name, *[""] * 5], row, lambda _: None)

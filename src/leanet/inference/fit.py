@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 import shutil
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -72,8 +70,8 @@ def _fit_detector(config: FitConfig, first: ColorizeConfig, work: Path) -> Card:
     asked = DetectConfig(first.out, None, config.detector, first.compute, compare=False)
     run, home, detect_config, _ = train_detectors(asked)
     folder = home.fold(0).detector(config.detector.name)
-    metrics: dict[str, Any] = json.loads(folder.metrics.read_text(encoding="utf-8"))
-    scored = adn_scored(outcome(run, folder, 0), config.detector.target_recall)
+    metrics = folder.read_metrics()
+    scored = adn_scored(outcome(run, folder, 0), config.detector)
     history_epochs = len(folder.history.read_text(encoding="utf-8").splitlines()) - 1
     share = metrics["epoch"] / history_epochs
 
@@ -82,7 +80,7 @@ def _fit_detector(config: FitConfig, first: ColorizeConfig, work: Path) -> Card:
     colorize(dataclasses.replace(first, out=whole.folder.path), whole)
     detector = dataclasses.replace(detect_config.detector, validation=0.0)
     final = resolved(DetectConfig(whole.folder.path, None, detector, first.compute, compare=False), whole)
-    last = _last_epoch(recipe_of(final), len(whole.images), share)
+    last = _last_epoch(recipe_of(final.detector, final.compute.recipe), len(whole.images), share)
     train_folds(final, whole, whole.folder, [0], last_epoch=last)
 
     d = config.detector

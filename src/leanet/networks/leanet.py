@@ -33,11 +33,13 @@ class LEANetFeatures:
     Attributes:
         before, after: the features (N, C, h, w) at points 1..5, before and after attention; where there is no
             attention, both are one tensor.
+        guides: the CAAN's features at points 1..5; none without a CAAN.
         caan_logits, attention: as in LEANetOutput.
     """
 
     before: list[Tensor]
     after: list[Tensor]
+    guides: list[Tensor]
     caan_logits: Tensor | None
     attention: dict[int, Tensor]
 
@@ -94,7 +96,7 @@ class LEANet(nn.Module):
                 affine = self.affine[str(point)] if self.affine else None
                 x, attention[point] = external_attention(x, guides[point - 1], affine)
             after.append(x)
-        return LEANetFeatures(before, after, caan_logits, attention)
+        return LEANetFeatures(before, after, guides, caan_logits, attention)
 
     def _guide(self, anomaly_map: Tensor | None) -> tuple[Tensor | None, list[Tensor]]:
         if self.caan is None:

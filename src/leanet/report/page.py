@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,11 +16,23 @@ from sklearn.metrics import roc_auc_score
 
 from leanet.errors import UserError
 from leanet.experiment.display import note, progress_bar
-from leanet.experiment.evaluate import PRINTED, Key, Row, Scored, cell, difference, shown, verdict
+from leanet.experiment.evaluate import (
+    PLAIN_THRESHOLD,
+    PRINTED,
+    Key,
+    Row,
+    Scored,
+    cell,
+    difference,
+    interval,
+    metric_text,
+    shown,
+    verdict,
+)
 from leanet.experiment.finished import finished, recorded_detector, what_is_missing
 from leanet.experiment.localise import aupro, pixel_auroc, read_mask
 from leanet.experiment.open_run import Run, source_of
-from leanet.experiment.results import Table, adn_scored, outcome, table
+from leanet.experiment.results import Table, adn_scored, outcome, ratio_of_sides, table
 from leanet.experiment.run import write_table
 from leanet.experiment.run_folder import RunFolder, read_config, write_csv, write_text
 from leanet.report import figures
@@ -40,9 +51,8 @@ from leanet.settings import DetectConfig, ReportConfig
 
 @dataclass(frozen=True)
 class Picture:
-    """A figure on the page: its PNG as a data URI, a caption, and the words for who cannot see it."""
+    """A figure on the page: its PNG as a data URI, and its caption."""
 
-    name: str
     uri: str
     caption: str
 
@@ -63,7 +73,7 @@ def report(config: ReportConfig) -> Path:
         UserError: no run, or no finished fold in it: says what is there and what is missing.
     """
     home = RunFolder(config.run)
-    asked = recorded_detector(home)
+    asked = recorded_detector(home, config.detector)
     run = source_of(home)
     detect_config, folds, missing = finished(run, home, asked)
     if not folds:
@@ -72,17 +82,15 @@ def report(config: ReportConfig) -> Path:
         )
     results = table(run, home, detect_config, folds)
     write_table(home, results)
-    charts = draw_all(run, home, detect_config, folds)
+    scored = scores_of(run, home, detect_config, folds)
+    charts = draw_all(run, home, detect_config, scored)
     pictures = {}
     with progress_bar("figures", len(charts)) as set_done:
         for done, chart in enumerate(charts):
             set_done(done, chart.name)
             for suffix in ("png", "svg"):
                 save(chart.figure, home.report / "figures" / f"{chart.name}.{suffix}")
-            pictures[chart.name] = Picture(
-                chart.name, _uri(home.report / "figures" / f"{chart.name}.png"), chart.caption
-            )
-    scored = scores_of(run, home, detect_config, folds)
+            pictures[chart.name] = Picture(_uri(home.report / "figures" / f"{chart.name}.png"), chart.caption)
     _write_numbers(run, home, scored)
     page = _template().render(
         title=config.run.resolve().name,
@@ -113,15 +121,15 @@ def scores_of(run: Run, home: RunFolder, config: DetectConfig, folds: Sequence[i
     """The ADN's probabilities of each fold's test images, with each seed."""
     d = config.detector
     return {
-        (n, s): adn_scored(outcome(run, home.fold(n).detector(d.name_with(s)), n), d.target_recall)
+        (n, s): adn_scored(outcome(run, home.fold(n).detector(d.name_with(s)), n), d)
         for n in folds
         for s in range(d.seeds)
     }
 
 
-def draw_all(run: Run, home: RunFolder, config: DetectConfig, folds: Sequence[int]) -> list[Chart]:
+def draw_all(run: Run, home: RunFolder, config: DetectConfig, scored: Mapping[Key, Scored]) -> list[Chart]:
     """Every figure of the page."""
-    scored = scores_of(run, home, config, folds)
+    folds = list(dict.fromkeys(fold for fold, _ in scored))
     first = [s for (_, seed), s in scored.items() if seed == 0]
     several = config.detector.seeds > 1
     of_seed = " First seed." if several else ""
@@ -136,11 +144,14 @@ def draw_all(run: Run, home: RunFolder, config: DetectConfig, folds: Sequence[in
     ]
     if config.detector.caan != "none":
         for label, name in ((0, "normal"), (1, "anomalous")):
-            row = next(int(r) for r in rows if run.images[r].label == label)
+            row = next((int(r) for r in rows if run.images[r].label == label), None)
+            if row is None:  # folds edited by hand may test one class only
+                continue
             figure = layers_figure(run, home, folds[0], config, row)
             caption = (
                 f"A test image that is {name}, inside the network: the ADN's features before attention, the "
-                "attention map, and the features after, at each of the five points (means over channels)."
+                'attention map, and the features after, at each of the five points (means over channels). "Not '
+                f'applied": what the CAAN has at a point that this network does not use.{of_seed}'
             )
             charts.append(Chart(f"layers_{name}", figure, caption))
     charts += [
@@ -171,7 +182,9 @@ def draw_all(run: Run, home: RunFolder, config: DetectConfig, folds: Sequence[in
         )
         charts.append(Chart("mistakes", figure, caption))
     histories = {f"fold {n}": losses_of(home.fold(n).detector(config.detector.name).history) for n in folds}
-    charts.append(Chart("training_detector", figures.training_curves(histories, config.detector.name), "Training."))
+    charts.append(
+        Chart("training_detector", figures.training_curves(histories, config.detector.name), f"Training.{of_seed}")
+    )
     paths = {f"fold {n}": home.fold(n).colorizer_history for n in folds}
     colorizers = {name: losses_of(path) for name, path in paths.items() if path.exists()}
     if colorizers:
@@ -234,7 +247,7 @@ def in_words(run: Run, results: Table, missing: Mapping[int, Sequence[str]]) -> 
 def _trained_on(home: RunFolder, config: DetectConfig, folds: Sequence[int]) -> str:
     """How many images the detectors had, in a sentence."""
     folders = [home.fold(n).detector(config.detector.name) for n in folds]
-    found = [json.loads(folder.metrics.read_text(encoding="utf-8"))["train"] for folder in folders]
+    found = [folder.read_metrics()["train"] for folder in folders]
     images, anomalous = (round(float(np.mean([f[key] for f in found]))) for key in ("images", "anomalous"))
     return (
         f"A detector had about {images} labelled images, {anomalous} of them anomalous: the share "
@@ -263,34 +276,42 @@ def _differences(results: Table) -> list[tuple[str, list[str]]]:
 
 
 def _by_kind(run: Run, home: RunFolder, scored: Mapping[Key, Scored]) -> list[tuple[str, ...]]:
-    """Kind, images, share found at 0.5, AUROC against all normal images; empty with one kind. Also as CSV."""
+    """Kind, images, share found at 0.5, AUROC against the fold's normal images; empty with one kind. Also as CSV.
+
+    The AUROC is the mean over folds: different folds' probabilities are not ranked against each other.
+    """
     kinds = sorted({image.kind for image in run.images if image.kind})
     if len(kinds) < 2:
         return []
-    rows = np.concatenate([run.rows(run.folds[n].test) for n, s in scored if s == 0])
-    scores = np.concatenate([v.scores for (_, s), v in scored.items() if s == 0])
-    of_kind = np.array([run.images[row].kind for row in rows])
-    normal = run.labels[rows] == 0
     lines: list[tuple[str, ...]] = []
     for kind in kinds:
-        one = of_kind == kind
-        if not one.any() or not normal.any():
-            continue
-        either = one | normal
-        auroc = roc_auc_score(one[either], scores[either])
-        lines.append((kind, str(int(one.sum())), f"{(scores[one] >= 0.5).mean():.3f}", f"{auroc:.3f}"))
+        found, aurocs = [], []
+        for (fold, _), s in scored.items():
+            one = np.array([run.images[row].kind == kind for row in run.rows(run.folds[fold].test)])
+            either = one | (s.labels == 0)
+            found.append(s.scores[one] >= PLAIN_THRESHOLD)
+            if 0 < one.sum() < either.sum():
+                aurocs.append(roc_auc_score(one[either], s.scores[either]))
+        every = np.concatenate(found)
+        if len(every):
+            share, auroc = f"{every.mean():.3f}", metric_text(float(np.mean(aurocs)) if aurocs else None)
+            seeds = len({seed for _, seed in scored})
+            lines.append((kind, str(len(every) // seeds), share, auroc))
     write_csv(home.report / "kinds.csv", ("kind", "images", "found_at_0.5", "auroc"), lines)
     return lines
 
 
 def _localisation(run: Run, home: RunFolder, config: DetectConfig, folds: Sequence[int]) -> list[tuple[str, ...]]:
-    """Pixel AUROC and AUPRO of anomaly and attention maps, fold by fold, also as CSV; empty without masks."""
+    """Pixel AUROC and AUPRO of the maps, by fold and their mean, also as CSV; empty without masks.
+
+    Of the anomaly map, and of the first seed's attention.
+    """
     dataset = run.images_in
     path = home.report / "localisation.csv"
     path.unlink(missing_ok=True)
-    lines: list[tuple[str, ...]] = []
-    for number in folds:
-        rows = run.rows(run.folds[number].test)
+    measured: dict[str, dict[int, tuple[float | None, float | None]]] = {}
+    for fold in folds:
+        rows = run.rows(run.folds[fold].test)
         rows = np.array([r for r in rows if run.images[r].label == 0 or run.images[r].mask])
         if not any(run.images[r].mask for r in rows):
             continue
@@ -299,12 +320,16 @@ def _localisation(run: Run, home: RunFolder, config: DetectConfig, folds: Sequen
         except OSError as error:
             note(f"note: left out where the anomalies are, for want of the masks in {dataset} ({error})")
             return []
-        shown = {"anomaly map": run.maps(number, unpack=False).delta_e(rows)}
+        told = {"anomaly map": run.maps(fold, unpack=False).delta_e(rows)}
         if config.detector.caan != "none":
-            shown["attention"] = full_size_attention(run, home, number, config, rows)
-        for name, maps in shown.items():
-            values = pixel_auroc(maps, masks), aupro(maps, masks)
-            lines.append((f"fold {number}", name, *("undefined" if v is None else f"{v:.3f}" for v in values)))
+            told["attention"] = full_size_attention(run, home, fold, config, rows)
+        for name, maps in told.items():
+            measured.setdefault(name, {})[fold] = pixel_auroc(maps, masks), aupro(maps, masks)
+    lines: list[tuple[str, ...]] = []
+    for name, by_fold in measured.items():
+        lines += [(f"fold {fold}", name, *map(metric_text, values)) for fold, values in by_fold.items()]
+        means = [interval(values, ratio_of_sides(run, folds)) for values in zip(*by_fold.values(), strict=True)]
+        lines.append(("mean [95 % interval]", name, *(shown(mean) or "undefined" for mean in means)))
     if lines:
         write_csv(path, ("fold", "map", "pixel_auroc", "aupro"), lines)
     return lines

@@ -18,6 +18,7 @@ from leanet.experiment.detect import build_detector, map_reader, map_scale
 from leanet.experiment.display import note
 from leanet.experiment.open_run import Run, find
 from leanet.experiment.run_folder import Maps, RunFolder
+from leanet.networks.external_attention import external_attention
 from leanet.networks.leanet import LEANetFeatures
 from leanet.report.figures import MAP_COLOURS, training_curves
 from leanet.settings import DetectConfig, parse_folds
@@ -79,8 +80,9 @@ def example_sheet(run: Run, home: RunFolder, fold: int, config: DetectConfig, pa
 
 
 def least_attention(config: DetectConfig) -> float:
-    """Where a colour scale of attention maps begins: the published form's values lie in [0.5, 1)."""
-    return 0.5 if config.detector.attention == "published" else 0.0
+    """Where a colour scale of attention maps begins: the published form's are 0.5 or more after a ReLU."""
+    after_relu = config.detector.caan != "MobileNet"  # its bottlenecks end in BatchNorm
+    return 0.5 if config.detector.attention == "published" and after_relu else 0.0
 
 
 def recoloured(run: Run, maps: Maps, row: int) -> NDArray[np.float32]:
@@ -117,7 +119,8 @@ def recolouring_sheet(run: Run, fold: int, rows: NDArray[np.int64]) -> Figure:
     for i, row in enumerate(rows):
         image = run.images[row]
         axes[i, 0].imshow(run.pixels[row])
-        axes[i, 1].imshow(rgb_to_lab(images_to_tensor(run.pixels, rows[i : i + 1]))[0, 0].numpy(), cmap="gray")
+        lightness = rgb_to_lab(images_to_tensor(run.pixels, rows[i : i + 1]))[0, 0].numpy()
+        axes[i, 1].imshow(lightness, cmap="gray", vmin=0, vmax=100)
         axes[i, 2].imshow(recoloured(run, maps, int(row)))
         shown = axes[i, 3].imshow(delta_e[i], cmap=MAP_COLOURS, vmin=0, vmax=limit)
         figure.colorbar(shown, ax=axes[i, 3], shrink=0.9)
@@ -128,7 +131,8 @@ def recolouring_sheet(run: Run, fold: int, rows: NDArray[np.int64]) -> Figure:
 
 def layers_figure(run: Run, home: RunFolder, fold: int, config: DetectConfig, row: int) -> Figure:
     """The paper's figure of one image: at each of the five points, the ADN's features before attention, the
-    attention map, and the features after, as means over channels.
+    attention map, and the features after, as means over channels; at points without attention, what the CAAN has
+    there.
     """
     maps = run.maps(fold, unpack=False)
     found = _features(run, home, fold, config, maps, np.array([row]))
@@ -150,21 +154,15 @@ def layers_figure(run: Run, home: RunFolder, fold: int, config: DetectConfig, ro
                 values, cmap="viridis", vmin=min(0, before.min()), vmax=max(before.max(), after.max())
             )
             figure.colorbar(shown, ax=axis, shrink=0.8)
-        column[1].set_title("attention", fontsize=10)
+        applied = point in found.attention
+        _, unused = external_attention(found.before[point - 1], found.guides[point - 1])
+        attention = found.attention[point] if applied else unused
+        column[1].set_title("attention" if applied else "not applied", fontsize=10)
         column[2].set_title("after", fontsize=10)
-        if point in found.attention:
-            shown = column[1].imshow(
-                found.attention[point][0, 0].float().numpy(),
-                cmap=MAP_COLOURS,
-                vmin=least_attention(config),
-                vmax=1,
-            )
-            figure.colorbar(shown, ax=column[1], shrink=0.8)
-        else:
-            column[1].set_box_aspect(1)
-            column[1].text(
-                0.5, 0.5, "none here", ha="center", va="center", color="0.5", transform=column[1].transAxes
-            )
+        shown = column[1].imshow(
+            attention[0, 0].float().numpy(), cmap=MAP_COLOURS, vmin=least_attention(config), vmax=1
+        )
+        figure.colorbar(shown, ax=column[1], shrink=0.8)
     for axis in axes.flat:
         axis.set(xticks=[], yticks=[])
     return figure
