@@ -39,7 +39,7 @@ NORMALS_BELOW = 0.95
 
 
 def fit(config: FitConfig) -> Card:
-    """Train twice: on four fifths, to choose epoch and threshold and to see how well it does; then on everything.
+    """Train twice: on all parts but one, to choose epoch and threshold and to see how well it does; then on all.
 
     What is unfinished lies in OUT.work, and a fit that is stopped goes on from there.
 
@@ -65,7 +65,8 @@ def fit(config: FitConfig) -> Card:
 def _fit_detector(config: FitConfig, first: ColorizeConfig, work: Path) -> Card:
     if config.detector.seeds != 1:
         raise UserError("--seeds: a model is fitted once. Leave the option out.")
-    note("first on four fifths of the images, to choose epoch and threshold, and to test on the rest")
+    parts = f"{config.data.n_splits - 1} of {config.data.n_splits} parts of the images"
+    note(f"first on {parts}, to choose epoch and threshold, and to test on the rest")
     run = colorize(first)
     asked = DetectConfig(first.out, None, config.detector, first.compute, compare=False)
     run, home, detect_config, _ = train_detectors(asked)
@@ -97,7 +98,7 @@ def _fit_detector(config: FitConfig, first: ColorizeConfig, work: Path) -> Card:
         map_scale=map_scale(final),
         threshold=PLAIN_THRESHOLD if scored.threshold is None else scored.threshold,
         validation={
-            "what": "a detector trained on four fifths of the images, tested on the others",
+            "what": f"a detector trained on {parts}, tested on the others",
             "threshold": "0.5, for want of anomalous images to choose it by"
             if scored.threshold is None
             else "chosen by an inner validation",
