@@ -244,6 +244,17 @@ def test_without_anomalies_only_the_map_is_learnt(
     assert read_csv(tmp_path / "p.csv")[0]["probability"] == ""
 
 
+def test_a_fit_says_before_how_long_it_will_take(
+    leaves: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def stop(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("leanet.inference.fit.colorize", stop)
+    assert main(["fit", str(leaves), "--out", str(tmp_path / "model"), *QUICK, *FEW]) == 130
+    assert "estimated time on this machine: " in capsys.readouterr().out
+
+
 def test_a_stopped_fit_is_gone_on_with_under_its_own_options_only(
     leaves: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -16,7 +16,7 @@ from leanet.experiment.display import note
 from leanet.experiment.open_run import read_dataset
 from leanet.experiment.run_folder import RunFolder
 from leanet.networks.registry import build_colorizer, build_leanet
-from leanet.settings import CheckConfig, DetectorConfig, RunConfig, StudyConfig, parse_folds
+from leanet.settings import CheckConfig, DetectorConfig, FitConfig, RunConfig, StudyConfig, parse_folds
 from leanet.training import colorization, detection
 from leanet.training.compute import resolve
 from leanet.training.loop import Engine, Loss
@@ -26,7 +26,7 @@ TIMED_STEPS = 2
 MOST_NAMED = 3
 """More detectors than these are told together."""
 
-Config = RunConfig | CheckConfig | StudyConfig
+Config = RunConfig | CheckConfig | StudyConfig | FitConfig
 
 
 @dataclass(frozen=True)

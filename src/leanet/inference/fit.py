@@ -14,6 +14,7 @@ from leanet.errors import UserError
 from leanet.experiment.colorize import colorize
 from leanet.experiment.detect import build_detector, map_scale, recipe_of, resolved, train_detectors, train_folds
 from leanet.experiment.display import note
+from leanet.experiment.estimate import estimate
 from leanet.experiment.evaluate import PLAIN_THRESHOLD
 from leanet.experiment.open_run import (
     Run,
@@ -66,6 +67,9 @@ def _fit_detector(config: FitConfig, first: ColorizeConfig, work: Path) -> Card:
     if config.detector.seeds != 1:
         raise UserError("--seeds: a model is fitted once. Leave the option out.")
     parts = f"{config.data.n_splits - 1} of {config.data.n_splits} parts of the images"
+    if not work.exists():  # what a stopped fit has left to do is not known
+        as_two_folds = dataclasses.replace(config, compute=dataclasses.replace(config.compute, folds="0,1"))
+        estimate(as_two_folds, [(config.detector, None)])
     note(f"first on {parts}, to choose epoch and threshold, and to test on the rest")
     run = colorize(first)
     asked = DetectConfig(first.out, None, config.detector, first.compute, compare=False)
