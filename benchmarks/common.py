@@ -78,6 +78,13 @@ def read_csv(path: Path) -> list[dict[str, str]]:
         return list(csv.DictReader(file))
 
 
+def link(image: Path, place: Path) -> None:
+    """Put a link to an image into a data set that is made of another's."""
+    place.parent.mkdir(parents=True, exist_ok=True)
+    if not place.exists():
+        place.symlink_to(image.resolve())
+
+
 def parser(description: str | None, name: str) -> argparse.ArgumentParser:
     """A parser with what every benchmark takes."""
     made = argparse.ArgumentParser(

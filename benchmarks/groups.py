@@ -13,22 +13,13 @@ from pathlib import Path
 
 import yaml
 
-from benchmarks.common import call, facts, parser, write_csv
+from benchmarks.common import call, facts, link, parser, write_csv
 from benchmarks.results import results_of
 from leanet.experiment.evaluate import PRINTED, cell
 from leanet.experiment.finished import recorded_detector
-from leanet.experiment.open_run import Run, source_of
+from leanet.experiment.open_run import source_of
 from leanet.experiment.run_folder import RunFolder
 from leanet.options import to_options
-
-
-def link_images(run: Run, folder: Path) -> None:
-    """Make a data set of the very images that a run has."""
-    for image in run.images:
-        link = folder / image.file
-        link.parent.mkdir(parents=True, exist_ok=True)
-        if not link.exists():
-            link.symlink_to(run.images_in / image.file)
 
 
 def main() -> None:
@@ -44,7 +35,8 @@ def main() -> None:
     if not options["groups"]:
         raise SystemExit(f"{grouped.folder.path}: was made without --groups: both splits would be random.")
     images, random = given.out / "images", given.out / "run"
-    link_images(grouped, images)
+    for image in grouped.images:
+        link(grouped.images_in / image.file, images / image.file)
     for name in ("dataset", "run", "out", "groups", "max_per_class", "recorded"):
         options.pop(name, None)
     same = given.out / "options.yaml"

@@ -1,0 +1,40 @@
+"""A data set to choose by and not to report on: the images that a run did not draw, and of no group that it drew.
+
+    python -m benchmarks.rest pepper plantvillage_pepper --groups groups.csv --out pepper-rest
+
+RUN is a run with --max-per-class on DATASET. The images are links, and `groups.csv` beside them names their groups.
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from benchmarks.common import link
+from leanet.data.folder import CLASS_NAMES, scan
+from leanet.experiment.open_run import find
+from leanet.experiment.run_folder import write_csv
+
+
+def main() -> None:
+    """Link what is left, and count it."""
+    raw = argparse.RawDescriptionHelpFormatter
+    arguments = argparse.ArgumentParser("python -m benchmarks.rest", description=__doc__, formatter_class=raw)
+    arguments.add_argument("run", type=Path, metavar="RUN")
+    arguments.add_argument("dataset", type=Path, metavar="DATASET")
+    arguments.add_argument("--groups", type=Path, metavar="FILE", help="groups that the run parted nowhere")
+    arguments.add_argument("--out", type=Path, required=True, help="folder to make")
+    given = arguments.parse_args()
+    drawn = find(given.run).images
+    files, groups = {image.file for image in drawn}, {image.group for image in drawn}
+    dataset = scan(given.dataset, groups=given.groups)
+    left = [s for s in dataset.samples if s.file not in files and s.group not in groups]
+    for sample in left:
+        link(given.dataset / sample.file, given.out / sample.file)
+    write_csv(given.out / "groups.csv", ("file", "group"), [(s.file, s.group) for s in left])
+    counts = [f"{sum(s.label == label for s in left)} {name}" for label, name in enumerate(CLASS_NAMES)]
+    print(f"{', '.join(counts)} images in {len({s.group for s in left})} groups: {given.out}")
+
+
+if __name__ == "__main__":
+    main()
