@@ -106,7 +106,7 @@ def report(config: ReportConfig) -> Path:
         words=[_trained_on(home, detect_config, folds), *in_words(run, results, missing)],
         notes=results.notes,
         pictures=pictures,
-        kinds=_by_kind(run, home, scored),
+        kinds=kinds_of(run, home, scored),
         localisation=_localisation(run, home, detect_config, folds),
         settings=_settings(run, home, detect_config, folds[0]),
         fingerprint=run.fingerprint(folds[0]),
@@ -275,7 +275,7 @@ def _differences(results: Table) -> list[tuple[str, list[str]]]:
     return lines
 
 
-def _by_kind(run: Run, home: RunFolder, scored: Mapping[Key, Scored]) -> list[tuple[str, ...]]:
+def kinds_of(run: Run, home: RunFolder, scored: Mapping[Key, Scored]) -> list[tuple[str, ...]]:
     """Kind, images, share found at 0.5, AUROC against the fold's normal images; empty with one kind. Also as CSV.
 
     The AUROC is the mean over folds: different folds' probabilities are not ranked against each other.

@@ -154,10 +154,10 @@ def layers_figure(run: Run, home: RunFolder, fold: int, config: DetectConfig, ro
                 values, cmap="viridis", vmin=min(0, before.min()), vmax=max(before.max(), after.max())
             )
             figure.colorbar(shown, ax=axis, shrink=0.8)
-        applied = point in found.attention
-        _, unused = external_attention(found.before[point - 1], found.guides[point - 1])
-        attention = found.attention[point] if applied else unused
-        column[1].set_title("attention" if applied else "not applied", fontsize=10)
+        attention = found.attention.get(point)
+        column[1].set_title("not applied" if attention is None else "attention", fontsize=10)
+        if attention is None:
+            _, attention = external_attention(found.before[point - 1], found.guides[point - 1])
         column[2].set_title("after", fontsize=10)
         shown = column[1].imshow(
             attention[0, 0].float().numpy(), cmap=MAP_COLOURS, vmin=least_attention(config), vmax=1

@@ -1,0 +1,36 @@
+"""The report's table of the kinds of anomaly."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from sklearn.metrics import roc_auc_score
+
+from leanet.data.splits import Fold
+from leanet.experiment.evaluate import Scored
+from leanet.experiment.open_run import Run
+from leanet.experiment.run_folder import ImageRow, RunFolder
+from leanet.report.page import kinds_of
+
+
+def test_kinds_are_ranked_against_the_normal_images_of_their_own_fold(tmp_path: Path) -> None:
+    kinds = ["", "", "rust", "mildew", "rust", ""] * 4
+    labels = np.array([int(bool(kind)) for kind in kinds])
+    images = tuple(
+        ImageRow(f"{i}.png", int(bool(kind)), kind, str(i), "", str(i), 64, 64) for i, kind in enumerate(kinds)
+    )
+    halves = [tuple(i.file for i in part) for part in (images[:12], images[12:])]
+    folds = (Fold(halves[1], halves[0]), Fold(halves[0], halves[1]))
+    run = Run(RunFolder(tmp_path), images, labels, np.zeros((24, 64, 64, 3), np.uint8), folds, "true")
+    scores = np.random.default_rng(0).random((2, 2, 12)) * [[[0.1], [1.0]]]  # fold 0's are all lower than 0.1
+    scored = {(f, s): Scored(labels[12 * f : 12 * f + 12], scores[s, f]) for f in (0, 1) for s in (0, 1)}
+    lines = {line[0]: line[1:] for line in kinds_of(run, RunFolder(tmp_path), scored)}
+    assert list(lines) == ["mildew", "rust"]
+    of_rust = np.array([kind != "mildew" for kind in kinds[:12]])
+    expected = [roc_auc_score(labels[:12][of_rust], scores[s, f][of_rust]) for f in (0, 1) for s in (0, 1)]
+    found = [scores[s, f][i] >= 0.5 for f in (0, 1) for s in (0, 1) for i in range(12) if kinds[i] == "rust"]
+    assert lines["rust"][0] == "8"
+    assert float(lines["rust"][1]) == pytest.approx(np.mean(found), abs=1e-3)
+    assert float(lines["rust"][2]) == pytest.approx(np.mean(expected), abs=1e-4)
