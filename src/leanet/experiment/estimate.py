@@ -11,11 +11,10 @@ import torch
 from torch import Tensor, nn
 
 from leanet.experiment import colorize, detect
-from leanet.experiment.colorize import image_passes_of
 from leanet.experiment.display import note
 from leanet.experiment.open_run import read_dataset
 from leanet.experiment.run_folder import RunFolder
-from leanet.networks.registry import build_colorizer, build_leanet
+from leanet.networks.registry import build_colorizer
 from leanet.settings import CheckConfig, DetectorConfig, FitConfig, RunConfig, StudyConfig, parse_folds
 from leanet.training import colorization, detection
 from leanet.training.compute import resolve
@@ -74,10 +73,10 @@ def estimate(config: Config, detectors: Iterable[tuple[DetectorConfig, RunFolder
         if to_do:
             recipe = detect.recipe_of(d, config.compute.recipe)
             if d.name not in steps:
-                build = _builder(d, config.data.image_size)
+                build = partial(detect.build_detector, d, config.data.image_size)
                 steps[d.name] = _seconds_an_image(config, build, detection.loss, recipe, _labelled_batch)
             labelled = normals + len(dataset.of_class(1)) * d.p_rate
-            passes = image_passes_of(recipe, round(labelled * train_share))
+            passes = colorize.image_passes_of(recipe, round(labelled * train_share))
             seconds[d.name] = seconds.get(d.name, 0) + len(to_do) * passes * steps[d.name]
     found = Estimate(colorizers, maps, seconds)
     if found.total:
@@ -98,18 +97,14 @@ def _colorizer_passes(config: Config, normals: int) -> int:
     """Images that a fold's colorizers are trained on, counted as often as they are seen."""
     recipe = colorize.recipe_of(config.colorizer, config.compute.recipe)
     parts = config.colorizer.cross_fit
-    inner = parts * image_passes_of(recipe, round(normals * (1 - 1 / parts))) if parts else 0
-    return image_passes_of(recipe, normals) + inner
+    inner = parts * colorize.image_passes_of(recipe, round(normals * (1 - 1 / parts))) if parts else 0
+    return colorize.image_passes_of(recipe, normals) + inner
 
 
 def _seconds_of_colorizer(config: Config) -> float:
     build = partial(build_colorizer, config.colorizer.colorizer, config.data.image_size)
     recipe = colorize.recipe_of(config.colorizer, config.compute.recipe)
     return _seconds_an_image(config, build, colorization.loss, recipe, _lab_batch)
-
-
-def _builder(detector: DetectorConfig, side: int) -> Callable[[], nn.Module]:
-    return lambda: build_leanet(detector.adn, detector.caan, detector.attention_point, side, detector.attention)
 
 
 def _seconds_an_image(
