@@ -27,6 +27,7 @@ def main() -> None:
     arguments = parser(__doc__, "groups")
     arguments.add_argument("detected", type=Path, metavar="DETECTED")
     arguments.add_argument("--out", type=Path, required=True, help="folder for everything that is made")
+    arguments.add_argument("--seeds", type=int, help="trainings on each fold (default: as many as DETECTED has)")
     arguments.set_defaults(csv=None)
     given = arguments.parse_args()
     machine, home = facts(), RunFolder(given.detected)

@@ -3,8 +3,10 @@
     python -m benchmarks.results plantvillage_pepper --groups groups.csv --out pepper --max-per-class 400
     python -m benchmarks.results plantvillage_potato --out potato --max-per-class 400
     python -m benchmarks.results plantvillage_potato --out potato --max-per-class 400 --p-rate 1 --attention-point 2
+    python -m benchmarks.results plantvillage_potato --out potato --max-per-class 400 --attention affine
 
-The last with the point that the one before chose.
+The third with the point that the second chose; the last shares colorizers and baseline with the second, and is
+compared with it, too.
 
 First a `leanet study` of the attention points 1 to 5, one seed, with a share of each fold's training images held
 out (--validation): the point with the highest mean AUROC on these is taken. It is one point for all folds; what is
@@ -28,7 +30,7 @@ from benchmarks.common import call, data_options, experiment_parser, facts, read
 from leanet.experiment.evaluate import METRICS, PRINTED, Row, cell, difference, shown, verdict
 from leanet.experiment.finished import finished, recorded_detector
 from leanet.experiment.open_run import find
-from leanet.experiment.results import MEAN_OF_BOTH, table
+from leanet.experiment.results import MEAN_OF_BOTH, detector_rows, ratio_of_sides, table
 from leanet.experiment.run_folder import RunFolder
 from leanet.experiment.study import HELD_OUT
 
@@ -36,11 +38,11 @@ POINTS = ("1", "2", "3", "4", "5")
 NETWORKS = ("--adn", "ResNet18", "--caan", "ResNet")
 
 
-def held_out(out: Path, p_rate: float) -> dict[str, dict[str, str]]:
+def held_out(out: Path, p_rate: float, attention: str) -> dict[str, dict[str, str]]:
     """Attention point -> the study's line on the AUROC of what was held out of the training images."""
-    lines = read_csv(out / "report" / "study.csv")
-    chosen = [line for line in lines if line["metric"] == HELD_OUT and line["p_rate"] == f"{p_rate:g}"]
-    return {line["attention_point"]: line for line in chosen}
+    wanted = {"metric": HELD_OUT, "p_rate": f"{p_rate:g}", "attention": attention}
+    lines = [line for line in read_csv(out / "report" / "study.csv") if wanted.items() <= line.items()]
+    return {line["attention_point"]: line for line in lines}
 
 
 def scored(out: Path) -> list[str]:
@@ -50,10 +52,16 @@ def scored(out: Path) -> list[str]:
 
 
 def results_of(out: Path, final: Path) -> tuple[Row, ...]:
-    """The rows of what is finished."""
+    """The rows of what is finished, and last the ADNs of detectors that were finished there before."""
     run, home = find(out), RunFolder(final)
     there, folds, _ = finished(run, home, recorded_detector(home))
-    return table(run, home, there, folds).rows
+    shown = {detector.name for detector in there.detector.beside_baseline(there.compare)}
+    before = []
+    for name in sorted({path.parent.name for path in final.glob("[0-9]*/*/config.yaml")} - shown):
+        other, its_folds, _ = finished(run, home, recorded_detector(home, name))
+        if other.detector.name == name and its_folds == folds:  # a further seed's folder has the first one's name
+            before.append(detector_rows(run, home, other.detector, folds, ratio_of_sides(run, folds)).rows[0])
+    return (*table(run, home, there, folds).rows, *before)
 
 
 def tell(rows: Sequence[Row], answers: Sequence[Row]) -> None:
@@ -88,8 +96,9 @@ def choose_point(given: argparse.Namespace) -> str:
     """The point that ranks best what is held out of the training images; prints what every point reached."""
     points = ["--attention-point", *POINTS, "--validation", given.validation, "--no-compare"]
     study = ["study", str(given.dataset), "--out", str(given.out), "--p-rate", given.p_rate]
-    call(*study, *NETWORKS, *points, "--cross-fit", given.cross_fit, *data_options(given))
-    ranked = held_out(given.out, float(given.p_rate))
+    form = ["--attention", given.attention, "--cross-fit", given.cross_fit]
+    call(*study, *NETWORKS, *points, *form, *data_options(given))
+    ranked = held_out(given.out, float(given.p_rate), given.attention)
     if not ranked:
         raise SystemExit(f"--validation {given.validation}: nothing could be held out. Raise it, or name a point.")
     print("\nAUROC on what was held out, by point: ", end="")
@@ -103,12 +112,16 @@ def main() -> None:
     arguments.add_argument("--seeds", default="3", help="trainings of each detector on each fold (%(default)s)")
     arguments.add_argument("--validation", default="0.3", help="share held out to choose the point (%(default)s)")
     arguments.add_argument("--cross-fit", default="0", help="parts of the cross-fitting (%(default)s)")
+    arguments.add_argument(
+        "--attention", choices=["published", "affine"], default="published", help="its form (%(default)s)"
+    )
     arguments.add_argument("--attention-point", help="one that was chosen before (default: choose it)")
     given = arguments.parse_args()
     machine, p_rate, started = facts(), float(given.p_rate), time.monotonic()
     point = given.attention_point or choose_point(given)
     final = given.out / f"final-p-rate-{p_rate:g}"
-    options = ["--attention-point", point, "--p-rate", given.p_rate, "--seeds", given.seeds, "--seed", given.seed]
+    options = ["--attention", given.attention, "--attention-point", point, "--p-rate", given.p_rate]
+    options += ["--seeds", given.seeds, "--seed", given.seed]
     call("detect", str(given.out), "--out", str(final), *NETWORKS, *options)
 
     rows = results_of(given.out, final)
@@ -119,7 +132,7 @@ def main() -> None:
     print(f"\n{minutes} minutes, without what was done before")
     told = {"dataset": given.dataset.name, "p_rate": p_rate, "minutes_of_this_call": minutes}
     lines = [told | line for line in lines_of(rows, answers)]
-    write_csv(given.csv or final / "results.csv", lines, machine)
+    write_csv(given.csv or final / f"results-{given.attention}.csv", lines, machine)
 
 
 if __name__ == "__main__":

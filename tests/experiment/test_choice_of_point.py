@@ -11,12 +11,19 @@ from benchmarks import results
 from leanet.experiment.run_folder import write_csv
 
 Line = tuple[str, ...]
-HEADER = ("p_rate", "attention_point", "metric", "mean", "low", "high")
+HEADER = ("p_rate", "attention", "attention_point", "metric", "mean", "low", "high")
 
 
 def study(out: Path, lines: list[Line]) -> argparse.Namespace:
     write_csv(out / "report" / "study.csv", HEADER, lines)
-    named = {"dataset": Path("d"), "out": out, "p_rate": "0.05", "validation": "0.3", "cross_fit": "0"}
+    named = {
+        "dataset": Path("d"),
+        "out": out,
+        "p_rate": "0.05",
+        "validation": "0.3",
+        "cross_fit": "0",
+        "attention": "published",
+    }
     return argparse.Namespace(**named, image_size="128", seed="0", groups=None, max_per_class=None)
 
 
@@ -25,18 +32,22 @@ def _nothing_is_trained(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(results, "call", lambda *_: None)
 
 
-def test_neither_test_images_nor_another_share_of_anomalies_have_a_say(tmp_path: Path) -> None:
-    lines: list[Line] = [("0.05", "", "auroc", "0.99", "", "")]
+def test_neither_test_images_nor_another_form_or_share_of_anomalies_have_a_say(tmp_path: Path) -> None:
+    lines: list[Line] = [("0.05", "", "", "auroc", "0.99", "", "")]
     for point, unseen, test, at_all in (
         ("1", "0.91", "0.97", "0.9"),
         ("2", "0.95", "0.92", "0.8"),
         ("3", "0.94", "0.99", "0.99"),
     ):
-        lines += [("0.05", point, "auroc_held_out", unseen, "", ""), ("0.05", point, "auroc", test, "", "")]
-        lines += [("1", point, "auroc_held_out", at_all, "", "")]
+        lines += [
+            ("0.05", "published", point, "auroc_held_out", unseen, "", ""),
+            ("0.05", "published", point, "auroc", test, "", ""),
+        ]
+        lines += [("1", "published", point, "auroc_held_out", at_all, "", "")]
+        lines += [("0.05", "affine", point, "auroc_held_out", at_all, "", "")]
     assert results.choose_point(study(tmp_path, lines)) == "2"
 
 
 def test_where_nothing_was_held_out_no_point_is_chosen(tmp_path: Path) -> None:
     with pytest.raises(SystemExit, match=r"--validation 0\.3"):
-        results.choose_point(study(tmp_path, [("0.05", "1", "auroc", "0.99", "", "")]))
+        results.choose_point(study(tmp_path, [("0.05", "published", "1", "auroc", "0.99", "", "")]))
