@@ -267,6 +267,9 @@ def test_study_shares_maps_and_compares_each_cell_with_its_baseline(
     assert "CNN-Direct-p2: ADN" in (out / "p-rate-0.5" / "report" / "index.html").read_text(encoding="utf-8")
     assert main(["report", str(out / "p-rate-0.5")]) == 0
     assert "CNN-Direct-p4: ADN" in (out / "p-rate-0.5" / "report" / "index.html").read_text(encoding="utf-8")
+    assert "Training of the colorizers" in (out / "p-rate-0.5" / "report" / "index.html").read_text(
+        encoding="utf-8"
+    )
     before = {p: p.stat().st_mtime_ns for p in out.rglob("weights.safetensors")}
     capsys.readouterr()
     assert main(arguments) == 0

@@ -93,7 +93,7 @@ def report(config: ReportConfig) -> Path:
             pictures[chart.name] = Picture(_uri(home.report / "figures" / f"{chart.name}.png"), chart.caption)
     _write_numbers(run, home, scored)
     page = _template().render(
-        title=config.run.resolve().name,
+        title=" / ".join(dict.fromkeys(path.resolve().name for path in (run.folder.path, home.path))),
         detector=detect_config.detector.name,
         images=len(run.images),
         anomalous=int(run.labels.sum()),
@@ -185,7 +185,7 @@ def draw_all(run: Run, home: RunFolder, config: DetectConfig, scored: Mapping[Ke
     charts.append(
         Chart("training_detector", figures.training_curves(histories, config.detector.name), f"Training.{of_seed}")
     )
-    paths = {f"fold {n}": home.fold(n).colorizer_history for n in folds}
+    paths = {f"fold {n}": run.folder.fold(n).colorizer_history for n in folds}
     colorizers = {name: losses_of(path) for name, path in paths.items() if path.exists()}
     if colorizers:
         figure = figures.training_curves(colorizers, "colorizer")
@@ -225,7 +225,8 @@ def in_words(run: Run, results: Table, missing: Mapping[int, Sequence[str]]) -> 
         f"{prevalence:.0%} of the test images are anomalous: to call every image anomalous would already have "
         f"an F1 of {guess:.3f}."
     ]
-    words += [text for row in others if (text := _compared(first, row))]
+    baseline_first = sorted(others, key=lambda row: "without attention" not in row.name)
+    words += [text for row in baseline_first if (text := _compared(first, row))]
     border = next((row for row in others if "border" in row.name), None)
     found = border.interval("auroc") if border else None
     if found and found.mean > 0.6:
