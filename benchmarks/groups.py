@@ -27,12 +27,13 @@ def main() -> None:
     arguments = parser(__doc__, "groups")
     arguments.add_argument("detected", type=Path, metavar="DETECTED")
     arguments.add_argument("--out", type=Path, required=True, help="folder for everything that is made")
+    arguments.add_argument("--detector", help="name of one of its detectors (default: the last trained)")
     arguments.add_argument("--seeds", type=int, help="trainings on each fold (default: as many as DETECTED has)")
     arguments.set_defaults(csv=None)
     given = arguments.parse_args()
     machine, home = facts(), RunFolder(given.detected)
     grouped = source_of(home)
-    options = grouped.folder.read_config() | to_options(recorded_detector(home))
+    options = grouped.folder.read_config() | to_options(recorded_detector(home, given.detector))
     if not options["groups"]:
         raise SystemExit(f"{grouped.folder.path}: was made without --groups: both splits would be random.")
     images, random = given.out / "images", given.out / "run"
@@ -40,11 +41,15 @@ def main() -> None:
         link(grouped.images_in / image.file, images / image.file)
     for name in ("dataset", "run", "out", "groups", "max_per_class", "recorded"):
         options.pop(name, None)
+    options["seeds"] = given.seeds or options["seeds"]
     same = given.out / "options.yaml"
     same.write_text(yaml.safe_dump(options, sort_keys=False), encoding="utf-8")
     call("run", str(images), "--out", str(random), "--config", str(same))
 
-    rows = {"random": results_of(random, random), "grouped": results_of(grouped.folder.path, given.detected)}
+    rows = {
+        "random": results_of(random, random),
+        "grouped": results_of(grouped.folder.path, given.detected, given.detector),
+    }
     lines: list[dict[str, object]] = []
     print(f"\n{rows['random'][0].pooled.prevalence:.0%} of the test images are anomalous; mean [95 % interval]")
     print(f"\n| row, split | {' | '.join(PRINTED.values())} |\n|---|{'---|' * len(PRINTED)}")

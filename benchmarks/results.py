@@ -51,17 +51,17 @@ def scored(out: Path) -> list[str]:
     return sorted({f"{path.parents[2].name}: {path.parent.name}" for path in found})
 
 
-def results_of(out: Path, final: Path) -> tuple[Row, ...]:
-    """The rows of what is finished, and last the ADNs of detectors that were finished there before."""
+def results_of(out: Path, final: Path, name: str | None = None) -> tuple[Row, ...]:
+    """The rows of a finished detector (None: the last), and behind them the ADNs of the others of its folder."""
     run, home = find(out), RunFolder(final)
-    there, folds, _ = finished(run, home, recorded_detector(home))
+    there, folds, _ = finished(run, home, recorded_detector(home, name))
     shown = {detector.name for detector in there.detector.beside_baseline(there.compare)}
-    before = []
+    others = []
     for name in sorted({path.parent.name for path in final.glob("[0-9]*/*/config.yaml")} - shown):
         other, its_folds, _ = finished(run, home, recorded_detector(home, name))
         if other.detector.name == name and its_folds == folds:  # a further seed's folder has the first one's name
-            before.append(detector_rows(run, home, other.detector, folds, ratio_of_sides(run, folds)).rows[0])
-    return (*table(run, home, there, folds).rows, *before)
+            others.append(detector_rows(run, home, other.detector, folds, ratio_of_sides(run, folds)).rows[0])
+    return (*table(run, home, there, folds).rows, *others)
 
 
 def tell(rows: Sequence[Row], answers: Sequence[Row]) -> None:
