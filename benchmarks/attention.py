@@ -69,6 +69,10 @@ def main() -> None:
     machine, home = facts(), RunFolder(given.detected)
     run = source_of(home)
     config, folds, _ = finished(run, home, recorded_detector(home, given.detector))
+    if not folds or not config.detector.attention_point:
+        raise SystemExit(
+            f"{given.detected}: no finished fold of a detector with attention. Name one by --detector."
+        )
     own: dict[Key, Scored] = {}
     shuffled: dict[Key, Scored] = {}
     ranges: list[dict[int, NDArray[np.float64]]] = []

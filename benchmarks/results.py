@@ -57,9 +57,9 @@ def results_of(out: Path, final: Path, name: str | None = None) -> tuple[Row, ..
     there, folds, _ = finished(run, home, recorded_detector(home, name))
     shown = {detector.name for detector in there.detector.beside_baseline(there.compare)}
     others = []
-    for name in sorted({path.parent.name for path in final.glob("[0-9]*/*/config.yaml")} - shown):
-        other, its_folds, _ = finished(run, home, recorded_detector(home, name))
-        if other.detector.name == name and its_folds == folds:  # a further seed's folder has the first one's name
+    for beside in sorted({path.parent.name for path in final.glob("[0-9]*/*/config.yaml")} - shown):
+        other, its_folds, _ = finished(run, home, recorded_detector(home, beside))
+        if other.detector.name == beside and its_folds == folds:  # a further seed's folder has the first one's name
             others.append(detector_rows(run, home, other.detector, folds, ratio_of_sides(run, folds)).rows[0])
     return (*table(run, home, there, folds).rows, *others)
 

@@ -266,10 +266,9 @@ def test_study_shares_maps_and_compares_each_cell_with_its_baseline(
     assert main(["report", str(out / "p-rate-0.5"), "--detector", "CNN-Direct-p2"]) == 0
     assert "CNN-Direct-p2: ADN" in (out / "p-rate-0.5" / "report" / "index.html").read_text(encoding="utf-8")
     assert main(["report", str(out / "p-rate-0.5")]) == 0
-    assert "CNN-Direct-p4: ADN" in (out / "p-rate-0.5" / "report" / "index.html").read_text(encoding="utf-8")
-    assert "Training of the colorizers" in (out / "p-rate-0.5" / "report" / "index.html").read_text(
-        encoding="utf-8"
-    )
+    page = (out / "p-rate-0.5" / "report" / "index.html").read_text(encoding="utf-8")
+    assert "CNN-Direct-p4: ADN" in page
+    assert "Training of the colorizers" in page
     before = {p: p.stat().st_mtime_ns for p in out.rglob("weights.safetensors")}
     capsys.readouterr()
     assert main(arguments) == 0
