@@ -26,13 +26,16 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
+from scipy.special import expit
+
 from benchmarks.common import call, data_options, experiment_parser, facts, read_csv, write_csv
-from leanet.experiment.evaluate import METRICS, PRINTED, Row, cell, difference, shown, verdict
+from leanet.experiment.evaluate import METRICS, PRINTED, Row, Scored, cell, difference, make_row, shown, verdict
 from leanet.experiment.finished import finished, recorded_detector
-from leanet.experiment.open_run import find
-from leanet.experiment.results import MEAN_OF_BOTH, detector_rows, ratio_of_sides, table
-from leanet.experiment.run_folder import RunFolder
+from leanet.experiment.open_run import Run, find
+from leanet.experiment.results import MEAN_OF_BOTH, detector_rows, logit_of, outcome, ratio_of_sides, table
+from leanet.experiment.run_folder import RunFolder, read_config
 from leanet.experiment.study import HELD_OUT
+from leanet.settings import DetectorConfig
 
 POINTS = ("1", "2", "3", "4", "5")
 NETWORKS = ("--adn", "ResNet18", "--caan", "ResNet")
@@ -41,7 +44,9 @@ NETWORKS = ("--adn", "ResNet18", "--caan", "ResNet")
 def held_out(out: Path, p_rate: float, attention: str) -> dict[str, dict[str, str]]:
     """Attention point -> the study's line on the AUROC of what was held out of the training images."""
     wanted = {"metric": HELD_OUT, "p_rate": f"{p_rate:g}", "attention": attention}
-    lines = [line for line in read_csv(out / "report" / "study.csv") if wanted.items() <= line.items()]
+    lines = [
+        line for line in read_csv(out / "report" / "study.csv") if wanted.items() <= line.items() and line["mean"]
+    ]
     return {line["attention_point"]: line for line in lines}
 
 
@@ -57,11 +62,27 @@ def results_of(out: Path, final: Path, name: str | None = None) -> tuple[Row, ..
     there, folds, _ = finished(run, home, recorded_detector(home, name))
     shown = {detector.name for detector in there.detector.beside_baseline(there.compare)}
     others = []
-    for beside in sorted({path.parent.name for path in final.glob("[0-9]*/*/config.yaml")} - shown):
+    first_seeds = (path for path in final.glob("[0-9]*/*/config.yaml") if not read_config(path)["recorded"]["seed"])
+    for beside in sorted({path.parent.name for path in first_seeds} - shown):
         other, its_folds, _ = finished(run, home, recorded_detector(home, beside))
-        if other.detector.name == beside and its_folds == folds:  # a further seed's folder has the first one's name
+        if its_folds == folds:
             others.append(detector_rows(run, home, other.detector, folds, ratio_of_sides(run, folds)).rows[0])
-    return (*table(run, home, there, folds).rows, *others)
+    return (*table(run, home, there, folds).rows, *two_seeds(run, home, there.detector, folds), *others)
+
+
+def two_seeds(run: Run, home: RunFolder, detector: DetectorConfig, folds: Sequence[int]) -> tuple[Row, ...]:
+    """The mean of the ADN's logits and another seed's: what a mean of two networks gains without a CAAN."""
+    if detector.seeds < 2:
+        return ()
+    every = range(detector.seeds)
+    found = {
+        (n, s): outcome(run, home.fold(n).detector(detector.name_with(s)), n).test for n in folds for s in every
+    }
+    means = {
+        (n, s): Scored(p.labels, expit((logit_of(p.adn) + logit_of(found[n, (s + 1) % detector.seeds].adn)) / 2))
+        for (n, s), p in found.items()
+    }
+    return (make_row(f"{detector.name}: mean of two seeds' ADNs", means, ratio_of_sides(run, folds)),)
 
 
 def tell(rows: Sequence[Row], answers: Sequence[Row]) -> None:

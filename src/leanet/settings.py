@@ -310,7 +310,8 @@ class ReportConfig:
     run: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="RUN")]
     """Run folder with at least one finished fold; the page is RUN/report/index.html."""
     detector: str | None = None
-    """Which of several detectors, by the name of its folder; by default the one that was trained last."""
+    """Which of several detectors, by the name of its folder: its page is RUN/report/DETECTOR/index.html. By default
+    the one that was trained last."""
 
 
 @dataclass(frozen=True)

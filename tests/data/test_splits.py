@@ -11,7 +11,14 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from leanet.data.folder import Dataset, Sample, scan
-from leanet.data.splits import Fold, keep_share_of_positives, make_folds, read_splits, write_splits
+from leanet.data.splits import (
+    Fold,
+    keep_share_of_positives,
+    make_folds,
+    read_splits,
+    too_large_groups,
+    write_splits,
+)
 from leanet.errors import UserError
 
 SHARED = Path(__file__).parents[3] / "shared" / "data"
@@ -92,6 +99,14 @@ def test_the_group_that_is_named_holds_the_class_that_is_missing() -> None:
         make_folds(made(labels, groups), 3, 0)
     with pytest.raises(UserError, match=r"3 anomalous groups .*5 folds \(the largest is ill with 20 images\)"):
         make_folds(made(labels, groups), 5, 0)
+
+
+def test_a_group_that_makes_folds_unlike_is_named() -> None:
+    labels, groups = [0] * 24 + [1] * 16, [str(i) for i in range(26)] + ["g"] * 14
+    said = too_large_groups(made(labels, groups), 3)
+    assert len(said) == 1
+    assert said[0].startswith("group g holds 14 of the 16 anomalous images: too many for 3 folds")
+    assert too_large_groups(made(labels, [str(i // 4) for i in range(40)]), 3) == []
 
 
 def test_splits_come_back_and_are_readable(tmp_path: Path) -> None:

@@ -47,7 +47,7 @@ def test_with_one_class_only_metrics_are_undefined(label: int) -> None:
     assert (
         found.auroc is found.average_precision is found.mcc is found.balanced_accuracy is found.mcc_chosen is None
     )
-    assert (found.f1 is None) == (label == 0)
+    assert found.f1 is found.f1_chosen is None
 
 
 def test_a_score_that_is_no_probability_has_no_plain_decision() -> None:

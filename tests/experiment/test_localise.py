@@ -25,7 +25,7 @@ def test_a_perfect_map_scores_one_and_a_map_of_nothing_a_half() -> None:
     assert pixel_auroc(perfect, truth) == 1
     assert aupro(perfect, truth) == pytest.approx(1)
     assert pixel_auroc(np.zeros_like(perfect), truth) == 0.5
-    assert aupro(np.zeros_like(perfect), truth) == 0
+    assert aupro(np.zeros_like(perfect), truth) == pytest.approx(0.15)  # the diagonal's, as for guesses
 
 
 def test_random_maps_overlap_as_often_as_they_err() -> None:
@@ -41,6 +41,19 @@ def test_a_missed_small_region_costs_a_third_whatever_its_size() -> None:
     maps[0, 30:32, 30:32] = -1
     assert aupro(maps, truth) == pytest.approx(2 / 3, abs=1e-6)
     assert pixel_auroc(maps, truth) == pytest.approx(125 / 129, abs=1e-6)
+
+
+def test_tied_values_are_found_together() -> None:
+    """Against every threshold that there is, in turn: between two of them the curve is a straight line."""
+    truth = masks()
+    noise = np.random.default_rng(0).random(truth.shape)
+    for maps in ((truth + noise > 0.8).astype(np.float32), np.round(4 * (truth * 0.5 + noise)).astype(np.float32)):
+        regions = [maps[0, 2:12, 2:12], maps[0, 30:32, 30:32], maps[1, 20:25, 5:10]]
+        thresholds = [np.inf, *np.unique(maps)[::-1]]
+        errors = [float((maps[~truth] >= t).mean()) for t in thresholds]
+        overlaps = [float(np.mean([(region >= t).mean() for region in regions])) for t in thresholds]
+        at = np.linspace(0, 0.3, 30001)
+        assert aupro(maps, truth) == pytest.approx(np.mean(np.interp(at, errors, overlaps)), abs=1e-4)
 
 
 def test_nothing_anomalous_is_undefined() -> None:

@@ -62,6 +62,13 @@ def test_a_share_is_what_was_asked_for(make_run: MakeRun) -> None:
         assert len(found.validation) / len(found.labelled) == pytest.approx(share, abs=0.02)
 
 
+def test_a_share_is_held_out_of_few_images_too(make_run: MakeRun) -> None:
+    run = make_run(20, 20)  # 16 of each to train on
+    for share in (0.02, 0.35, 0.45):
+        found = divide(configured(DetectorConfig(validation=share)), run, 0, 0)
+        assert len(found.validation) / 32 == pytest.approx(max(share, 1 / 8), abs=0.05)
+
+
 def test_overlap_is_reckoned_from_the_sides_of_the_split(make_run: MakeRun) -> None:
     assert ratio_of_sides(make_run(100, 100), [0]) == 40 / 160
 

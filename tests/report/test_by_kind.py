@@ -26,7 +26,7 @@ def test_kinds_are_ranked_against_the_normal_images_of_their_own_fold(tmp_path: 
     run = Run(RunFolder(tmp_path), images, labels, np.zeros((24, 64, 64, 3), np.uint8), folds, "true")
     scores = np.random.default_rng(0).random((2, 2, 12)) * [[[0.1], [1.0]]]  # fold 0's are all lower than 0.1
     scored = {(f, s): Scored(labels[12 * f : 12 * f + 12], scores[s, f]) for f in (0, 1) for s in (0, 1)}
-    lines = {line[0]: line[1:] for line in kinds_of(run, RunFolder(tmp_path), scored)}
+    lines = {line[0]: line[1:] for line in kinds_of(run, tmp_path, scored)}
     assert list(lines) == ["mildew", "rust"]
     of_rust = np.array([kind != "mildew" for kind in kinds[:12]])
     expected = [roc_auc_score(labels[:12][of_rust], scores[s, f][of_rust]) for f in (0, 1) for s in (0, 1)]

@@ -11,10 +11,12 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors import SafetensorError
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from leanet.errors import UserError
+from leanet.training import checkpoint
 from leanet.training.checkpoint import Checkpoint, Progress
 from leanet.training.compute import Compute
 from leanet.training.loop import Engine, train
@@ -153,6 +155,17 @@ def test_checkpoint_of_another_training_is_refused(tmp_path: Path) -> None:
     engine = Engine(build, loss, CPU)
     with pytest.raises(UserError, match="begun with other options"):
         train(engine, NoisyLines(), RECIPE, 0, Checkpoint(tmp_path / "c", "other", 0.0), lambda _n, _l: None)
+
+
+def test_a_full_disk_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(_: object, path: Path, __: object) -> None:
+        path.write_bytes(b"half")
+        raise SafetensorError("Error while serializing: I/O error: No space left on device (os error 28)")
+
+    monkeypatch.setattr(checkpoint, "save_file", full)
+    with pytest.raises(UserError, match=r"w\.safetensors\.partial: cannot be written .*No space left"):
+        checkpoint.save_weights(nn.Linear(1, 1), tmp_path / "w.safetensors")
+    assert not list(tmp_path.iterdir())
 
 
 def test_nothing_of_a_training_stays_in_memory(tmp_path: Path) -> None:

@@ -51,6 +51,24 @@ def make_folds(dataset: Dataset, n_splits: int, seed: int) -> tuple[Fold, ...]:
     return folds
 
 
+def too_large_groups(dataset: Dataset, n_splits: int) -> list[str]:
+    """What to say of groups that hold so much of a class that its shares of the folds cannot be alike.
+
+    That is one and a half times an even share, or more.
+    """
+    labels = [sample.label for sample in dataset.samples]
+    said = []
+    for label, name in enumerate(CLASS_NAMES):
+        of_class = labels.count(label)
+        for group, count in Counter(s.group for s in dataset.samples if s.label == label).items():
+            if count > 1 and count * n_splits >= 1.5 * of_class:
+                said.append(
+                    f"group {group} holds {count} of the {of_class} {name} images: too many for {n_splits} folds "
+                    "with the same share of each class. Divide it, or ask for fewer with --n-splits"
+                )
+    return said
+
+
 def write_splits(path: Path, folds: Sequence[Fold], seed: int) -> None:
     """Write folds as JSON: n_splits, seed, and the files of each fold's train and test side.
 

@@ -4,8 +4,8 @@ Every leaf has two tissues, a smooth and a striped one, in patches. Hue follows 
 the leaf is dark to rose where it is light; how strong the colour is follows from the tissue's texture. An anomalous
 leaf is drawn exactly like a normal one; then a few small places, round (`spot`) or long (`streak`), get the hue of
 another lightness, while their own lightness stays as it was. Such hues are common in every normal leaf, only
-elsewhere: lightness does not give an anomaly away, the palette of an image does so poorly, but whoever knows which
-colour belongs to which lightness sees it at once.
+elsewhere: lightness does not give an anomaly away, the colour of a pixel hardly, but whoever knows which colour
+belongs to which lightness sees it at once. (How much of each colour an image has does give most of them away.)
 """
 
 from __future__ import annotations

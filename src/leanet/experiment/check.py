@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from leanet.data.check import CheckReport, check_dataset
 from leanet.data.folder import limit_per_class, scan
+from leanet.data.splits import too_large_groups
 from leanet.experiment.display import note, progress_bar
 from leanet.experiment.estimate import estimate
 from leanet.experiment.open_run import refuse_missing_opencv
@@ -27,6 +28,8 @@ def check_and_print(config: CheckConfig) -> int:
         )
     for line in _lines(report):
         note(line)
+    for text in too_large_groups(dataset, data.n_splits):
+        note(f"note: {text}")
     for problem in report.problems:
         note(f"problem: {problem}")
     if report.problems:

@@ -151,7 +151,7 @@ def train_folds(
     """
     name = config.detector.name + (f", seed {', '.join(map(str, seeds))}" if any(seeds) else "")
     trainings = [Training(n, s, home.fold(n).detector(config.detector.name_with(s))) for s in seeds for n in folds]
-    to_do = [t for t in trainings if not t.folder.metrics.exists()]
+    to_do = [t for t in trainings if t.folder.lacking()]
     if not to_do:
         note(f"{name}: all folds asked for are done already")
         return

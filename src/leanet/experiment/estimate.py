@@ -69,7 +69,7 @@ def estimate(config: Config, detectors: Iterable[tuple[DetectorConfig, RunFolder
     steps: dict[str, float] = {}
     for d, home in detectors:
         trainings = [(n, d.name_with(seed)) for n in folds for seed in range(d.seeds)]
-        to_do = [name for n, name in trainings if home is None or not home.fold(n).detector(name).metrics.exists()]
+        to_do = [name for n, name in trainings if home is None or home.fold(n).detector(name).lacking()]
         if to_do:
             recipe = detect.recipe_of(d, config.compute.recipe)
             if d.name not in steps:

@@ -132,14 +132,14 @@ class _Decisions(NamedTuple):
 
 
 def _decisions(y: NDArray[np.int64], s: NDArray[np.float64], threshold: float | None) -> _Decisions:
-    """Decisions at a threshold; F1 is undefined without an anomaly, the others with one class only."""
+    """Decisions at a threshold; the metrics are undefined with one class only."""
     if threshold is None:
         return _Decisions((None,) * 3, (None,) * 4)
     decided = s >= threshold
     both = 0 < int(y.sum()) < len(y)
     tn, fp, fn, tp = (int(c) for c in confusion_matrix(y, decided, labels=[0, 1]).ravel())
     metrics = (
-        float(f1_score(y, decided, zero_division=0)) if y.any() else None,
+        float(f1_score(y, decided, zero_division=0)) if both else None,
         float(balanced_accuracy_score(y, decided)) if both else None,
         float(matthews_corrcoef(y, decided)) if both else None,
     )
@@ -322,6 +322,12 @@ def cell(row: Row, metric: str) -> str:
     by_fold = row.by_fold(metric)
     defined = sum(value is not None for value in by_fold.values())
     return shown(found) + (f" ({defined} of {len(by_fold)} folds)" if defined < len(by_fold) else "")
+
+
+def compared(row: Row, other: Row) -> list[str]:
+    """Cells that say what a row's F1 and AUROC are higher or lower by; as `cell` where there is no difference."""
+    found = {metric: difference(row, other, metric) for metric in ("f1", "auroc")}
+    return [f"{shown(d, '+')} {verdict(d)}" if d else cell(other, metric) for metric, d in found.items()]
 
 
 def shown(found: Interval | None, sign: str = "") -> str:

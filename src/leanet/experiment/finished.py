@@ -11,9 +11,6 @@ from leanet.experiment.run_folder import RunFolder, read_config
 from leanet.options import from_options
 from leanet.settings import DetectConfig, DetectorConfig, parse_folds
 
-NEEDED = ("weights.safetensors", "history.csv", "predictions.csv", "metrics.json")
-"""What a finished detector's folder holds."""
-
 
 def recorded_detector(home: RunFolder, name: str | None = None) -> DetectConfig:
     """A detector of a folder, with the options that it was trained with.
@@ -32,6 +29,8 @@ def recorded_detector(home: RunFolder, name: str | None = None) -> DetectConfig:
         there = sorted({path.parent.name for path in home.path.glob("[0-9]*/*/config.yaml")})
         raise UserError(f"--detector {name}: {home.path} has {', '.join(there) or 'none'}. Name one of these.")
     own = read_config(made[0]) if made else {}
+    if own.get("recorded", {}).get("seed"):
+        raise UserError(f"--detector {name}: a further seed's folder. Name that of the first one, without -s.")
     latest: dict[str, object] = {k: options[k] for k in ("seeds", "target_recall", "folds") if k in options}
     return from_options(DetectConfig, {**options, **own, **latest}, run=home.path, out=None)
 
@@ -65,9 +64,7 @@ def finished(
     def lacking(detector: DetectorConfig, fold: int, seed: int) -> list[str]:
         folder = home.fold(fold).detector(detector.name_with(seed))
         maps = [] if run.folder.fold(fold).maps.exists() else [f"{fold}/maps.zarr"]
-        held_out = folder.metrics.exists() and folder.read_metrics().get("validation", {}).get("images")
-        needed = (*NEEDED, *([folder.validation.name] if held_out else []))
-        return maps + [f"{fold}/{folder.path.name}/{name}" for name in needed if not (folder.path / name).exists()]
+        return maps + [f"{fold}/{folder.path.name}/{name}" for name in folder.lacking()]
 
     folds = [n for n in range(len(run.folds)) if not lacking(d, n, 0)]
     has_baseline = d.caan != "none" and not any(lacking(d.baseline(), n, 0) for n in folds)

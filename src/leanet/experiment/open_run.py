@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from leanet.color.opencv_lab import check_opencv
 from leanet.data.folder import Dataset, Sample, check_folds, group_copies, limit_per_class, scan
 from leanet.data.pixels import Cache, build_cache, duplicates, refuse_duplicates_across
-from leanet.data.splits import Fold, make_folds, read_splits, write_splits
+from leanet.data.splits import Fold, make_folds, read_splits, too_large_groups, write_splits
 from leanet.errors import UserError
 from leanet.experiment.display import note, progress_bar
 from leanet.experiment.run_folder import ImageRow, Maps, RunFolder, write_config, write_csv
@@ -205,6 +205,11 @@ def _fill(folder: RunFolder, dataset: Dataset, config: ColorizeConfig) -> Run:
         folds = make_folds(dataset, config.data.n_splits, config.compute.seed)
         write_splits(folder.splits, folds, config.compute.seed)
     folds = read_splits(folder.splits, dataset)
+    untested = len(dataset.samples) - sum(len(fold.test) for fold in folds)
+    if untested:
+        note(f"note: {folder.splits}: {untested} of {len(dataset.samples)} images are in no fold's test side")
+    for text in too_large_groups(dataset, len(folds)):
+        note(f"note: {text}")
     write_csv(
         folder.images,
         [f.name for f in dataclasses.fields(ImageRow)],

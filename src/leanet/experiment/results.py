@@ -134,18 +134,21 @@ def detector_rows(run: Run, home: RunFolder, detector: DetectorConfig, folds: Se
     return Table(tuple(rows), tuple(notes))
 
 
-def held_out_row(
-    run: Run, home: RunFolder, detector: DetectorConfig, folds: Sequence[int], ratio: float
-) -> Row | None:
-    """The ADN on the images of its inner validations; None where a training held none out."""
-    scored = {}
+def held_out_row(run: Run, home: RunFolder, detector: DetectorConfig, folds: Sequence[int]) -> Row | None:
+    """The ADN on the images of its inner validations; None where a training held none out.
+
+    Its intervals allow for the overlap of what was trained on: for the images held out to each image left.
+    """
+    scored, ratios = {}, []
     for n in folds:
         for s in range(detector.seeds):
-            held = outcome(run, home.fold(n).detector(detector.name_with(s)), n).validation
+            folder = home.fold(n).detector(detector.name_with(s))
+            held = outcome(run, folder, n).validation
             if held is None:
                 return None
             scored[n, s] = Scored(held.labels, held.adn)
-    return make_row(f"{detector.name}: held out", scored, ratio)
+            ratios.append(len(held.labels) / (folder.read_metrics()["train"]["images"] - len(held.labels)))
+    return make_row(f"{detector.name}: held out", scored, float(np.mean(ratios)))
 
 
 def adn_scored(found: Outcome, detector: DetectorConfig) -> Scored:

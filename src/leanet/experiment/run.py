@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import time
+from pathlib import Path
 
 from rich.table import Table as Printed
 from sklearn.metrics import classification_report, confusion_matrix
@@ -17,10 +18,10 @@ from leanet.experiment.evaluate import (
     PRINTED,
     Scored,
     cell,
+    compared,
     difference,
     metric_text,
     score,
-    shown,
     verdict,
 )
 from leanet.experiment.open_run import begin, find
@@ -54,7 +55,7 @@ def detect_and_print(config: DetectConfig) -> None:
     if not is_first():
         return
     print_table(results)
-    write_table(RunFolder(config.out or config.run), results)
+    write_table(RunFolder(config.out or config.run).report, results)
 
 
 def print_fold_reports(config: DetectConfig) -> None:
@@ -97,10 +98,10 @@ def print_table(results: Table) -> None:
         p = row.pooled
         cells = (p.true_negatives, p.false_positives, p.false_negatives, p.true_positives)
         confusion = "" if cells[0] is None else " ".join(map(str, cells))
-        together.add_row(row.name, _number(p.f1), _number(p.auroc), _number(p.average_precision), confusion)
+        f1 = "" if cells[0] is None else _number(p.f1)
+        together.add_row(row.name, f1, _number(p.auroc), _number(p.average_precision), confusion)
     for row in others:
-        found = [difference(first, row, metric) for metric in ("f1", "auroc")]
-        against.add_row(row.name, *(f"{shown(d, '+')} {verdict(d)}" if d else "" for d in found))
+        against.add_row(row.name, *compared(first, row))
     stdout.print(over, markup=False)
     if others and len(first.by_fold("f1")) > 1:
         stdout.print(against, markup=False)
@@ -109,12 +110,12 @@ def print_table(results: Table) -> None:
         note(f"note: {text}")
 
 
-def write_table(home: RunFolder, results: Table) -> None:
-    """Write every number, fold by fold, to report/metrics.csv, and all paired differences to differences.csv."""
+def write_table(folder: Path, results: Table) -> None:
+    """Write every number, fold by fold, to metrics.csv, and all paired differences to differences.csv."""
     records = [record for row in results.rows for record in row.records()]
     header = max(records, key=len).keys()
     lines = [[_plain(record.get(key)) for key in header] for record in records]
-    write_csv(home.report / "metrics.csv", list(header), lines)
+    write_csv(folder / "metrics.csv", list(header), lines)
     pairs = []
     for i, row in enumerate(results.rows):
         for other in results.rows[i + 1 :]:
@@ -122,7 +123,7 @@ def write_table(home: RunFolder, results: Table) -> None:
                 if found := difference(row, other, metric):
                     ends = (_plain(found.mean), _plain(found.low), _plain(found.high))
                     pairs.append((row.name, other.name, metric, *ends, verdict(found)))
-    write_csv(home.report / "differences.csv", ("row", "less", "metric", "mean", "low", "high", "verdict"), pairs)
+    write_csv(folder / "differences.csv", ("row", "less", "metric", "mean", "low", "high", "verdict"), pairs)
 
 
 def duration(seconds: float) -> str:
@@ -134,7 +135,7 @@ def duration(seconds: float) -> str:
 
 
 def _number(value: float | None) -> str:
-    return "" if value is None else f"{value:.3f}"
+    return "undefined" if value is None else f"{value:.3f}"
 
 
 def _plain(value: object) -> object:

@@ -82,8 +82,24 @@ class DetectorFolder:
 
     @property
     def metrics(self) -> Path:
-        """Written last: where it is, the detector is done."""
+        """Written last."""
         return self.path / "metrics.json"
+
+    def lacking(self) -> list[str]:
+        """Names of the files that a finished detector has and this folder has not: empty where it is done.
+
+        Raises:
+            UserError: metrics.json is damaged.
+        """
+        held_out = self.metrics.exists() and self.read_metrics().get("validation", {}).get("images")
+        needed = [
+            self.weights,
+            self.history,
+            self.predictions,
+            *([self.validation] if held_out else []),
+            self.metrics,
+        ]
+        return [path.name for path in needed if not path.exists()]
 
     def read_metrics(self) -> dict[str, Any]:
         """What metrics.json holds.

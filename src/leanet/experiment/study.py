@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -13,13 +14,13 @@ from leanet.experiment.detect import train_detectors
 from leanet.experiment.display import note, stdout
 from leanet.experiment.estimate import estimate
 from leanet.experiment.evaluate import METRICS, PRINTED, Interval, Row, cell, difference, shown, verdict
-from leanet.experiment.open_run import begin
+from leanet.experiment.open_run import Run, begin
 from leanet.experiment.results import detector_rows, held_out_row, ratio_of_sides
 from leanet.experiment.run_folder import RunFolder, write_csv
 from leanet.experiment.simple_rows import simple_rows
 from leanet.experiment.training_set import refuse_too_few_labelled
 from leanet.ranks import is_first
-from leanet.settings import DetectorConfig, StudyConfig
+from leanet.settings import DetectConfig, DetectorConfig, StudyConfig, parse_folds
 from leanet.training.compute import find_device
 from leanet.training.processes import first_before_others
 
@@ -55,10 +56,11 @@ class Cell:
 def study(config: StudyConfig, draw: Callable[[Sequence[Cell]], None] | None = None) -> list[Cell]:
     """Train what is missing of the grid, print and write its table; returns its cells.
 
-    Stopped, it leaves the table of what is done, and goes on there.
+    Stopped, it leaves the table of what is done, and goes on there. Detectors of an earlier grid in the same folder
+    stay, but for the table's sake have to be asked for again.
 
     Args:
-        draw: called with the cells that are done, after each.
+        draw: called with the cells that are done, after each that was trained and at the end.
     """
     first, grid = config.stages()
     with first_before_others(find_device(config.compute.device)):
@@ -78,19 +80,40 @@ def study(config: StudyConfig, draw: Callable[[Sequence[Cell]], None] | None = N
             continue
         ratio = ratio_of_sides(run, folds)
         rows = detector_rows(run, home, resolved.detector, folds, ratio).rows
-        held_out = held_out_row(run, home, resolved.detector, folds, ratio)
+        held_out = held_out_row(run, home, resolved.detector, folds)
         if detector.caan == "none":
             baseline = rows[0]
         cells.append(Cell(detector, rows, held_out, None if rows[0] is baseline else baseline))
         if detector.p_rate not in beside:
             beside[detector.p_rate] = simple_rows(run, resolved, folds, ratio)
+        if number + 1 < len(grid) and _is_trained(grid[number + 1], run):
+            continue  # a table that an earlier call left is not replaced by a shorter one
         write_cells(run.folder, cells, beside)
         if draw:
             draw(cells)
     if is_first():
         print_cells(cells, beside)
         note(f"table and figures: {run.folder.report}")
+        if others := _others(run.folder, cells):
+            note(f"not asked for now, and so not in them: {', '.join(others)}")
     return cells
+
+
+def _is_trained(wanted: DetectConfig, run: Run) -> bool:
+    d, home = wanted.detector, RunFolder(wanted.out or wanted.run)
+    folds = parse_folds(wanted.compute.folds, len(run.folds))
+    return not any(home.fold(n).detector(d.name_with(s)).lacking() for n in folds for s in range(d.seeds))
+
+
+def _others(home: RunFolder, cells: Sequence[Cell]) -> list[str]:
+    """Detectors of earlier grids, as p-rate-0.05/ResNet18-ResNet-p2."""
+    own = {
+        f"p-rate-{d.p_rate:g}/{d.name_with(seed)}" for d in (c.detector for c in cells) for seed in range(d.seeds)
+    }
+    there = {
+        f"{path.parents[2].name}/{path.parent.name}" for path in home.path.glob("p-rate-*/[0-9]*/*/metrics.json")
+    }
+    return sorted(there - own)
 
 
 def write_cells(home: RunFolder, cells: Sequence[Cell], beside: Mapping[float, Sequence[Row]]) -> None:
@@ -123,7 +146,7 @@ def _lines(
     gain_of: Callable[[str], Interval | None],
     metrics: Mapping[str, str] | None = None,
 ) -> list[list[object]]:
-    """A row's line for each metric that it has, behind what names it.
+    """A row's line for each metric, empty where that is undefined, behind what names it.
 
     Args:
         metrics: name in the table -> the row's metric; None: all, by their own names.
@@ -131,9 +154,7 @@ def _lines(
     lines = []
     for name, metric in (metrics or dict(zip(METRICS, METRICS, strict=True))).items():
         own, gain = row.interval(metric), gain_of(metric)
-        if own is None:
-            continue
-        ends = [own.mean, own.low, own.high] + ([gain.mean, gain.low, gain.high] if gain else [None] * 3)
+        ends = [v for found in (own, gain) for v in (dataclasses.astuple(found) if found else [None] * 3)]
         numbers = ["" if v is None or v != v else f"{v:.6g}" for v in ends]
         prevalence = f"{row.pooled.prevalence:.6g}"
         lines.append([*named, len(row.runs), prevalence, name, *numbers, verdict(gain) if gain else ""])
@@ -145,14 +166,16 @@ def print_cells(cells: Sequence[Cell], beside: Mapping[float, Sequence[Row]]) ->
     anomalous = f"{cells[0].row.pooled.prevalence:.0%} anomalous"
     gained = "gain: AUROC less that without attention"
     printed = Printed(title=f"means [95 % intervals] over folds; {anomalous}; {gained}")
-    for header in ("p_rate", "row", *PRINTED.values(), "gain", "AUROC, held out"):
-        printed.add_column(header, justify="left" if header == "row" else "right")
+    metrics = ("f1", "auroc")
+    for header in ("p_rate", "row", *(PRINTED[m] for m in metrics), "gain", "AUROC, held out"):
+        named = header == "row"
+        printed.add_column(header, justify="left" if named else "right", no_wrap=named)
     for p_rate, rows in beside.items():
         for own in (own for own in cells if own.detector.p_rate == p_rate):
             gain = own.gain("auroc")
             said = f"{shown(gain, '+')} {verdict(gain)}" if gain else ""
             unseen = shown(own.held_out.interval("auroc")) if own.held_out else ""
-            printed.add_row(f"{p_rate:g}", own.detector.name, *(cell(own.row, m) for m in PRINTED), said, unseen)
+            printed.add_row(f"{p_rate:g}", own.detector.name, *(cell(own.row, m) for m in metrics), said, unseen)
         for row in rows:
-            printed.add_row(f"{p_rate:g}", row.name, *(cell(row, m) for m in PRINTED))
+            printed.add_row(f"{p_rate:g}", row.name, *(cell(row, m) for m in metrics))
     stdout.print(printed, markup=False)

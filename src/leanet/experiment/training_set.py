@@ -64,10 +64,11 @@ def divide(config: DetectConfig, run: Run, number: int, seed: int) -> TrainingSe
     if not share:
         return nothing
     labels, groups = run.labels[rows], run.groups_of(rows)
-    kept = max(Fraction(share).limit_denominator(20), Fraction(1, 20))  # 0.3: three parts of ten
+    most = min(20, len(set(groups)), int(np.bincount(labels).max()) // 2)
+    kept = max(Fraction(share).limit_denominator(most), Fraction(1, most))  # 0.3: three parts of ten
     n = kept.denominator
     fewest = FEWEST_POSITIVES if config.detector.validation is None else 1
-    if labels.sum() * kept < fewest or len(set(groups)) < n:
+    if n < 2 or labels.sum() * kept < fewest:
         return nothing
     held = inner_parts(labels.tolist(), groups, n, config.compute.seed + seed) < kept.numerator
     for part in (held, ~held):

@@ -23,6 +23,7 @@ from leanet.experiment.evaluate import (
     Row,
     Scored,
     cell,
+    compared,
     difference,
     interval,
     metric_text,
@@ -69,10 +70,13 @@ class Chart:
 def report(config: ReportConfig) -> Path:
     """Write RUN/report/index.html and the figures and tables in it as files; returns the page's path.
 
+    The page of a detector that is named lies in RUN/report/<detector>/.
+
     Raises:
         UserError: no run, or no finished fold in it: says what is there and what is missing.
     """
     home = RunFolder(config.run)
+    folder = home.report / (config.detector or "")
     asked = recorded_detector(home, config.detector)
     run = source_of(home)
     detect_config, folds, missing = finished(run, home, asked)
@@ -80,8 +84,11 @@ def report(config: ReportConfig) -> Path:
         raise UserError(
             f"{config.run}: no fold is finished. {what_is_missing(missing)} Go on with the same command."
         )
+    without_baseline = []
+    if asked.compare and detect_config.detector.caan != "none" and not detect_config.compare:
+        without_baseline = ["The baseline is left out, for it has not finished all of these folds."]
     results = table(run, home, detect_config, folds)
-    write_table(home, results)
+    write_table(folder, results)
     scored = scores_of(run, home, detect_config, folds)
     charts = draw_all(run, home, detect_config, scored)
     pictures = {}
@@ -89,9 +96,9 @@ def report(config: ReportConfig) -> Path:
         for done, chart in enumerate(charts):
             set_done(done, chart.name)
             for suffix in ("png", "svg"):
-                save(chart.figure, home.report / "figures" / f"{chart.name}.{suffix}")
-            pictures[chart.name] = Picture(_uri(home.report / "figures" / f"{chart.name}.png"), chart.caption)
-    _write_numbers(run, home, scored)
+                save(chart.figure, folder / "figures" / f"{chart.name}.{suffix}")
+            pictures[chart.name] = Picture(_uri(folder / "figures" / f"{chart.name}.png"), chart.caption)
+    _write_numbers(run, folder, scored)
     page = _template().render(
         title=" / ".join(dict.fromkeys(path.resolve().name for path in (run.folder.path, home.path))),
         detector=detect_config.detector.name,
@@ -103,15 +110,15 @@ def report(config: ReportConfig) -> Path:
         headers=list(PRINTED.values()),
         rows=[(row.name, [cell(row, metric) for metric in PRINTED]) for row in results.rows],
         differences=_differences(results),
-        words=[_trained_on(home, detect_config, folds), *in_words(run, results, missing)],
+        words=[_trained_on(home, detect_config, folds), *in_words(run, results, missing), *without_baseline],
         notes=results.notes,
         pictures=pictures,
-        kinds=kinds_of(run, home, scored),
-        localisation=_localisation(run, home, detect_config, folds),
+        kinds=kinds_of(run, folder, scored),
+        localisation=_localisation(run, home, detect_config, folds, folder),
         settings=_settings(run, home, detect_config, folds[0]),
         fingerprint=run.fingerprint(folds[0]),
     )
-    path = home.report / "index.html"
+    path = folder / "index.html"
     write_text(path, page)
     note(f"report: {path}")
     return path
@@ -181,29 +188,29 @@ def draw_all(run: Run, home: RunFolder, config: DetectConfig, scored: Mapping[Ke
             f"figure.{of_seed}"
         )
         charts.append(Chart("mistakes", figure, caption))
-    histories = {f"fold {n}": losses_of(home.fold(n).detector(config.detector.name).history) for n in folds}
-    charts.append(
-        Chart("training_detector", figures.training_curves(histories, config.detector.name), f"Training.{of_seed}")
-    )
-    paths = {f"fold {n}": run.folder.fold(n).colorizer_history for n in folds}
-    colorizers = {name: losses_of(path) for name, path in paths.items() if path.exists()}
-    if colorizers:
-        figure = figures.training_curves(colorizers, "colorizer")
-        charts.append(Chart("training_colorizer", figure, "Training of the colorizers."))
+    detectors = {n: home.fold(n).detector(config.detector.name).history for n in folds}
+    colorizers = {n: run.folder.fold(n).colorizer_history for n in folds}
+    for name, title, paths, caption in (
+        ("training_detector", config.detector.name, detectors, f"Training.{of_seed}"),
+        ("training_colorizer", "colorizer", colorizers, "Training of the colorizers."),
+    ):
+        losses = {f"fold {n}": found for n, path in paths.items() if path.exists() and (found := losses_of(path))}
+        if losses:
+            charts.append(Chart(name, figures.training_curves(losses, title), caption))
     return charts
 
 
-def _write_numbers(run: Run, home: RunFolder, scored: Mapping[Key, Scored]) -> None:
+def _write_numbers(run: Run, folder: Path, scored: Mapping[Key, Scored]) -> None:
     """What the figures show that no other table holds: curves; of the first seed, reliability and mistakes."""
     points = [(fold, seed, *point) for (fold, seed), s in scored.items() for point in figures.curve_points(s)]
-    write_csv(home.report / "curves.csv", ("fold", "seed", "curve", "x", "y"), points)
+    write_csv(folder / "curves.csv", ("fold", "seed", "curve", "x", "y"), points)
     first = {n: s for (n, seed), s in scored.items() if seed == 0}
     bins = [(f"{p:.6g}", f"{share:.6g}", count) for p, share, count in figures.reliability_bins([*first.values()])]
     header = ("mean_probability", "share_anomalous", "images")
-    write_csv(home.report / "reliability.csv", header, bins)
+    write_csv(folder / "reliability.csv", header, bins)
     mistakes = worst_mistakes(run, first, len(run.images))
     lines = [(run.images[r].file, run.images[r].label, fold, f"{p:.6g}") for r, fold, p in mistakes]
-    write_csv(home.report / "mistakes.csv", ("file", "label", "fold", "adn_probability"), lines)
+    write_csv(folder / "mistakes.csv", ("file", "label", "fold", "adn_probability"), lines)
 
 
 def worst_mistakes(run: Run, scored: Mapping[int, Scored], each: int = 8) -> list[tuple[int, int, float]]:
@@ -269,14 +276,10 @@ def _compared(row: Row, other: Row) -> str:
 
 def _differences(results: Table) -> list[tuple[str, list[str]]]:
     first, *others = results.rows
-    lines = []
-    for row in others:
-        found = {metric: difference(first, row, metric) for metric in ("f1", "auroc")}
-        lines.append((row.name, [f"{shown(d, '+')} {verdict(d)}" if d else cell(row, m) for m, d in found.items()]))
-    return lines
+    return [(row.name, compared(first, row)) for row in others]
 
 
-def kinds_of(run: Run, home: RunFolder, scored: Mapping[Key, Scored]) -> list[tuple[str, ...]]:
+def kinds_of(run: Run, folder: Path, scored: Mapping[Key, Scored]) -> list[tuple[str, ...]]:
     """Kind, images, share found at 0.5, AUROC against the fold's normal images; empty with one kind. Also as CSV.
 
     The AUROC is the mean over folds: different folds' probabilities are not ranked against each other.
@@ -298,17 +301,19 @@ def kinds_of(run: Run, home: RunFolder, scored: Mapping[Key, Scored]) -> list[tu
             share, auroc = f"{every.mean():.3f}", metric_text(float(np.mean(aurocs)) if aurocs else None)
             seeds = len({seed for _, seed in scored})
             lines.append((kind, str(len(every) // seeds), share, auroc))
-    write_csv(home.report / "kinds.csv", ("kind", "images", "found_at_0.5", "auroc"), lines)
+    write_csv(folder / "kinds.csv", ("kind", "images", "found_at_0.5", "auroc"), lines)
     return lines
 
 
-def _localisation(run: Run, home: RunFolder, config: DetectConfig, folds: Sequence[int]) -> list[tuple[str, ...]]:
+def _localisation(
+    run: Run, home: RunFolder, config: DetectConfig, folds: Sequence[int], folder: Path
+) -> list[tuple[str, ...]]:
     """Pixel AUROC and AUPRO of the maps, by fold and their mean, also as CSV; empty without masks.
 
     Of the anomaly map, and of the first seed's attention.
     """
     dataset = run.images_in
-    path = home.report / "localisation.csv"
+    path = folder / "localisation.csv"
     path.unlink(missing_ok=True)
     measured: dict[str, dict[int, tuple[float | None, float | None]]] = {}
     for fold in folds:

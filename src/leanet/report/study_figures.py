@@ -6,9 +6,12 @@ import itertools
 import re
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from leanet.experiment.evaluate import Interval
 from leanet.experiment.study import Cell
 from leanet.report.figures import ANOMALOUS, COLOURS
 from leanet.report.pictures import save
@@ -43,12 +46,23 @@ def over_points(cells: Sequence[Cell], metric: str) -> Figure:
                     axes.axhline(found.mean, linestyle="--", color=colour, label=f"{name} without attention")
                 continue
             known = [(c.detector.attention_point[0], i) for c in own if (i := c.row.interval(metric))]
-            x, means = [p for p, _ in known], [i.mean for _, i in known]
-            errors = [[i.mean - i.low for _, i in known], [i.high - i.mean for _, i in known]]
-            axes.errorbar(x, means, errors, marker="o", capsize=3, color=colour, label=name)
-        axes.set(xlabel="attention point", xticks=range(1, 6), title=f"{TITLES[metric]}, p_rate {rate:g}")
+            _line(axes, known, color=colour, label=name)
+        axes.set(xlabel="attention point", xticks=range(1, 6))
+        axes.set_title(f"{_title(cells, metric)}, p_rate {rate:g}", fontsize=10)
         axes.legend(fontsize=7)
     return figure
+
+
+def _line(axes: Axes, known: Sequence[tuple[float, Interval]], **style: Any) -> None:
+    """Means with their 95 % intervals over x."""
+    x, means = [at for at, _ in known], [i.mean for _, i in known]
+    errors = [[i.mean - i.low for _, i in known], [i.high - i.mean for _, i in known]]
+    axes.errorbar(x, means, errors, marker="o", capsize=3, **style)
+
+
+def _title(cells: Sequence[Cell], metric: str) -> str:
+    prevalence = cells[0].row.pooled.prevalence
+    return TITLES[metric] + (f" ({prevalence:.0%} anomalous)" if metric == "f1" else "")
 
 
 def _name_without_point(cell: Cell) -> str:
@@ -59,17 +73,13 @@ def over_p_rate(cells: Sequence[Cell], metric: str) -> Figure:
     """The metric over the share of anomalies kept, one line a detector."""
     figure = Figure(figsize=(5.4, 3.8), layout="constrained")
     axes = figure.subplots()
-    axes.set_prop_cycle(color=COLOURS)
     names = list(dict.fromkeys(cell.detector.name for cell in cells))
-    for name in names:
-        known = sorted(
-            (c.detector.p_rate, i.mean) for c in cells if c.detector.name == name and (i := c.row.interval(metric))
-        )
-        style = "--" if "-" not in name else "-"
-        axes.plot(
-            *zip(*known, strict=True), style, marker="o", label=name if "-" in name else f"{name} without attention"
-        )
-    axes.set(xlabel="p_rate: share of the training anomalies kept", xscale="log", title=TITLES[metric])
+    for colour, name in zip(itertools.cycle(COLOURS), names):
+        own = sorted((c for c in cells if c.detector.name == name), key=lambda c: c.detector.p_rate)
+        known = [(c.detector.p_rate, i) for c in own if (i := c.row.interval(metric))]
+        style, label = ("-", name) if "-" in name else ("--", f"{name} without attention")
+        _line(axes, known, linestyle=style, color=colour, label=label)
+    axes.set(xlabel="p_rate: share of the training anomalies kept", xscale="log", title=_title(cells, metric))
     axes.legend(fontsize=7)
     return figure
 
@@ -90,6 +100,8 @@ def gains(cells: Sequence[Cell], metric: str) -> Figure:
             color=ANOMALOUS,
         )
     labels = [f"{cell.detector.name}, p_rate {cell.detector.p_rate:g}" for cell, _ in with_attention]
-    axes.set(yticks=range(len(labels)), yticklabels=labels, xlabel=f"{TITLES[metric]} less that without attention")
+    axes.set(
+        yticks=range(len(labels)), yticklabels=labels, xlabel=f"{_title(cells, metric)} less that without attention"
+    )
     axes.invert_yaxis()
     return figure

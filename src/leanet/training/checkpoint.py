@@ -61,7 +61,7 @@ class Checkpoint:
         numbers = {f.name: getattr(progress, f.name) for f in fields(progress) if f.name != "best"}
         metadata = {"fingerprint": self.fingerprint, "progress": json.dumps(numbers)}
         self.path.parent.mkdir(parents=True, exist_ok=True)
-        save_file(tensors, self._partial, metadata)
+        _save(tensors, self._partial, metadata)
         self._partial.replace(self.path)
 
     def load(self, model: nn.Module, optimizer: torch.optim.Optimizer) -> Progress:
@@ -107,7 +107,7 @@ def save_weights(model: nn.Module, path: Path, made_from: str = "") -> None:
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(path.name + ".partial")
-    save_file({k: v.contiguous() for k, v in model.state_dict().items()}, partial, {"made_from": made_from})
+    _save({k: v.contiguous() for k, v in model.state_dict().items()}, partial, {"made_from": made_from})
     partial.replace(path)
 
 
@@ -122,6 +122,16 @@ def load_weights(model: nn.Module, path: Path) -> None:
     """Read weights that `save_weights` wrote into a model of the same architecture."""
     with _open_safetensors(path) as file:
         model.load_state_dict({k: file.get_tensor(k) for k in file.keys()})  # noqa: SIM118
+
+
+def _save(tensors: dict[str, Tensor], path: Path, metadata: dict[str, str]) -> None:
+    try:
+        save_file(tensors, path, metadata)
+    except SafetensorError as error:
+        path.unlink(missing_ok=True)
+        raise UserError(
+            f"{path}: cannot be written ({error}). Make room there and give the command again."
+        ) from None
 
 
 def _open_safetensors(path: Path) -> safe_open:
