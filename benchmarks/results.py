@@ -26,13 +26,11 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from scipy.special import expit
-
 from benchmarks.common import call, data_options, experiment_parser, facts, read_csv, write_csv
 from leanet.experiment.evaluate import METRICS, PRINTED, Row, Scored, cell, difference, make_row, shown, verdict
 from leanet.experiment.finished import finished, recorded_detector
 from leanet.experiment.open_run import Run, find
-from leanet.experiment.results import MEAN_OF_BOTH, detector_rows, logit_of, outcome, ratio_of_sides, table
+from leanet.experiment.results import MEAN_OF_BOTH, detector_rows, mean_of_logits, outcome, ratio_of_sides, table
 from leanet.experiment.run_folder import RunFolder, read_config
 from leanet.experiment.study import HELD_OUT
 from leanet.settings import DetectorConfig
@@ -79,7 +77,7 @@ def two_seeds(run: Run, home: RunFolder, detector: DetectorConfig, folds: Sequen
         (n, s): outcome(run, home.fold(n).detector(detector.name_with(s)), n).test for n in folds for s in every
     }
     means = {
-        (n, s): Scored(p.labels, expit((logit_of(p.adn) + logit_of(found[n, (s + 1) % detector.seeds].adn)) / 2))
+        (n, s): Scored(p.labels, mean_of_logits(p.adn, found[n, (s + 1) % detector.seeds].adn))
         for (n, s), p in found.items()
     }
     return (make_row(f"{detector.name}: mean of two seeds' ADNs", means, ratio_of_sides(run, folds)),)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import shutil
 import struct
@@ -13,7 +14,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from leanet.cli import main
+from leanet.cli import guarded, main
 
 OPTIONS = ["--image-size", "64", "--n-splits", "2", "--colorizer-epochs", "1", "--epochs", "1"]
 Refused = Callable[..., str]
@@ -166,6 +167,14 @@ def test_authors_coding_without_opencv_in_other_commands(
     out = ["--out", str(tmp_path / "model")] if command == "fit" else []
     assert main([command, str(data), *out, "--map-coding", "authors"]) == 2
     assert "error: --map-coding authors" in capsys.readouterr().err
+
+
+def test_a_full_disk(capsys: pytest.CaptureFixture[str]) -> None:
+    def full() -> int:
+        raise OSError(errno.ENOSPC, "No space left on device", "run/history.csv")
+
+    assert guarded(full) == 2
+    assert "run/history.csv: No space left on device. Make room" in capsys.readouterr().err
 
 
 def test_unknown_command(capsys: pytest.CaptureFixture[str]) -> None:

@@ -27,6 +27,7 @@ from leanet.errors import UserError
 from leanet.experiment.finished import finished as what_is_finished
 from leanet.experiment.finished import recorded_detector
 from leanet.experiment.open_run import find
+from leanet.experiment.results import held_out_row
 from leanet.experiment.run_folder import RunFolder
 from leanet.settings import StudyConfig
 
@@ -213,6 +214,8 @@ def test_seeds_that_not_all_folds_have_are_left_out_of_a_report(finished: Path, 
     page = (run / "report" / "index.html").read_text(encoding="utf-8")
     assert "fold 1 lacks 1/CNN-MobileNet-p2-s1/metrics.json." in page
     assert "2 of 2 folds, 2 trainings" in page
+    with pytest.raises(UserError, match="a further seed's folder"):
+        recorded_detector(RunFolder(run), "CNN-MobileNet-p2-s1")
 
 
 def test_study_shares_maps_and_compares_each_cell_with_its_baseline(
@@ -259,10 +262,16 @@ def test_study_shares_maps_and_compares_each_cell_with_its_baseline(
         rows = read_csv(out / "p-rate-0.5" / fold / "CNN-Direct-p4" / "validation.csv")
         unseen.append(roc_auc_score([int(r["label"]) for r in rows], [float(r["adn_probability"]) for r in rows]))
     assert float(held["mean"]) == pytest.approx(np.mean(unseen), rel=1e-5)
-    # Nadeau & Bengio, with the three held out for every seven that were trained on; cut off at 0 and 1
-    half = 12.7062 * np.sqrt((1 / 2 + 3 / 7) * np.var(unseen, ddof=1))
-    assert float(held["low"]) == pytest.approx(max(0, np.mean(unseen) - half), abs=0.02)
-    assert float(held["high"]) == pytest.approx(min(1, np.mean(unseen) + half), abs=0.02)
+    home = RunFolder(out / "p-rate-0.5")
+    row = held_out_row(find(out), home, recorded_detector(home, "CNN-Direct-p4").detector, [0, 1])
+    assert row is not None
+    ratios = []
+    for fold, sides in enumerate(json.loads((out / "splits.json").read_text())["folds"]):
+        normal = sum("good" in file for file in sides["train"])
+        labelled = normal + (len(sides["train"]) - normal) // 2  # p_rate 0.5
+        unseen_here = len(read_csv(out / "p-rate-0.5" / str(fold) / "CNN-Direct-p4" / "validation.csv"))
+        ratios.append(unseen_here / (labelled - unseen_here))
+    assert row.test_to_train == pytest.approx(np.mean(ratios))  # the outer folds' is 1
     values = {name: np.mean([v for k, v in aurocs.items() if k[0] == name]) for name in ("CNN", "CNN-Direct-p4")}
     assert float(line["mean"]) == pytest.approx(values["CNN-Direct-p4"], rel=1e-5)
     assert float(line["gain"]) == pytest.approx(values["CNN-Direct-p4"] - values["CNN"], abs=1e-6)
@@ -286,6 +295,21 @@ def test_study_shares_maps_and_compares_each_cell_with_its_baseline(
     said = capsys.readouterr().out
     assert "estimated time" not in said
     assert "not asked for now" not in said
+    few = [
+        "study",
+        str(leaves),
+        "--out",
+        str(out),
+        *grid[:4],
+        "--attention-point",
+        "2",
+        "--p-rate",
+        "1.0",
+        *options,
+    ]
+    assert main(few) == 0
+    others = "p-rate-0.5/CNN, p-rate-0.5/CNN-Direct-p2, p-rate-0.5/CNN-Direct-p4, p-rate-1/CNN-Direct-p4"
+    assert f"not asked for now, and so not in them: {others}" in " ".join(capsys.readouterr().out.split())
     assert before == {p: p.stat().st_mtime_ns for p in out.rglob("weights.safetensors")}
 
 

@@ -69,6 +69,11 @@ def test_a_share_is_held_out_of_few_images_too(make_run: MakeRun) -> None:
         assert len(found.validation) / 32 == pytest.approx(max(share, 1 / 8), abs=0.05)
 
 
+def test_nothing_is_held_out_of_next_to_nothing(make_run: MakeRun) -> None:
+    found = divide(configured(DetectorConfig(validation=0.3)), make_run(2, 2), 0, 0)
+    assert len(found.validation) == 0
+
+
 def test_overlap_is_reckoned_from_the_sides_of_the_split(make_run: MakeRun) -> None:
     assert ratio_of_sides(make_run(100, 100), [0]) == 40 / 160
 

@@ -171,8 +171,13 @@ def scored(found: Outcome, read: Callable[[Predictions], NDArray[np.float64]], d
 
 
 def mean_of_both(p: Predictions) -> NDArray[np.float64]:
-    """The probability whose logit is the mean of the ADN's and the CAAN's: nothing is fitted for it."""
-    return np.asarray(expit((logit_of(p.adn) + logit_of(_caan_of(p))) / 2))
+    """The ADN's and the CAAN's probabilities together: nothing is fitted for it."""
+    return mean_of_logits(p.adn, _caan_of(p))
+
+
+def mean_of_logits(one: NDArray[np.float64], other: NDArray[np.float64]) -> NDArray[np.float64]:
+    """The probabilities (N,) whose logits are the means of those of two networks."""
+    return np.asarray(expit((logit_of(one) + logit_of(other)) / 2))
 
 
 def logit_of(probabilities: NDArray[np.float64]) -> NDArray[np.float64]:

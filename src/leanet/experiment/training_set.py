@@ -65,10 +65,12 @@ def divide(config: DetectConfig, run: Run, number: int, seed: int) -> TrainingSe
         return nothing
     labels, groups = run.labels[rows], run.groups_of(rows)
     most = min(20, len(set(groups)), int(np.bincount(labels).max()) // 2)
+    if most < 2:
+        return nothing
     kept = max(Fraction(share).limit_denominator(most), Fraction(1, most))  # 0.3: three parts of ten
     n = kept.denominator
     fewest = FEWEST_POSITIVES if config.detector.validation is None else 1
-    if n < 2 or labels.sum() * kept < fewest:
+    if labels.sum() * kept < fewest:
         return nothing
     held = inner_parts(labels.tolist(), groups, n, config.compute.seed + seed) < kept.numerator
     for part in (held, ~held):
