@@ -266,10 +266,10 @@ def test_study_shares_maps_and_compares_each_cell_with_its_baseline(
     row = held_out_row(find(out), home, recorded_detector(home, "CNN-Direct-p4").detector, [0, 1])
     assert row is not None
     ratios = []
-    for fold, sides in enumerate(json.loads((out / "splits.json").read_text())["folds"]):
+    for number, sides in enumerate(json.loads((out / "splits.json").read_text())["folds"]):
         normal = sum("good" in file for file in sides["train"])
         labelled = normal + (len(sides["train"]) - normal) // 2  # p_rate 0.5
-        unseen_here = len(read_csv(out / "p-rate-0.5" / str(fold) / "CNN-Direct-p4" / "validation.csv"))
+        unseen_here = len(read_csv(out / "p-rate-0.5" / str(number) / "CNN-Direct-p4" / "validation.csv"))
         ratios.append(unseen_here / (labelled - unseen_here))
     assert row.test_to_train == pytest.approx(np.mean(ratios))  # the outer folds' is 1
     values = {name: np.mean([v for k, v in aurocs.items() if k[0] == name]) for name in ("CNN", "CNN-Direct-p4")}
