@@ -16,7 +16,7 @@ import yaml
 from benchmarks.common import call, facts, link, parser, write_csv
 from benchmarks.results import results_of
 from leanet.experiment.evaluate import PRINTED, cell
-from leanet.experiment.finished import recorded_detector
+from leanet.experiment.finished import finished, recorded_detector
 from leanet.experiment.open_run import source_of
 from leanet.experiment.run_folder import RunFolder
 from leanet.options import to_options
@@ -33,7 +33,8 @@ def main() -> None:
     given = arguments.parse_args()
     machine, home = facts(), RunFolder(given.detected)
     grouped = source_of(home)
-    options = grouped.folder.read_config() | to_options(recorded_detector(home, given.detector))
+    there, _, _ = finished(grouped, home, recorded_detector(home, given.detector))
+    options = grouped.folder.read_config() | to_options(there)
     if not options["groups"]:
         raise SystemExit(f"{grouped.folder.path}: was made without --groups: both splits would be random.")
     images, random = given.out / "images", given.out / "run"
