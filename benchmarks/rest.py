@@ -25,7 +25,10 @@ def main() -> None:
     arguments.add_argument("--groups", type=Path, metavar="FILE", help="groups that the run parted nowhere")
     arguments.add_argument("--out", type=Path, required=True, help="folder to make")
     given = arguments.parse_args()
-    drawn = find(given.run).images
+    run = find(given.run)
+    if run.folder.read_config().get("groups") and not given.groups:
+        raise SystemExit(f"{given.run}: was made with --groups. Give them here, too.")
+    drawn = run.images
     files, groups = {image.file for image in drawn}, {image.group for image in drawn}
     dataset = scan(given.dataset, groups=given.groups)
     left = [s for s in dataset.samples if s.file not in files and s.group not in groups]

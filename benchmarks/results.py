@@ -125,6 +125,13 @@ def choose_point(given: argparse.Namespace) -> str:
     return max(ranked, key=lambda p: float(ranked[p]["mean"]))
 
 
+def known_point(given: argparse.Namespace) -> str:
+    """The point that is given; makes the maps that a study would have made, or refuses other options."""
+    cross_fit = ["--cross-fit", given.cross_fit]
+    call("colorize", str(given.dataset), "--out", str(given.out), *cross_fit, *data_options(given))
+    return str(given.attention_point)
+
+
 def main() -> None:
     """Choose the point, train, and print what came of it."""
     arguments = experiment_parser(__doc__, "results")
@@ -137,7 +144,7 @@ def main() -> None:
     arguments.add_argument("--attention-point", help="one that was chosen before (default: choose it)")
     given = arguments.parse_args()
     machine, p_rate, started = facts(), float(given.p_rate), time.monotonic()
-    point = given.attention_point or choose_point(given)
+    point = choose_point(given) if given.attention_point is None else known_point(given)
     final = given.out / f"final-p-rate-{p_rate:g}"
     options = ["--attention", given.attention, "--attention-point", point, "--p-rate", given.p_rate]
     options += ["--seeds", given.seeds, "--seed", given.seed]

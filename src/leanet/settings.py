@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
+import math
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Literal
@@ -479,7 +480,7 @@ def parse_folds(folds: str, n_splits: int) -> tuple[int, ...]:
 
 
 def _at_least(option: str, value: float, least: float) -> None:
-    if value < least:
+    if not least <= value < math.inf:  # nor nan
         raise UserError(f"{option} {value}: at least {least} is expected.")
 
 

@@ -8,7 +8,9 @@ from pathlib import Path
 import pytest
 
 from benchmarks import results
+from leanet.cli import parse
 from leanet.experiment.run_folder import write_csv
+from leanet.settings import ColorizeConfig, DataConfig
 
 Line = tuple[str, ...]
 HEADER = ("p_rate", "attention", "attention_point", "metric", "mean", "low", "high")
@@ -28,8 +30,24 @@ def study(out: Path, lines: list[Line]) -> argparse.Namespace:
 
 
 @pytest.fixture(autouse=True)
-def _nothing_is_trained(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(results, "call", lambda *_: None)
+def called(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, ...]]:
+    """The commands that would have been given: nothing is trained."""
+    commands: list[tuple[str, ...]] = []
+    monkeypatch.setattr(results, "call", lambda *command: commands.append(command))
+    return commands
+
+
+def test_a_point_that_is_given_has_the_maps_of_the_options_that_are_given(
+    tmp_path: Path, called: list[tuple[str, ...]]
+) -> None:
+    given = study(tmp_path, [])
+    given.attention_point, given.groups, given.max_per_class = "4", "groups.csv", "400"
+    assert results.known_point(given) == "4"
+    verb, *options = called[0]
+    config = parse(verb, options)
+    assert isinstance(config, ColorizeConfig)
+    assert (config.dataset, config.out) == (Path("d"), tmp_path)
+    assert config.data == DataConfig(groups=Path("groups.csv"), max_per_class=400, image_size=128)
 
 
 def test_neither_test_images_nor_another_form_or_share_of_anomalies_have_a_say(tmp_path: Path) -> None:

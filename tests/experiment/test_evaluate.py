@@ -184,6 +184,17 @@ def test_rows_are_compared_fold_by_fold_and_seed_by_seed() -> None:
     assert same.mean == 0
 
 
+def test_decisions_at_a_chosen_threshold_are_not_compared_with_those_at_a_half() -> None:
+    plain = make_row("plain", {(fold, 0): noisy(fold) for fold in range(3)}, 0.5)
+    at = {(fold, 0): Scored(noisy(fold).labels, noisy(fold).scores, 0.4) for fold in range(3)}
+    chosen = make_row("chosen", at, 0.5)
+    for metric in ("f1_chosen", "balanced_accuracy_chosen", "mcc_chosen"):
+        assert difference(chosen, plain, metric) is None
+        assert difference(plain, chosen, metric) is None
+        assert difference(chosen, chosen, metric) is not None
+    assert difference(chosen, plain, "f1") is not None
+
+
 def test_verdicts() -> None:
     assert verdict(interval([0.1, 0.11, 0.09, 0.1], 0.25)) == "higher"
     assert verdict(interval([-0.1, -0.11, -0.09, -0.1], 0.25)) == "lower"

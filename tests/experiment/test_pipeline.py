@@ -13,6 +13,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -27,8 +28,9 @@ from leanet.errors import UserError
 from leanet.experiment.finished import finished as what_is_finished
 from leanet.experiment.finished import recorded_detector
 from leanet.experiment.open_run import find
+from leanet.experiment.predictions import write_predictions
 from leanet.experiment.results import held_out_row
-from leanet.experiment.run_folder import RunFolder
+from leanet.experiment.run_folder import RunFolder, amend_config, read_config
 from leanet.settings import StudyConfig
 
 QUICK = [
@@ -122,9 +124,16 @@ def test_report_is_one_page_that_needs_nothing_else(finished: Path, capsys: pyte
     own = next(r for r in metrics if (r["row"], r["over"]) == ("CNN-MobileNet-p2: ADN", "fold 0"))
     area = auc([float(r["x"]) for r in points], [float(r["y"]) for r in points])
     assert area == pytest.approx(float(own["auroc"]), abs=1e-4)
-    localised = [(row["fold"], row["map"]) for row in read_csv(finished / "report" / "localisation.csv")]
-    maps = ("anomaly map", "attention")
-    assert localised == [(over, name) for name in maps for over in ("fold 0", "fold 1", "mean [95 % interval]")]
+    localised = read_csv(finished / "report" / "localisation.csv")
+    overs = ("fold 0", "fold 1", "mean", "95 % interval, low end", "95 % interval, high end")
+    assert [(r["over"], r["map"]) for r in localised] == [
+        (o, m) for m in ("anomaly map", "attention") for o in overs
+    ]
+    for of_map in (localised[:5], localised[5:]):
+        for metric in ("pixel_auroc", "aupro"):
+            first, second, mean, low, high = (float(r[metric]) for r in of_map)
+            assert mean == pytest.approx((first + second) / 2, abs=1e-5)
+            assert 0 <= low <= mean <= high <= 1
 
 
 def test_report_of_half_a_run_says_what_is_missing(
@@ -172,7 +181,8 @@ def test_what_is_finished_is_told_from_what_was_asked_for(finished: Path, tmp_pa
     with pytest.raises(UserError, match=r"metrics\.json: damaged\. Delete .*CNN-MobileNet-p2"):
         what_is_finished(find(run), home, recorded_detector(home))
     shutil.rmtree(run / "1" / "CNN-MobileNet-p2")
-    (run / "config.yaml").write_text(yaml.safe_dump(config | {"folds": "0"}))
+    for of_fold_0 in ("CNN-MobileNet-p2", "CNN"):
+        amend_config(run / "0" / of_fold_0 / "config.yaml", folds="0")
     assert what_is_finished(find(run), home, recorded_detector(home))[1:] == ([0], {})
     (run / "config.yaml").write_text(yaml.safe_dump({k: v for k, v in config.items() if k != "adn"}))
     with pytest.raises(UserError, match="2 folds have their anomaly maps: run `leanet detect"):
@@ -216,6 +226,46 @@ def test_seeds_that_not_all_folds_have_are_left_out_of_a_report(finished: Path, 
     assert "2 of 2 folds, 2 trainings" in page
     with pytest.raises(UserError, match="a further seed's folder"):
         recorded_detector(RunFolder(run), "CNN-MobileNet-p2-s1")
+
+
+def test_a_detector_is_shown_with_its_own_options_and_a_baseline_of_the_same(
+    finished: Path, tmp_path: Path
+) -> None:
+    run = tmp_path / "run"
+    shutil.copytree(finished, run)
+    assert main(["detect", str(run), *QUICK[8:], "--seeds", "2", "--target-recall", "0.9", "--no-compare"]) == 0
+    other = [*QUICK[8:12], "--attention-point", "3", *QUICK[14:], "--p-rate", "0.5", "--folds", "0", "--no-compare"]
+    assert main(["detect", str(run), *other]) == 0
+    home = RunFolder(run)
+    asked = recorded_detector(home)
+    assert (asked.detector.seeds, asked.detector.target_recall, asked.compute.folds) == (1, None, "0")
+    there, folds, missing = what_is_finished(find(run), home, asked)
+    assert (there.compare, folds, missing) == (False, [0], {})  # the baseline has another p_rate
+    assert what_is_finished(find(run), home, replace(asked, compare=True))[2] == {
+        0: ["0/CNN of these options (made with --p-rate 1.0, now 0.5)"]
+    }
+    named = recorded_detector(home, "CNN-MobileNet-p2")
+    assert (named.detector.seeds, named.detector.target_recall, named.compute.folds) == (2, 0.9, "all")
+    assert named.detector.p_rate == 1
+    there, folds, missing = what_is_finished(find(run), home, named)
+    assert (there.detector.seeds, there.compare, folds, missing) == (2, False, [0, 1], {})  # it has no second seed
+
+
+def test_another_target_recall_chooses_again_for_what_is_finished(finished: Path, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    shutil.copytree(finished, run)
+    found, folder = find(run), RunFolder(run).fold(0).detector("CNN-MobileNet-p2")
+    rows = found.rows(found.folds[0].train).repeat(2)  # sixteen anomalies are enough to choose by
+    is_anomalous = found.labels[rows] == 1
+    scores = np.linspace(0.1, 0.6, len(rows)) + 0.2 * is_anomalous
+    write_predictions(folder.validation, found, 0, rows, scores, scores)
+    before = folder.weights.stat().st_mtime_ns
+    assert main(["detect", str(run), *QUICK[8:], "--folds", "0", "--target-recall", "1.0"]) == 0
+    lowest = scores[is_anomalous].min()
+    expected = (lowest + scores[scores < lowest].max()) / 2
+    assert folder.read_metrics()["adn"]["threshold_chosen"] == pytest.approx(expected)
+    assert read_config(folder.config)["target_recall"] == 1.0
+    assert folder.weights.stat().st_mtime_ns == before
 
 
 def test_study_shares_maps_and_compares_each_cell_with_its_baseline(
@@ -364,7 +414,7 @@ def test_detectors_of_other_maps_are_refused(
     attributes = other / "0" / "maps.zarr" / "zarr.json"
     attributes.write_text(attributes.read_text().replace('"normals_p99": ', '"normals_p99": 1'))
     assert main(["detect", str(other), "--out", str(out), *options]) == 2
-    assert "made from other images or anomaly maps" in capsys.readouterr().err
+    assert "made with other images or anomaly maps" in capsys.readouterr().err
 
 
 def test_a_colorizer_that_saw_other_images_is_trained_anew(finished: Path, tmp_path: Path) -> None:

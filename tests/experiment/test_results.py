@@ -14,7 +14,7 @@ from leanet.errors import UserError
 from leanet.experiment.open_run import Run, begin
 from leanet.experiment.predictions import Predictions
 from leanet.experiment.results import Outcome, adn_scored, mean_of_both, scored, together
-from leanet.experiment.simple_rows import linear_classifier
+from leanet.experiment.simple_rows import border_histogram, colour_histogram, linear_classifier
 from leanet.experiment.training_set import divide
 from leanet.settings import ColorizeConfig, ComputeConfig, DataConfig, DetectConfig, DetectorConfig
 
@@ -68,7 +68,32 @@ def test_a_combination_that_ranks_no_better_is_no_row(make_run: MakeRun) -> None
 
 def test_with_too_few_of_a_class_nothing_is_combined(make_run: MakeRun) -> None:
     assert together(make_run(21, 150), outcome_of(make_run(21, 150), caan_tells=True), DetectorConfig()) is None
-    assert together(make_run(150, 45), outcome_of(make_run(150, 45), caan_tells=True), DetectorConfig()) is None
+    run = make_run(150, 150)
+    found = outcome_of(run, caan_tells=True)
+    assert found.validation is not None
+    assert found.validation_map is not None
+    anomalous = np.flatnonzero(found.validation.labels == 1)
+    for left, is_enough in ((9, False), (10, True)):
+        kept = np.setdiff1d(np.arange(len(found.validation.labels)), anomalous[left:])
+        v = found.validation
+        few = said(run, run.rows(tuple(v.files[i] for i in kept)), v.adn[kept], v.caan[kept])  # type: ignore[index]
+        either = Outcome(found.test, found.test_map, few, found.validation_map[kept])
+        assert (together(run, either, DetectorConfig()) is not None) == is_enough
+
+
+def test_the_border_is_described_by_its_own_colours_alone() -> None:
+    pixels = np.zeros((1, 50, 50, 3), np.uint8)
+    pixels[:, 4:-4, 4:-4] = 255  # 8 % of the side is the border
+    assert border_histogram(pixels)[0].nonzero()[0].tolist() == [0]
+    pixels[:, 3, 10] = 255
+    border = 50 * 50 - 42 * 42
+    assert border_histogram(pixels)[0][[0, 63]] ** 2 == pytest.approx([1 - 1 / border, 1 / border])
+    assert colour_histogram(pixels)[0][63] ** 2 == pytest.approx((42 * 42 + 1) / 2500)
+
+
+def test_colours_are_told_apart_in_four_steps_of_each_primary() -> None:
+    colours = np.array([[0, 0, 63], [0, 0, 64], [0, 191, 0], [255, 0, 0]], np.uint8)[:, None, None]
+    assert colour_histogram(colours).nonzero()[1].tolist() == [0, 1, 2 * 4, 3 * 16]
 
 
 def test_few_anomalies_count_in_the_rows_of_colours_as_if_each_were_there_several_times() -> None:

@@ -33,4 +33,30 @@ def test_kinds_are_ranked_against_the_normal_images_of_their_own_fold(tmp_path: 
     found = [scores[s, f][i] >= 0.5 for f in (0, 1) for s in (0, 1) for i in range(12) if kinds[i] == "rust"]
     assert lines["rust"][0] == "8"
     assert float(lines["rust"][1]) == pytest.approx(np.mean(found), abs=1e-3)
-    assert float(lines["rust"][2]) == pytest.approx(np.mean(expected), abs=1e-4)
+    assert float(lines["rust"][2]) == pytest.approx(np.mean(expected), abs=1e-3)
+
+
+def test_anomalies_without_a_kind_are_a_line_too(tmp_path: Path) -> None:
+    kinds, labels = ["", "", "", "rust"], np.array([0, 0, 1, 1])
+    images = tuple(
+        ImageRow(f"{i}.png", int(labels[i]), kind, str(i), "", str(i), 64, 64) for i, kind in enumerate(kinds)
+    )
+    folds = (Fold((), tuple(i.file for i in images)),)
+    run = Run(RunFolder(tmp_path), images, labels, np.zeros((4, 64, 64, 3), np.uint8), folds, "true")
+    lines = kinds_of(run, tmp_path, {(0, 0): Scored(labels, np.array([0.1, 0.6, 0.4, 0.7]))})
+    assert lines == [("without a kind", "1", "0.000", "0.500"), ("rust", "1", "1.000", "1.000")]
+
+
+def test_a_kind_that_nothing_is_ranked_against_is_left_empty_in_the_file(tmp_path: Path) -> None:
+    images = tuple(ImageRow(f"{i}.png", 1, kind, str(i), "", str(i), 64, 64) for i, kind in enumerate("ab"))
+    run = Run(
+        RunFolder(tmp_path),
+        images,
+        np.ones(2, np.int64),
+        np.zeros((2, 64, 64, 3), np.uint8),
+        (Fold((), ("0.png", "1.png")),),
+        "true",
+    )
+    lines = kinds_of(run, tmp_path, {(0, 0): Scored(run.labels, np.array([0.1, 0.6]))})
+    assert [line[-1] for line in lines] == ["undefined", "undefined"]
+    assert [line.split(",")[-1] for line in (tmp_path / "kinds.csv").read_text().split()[1:]] == ["", ""]

@@ -76,6 +76,15 @@ def test_it_learns(tmp_path: Path) -> None:
     assert history[-1]["loss"] < history[0]["loss"] / 2
 
 
+def test_a_training_that_diverges_says_so(tmp_path: Path) -> None:
+    def diverging(model: nn.Module, x: Tensor, y: Tensor) -> Tensor:
+        return loss(model, x, y) * torch.inf
+
+    engine = Engine(build, diverging, CPU)
+    with pytest.raises(UserError, match=r"diverged: in epoch 1 the loss is inf. Choose a lower --lr"):
+        train(engine, NoisyLines(), RECIPE, 0, Checkpoint(tmp_path / "c", "f", 0.0), lambda *_: None)
+
+
 @pytest.mark.parametrize("kill_after", [2, 9, 10, 30, 45])
 def test_killed_training_resumes_exactly(tmp_path: Path, kill_after: int) -> None:
     whole_history, whole = run(tmp_path / "whole")

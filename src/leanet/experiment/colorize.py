@@ -17,11 +17,9 @@ from torch import Tensor, nn
 from leanet.color.anomaly_map import anomaly_map, authors_anomaly_map
 from leanet.color.lab import decode_chrominance, rgb_to_lab
 from leanet.color.opencv_lab import opencv_lab_8_bit
-from leanet.data.splits import inner_parts
-from leanet.errors import UserError
 from leanet.experiment.display import note, progress_bar
 from leanet.experiment.map_summary import MapSummary
-from leanet.experiment.open_run import Run, begin, normal_rows
+from leanet.experiment.open_run import FREE_TO_CHANGE, Run, begin, normal_rows, parts_of_training_side
 from leanet.experiment.run_folder import FoldFolder, MapWriter, write_history
 from leanet.networks.registry import build_colorizer
 from leanet.options import to_options
@@ -118,13 +116,11 @@ def jobs_of(config: ColorizeConfig, run: Run, number: int) -> list[Job]:
     if not k:
         return [Job(folder, None, normals, np.arange(len(run.images)), seed)]
     train = run.rows(run.folds[number].train)
-    parts = inner_parts(run.labels[train].tolist(), run.groups_of(train), k, config.compute.seed)
+    parts = parts_of_training_side(run, number, k, config.compute.seed)
     jobs = []
     for part in range(k):
         unseen = train[parts == part]
         jobs.append(Job(folder, part, np.setdiff1d(normals, unseen), unseen, seed + 1_000_000 * (part + 1)))
-        if not len(jobs[-1].normals):
-            raise UserError(f"--cross-fit {k}: part {part} of fold {number} leaves no normal image. Choose less.")
     return [*jobs, Job(folder, None, normals, np.setdiff1d(np.arange(len(run.images)), train), seed)]
 
 
@@ -271,19 +267,6 @@ def _map_of_chroma(lab: Tensor, chroma: Tensor) -> Tensor:
 
 def fingerprint_of(options: dict[str, Any], run: Run, rows: NDArray[np.int64], compute: Compute) -> str:
     """A hash of everything that a training depends on, to recognise its checkpoint by."""
-    loose = {
-        "dataset",
-        "out",
-        "run",
-        "folds",
-        "checkpoint_seconds",
-        "compare",
-        "skip_unreadable",
-        "groups",
-        "device",
-        "seeds",
-        "target_recall",
-    }
-    kept = sorted((k, str(v)) for k, v in options.items() if k not in loose)
+    kept = sorted((k, str(v)) for k, v in options.items() if k not in FREE_TO_CHANGE)
     images = [run.images[row].sha256 for row in rows]
     return hashlib.sha256(repr((kept, images, str(compute))).encode()).hexdigest()

@@ -26,6 +26,7 @@ from leanet.experiment.run_folder import (
     DetectorFolder,
     Maps,
     RunFolder,
+    amend_config,
     read_config,
     write_config,
     write_history,
@@ -78,7 +79,11 @@ def train_detectors(config: DetectConfig) -> tuple[Run, RunFolder, DetectConfig,
         for number in folds:
             for seed in range(each.detector.seeds):
                 folder = home.fold(number).detector(each.detector.name_with(seed))
-                _refuse_other_options(folder, to_options(each), facts_of(each, run, number))
+                if difference := made_otherwise(folder, each, run, number):
+                    raise UserError(
+                        f"{folder.path}: this detector was made with {difference}. Repeat its options, delete it, "
+                        "or choose another --out."
+                    )
     if is_first():
         _prepare(home, config, run)
     # Seed by seed: stopped early, there are whole results of the seeds before, beside their baseline's.
@@ -152,6 +157,9 @@ def train_folds(
     name = config.detector.name + (f", seed {', '.join(map(str, seeds))}" if any(seeds) else "")
     trainings = [Training(n, s, home.fold(n).detector(config.detector.name_with(s))) for s in seeds for n in folds]
     to_do = [t for t in trainings if t.folder.lacking()]
+    if is_first():
+        for training in (t for t in trainings if t not in to_do):
+            _choose_again(config, run, training)
     if not to_do:
         note(f"{name}: all folds asked for are done already")
         return
@@ -159,7 +167,8 @@ def train_folds(
     wait_for_all(find_device(config.compute.device))  # before anything is written that would change what is to do
     compute = resolve(config.compute, 0)  # compiled detectors are slower: see docs/performance.md
     sets = [divide(config, run, t.fold, t.seed) for t in to_do]
-    note(f"{name}: {recipe.epochs_for(len(sets[0].train))} epochs, {_validation_note(config, sets)}, {compute}")
+    held_out = _validation_note(config, run.labels, sets)
+    note(f"{name}: {recipe.epochs_for(len(sets[0].train))} epochs, {held_out}, {compute}")
     d = config.detector
     engine = Engine(
         lambda: build_detector(d, run.side),
@@ -184,11 +193,23 @@ class Training:
         return f"fold {self.fold}" + (f", seed {self.seed}" if self.seed else "")
 
 
-def _validation_note(config: DetectConfig, sets: Sequence[TrainingSet]) -> str:
+def _choose_again(config: DetectConfig, run: Run, training: Training) -> None:
+    """Give a finished detector the threshold of another --target-recall."""
+    folder, recall = training.folder, config.detector.target_recall
+    if read_config(folder.config).get("target_recall") == recall:
+        return
+    adn = score(adn_scored(outcome(run, folder, training.fold), config.detector))
+    write_json(folder.metrics, folder.read_metrics() | {"adn": asdict(adn)})
+    amend_config(folder.config, target_recall=recall)
+
+
+def _validation_note(config: DetectConfig, labels: NDArray[np.int64], sets: Sequence[TrainingSet]) -> str:
     sizes = [len(s.validation) for s in sets if len(s.validation)]
     if sizes:
         few = "" if len(sizes) == len(sets) else f" in {len(sizes)} of {len(sets)} trainings"
-        return f"about {round(sum(sizes) / len(sizes))} images held out to choose epoch and threshold{few}"
+        enough = all(int(labels[s.validation].sum()) >= FEWEST_POSITIVES for s in sets)
+        chosen = "epoch and threshold" if enough else "the epoch, and the threshold where enough are anomalous"
+        return f"about {round(sum(sizes) / len(sizes))} images held out to choose {chosen}{few}"
     if validation_share(config):
         return f"threshold 0.5 and last epoch, for fewer than {FEWEST_POSITIVES} anomalous images could be held out"
     return "threshold 0.5 and last epoch"
@@ -327,17 +348,11 @@ def facts_of(config: DetectConfig, run: Run, number: int) -> dict[str, Any]:
     return {"side": run.side, "maps": maps}
 
 
-def _refuse_other_options(folder: DetectorFolder, options: dict[str, Any], facts: dict[str, Any]) -> None:
-    before = read_config(folder.config)
+def made_otherwise(folder: DetectorFolder, config: DetectConfig, run: Run, number: int) -> str | None:
+    """What a fold's detector was made with that these options, resolved, do not say; None where all agree."""
+    before, options = read_config(folder.config), to_options(config)
     recorded = before.get("recorded", {})
-    if any(recorded.get(key, value) != value for key, value in facts.items()):
-        raise UserError(
-            f"{folder.path}: made from other images or anomaly maps than this run's. "
-            "Delete it, or choose another --out."
-        )
+    if any(recorded.get(key, value) != value for key, value in facts_of(config, run, number).items()):
+        return "other images or anomaly maps than this run's"
     # The recipe before all else: where it differs, it may be why the maps' scale does.
-    difference = differing_option(before, {"recipe": options["recipe"], **options})
-    if difference:
-        raise UserError(
-            f"{folder.path}: this detector was made with {difference}. Repeat its options, or pass another --out."
-        )
+    return differing_option(before, {"recipe": options["recipe"], **options})

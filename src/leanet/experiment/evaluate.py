@@ -185,6 +185,10 @@ class Interval:
     low: float
     high: float
 
+    def within(self, least: float, most: float) -> Interval:
+        """The same, cut off where the range of its metric ends."""
+        return Interval(self.mean, max(self.low, least), min(self.high, most))
+
     @property
     def holds_zero(self) -> bool:
         """Whether 0 lies inside, or nothing is known."""
@@ -227,6 +231,11 @@ class Row:
     pooled: Scores
     test_to_train: float
 
+    @property
+    def has_chosen(self) -> bool:
+        """Whether a threshold was chosen in any training; where not, the '_chosen' metrics are those at 0.5."""
+        return any(scores.threshold_chosen is not None for scores in self.runs.values())
+
     def by_fold(self, metric: str) -> dict[int, float | None]:
         """A metric by fold, its mean over the seeds: they share test images, so that they say less than folds."""
         found: dict[int, list[float]] = {fold: [] for fold, _ in self.runs}
@@ -247,7 +256,7 @@ class Row:
         """Mean and 95 % interval of a metric over folds, cut off where the metric's range ends."""
         values, least = list(self.by_fold(metric).values()), -1.0 if metric.startswith("mcc") else 0.0
         found = interval(values, self.test_to_train)
-        return found and Interval(found.mean, max(found.low, least), min(found.high, 1.0))
+        return found and found.within(least, 1.0)
 
     def records(self) -> list[dict[str, object]]:
         """Flat records for a CSV file: one a fold and seed, mean, deviation, the interval's ends, pooled."""
@@ -300,8 +309,11 @@ def pool(folds: Sequence[Scored]) -> Scores:
 def difference(row: Row, other: Row, metric: str) -> Interval | None:
     """Mean and 95 % interval of the paired difference row - other over the folds that both have.
 
-    Of several seeds, a fold's mean counts; a row without seeds has one value a fold.
+    Of several seeds, a fold's mean counts; a row without seeds has one value a fold. None where there is nothing to
+    compare, nor at chosen thresholds where one of the rows has none.
     """
+    if metric.endswith("_chosen") and not (row.has_chosen and other.has_chosen):
+        return None
     own, its = row.by_fold(metric), other.by_fold(metric)
     pairs = [None if (a := own[fold]) is None or (b := its[fold]) is None else a - b for fold in own if fold in its]
     return interval(pairs, row.test_to_train)
@@ -314,7 +326,7 @@ def cell(row: Row, metric: str) -> str:
     some folds only, on how many.
     """
     found = row.interval(metric)
-    if found and metric.endswith("_chosen") and all(s.threshold_chosen is None for s in row.runs.values()):
+    if found and metric.endswith("_chosen") and not row.has_chosen:
         return "none chosen"
     if found is None:
         decides = row.pooled.true_positives_chosen if metric.endswith("_chosen") else row.pooled.true_positives

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from typing import Any
 
 from leanet.errors import UserError
+from leanet.experiment.detect import made_otherwise
 from leanet.experiment.open_run import Run, find
 from leanet.experiment.run_folder import RunFolder, read_config
 from leanet.options import from_options
@@ -24,15 +26,28 @@ def recorded_detector(home: RunFolder, name: str | None = None) -> DetectConfig:
     if "adn" not in options:
         raise UserError(f"{home.path}: no detector was trained in this folder. {_without_detectors(home)}")
     last = from_options(DetectConfig, options, run=home.path, out=None).detector.name
-    made = sorted(home.path.glob(f"[0-9]*/{name or last}/config.yaml"))
+    made = _configs(home, name or last)
     if name and not made:
         there = sorted({path.parent.name for path in home.path.glob("[0-9]*/*/config.yaml")})
         raise UserError(f"--detector {name}: {home.path} has {', '.join(there) or 'none'}. Name one of these.")
-    own = read_config(made[0]) if made else {}
-    if own.get("recorded", {}).get("seed"):
+    if not made:
+        return from_options(DetectConfig, options, run=home.path, out=None)
+    if made[0].get("recorded", {}).get("seed"):
         raise UserError(f"--detector {name}: a further seed's folder. Name that of the first one, without -s.")
-    latest: dict[str, object] = {k: options[k] for k in ("seeds", "target_recall", "folds") if k in options}
-    return from_options(DetectConfig, {**options, **own, **latest}, run=home.path, out=None)
+    folds = sorted({str(each.get("folds", "all")) for each in made})
+    asked = made[0] | {"folds": "all" if "all" in folds else ",".join(folds)}
+    if name in (None, last):
+        asked |= {k: options[k] for k in ("seeds", "target_recall", "compare") if k in options}
+    else:
+        asked["seeds"] = max(int(each.get("seeds", 1)) for each in made)
+        asked["compare"] = all(each.get("compare", True) for each in made)
+    return from_options(DetectConfig, {**options, **asked}, run=home.path, out=None)
+
+
+def _configs(home: RunFolder, name: str) -> list[dict[str, Any]]:
+    """What a detector's trainings were asked for with, on all folds: those with the first seed come first."""
+    found = (sorted(home.path.glob(f"[0-9]*/{name}{seed}/config.yaml")) for seed in ("", "-s[0-9]*"))
+    return [read_config(path) for paths in found for path in paths]
 
 
 def _without_detectors(home: RunFolder) -> str:
@@ -53,8 +68,8 @@ def _without_detectors(home: RunFolder) -> str:
 def finished(
     run: Run, home: RunFolder, config: DetectConfig
 ) -> tuple[DetectConfig, list[int], dict[int, list[str]]]:
-    """What of a run can be shown: folds with at least the first seed, the baseline where it has that for all folds,
-    and as many seeds as all of these have.
+    """What of a run can be shown: folds with at least the first seed, the baseline where it has that for all folds
+    and was trained with the same options, and as many seeds as all of these have.
 
     Returns:
         the options for that much, its folds, and what else was asked for and is missing: fold -> files.
@@ -63,11 +78,16 @@ def finished(
 
     def lacking(detector: DetectorConfig, fold: int, seed: int) -> list[str]:
         folder = home.fold(fold).detector(detector.name_with(seed))
-        maps = [] if run.folder.fold(fold).maps.exists() else [f"{fold}/maps.zarr"]
-        return maps + [f"{fold}/{folder.path.name}/{name}" for name in folder.lacking()]
+        if not run.folder.fold(fold).maps.exists():
+            return [f"{fold}/maps.zarr"]
+        if files := folder.lacking():
+            return [f"{fold}/{folder.path.name}/{name}" for name in files]
+        difference = made_otherwise(folder, replace(config, detector=detector), run, fold)
+        return [f"{fold}/{folder.path.name} of these options (made with {difference})"] if difference else []
 
     folds = [n for n in range(len(run.folds)) if not lacking(d, n, 0)]
-    has_baseline = d.caan != "none" and not any(lacking(d.baseline(), n, 0) for n in folds)
+    enough = range(1 if config.compare else d.seeds)  # one that nobody asked for takes no seed away
+    has_baseline = d.caan != "none" and not any(lacking(d.baseline(), n, s) for n in folds for s in enough)
     shown, seeds = d.beside_baseline(has_baseline), 1
     while seeds < d.seeds and not any(lacking(each, n, seeds) for each in shown for n in folds):
         seeds += 1

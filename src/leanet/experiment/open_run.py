@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from leanet.color.opencv_lab import check_opencv
 from leanet.data.folder import Dataset, Sample, check_folds, group_copies, limit_per_class, scan
 from leanet.data.pixels import Cache, build_cache, duplicates, refuse_duplicates_across
-from leanet.data.splits import Fold, make_folds, read_splits, too_large_groups, write_splits
+from leanet.data.splits import Fold, inner_parts, make_folds, read_splits, too_large_groups, write_splits
 from leanet.errors import UserError
 from leanet.experiment.display import note, progress_bar
 from leanet.experiment.run_folder import ImageRow, Maps, RunFolder, write_config, write_csv
@@ -24,7 +24,7 @@ from leanet.options import to_options
 from leanet.settings import ColorizeConfig, ColorizerConfig, DataConfig, FitConfig, MapCoding, parse_folds
 from leanet.training.compute import find_device
 
-_FREE_TO_CHANGE = {
+FREE_TO_CHANGE = {
     "dataset",
     "out",
     "run",
@@ -187,7 +187,7 @@ def read_dataset(path: Path, data: DataConfig, seed: int) -> Dataset:
 def differing_option(recorded: dict[str, Any], now: dict[str, Any]) -> str | None:
     """The first option that was recorded with another value and changes the results, as '--x OLD, now NEW'."""
     for key, value in now.items():
-        if key not in _FREE_TO_CHANGE and key in recorded and recorded[key] != value:
+        if key not in FREE_TO_CHANGE and key in recorded and recorded[key] != value:
             return f"--{key.replace('_', '-')} {recorded[key]}, now {value}"
     return None
 
@@ -210,13 +210,41 @@ def _fill(folder: RunFolder, dataset: Dataset, config: ColorizeConfig) -> Run:
         note(f"note: {folder.splits}: {untested} of {len(dataset.samples)} images are in no fold's test side")
     for text in too_large_groups(dataset, len(folds)):
         note(f"note: {text}")
+    run = Run(folder, images, np.array(labels, dtype=np.int64), cache.pixels, folds, config.colorizer.map_coding)
+    if k := config.colorizer.cross_fit:
+        _refuse_cross_fit(run, k, config.compute.seed)
     write_csv(
         folder.images,
         [f.name for f in dataclasses.fields(ImageRow)],
         [dataclasses.astuple(image) for image in images],
     )
     record(folder, to_options(config), pixels=cache.path.name, images_in=str(config.dataset.resolve()))
-    return Run(folder, images, np.array(labels, dtype=np.int64), cache.pixels, folds, config.colorizer.map_coding)
+    return run
+
+
+def parts_of_training_side(run: Run, number: int, k: int, seed: int) -> NDArray[np.int64]:
+    """The part, of k, that each of a fold's training images is in for cross-fitting.
+
+    Raises:
+        UserError: fewer images or groups than parts.
+    """
+    train = run.rows(run.folds[number].train)
+    return inner_parts(run.labels[train].tolist(), run.groups_of(train), k, seed)
+
+
+def _refuse_cross_fit(run: Run, k: int, seed: int) -> None:
+    """Raise UserError where a training side's normal images are too few, or too much in groups, for k parts."""
+    for number, fold in enumerate(run.folds):
+        try:
+            parts = parts_of_training_side(run, number, k, seed)
+        except UserError as error:
+            raise UserError(f"--cross-fit {k}: fold {number}: {error}") from None
+        normal = run.labels[run.rows(fold.train)] == 0
+        for part in range(k):
+            if not (normal & (parts != part)).any():
+                raise UserError(
+                    f"--cross-fit {k}: part {part} of fold {number} leaves no normal image. Ask for fewer."
+                )
 
 
 def record(folder: RunFolder, options: dict[str, Any], **facts: Any) -> None:

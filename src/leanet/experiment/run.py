@@ -15,6 +15,7 @@ from leanet.experiment.display import note, stdout
 from leanet.experiment.estimate import estimate
 from leanet.experiment.evaluate import (
     METRICS,
+    PLAIN_THRESHOLD,
     PRINTED,
     Scored,
     cell,
@@ -67,12 +68,13 @@ def print_fold_reports(config: DetectConfig) -> None:
         for name, probabilities in (("ADN", p.adn), ("CAAN", p.caan)):
             if probabilities is None:
                 continue
-            decided = (probabilities >= 0.5).astype(int)
+            decided = (probabilities >= PLAIN_THRESHOLD).astype(int)
             note(f"\nfold {number}, {name}: confusion matrix (rows: true normal, anomalous)")
             note(str(confusion_matrix(p.labels, decided, labels=[0, 1])))
             names = ["normal", "anomalous"]
             note(classification_report(p.labels, decided, labels=[0, 1], target_names=names, zero_division=0))
-            note(f"F1 of {name}: {metric_text(score(Scored(p.labels, probabilities)).f1)}")
+            found = score(Scored(p.labels, probabilities))
+            note(f"F1 of {name}: {metric_text(found.f1)} ({found.prevalence:.0%} anomalous)")
 
 
 def print_table(results: Table) -> None:

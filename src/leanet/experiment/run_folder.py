@@ -154,7 +154,7 @@ class FoldFolder:
 
 @dataclass(frozen=True)
 class RunFolder:
-    """A run on disk. See DESIGN's layout, repeated in the README."""
+    """A run on disk; the README has its layout."""
 
     path: Path
 
@@ -243,6 +243,11 @@ def write_config(path: Path, options: Mapping[str, Any], recorded: Mapping[str, 
     machine = {"python": platform.python_version(), "system": f"{platform.system()} {platform.machine()}"}
     content = {**options, "recorded": {**recorded, "versions": versions, "machine": machine}}
     write_text(path, yaml.safe_dump(content, sort_keys=False, allow_unicode=True))
+
+
+def amend_config(path: Path, **options: Any) -> None:
+    """Change options that `write_config` wrote, and nothing of what was recorded."""
+    write_text(path, yaml.safe_dump(read_config(path) | options, sort_keys=False, allow_unicode=True))
 
 
 def versions_here() -> dict[str, str]:

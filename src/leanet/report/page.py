@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -86,7 +87,9 @@ def report(config: ReportConfig) -> Path:
         )
     without_baseline = []
     if asked.compare and detect_config.detector.caan != "none" and not detect_config.compare:
-        without_baseline = ["The baseline is left out, for it has not finished all of these folds."]
+        without_baseline = [
+            "The baseline is left out, for it has not finished all of these folds with the same options."
+        ]
     results = table(run, home, detect_config, folds)
     write_table(folder, results)
     scored = scores_of(run, home, detect_config, folds)
@@ -155,10 +158,11 @@ def draw_all(run: Run, home: RunFolder, config: DetectConfig, scored: Mapping[Ke
             if row is None:  # folds edited by hand may test one class only
                 continue
             figure = layers_figure(run, home, folds[0], config, row)
+            published = "" if config.detector.attention == "published" else ", in the published form"
             caption = (
                 f"A test image that is {name}, inside the network: the ADN's features before attention, the "
                 'attention map, and the features after, at each of the five points (means over channels). "Not '
-                f'applied": what the CAAN has at a point that this network does not use.{of_seed}'
+                f'applied": what the CAAN has at a point that this network does not use{published}.{of_seed}'
             )
             charts.append(Chart(f"layers_{name}", figure, caption))
     charts += [
@@ -218,9 +222,9 @@ def worst_mistakes(run: Run, scored: Mapping[int, Scored], each: int = 8) -> lis
     found = []
     for fold, s in scored.items():
         rows = run.rows(run.folds[fold].test)
-        wrong = np.flatnonzero((s.scores >= 0.5) != (s.labels == 1))
+        wrong = np.flatnonzero((s.scores >= PLAIN_THRESHOLD) != (s.labels == 1))
         found += [(int(rows[i]), fold, float(s.scores[i])) for i in wrong]
-    return sorted(found, key=lambda mistake: -abs(mistake[2] - 0.5))[:each]
+    return sorted(found, key=lambda mistake: -abs(mistake[2] - PLAIN_THRESHOLD))[:each]
 
 
 def in_words(run: Run, results: Table, missing: Mapping[int, Sequence[str]]) -> list[str]:
@@ -284,25 +288,26 @@ def kinds_of(run: Run, folder: Path, scored: Mapping[Key, Scored]) -> list[tuple
 
     The AUROC is the mean over folds: different folds' probabilities are not ranked against each other.
     """
-    kinds = sorted({image.kind for image in run.images if image.kind})
+    kinds = sorted({image.kind for image in run.images if image.label})
     if len(kinds) < 2:
         return []
     lines: list[tuple[str, ...]] = []
     for kind in kinds:
         found, aurocs = [], []
         for (fold, _), s in scored.items():
-            one = np.array([run.images[row].kind == kind for row in run.rows(run.folds[fold].test)])
+            rows = run.rows(run.folds[fold].test)
+            one = np.array([run.images[row].label == 1 and run.images[row].kind == kind for row in rows])
             either = one | (s.labels == 0)
             found.append(s.scores[one] >= PLAIN_THRESHOLD)
             if 0 < one.sum() < either.sum():
                 aurocs.append(roc_auc_score(one[either], s.scores[either]))
         every = np.concatenate(found)
         if len(every):
-            share, auroc = f"{every.mean():.3f}", metric_text(float(np.mean(aurocs)) if aurocs else None)
+            share, auroc = f"{every.mean():.3f}", f"{np.mean(aurocs):.3f}" if aurocs else ""
             seeds = len({seed for _, seed in scored})
-            lines.append((kind, str(len(every) // seeds), share, auroc))
+            lines.append((kind or "without a kind", str(len(every) // seeds), share, auroc))
     write_csv(folder / "kinds.csv", ("kind", "images", "found_at_0.5", "auroc"), lines)
-    return lines
+    return [(*line[:-1], line[-1] or "undefined") for line in lines]
 
 
 def _localisation(
@@ -332,13 +337,27 @@ def _localisation(
         for name, maps in told.items():
             measured.setdefault(name, {})[fold] = pixel_auroc(maps, masks), aupro(maps, masks)
     lines: list[tuple[str, ...]] = []
+    numbers: list[tuple[object, ...]] = []
     for name, by_fold in measured.items():
         lines += [(f"fold {fold}", name, *map(metric_text, values)) for fold, values in by_fold.items()]
-        means = [interval(values, ratio_of_sides(run, folds)) for values in zip(*by_fold.values(), strict=True)]
+        numbers += [(f"fold {fold}", name, *map(_number, values)) for fold, values in by_fold.items()]
+        found = [interval(values, ratio_of_sides(run, folds)) for values in zip(*by_fold.values(), strict=True)]
+        means = [mean and mean.within(0, 1) for mean in found]
         lines.append(("mean [95 % interval]", name, *(shown(mean) or "undefined" for mean in means)))
-    if lines:
-        write_csv(path, ("fold", "map", "pixel_auroc", "aupro"), lines)
+        for title, end in (
+            ("mean", "mean"),
+            ("95 % interval, low end", "low"),
+            ("95 % interval, high end", "high"),
+        ):
+            numbers.append((title, name, *(_number(getattr(mean, end) if mean else None) for mean in means)))
+    if numbers:
+        write_csv(path, ("over", "map", "pixel_auroc", "aupro"), numbers)
     return lines
+
+
+def _number(value: float | None) -> str:
+    """For a table of files, where what is undefined is left empty."""
+    return "" if value is None or math.isnan(value) else f"{value:.6g}"
 
 
 def _mask(dataset: Path, run: Run, row: int) -> NDArray[np.bool_]:

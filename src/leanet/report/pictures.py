@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 from torch.nn import functional as F
@@ -19,7 +20,7 @@ from leanet.experiment.display import note
 from leanet.experiment.open_run import Run, find
 from leanet.experiment.run_folder import Maps, RunFolder
 from leanet.networks.external_attention import external_attention
-from leanet.networks.leanet import LEANetFeatures
+from leanet.networks.leanet import LEANet, LEANetFeatures
 from leanet.report.figures import MAP_COLOURS, training_curves
 from leanet.settings import DetectConfig, parse_folds
 from leanet.training.checkpoint import load_weights
@@ -61,21 +62,15 @@ def example_sheet(run: Run, home: RunFolder, fold: int, config: DetectConfig, pa
     """
     rows = examples(run, fold, each)
     maps = run.maps(fold, unpack=False)
-    delta_e = maps.delta_e(rows)
-    attention = _attention(run, home, fold, config, maps, rows)
-    figure = Figure(figsize=(8.4, 2.1 * len(rows)), layout="constrained")
-    axes = figure.subplots(len(rows), 4, squeeze=False)
+    attention = _attention(_trained(run, home, fold, config), run, config, maps, rows)
+    figure, axes = _sheet(
+        run, rows, ("input", "recoloured", _map_title(run), f"attention ({config.detector.name})")
+    )
     limit = map_limit(run, fold)
     for i, row in enumerate(rows):
-        image = run.images[row]
-        axes[i, 0].imshow(run.pixels[row])
         axes[i, 1].imshow(recoloured(run, maps, row))
-        shown = axes[i, 2].imshow(delta_e[i], cmap=MAP_COLOURS, vmin=0, vmax=limit)
-        figure.colorbar(shown, ax=axes[i, 2], shrink=0.9)
-        shown = axes[i, 3].imshow(attention[i], cmap=MAP_COLOURS, vmin=least_attention(config), vmax=1)
-        figure.colorbar(shown, ax=axes[i, 3], shrink=0.9)
-        axes[i, 0].set_ylabel(image.kind or ("anomalous" if image.label else "normal"))
-    _titles(axes, ("input", "recoloured", f"anomaly map ({_unit(run)})", f"attention ({config.detector.name})"))
+        _show_map(axes[i, 2], maps.delta_e(rows[i : i + 1])[0], 0, limit)
+        _show_map(axes[i, 3], attention[i], least_attention(config), 1)
     save(figure, path)
 
 
@@ -111,22 +106,39 @@ def map_limit(run: Run, fold: int) -> float:
 
 def recolouring_sheet(run: Run, fold: int, rows: NDArray[np.int64]) -> Figure:
     """Images of some rows in steps: input, lightness, recoloured, anomaly map."""
-    maps = run.maps(fold, unpack=False)
-    delta_e = maps.delta_e(rows)
-    limit = map_limit(run, fold)
-    figure = Figure(figsize=(8.4, 2.1 * len(rows)), layout="constrained")
-    axes = figure.subplots(len(rows), 4, squeeze=False)
+    maps, limit = run.maps(fold, unpack=False), map_limit(run, fold)
+    figure, axes = _sheet(run, rows, ("input", "lightness", "recoloured", _map_title(run)))
     for i, row in enumerate(rows):
-        image = run.images[row]
-        axes[i, 0].imshow(run.pixels[row])
         lightness = rgb_to_lab(images_to_tensor(run.pixels, rows[i : i + 1]))[0, 0].numpy()
         axes[i, 1].imshow(lightness, cmap="gray", vmin=0, vmax=100)
         axes[i, 2].imshow(recoloured(run, maps, int(row)))
-        shown = axes[i, 3].imshow(delta_e[i], cmap=MAP_COLOURS, vmin=0, vmax=limit)
-        figure.colorbar(shown, ax=axes[i, 3], shrink=0.9)
-        axes[i, 0].set_ylabel(image.kind or ("anomalous" if image.label else "normal"))
-    _titles(axes, ("input", "lightness", "recoloured", f"anomaly map ({_unit(run)})"))
+        _show_map(axes[i, 3], maps.delta_e(rows[i : i + 1])[0], 0, limit)
     return figure
+
+
+def _sheet(run: Run, rows: NDArray[np.int64], titles: Sequence[str]) -> tuple[Figure, NDArray[Any]]:
+    """A line of axes for each image, with the image in the first; the columns' titles above."""
+    figure = Figure(figsize=(8.4, 2.1 * len(rows)), layout="constrained")
+    axes: NDArray[Any] = figure.subplots(len(rows), len(titles), squeeze=False)
+    for i, row in enumerate(rows):
+        image = run.images[row]
+        axes[i, 0].imshow(run.pixels[row])
+        axes[i, 0].set_ylabel(image.kind or ("anomalous" if image.label else "normal"))
+    for axis in axes.flat:
+        axis.set(xticks=[], yticks=[])
+    for axis, title in zip(axes[0], titles, strict=True):
+        axis.set_title(title, fontsize=10)
+    return figure, axes
+
+
+def _show_map(axis: Axes, values: NDArray[np.float32], least: float, most: float) -> None:
+    """A map in its colours, with their scale beside it."""
+    shown = axis.imshow(values, cmap=MAP_COLOURS, vmin=least, vmax=most)
+    axis.figure.colorbar(shown, ax=axis, shrink=0.9)
+
+
+def _map_title(run: Run) -> str:
+    return f"anomaly map ({_unit(run)})"
 
 
 def layers_figure(run: Run, home: RunFolder, fold: int, config: DetectConfig, row: int) -> Figure:
@@ -135,7 +147,7 @@ def layers_figure(run: Run, home: RunFolder, fold: int, config: DetectConfig, ro
     there.
     """
     maps = run.maps(fold, unpack=False)
-    found = _features(run, home, fold, config, maps, np.array([row]))
+    found = _features(_trained(run, home, fold, config), run, config, maps, np.array([row]))
     figure = Figure(figsize=(11, 6.4), layout="constrained")
     axes = figure.subplots(3, 6)
     axes[0, 0].imshow(run.pixels[row])
@@ -187,22 +199,25 @@ def mistakes_sheet(run: Run, mistakes: Sequence[tuple[int, int, float]], limit: 
     return figure
 
 
-@torch.inference_mode()
-def _features(
-    run: Run, home: RunFolder, fold: int, config: DetectConfig, maps: Maps, rows: NDArray[np.int64]
-) -> LEANetFeatures:
-    """What the fold's detector has at its five points for these rows' images."""
+def _trained(run: Run, home: RunFolder, fold: int, config: DetectConfig) -> LEANet:
+    """The fold's detector, of the first seed."""
     detector = config.detector
     model = build_detector(detector, run.side).eval()
     load_weights(model, home.fold(fold).detector(detector.name).weights)
+    return model
+
+
+@torch.inference_mode()
+def _features(model: LEANet, run: Run, config: DetectConfig, maps: Maps, rows: NDArray[np.int64]) -> LEANetFeatures:
+    """What the detector has at its five points for these rows' images."""
     return model.features(images_to_tensor(run.pixels, rows), map_reader(maps, map_scale(config))(rows))
 
 
 def _attention(
-    run: Run, home: RunFolder, fold: int, config: DetectConfig, maps: Maps, rows: NDArray[np.int64]
+    model: LEANet, run: Run, config: DetectConfig, maps: Maps, rows: NDArray[np.int64]
 ) -> NDArray[np.float32]:
     """Attention maps (n, h, w) at the finest of the detector's points, in [0, 1]."""
-    attention = _features(run, home, fold, config, maps, rows).attention
+    attention = _features(model, run, config, maps, rows).attention
     found: NDArray[np.float32] = attention[min(attention)][:, 0].numpy()
     return found
 
@@ -211,20 +226,11 @@ def full_size_attention(
     run: Run, home: RunFolder, fold: int, config: DetectConfig, rows: NDArray[np.int64]
 ) -> NDArray[np.float32]:
     """Attention maps at the finest of the detector's points, enlarged to the images' size: (n, S, S) in [0, 1]."""
-    parts, maps = [], run.maps(fold, unpack=False)
+    parts, maps, model = [], run.maps(fold, unpack=False), _trained(run, home, fold, config)
     for start in range(0, len(rows), 32):
-        some = rows[start : start + 32]
-        attention = torch.from_numpy(_attention(run, home, fold, config, maps, some))[:, None]
+        attention = torch.from_numpy(_attention(model, run, config, maps, rows[start : start + 32]))[:, None]
         parts.append(F.interpolate(attention, (run.side, run.side), mode="bilinear")[:, 0].numpy())
     return np.concatenate(parts)
-
-
-def _titles(axes: NDArray[Any], titles: Sequence[str]) -> None:
-    """Head each column of a sheet, and take the ticks away."""
-    for axis in axes.flat:
-        axis.set(xticks=[], yticks=[])
-    for axis, title in zip(axes[0], titles, strict=True):
-        axis.set_title(title, fontsize=10)
 
 
 def _unit(run: Run) -> str:

@@ -13,6 +13,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from leanet.errors import UserError
 from leanet.ranks import rank
 from leanet.training import processes
 from leanet.training.checkpoint import Checkpoint, Progress
@@ -95,6 +96,8 @@ def train(
     Returns:
         One row an epoch: epoch (from 1), lr, the means of the loss's parts over images, the sum of the batches'
         losses (what the authors watch to stop early), seconds; with a validation, validation_loss.
+    Raises:
+        UserError: the loss is no longer finite.
     """
     return_freed_memory()
     engine.reset(seed)
@@ -116,6 +119,11 @@ def train(
             torch.manual_seed(_seed(seed, progress.epoch, progress.step + 1, rank() + 1))  # of dropout
             with _averaged_batch_norm(engine.bare_model, progress.step) if averaging else nullcontext():
                 parts = _step(engine, optimizer, lr, batch, compiled)
+            if not math.isfinite(parts[0]):
+                raise UserError(
+                    f"the training diverged: in epoch {progress.epoch + 1} the loss is {parts[0]}. Choose a lower "
+                    "--lr (of colorizers, --colorizer-lr) and another --out."
+                )
             _count(progress, parts, len(batch[0]), time.perf_counter() - started)
             on_images(len(batch[0]), parts[0])
             if checkpoint.due() and progress.step < len(batches):
