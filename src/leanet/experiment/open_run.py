@@ -212,7 +212,8 @@ def _fill(folder: RunFolder, dataset: Dataset, config: ColorizeConfig) -> Run:
         note(f"note: {text}")
     run = Run(folder, images, np.array(labels, dtype=np.int64), cache.pixels, folds, config.colorizer.map_coding)
     if k := config.colorizer.cross_fit:
-        _refuse_cross_fit(run, k, config.compute.seed)
+        for number in range(len(folds)):  # refused before the option is recorded
+            parts_of_training_side(run, number, k, config.compute.seed)
     write_csv(
         folder.images,
         [f.name for f in dataclasses.fields(ImageRow)],
@@ -226,25 +227,17 @@ def parts_of_training_side(run: Run, number: int, k: int, seed: int) -> NDArray[
     """The part, of k, that each of a fold's training images is in for cross-fitting.
 
     Raises:
-        UserError: fewer images or groups than parts.
+        UserError: fewer images or groups than parts, or a part that holds all normal images.
     """
     train = run.rows(run.folds[number].train)
-    return inner_parts(run.labels[train].tolist(), run.groups_of(train), k, seed)
-
-
-def _refuse_cross_fit(run: Run, k: int, seed: int) -> None:
-    """Raise UserError where a training side's normal images are too few, or too much in groups, for k parts."""
-    for number, fold in enumerate(run.folds):
-        try:
-            parts = parts_of_training_side(run, number, k, seed)
-        except UserError as error:
-            raise UserError(f"--cross-fit {k}: fold {number}: {error}") from None
-        normal = run.labels[run.rows(fold.train)] == 0
-        for part in range(k):
-            if not (normal & (parts != part)).any():
-                raise UserError(
-                    f"--cross-fit {k}: part {part} of fold {number} leaves no normal image. Ask for fewer."
-                )
+    try:
+        parts = inner_parts(run.labels[train].tolist(), run.groups_of(train), k, seed)
+    except UserError as error:
+        raise UserError(f"--cross-fit {k}: fold {number}: {error}") from None
+    for part in range(k):
+        if not (run.labels[train][parts != part] == 0).any():
+            raise UserError(f"--cross-fit {k}: part {part} of fold {number} leaves no normal image. Ask for fewer.")
+    return parts
 
 
 def record(folder: RunFolder, options: dict[str, Any], **facts: Any) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import time
 from pathlib import Path
 
@@ -28,7 +27,7 @@ from leanet.experiment.evaluate import (
 from leanet.experiment.open_run import begin, find
 from leanet.experiment.predictions import read_predictions
 from leanet.experiment.results import Table
-from leanet.experiment.run_folder import RunFolder, write_csv
+from leanet.experiment.run_folder import RunFolder, plain, write_csv
 from leanet.experiment.training_set import refuse_too_few_labelled
 from leanet.ranks import is_first
 from leanet.settings import DetectConfig, RunConfig, parse_folds
@@ -116,14 +115,14 @@ def write_table(folder: Path, results: Table) -> None:
     """Write every number, fold by fold, to metrics.csv, and all paired differences to differences.csv."""
     records = [record for row in results.rows for record in row.records()]
     header = max(records, key=len).keys()
-    lines = [[_plain(record.get(key)) for key in header] for record in records]
+    lines = [[plain(record.get(key)) for key in header] for record in records]
     write_csv(folder / "metrics.csv", list(header), lines)
     pairs = []
     for i, row in enumerate(results.rows):
         for other in results.rows[i + 1 :]:
             for metric in METRICS:
                 if found := difference(row, other, metric):
-                    ends = (_plain(found.mean), _plain(found.low), _plain(found.high))
+                    ends = (plain(found.mean), plain(found.low), plain(found.high))
                     pairs.append((row.name, other.name, metric, *ends, verdict(found)))
     write_csv(folder / "differences.csv", ("row", "less", "metric", "mean", "low", "high", "verdict"), pairs)
 
@@ -138,9 +137,3 @@ def duration(seconds: float) -> str:
 
 def _number(value: float | None) -> str:
     return "undefined" if value is None else f"{value:.3f}"
-
-
-def _plain(value: object) -> object:
-    if value is None or (isinstance(value, float) and math.isnan(value)):
-        return ""
-    return f"{value:.6g}" if isinstance(value, float) else value

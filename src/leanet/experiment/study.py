@@ -16,7 +16,7 @@ from leanet.experiment.estimate import estimate
 from leanet.experiment.evaluate import METRICS, PRINTED, Interval, Row, cell, difference, shown, verdict
 from leanet.experiment.open_run import Run, begin
 from leanet.experiment.results import detector_rows, held_out_row, ratio_of_sides
-from leanet.experiment.run_folder import RunFolder, write_csv
+from leanet.experiment.run_folder import RunFolder, plain, write_csv
 from leanet.experiment.simple_rows import simple_rows
 from leanet.experiment.training_set import refuse_too_few_labelled
 from leanet.ranks import is_first
@@ -155,9 +155,8 @@ def _lines(
     for name, metric in (metrics or dict(zip(METRICS, METRICS, strict=True))).items():
         own, gain = row.interval(metric), gain_of(metric)
         ends = [v for found in (own, gain) for v in (dataclasses.astuple(found) if found else [None] * 3)]
-        numbers = ["" if v is None or v != v else f"{v:.6g}" for v in ends]
-        prevalence = f"{row.pooled.prevalence:.6g}"
-        lines.append([*named, len(row.runs), prevalence, name, *numbers, verdict(gain) if gain else ""])
+        numbers = [len(row.runs), plain(row.pooled.prevalence), name, *map(plain, ends)]
+        lines.append([*named, *numbers, verdict(gain) if gain else ""])
     return lines
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -36,7 +35,7 @@ from leanet.experiment.localise import aupro, pixel_auroc, read_mask
 from leanet.experiment.open_run import Run, source_of
 from leanet.experiment.results import Table, adn_scored, outcome, ratio_of_sides, table
 from leanet.experiment.run import write_table
-from leanet.experiment.run_folder import RunFolder, read_config, write_csv, write_text
+from leanet.experiment.run_folder import RunFolder, plain, read_config, write_csv, write_text
 from leanet.report import figures
 from leanet.report.pictures import (
     examples,
@@ -101,7 +100,7 @@ def report(config: ReportConfig) -> Path:
             for suffix in ("png", "svg"):
                 save(chart.figure, folder / "figures" / f"{chart.name}.{suffix}")
             pictures[chart.name] = Picture(_uri(folder / "figures" / f"{chart.name}.png"), chart.caption)
-    _write_numbers(run, folder, scored)
+    _writeplains(run, folder, scored)
     page = _template().render(
         title=" / ".join(dict.fromkeys(path.resolve().name for path in (run.folder.path, home.path))),
         detector=detect_config.detector.name,
@@ -204,7 +203,7 @@ def draw_all(run: Run, home: RunFolder, config: DetectConfig, scored: Mapping[Ke
     return charts
 
 
-def _write_numbers(run: Run, folder: Path, scored: Mapping[Key, Scored]) -> None:
+def _writeplains(run: Run, folder: Path, scored: Mapping[Key, Scored]) -> None:
     """What the figures show that no other table holds: curves; of the first seed, reliability and mistakes."""
     points = [(fold, seed, *point) for (fold, seed), s in scored.items() for point in figures.curve_points(s)]
     write_csv(folder / "curves.csv", ("fold", "seed", "curve", "x", "y"), points)
@@ -292,6 +291,7 @@ def kinds_of(run: Run, folder: Path, scored: Mapping[Key, Scored]) -> list[tuple
     if len(kinds) < 2:
         return []
     lines: list[tuple[str, ...]] = []
+    numbers: list[tuple[object, ...]] = []
     for kind in kinds:
         found, aurocs = [], []
         for (fold, _), s in scored.items():
@@ -303,11 +303,12 @@ def kinds_of(run: Run, folder: Path, scored: Mapping[Key, Scored]) -> list[tuple
                 aurocs.append(roc_auc_score(one[either], s.scores[either]))
         every = np.concatenate(found)
         if len(every):
-            share, auroc = f"{every.mean():.3f}", f"{np.mean(aurocs):.3f}" if aurocs else ""
-            seeds = len({seed for _, seed in scored})
-            lines.append((kind or "without a kind", str(len(every) // seeds), share, auroc))
-    write_csv(folder / "kinds.csv", ("kind", "images", "found_at_0.5", "auroc"), lines)
-    return [(*line[:-1], line[-1] or "undefined") for line in lines]
+            auroc = float(np.mean(aurocs)) if aurocs else None
+            named = kind or "without a kind", str(len(every) // len({seed for _, seed in scored}))
+            lines.append((*named, f"{every.mean():.3f}", metric_text(auroc)))
+            numbers.append((*named, plain(float(every.mean())), plain(auroc)))
+    write_csv(folder / "kinds.csv", ("kind", "images", "found_at_0.5", "auroc"), numbers)
+    return lines
 
 
 def _localisation(
@@ -340,7 +341,7 @@ def _localisation(
     numbers: list[tuple[object, ...]] = []
     for name, by_fold in measured.items():
         lines += [(f"fold {fold}", name, *map(metric_text, values)) for fold, values in by_fold.items()]
-        numbers += [(f"fold {fold}", name, *map(_number, values)) for fold, values in by_fold.items()]
+        numbers += [(f"fold {fold}", name, *map(plain, values)) for fold, values in by_fold.items()]
         found = [interval(values, ratio_of_sides(run, folds)) for values in zip(*by_fold.values(), strict=True)]
         means = [mean and mean.within(0, 1) for mean in found]
         lines.append(("mean [95 % interval]", name, *(shown(mean) or "undefined" for mean in means)))
@@ -349,15 +350,10 @@ def _localisation(
             ("95 % interval, low end", "low"),
             ("95 % interval, high end", "high"),
         ):
-            numbers.append((title, name, *(_number(getattr(mean, end) if mean else None) for mean in means)))
+            numbers.append((title, name, *(plain(getattr(mean, end) if mean else None) for mean in means)))
     if numbers:
         write_csv(path, ("over", "map", "pixel_auroc", "aupro"), numbers)
     return lines
-
-
-def _number(value: float | None) -> str:
-    """For a table of files, where what is undefined is left empty."""
-    return "" if value is None or math.isnan(value) else f"{value:.6g}"
 
 
 def _mask(dataset: Path, run: Run, row: int) -> NDArray[np.bool_]:
