@@ -65,6 +65,8 @@ def main() -> None:
     arguments = experiment_parser(__doc__, "compare")
     arguments.add_argument("--option", nargs=3, required=True, metavar=("OPTION", "FIRST", "SECOND"), help="of run")
     given, further = arguments.parse_known_args()
+    if any(each.split("=")[0] == "--seeds" for each in further):
+        raise SystemExit("--seeds: one training on each fold is compared. Leave the option out, or give --seed.")
     machine, (option, *values) = facts(), given.option
     common = [*data_options(given), "--p-rate", given.p_rate, "--no-compare", *further]
     runs = {value: run(given.dataset, given.out / value, [f"--{option}", value, *common]) for value in values}

@@ -149,6 +149,13 @@ def test_bad_options(refused: Refused, arguments: list[str], expected: list[str]
         assert text in line
 
 
+def test_a_refused_command_leaves_no_folds_to_the_next(data: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    in_data = ["run", str(data), "--out", str(data), *OPTIONS]
+    assert main([*in_data, "--cross-fit", "9"]) == 2
+    assert "--cross-fit 9" in capsys.readouterr().err
+    assert not (data / "splits.json").exists()
+
+
 def test_authors_coding_without_opencv(refused: Refused, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "cv2", None)
     line = refused("--map-coding", "authors")

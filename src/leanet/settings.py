@@ -145,7 +145,10 @@ class DetectorConfig:
         _at_least("--caan-weight", self.caan_weight, 0)
         if self.caan == "Direct" and self.caan_weight != 1:
             raise UserError(f"--caan-weight {self.caan_weight:g}: Direct has no loss. Leave the option out.")
-        if self.caan == "none":
+        if self.caan == "none":  # one and the same baseline, whether asked for or trained beside a LEA-Net
+            unused = {"attention_point": (), "map_scale": None, "attention": "published", "caan_weight": 1.0}
+            for name, value in unused.items():
+                object.__setattr__(self, name, value)
             return
         if not self.attention_point or any(p not in range(1, 6) for p in self.attention_point):
             shown = " ".join(map(str, self.attention_point)) or "(none)"
@@ -170,9 +173,7 @@ class DetectorConfig:
 
     def baseline(self) -> DetectorConfig:
         """The same detector without attention: same ADN, recipe, epochs and seed."""
-        return dataclasses.replace(
-            self, caan="none", attention_point=(), map_scale=None, attention="published", caan_weight=1.0
-        )
+        return dataclasses.replace(self, caan="none")
 
     def beside_baseline(self, compare: bool) -> list[DetectorConfig]:
         """The detector and, if it is to be compared and is none itself, its baseline."""

@@ -31,7 +31,7 @@ from leanet.experiment.open_run import find
 from leanet.experiment.predictions import write_predictions
 from leanet.experiment.results import held_out_row
 from leanet.experiment.run_folder import RunFolder, amend_config, read_config
-from leanet.settings import StudyConfig
+from leanet.settings import DetectorConfig, StudyConfig
 
 QUICK = [
     "--image-size", "64", "--n-splits", "2", "--colorizer", "Unet", "--colorizer-epochs", "2",
@@ -160,6 +160,19 @@ def test_report_of_half_a_run_says_what_is_missing(
     assert main(["detect", str(run), *QUICK[8:]]) == 0
     assert "CNN fold 0" in capsys.readouterr().out
     assert what_is_finished(find(run), RunFolder(run), recorded_detector(RunFolder(run)))[1:] == ([0, 1], {})
+
+
+def test_a_baseline_by_itself_is_the_one_beside_a_detector(
+    finished: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert DetectorConfig("CNN", "none", (3,), "max", "affine", 0.5) == DetectorConfig("CNN").baseline()
+    run = tmp_path / "run"
+    shutil.copytree(finished, run)
+    capsys.readouterr()
+    assert main(["detect", str(run), "--adn", "CNN", "--caan", "none", "--epochs", "2", "--compile", "off"]) == 0
+    assert "CNN: all folds asked for are done already" in capsys.readouterr().out
+    assert main(["detect", str(run), *QUICK[8:]]) == 0
+    assert capsys.readouterr().out.count("all folds asked for are done already") == 2
 
 
 def test_what_is_finished_is_told_from_what_was_asked_for(finished: Path, tmp_path: Path) -> None:

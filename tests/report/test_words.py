@@ -40,6 +40,17 @@ def test_the_baseline_comes_first_and_says_which_is_better(a_run: Run, own: int,
     assert "The folds are random." in words[3]
 
 
+def test_a_wanted_recall_is_followed_by_what_became_of_it(a_run: Run) -> None:
+    labels = np.repeat([0, 1], [15, 5])
+    scores = np.concatenate([np.full(12, 0.1), np.full(3, 0.8), np.full(4, 0.9), [0.2]])
+    decided = make_row("p2: ADN", {(f, 0): Scored(labels, scores, 0.5) for f in range(4)}, 1 / 3)
+    words = in_words(a_run, Table((decided,), ()), {}, 0.95)
+    assert words[1].startswith("The chosen thresholds find at least 95% of the anomalous pictures that")
+    assert "of the anomalous test pictures they find 80%, and call 20% of the normal ones anomalous." in words[1]
+    undecided = make_row("p2: ADN", {(f, 0): Scored(labels, scores) for f in range(4)}, 1 / 3)
+    assert not any("held out" in text for text in in_words(a_run, Table((undecided,), ()), {}, 0.95))
+
+
 def test_equal_rows_show_no_difference(a_run: Run) -> None:
     first = row("p2: ADN", 3)
     of_the_next_fold = {(f, 0): first.runs[(f + 1) % 4, 0] for f in range(4)}

@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -74,6 +75,17 @@ def test_it_learns(tmp_path: Path) -> None:
     history, _ = run(tmp_path / "c")
     assert [row["epoch"] for row in history] == [1, 2, 3, 4, 5, 6]
     assert history[-1]["loss"] < history[0]["loss"] / 2
+
+
+def test_a_schedule_is_left_after_a_share_of_its_own_epochs(tmp_path: Path) -> None:
+    data, whole = NoisyLines(), Recipe(epochs=2, image_passes=64 * 8, batch_size=8, lr=0.03)
+    rates = []
+    for recipe in (whole, replace(whole, until=0.375)):
+        engine = Engine(build, loss, CPU)
+        history = train(engine, data, recipe, 0, Checkpoint(tmp_path / "c", "f", 1e9), lambda _n, _l: None)
+        rates.append([row["lr"] for row in history])
+    assert len(rates[0]) == 8
+    assert rates[1] == rates[0][:3]
 
 
 def test_a_training_that_diverges_says_so(tmp_path: Path) -> None:

@@ -71,7 +71,7 @@ def colorize(config: ColorizeConfig, begun: Run | None = None) -> Run:
             for job in jobs[number]:
                 if not is_trained(job, run):
                     _train(config, run, job, engine, recipe, partial(shift, set_done, done))
-                    wait_for_all(device)  # the parts of a fold share one checkpoint
+                    wait_for_all(device)
                 done += image_passes_of(recipe, len(job.normals))
             if is_first():
                 _make_maps(run, number, jobs[number], engine)
@@ -98,6 +98,10 @@ class Job:
     @property
     def weights(self) -> Path:
         return self.fold.colorizer_weights if self.part is None else self.fold.inner_weights(self.part)
+
+    @property
+    def checkpoint(self) -> Path:
+        return self.fold.colorizer_checkpoint if self.part is None else self.fold.inner_checkpoint(self.part)
 
     @property
     def history(self) -> Path:
@@ -147,7 +151,7 @@ def recipe_of(colorizer: ColorizerConfig, recipe: RecipeName) -> Recipe:
 
 def image_passes_of(recipe: Recipe, images: int) -> int:
     """How many images a training on this many images sees, each counted as often as it is seen."""
-    return recipe.epochs_for(images) * images
+    return recipe.last_epoch_for(images) * images
 
 
 def _train(
@@ -159,7 +163,7 @@ def _train(
     set_done: Callable[[int, str], None],
 ) -> None:
     fingerprint = fingerprint_of(to_options(config), run, job.normals, engine.compute)
-    checkpoint = Checkpoint(job.fold.colorizer_checkpoint, fingerprint, config.compute.checkpoint_seconds)
+    checkpoint = Checkpoint(job.checkpoint, fingerprint, config.compute.checkpoint_seconds)
     of_part = "" if job.part is None else f" part {job.part}"
     images = 0
 
@@ -187,6 +191,7 @@ def _make_maps(run: Run, number: int, jobs: Sequence[Job], engine: Engine) -> No
     attributes = summary.attributes()
     writer.close(attributes)
     for job in jobs:
+        job.checkpoint.unlink(missing_ok=True)  # left by a kill after its weights were saved
         if job.part is not None:
             job.weights.unlink()
     if not run.keeps_test_apart(number):

@@ -143,7 +143,7 @@ def train_folds(
     run: Run,
     home: RunFolder,
     folds: Sequence[int],
-    last_epoch: int | None = None,
+    until: float = 1.0,
     seeds: Sequence[int] = (0,),
 ) -> None:
     """Train one detector on the folds asked for, with some of the seeds; what is finished is skipped.
@@ -151,7 +151,7 @@ def train_folds(
     Args:
         config: with the options resolved.
         home: the folder that detectors are written to.
-        last_epoch: leave the schedule after this epoch; None: at its end.
+        until: leave the schedule after this share of its epochs.
         seeds: which, counted from 0.
     """
     name = config.detector.name + (f", seed {', '.join(map(str, seeds))}" if any(seeds) else "")
@@ -163,12 +163,12 @@ def train_folds(
     if not to_do:
         note(f"{name}: all folds asked for are done already")
         return
-    recipe = dataclasses.replace(recipe_of(config.detector, config.compute.recipe), last_epoch=last_epoch)
+    recipe = dataclasses.replace(recipe_of(config.detector, config.compute.recipe), until=until)
     wait_for_all(find_device(config.compute.device))  # before anything is written that would change what is to do
     compute = resolve(config.compute, 0)  # compiled detectors are slower: see docs/performance.md
     sets = [divide(config, run, t.fold, t.seed) for t in to_do]
     held_out = _validation_note(config, run.labels, sets)
-    note(f"{name}: {recipe.epochs_for(len(sets[0].train))} epochs, {held_out}, {compute}")
+    note(f"{name}: {recipe.last_epoch_for(len(sets[0].train))} epochs, {held_out}, {compute}")
     d = config.detector
     engine = Engine(
         lambda: build_detector(d, run.side),

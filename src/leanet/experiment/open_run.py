@@ -129,8 +129,7 @@ def begin(config: ColorizeConfig) -> Run:
     for text in dataset.notes:
         note(f"note: {text}")
     folder, is_new = RunFolder(config.out), not config.out.exists()
-    if folder.images.exists():
-        refuse_other_options(folder, config)
+    refuse_other_options(folder, config)
     folder.make()
     try:
         return _fill(folder, dataset, config)
@@ -201,10 +200,11 @@ def _fill(folder: RunFolder, dataset: Dataset, config: ColorizeConfig) -> Run:
     dataset = with_copies_grouped(dataset, cache)
     images = image_rows(dataset, cache)
     _refuse_other_images(folder, images)
-    if not folder.splits.exists():
+    made = not folder.splits.exists()
+    if made:
         folds = make_folds(dataset, config.data.n_splits, config.compute.seed)
-        write_splits(folder.splits, folds, config.compute.seed)
-    folds = read_splits(folder.splits, dataset)
+    else:
+        folds = read_splits(folder.splits, dataset)
     untested = len(dataset.samples) - sum(len(fold.test) for fold in folds)
     if untested:
         note(f"note: {folder.splits}: {untested} of {len(dataset.samples)} images are in no fold's test side")
@@ -214,6 +214,8 @@ def _fill(folder: RunFolder, dataset: Dataset, config: ColorizeConfig) -> Run:
     if k := config.colorizer.cross_fit:
         for number in range(len(folds)):  # refused before the option is recorded
             parts_of_training_side(run, number, k, config.compute.seed)
+    if made:
+        write_splits(folder.splits, folds, config.compute.seed)
     write_csv(
         folder.images,
         [f.name for f in dataclasses.fields(ImageRow)],

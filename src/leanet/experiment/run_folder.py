@@ -138,6 +138,10 @@ class FoldFolder:
         """Weights of the colorizer that has not seen one inner part; deleted when the maps are made."""
         return self.path / "colorizer" / f"inner-{part}.safetensors"
 
+    def inner_checkpoint(self, part: int) -> Path:
+        """Where that colorizer's training is."""
+        return self.path / "colorizer" / f"inner-{part}-checkpoint.safetensors"
+
     def inner_history(self, part: int) -> Path:
         """Training history of that colorizer."""
         return self.path / "colorizer" / f"inner-{part}-history.csv"

@@ -12,7 +12,7 @@ from leanet.data.folder import has_anomalies, limit_per_class, scan_normals
 from leanet.data.splits import Fold, inner_parts
 from leanet.errors import UserError
 from leanet.experiment.colorize import colorize
-from leanet.experiment.detect import build_detector, map_scale, recipe_of, resolved, train_detectors, train_folds
+from leanet.experiment.detect import build_detector, map_scale, resolved, train_detectors, train_folds
 from leanet.experiment.display import note
 from leanet.experiment.estimate import estimate
 from leanet.experiment.evaluate import PLAIN_THRESHOLD
@@ -33,7 +33,6 @@ from leanet.networks.registry import build_colorizer
 from leanet.options import to_options
 from leanet.settings import ColorizeConfig, DetectConfig, FitConfig
 from leanet.training.checkpoint import load_weights
-from leanet.training.recipe import Recipe
 
 NORMALS_BELOW = 0.95
 """Without anomalies to learn from, the share of held-out normals whose mean ΔE lies below the threshold."""
@@ -85,8 +84,7 @@ def _fit_detector(config: FitConfig, first: ColorizeConfig, work: Path) -> Card:
     colorize(dataclasses.replace(first, out=whole.folder.path), whole)
     detector = dataclasses.replace(detect_config.detector, validation=0.0)
     final = resolved(DetectConfig(whole.folder.path, None, detector, first.compute, compare=False), whole)
-    last = _last_epoch(recipe_of(final.detector, final.compute.recipe), len(whole.images), share)
-    train_folds(final, whole, whole.folder, [0], last_epoch=last)
+    train_folds(final, whole, whole.folder, [0], until=share)
 
     d = config.detector
     network = build_detector(d, run.side)
@@ -164,11 +162,6 @@ def _normals_only(config: FitConfig, folder: Path) -> Run:
     sides = [tuple(i.file for i, part in zip(images, parts, strict=True) if (part == 0) == test) for test in (0, 1)]
     labels = np.zeros(len(images), dtype=np.int64)
     return Run(home, images, labels, cache.pixels, (Fold(*sides),), config.colorizer.map_coding)
-
-
-def _last_epoch(recipe: Recipe, images: int, share: float) -> int:
-    """The epoch that is as far along its schedule as the one that was chosen on fewer images."""
-    return max(1, round(share * recipe.epochs_for(images)))
 
 
 def _card(config: FitConfig, whole: Run) -> Card:

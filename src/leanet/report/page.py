@@ -89,7 +89,7 @@ def report(config: ReportConfig) -> Path:
         without_baseline = [
             "The baseline is left out, for it has not finished all of these folds with the same options."
         ]
-    results = table(run, home, detect_config, folds)
+    results, recall = table(run, home, detect_config, folds), detect_config.detector.target_recall
     write_table(folder, results)
     scored = scores_of(run, home, detect_config, folds)
     charts = draw_all(run, home, detect_config, scored)
@@ -112,7 +112,12 @@ def report(config: ReportConfig) -> Path:
         headers=list(PRINTED.values()),
         rows=[(row.name, [cell(row, metric) for metric in PRINTED]) for row in results.rows],
         differences=_differences(results),
-        words=[_trained_on(home, detect_config, folds), *in_words(run, results, missing), *without_baseline],
+        words=[
+            _trained_on(home, detect_config, folds),
+            *in_words(run, results, missing, recall),
+            *without_baseline,
+        ],
+        recall=recall,
         notes=results.notes,
         pictures=pictures,
         kinds=kinds_of(run, folder, scored),
@@ -226,7 +231,9 @@ def worst_mistakes(run: Run, scored: Mapping[int, Scored], each: int = 8) -> lis
     return sorted(found, key=lambda mistake: -abs(mistake[2] - PLAIN_THRESHOLD))[:each]
 
 
-def in_words(run: Run, results: Table, missing: Mapping[int, Sequence[str]]) -> list[str]:
+def in_words(
+    run: Run, results: Table, missing: Mapping[int, Sequence[str]], target_recall: float | None = None
+) -> list[str]:
     """What the table does and does not show, in sentences."""
     first, *others = results.rows
     prevalence = first.pooled.prevalence
@@ -235,6 +242,8 @@ def in_words(run: Run, results: Table, missing: Mapping[int, Sequence[str]]) -> 
         f"{prevalence:.0%} of the test images are anomalous: to call every image anomalous would already have "
         f"an F1 of {guess:.3f}."
     ]
+    if target_recall and 0 < prevalence < 1 and all(s.threshold_chosen is not None for s in first.runs.values()):
+        words.append(_recall_reached(first, target_recall))
     baseline_first = sorted(others, key=lambda row: "without attention" not in row.name)
     words += [text for row in baseline_first if (text := _compared(first, row))]
     border = next((row for row in others if "border" in row.name), None)
@@ -263,6 +272,18 @@ def _trained_on(home: RunFolder, config: DetectConfig, folds: Sequence[int]) -> 
     return (
         f"A detector had about {images} labelled images, {anomalous} of them anomalous: the share "
         f"{config.detector.p_rate:g} (p_rate) of a fold's training anomalies."
+    )
+
+
+def _recall_reached(row: Row, target: float) -> str:
+    """What became of a wanted recall on the test images."""
+    s = row.pooled
+    found = (s.true_positives_chosen or 0) / s.anomalous
+    false_alarms = (s.false_positives_chosen or 0) / (s.images - s.anomalous)
+    return (
+        f"The chosen thresholds find at least {target:.0%} of the anomalous pictures that were held out of the "
+        f"training; of the anomalous test pictures they find {found:.0%}, and call {false_alarms:.0%} of the "
+        "normal ones anomalous."
     )
 
 

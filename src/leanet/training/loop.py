@@ -106,7 +106,7 @@ def train(
     on_images(_images_done(progress, len(data)), 0.0)
     engine.model.train()
     epochs = recipe.epochs_for(len(data))
-    last = min(epochs, recipe.last_epoch or epochs)
+    last = recipe.last_epoch_for(len(data))
     while progress.epoch < last and not _stalled(progress.history, recipe.patience):
         batches = epoch_batches(len(data), recipe, _seed(seed, progress.epoch), engine.compute.processes)
         averaging = recipe.average_batch_norm and (validate is not None or progress.epoch == last - 1)

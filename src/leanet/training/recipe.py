@@ -30,8 +30,8 @@ class Recipe:
     average_batch_norm: bool = False
     """Take BatchNorm's statistics as the mean over the last epoch, instead of a running mean: the published
     momentum of 0.99 needs thousands of steps to forget where it began."""
-    last_epoch: int | None = None
-    """Leave the schedule after this epoch, counted from 1, as if the rest of it were still to come."""
+    until: float = 1.0
+    """Leave the schedule after this share of its epochs, in (0, 1], as if the rest of it were still to come."""
     keep_partial_batch: bool = False
     """Train on the epoch's last images even where they do not fill a batch."""
 
@@ -46,8 +46,12 @@ class Recipe:
         )
 
     def epochs_for(self, images: int) -> int:
-        """Epochs of a training on this many images."""
+        """Epochs of the schedule of a training on this many images."""
         return max(self.epochs, self.image_passes // images)
+
+    def last_epoch_for(self, images: int) -> int:
+        """The epoch, counted from 1, after which a training on this many images leaves its schedule."""
+        return max(1, round(self.until * self.epochs_for(images)))
 
     def lr_at(self, step: int, total_steps: int) -> float:
         """Learning rate of a step, counted from 0: warm-up over a twentieth, then a cosine to zero."""
