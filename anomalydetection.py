@@ -42,10 +42,9 @@ def read_arguments() -> argparse.Namespace:
 def main() -> int:
     """Run stage 2 as the published program would, and print its per-fold reports."""
     arguments = read_arguments()
-    same = arguments.dataset.resolve() == arguments.SAVE_PATH.resolve()
     config = DetectConfig(
         run=arguments.dataset,
-        out=None if same else arguments.SAVE_PATH,
+        out=arguments.SAVE_PATH,
         detector=DetectorConfig(
             adn=arguments.ADN,
             caan=arguments.CAAN,

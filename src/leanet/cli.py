@@ -103,9 +103,11 @@ def _info(config: Any) -> int:
 
 
 def _predict(config: Any) -> int:
-    from leanet.inference.predict_files import find_files, predict_files
+    from leanet.inference.predict_files import find_files, predict_files, refuse_among_pictures
 
     files = find_files(config.images)
+    if config.maps:
+        refuse_among_pictures(config.maps, config.images, files)
     return predict_files(_model(config, len(files)), files, config.out, config.maps)
 
 

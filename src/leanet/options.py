@@ -49,7 +49,7 @@ def to_options(config: object) -> dict[str, Any]:
 
 
 def read_config_file(path: Path) -> dict[str, Any]:
-    """The options in a YAML config file; 'recorded' (versions and times, kept for the reader) is dropped."""
+    """The options in a YAML config file, with 'recorded' (versions and times, kept for the reader) as it is."""
     try:
         loaded = yaml.safe_load(path.read_text(encoding="utf-8"))
     except OSError as error:
@@ -58,7 +58,6 @@ def read_config_file(path: Path) -> dict[str, Any]:
         raise UserError(f"{path}: not a YAML file. Start from the config.yaml of a run folder.") from None
     if not isinstance(loaded, dict):
         raise UserError(f"{path}: a mapping of option names to values is expected.")
-    loaded.pop("recorded", None)
     if loaded.get("map_coding") is True:  # YAML's reading of the bare word
         loaded["map_coding"] = "true"
     return loaded
@@ -79,6 +78,10 @@ def to_arguments(options: dict[str, Any], config_class: type, path: Path, given:
     elsewhere = _option_names(settings.RunConfig)
     arguments: list[str] = []
     positional: list[str] = []
+    own_of_a_run = {"recorded"} if "recorded" in options else set()
+    if own_of_a_run and config_class is settings.DetectConfig:  # its --out is another place than the run's
+        own_of_a_run.add("out")
+    options = {key: value for key, value in options.items() if key not in own_of_a_run}
     for key, value in options.items():
         if key not in known and key not in elsewhere:
             raise UserError(f"{path}: unknown key '{key}'. Known keys: {', '.join(sorted(known))}.")

@@ -208,6 +208,10 @@ class DetectConfig:
     map_coding: MapCoding | None = None
     """Coding that RUN's anomaly maps must have, 'true' or 'authors'; by default whichever they have."""
 
+    def __post_init__(self) -> None:
+        if self.out is not None and self.out.resolve() == self.run.resolve():
+            object.__setattr__(self, "out", None)
+
 
 @dataclass(frozen=True)
 class RunConfig:
@@ -363,7 +367,7 @@ class PredictConfig:
     out: Path = Path("predictions.csv")
     """CSV file to write, one line an image."""
     maps: Path | None = None
-    """Also write each image's overlay (PNG) and anomaly map (.npy, ΔE00) to this folder."""
+    """Also write each image's overlay (PNG) and anomaly map (.npy, ΔE00) to this folder, apart from the images."""
     device: str = "auto"
     """'auto' (CUDA or MPS where present), or 'cpu', 'cuda', 'mps'."""
     precision: Literal["auto", "bfloat16", "float32"] = "auto"

@@ -70,6 +70,18 @@ def test_grey_and_palette_are_expanded(tmp_path: Path, mode: str) -> None:
     np.testing.assert_array_equal(decoded, np.asarray(image.convert("RGB")))
 
 
+def test_what_follows_a_jpegs_end_is_not_counted_as_scans(tmp_path: Path) -> None:
+    Image.fromarray(picture()).save(tmp_path / "a.jpg", progressive=True)
+    plain = decode(tmp_path / "a.jpg")
+    data = (tmp_path / "a.jpg").read_bytes()
+    (tmp_path / "film.jpg").write_bytes(data + b"\xff\xda" * 300)
+    np.testing.assert_array_equal(decode(tmp_path / "film.jpg"), plain)
+    last = data[data.rindex(b"\xff\xda") : -2]
+    thumbnail = b"\xff\xe1\x00\x06\xff\xd9\xff\xd9"  # an end inside a segment is none
+    (tmp_path / "scans.jpg").write_bytes(data[:2] + thumbnail + data[2:-2] + last * 300 + b"\xff\xd9")
+    assert reason(tmp_path / "scans.jpg") == "more than 200 scans"
+
+
 def test_cmyk_goes_through_pillow(tmp_path: Path) -> None:
     image = Image.fromarray(picture()).convert("CMYK")
     image.save(tmp_path / "a.tif")

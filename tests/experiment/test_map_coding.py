@@ -54,6 +54,17 @@ def test_recolour_does_as_the_published_program() -> None:
     assert (true - delta_e).abs().mean() > 1
 
 
+def test_detectors_stay_in_their_run_whatever_its_config_file_says(tmp_path: Path) -> None:
+    file = tmp_path / "config.yaml"
+    file.write_text("out: other\nepochs: 3\nrecorded: {versions: {}}\n")
+    config = parse("detect", ["run", "--config", str(file)])
+    assert (config.out, config.detector.epochs) == (None, 3)
+    assert parse("colorize", ["data", "--config", str(file)]).out == Path("other")
+    file.write_text("out: other\n")
+    assert parse("detect", ["run", "--config", str(file)]).out == Path("other")
+    assert parse("detect", ["run", "--out", "./run"]).out is None
+
+
 def test_bare_true_in_a_config_file_is_the_coding(tmp_path: Path) -> None:
     (tmp_path / "config.yaml").write_text("map_coding: true\n")
     config = parse("colorize", ["data", "--out", "run", "--config", str(tmp_path / "config.yaml")])

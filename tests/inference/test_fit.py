@@ -6,6 +6,7 @@ import csv
 import json
 import os
 import shutil
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -20,7 +21,8 @@ import leanet
 from leanet.cli import main
 from leanet.data.pixels import decode, resize
 from leanet.errors import UserError
-from leanet.inference.model import Model
+from leanet.inference.model import Model, save
+from leanet.inference.predict_files import find_files
 from leanet.inference.result import Result, overlay, strongest_region
 
 delta_e: Callable[..., Any] = color.deltaE_ciede2000  # scikit-image has no types
@@ -154,6 +156,32 @@ def test_predict_writes_a_line_an_image_and_says_when_one_is_bad(
     np.testing.assert_allclose(np.load(tmp_path / "maps" / "a.npy"), model.predict(good[0]).anomaly_map, atol=1e-2)
 
 
+def test_maps_are_not_written_among_the_pictures(
+    fitted: Path, leaves: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pictures = tmp_path / "pictures"
+    pictures.mkdir()
+    picture = pictures / "a.png"
+    shutil.copy(next(leaves.rglob("spot/*.png")), picture)
+    before = picture.read_bytes()
+    for images, maps in ((pictures, pictures), (picture, pictures), (pictures, pictures / "maps")):
+        command = ["predict", str(fitted), str(images), "--maps", str(maps), "--out", str(tmp_path / "p.csv")]
+        assert main(command) == 2
+        assert "is to be predicted. Choose a folder apart from the pictures." in capsys.readouterr().err
+    assert picture.read_bytes() == before
+    assert list(pictures.iterdir()) == [picture]
+
+
+def test_folders_are_searched_as_those_of_a_data_set(tmp_path: Path) -> None:
+    (tmp_path / "apart").mkdir()
+    (tmp_path / "pictures" / ".hidden").mkdir(parents=True)
+    (tmp_path / "pictures" / "link").symlink_to(tmp_path / "apart")
+    for name in ("apart/a.png", "pictures/._b.png", "pictures/.hidden/c.png", "pictures/d.png"):
+        (tmp_path / name).touch()
+    found = [path.relative_to(tmp_path).as_posix() for path in find_files([str(tmp_path / "pictures")])]
+    assert found == ["pictures/d.png", "pictures/link/a.png"]
+
+
 def test_any_file_name_is_written_and_the_first_of_several_frames_is_said(
     fitted: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -270,6 +298,42 @@ def test_a_stopped_fit_is_gone_on_with_under_its_own_options_only(
     assert main([*command, "--colorizer-epochs", "3"]) == 2
     assert "--colorizer-epochs" in capsys.readouterr().err
     assert main(command) == 0
+
+
+def test_too_few_anomalies_are_refused_before_anything_is_trained(
+    leaves: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delattr("leanet.inference.fit.colorize")
+    assert main(["fit", str(leaves), "--out", str(tmp_path / "model"), *QUICK, *FEW, "--p-rate", "0.01"]) == 2
+    assert "--p-rate 0.01: leaves none" in capsys.readouterr().err
+
+
+def test_a_model_is_fitted_in_one_process(
+    leaves: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    assert main(["fit", str(leaves), "--out", str(tmp_path / "model"), *QUICK, *FEW]) == 2
+    assert "one process only" in capsys.readouterr().err
+
+
+def test_a_model_may_be_saved_into_the_folder_one_is_in(
+    model: Model, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    save(Path(), model.card, model.network, model.colorizer)
+    assert leanet.load(tmp_path / "here").card.adn == model.card.adn
+
+
+def test_the_authors_coding_without_opencv_is_a_mistake_told_at_once(
+    copy: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    card = json.loads((copy / "model.json").read_text())
+    (copy / "model.json").write_text(json.dumps(card | {"map_coding": "authors"}))
+    leanet.load(copy)
+    monkeypatch.setitem(sys.modules, "cv2", None)
+    with pytest.raises(UserError, match="OpenCV is missing"):
+        leanet.load(copy)
 
 
 def test_an_existing_folder_is_not_overwritten(

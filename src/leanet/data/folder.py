@@ -243,7 +243,7 @@ def _sample(root: Path, path: Path, label: int, kind: str, mask: Path | None = N
 def _images(folder: Path) -> tuple[list[Path], Counter[str]]:
     """Return the image files below a folder, sorted, and counts of the other files by suffix."""
     files, others = list[Path](), Counter[str]()
-    for path in _visible_files(folder):
+    for path in visible_files(folder):
         if path.suffix.lower() in IMAGE_SUFFIXES:
             files.append(path)
         else:
@@ -251,7 +251,8 @@ def _images(folder: Path) -> tuple[list[Path], Counter[str]]:
     return sorted(files, key=lambda path: path.as_posix()), others
 
 
-def _visible_files(folder: Path) -> Iterator[Path]:
+def visible_files(folder: Path) -> Iterator[Path]:
+    """Every file below a folder, in no order: links are followed, names that begin with a dot passed over."""
     for parent, folders, names in os.walk(folder, followlinks=True):
         folders[:] = [name for name in folders if not name.startswith(".")]
         yield from (Path(parent, name) for name in names if not name.startswith("."))

@@ -3,6 +3,7 @@
 import hashlib
 import json
 import os
+import re
 import shutil
 import threading
 from collections.abc import Callable, Iterable, Sequence
@@ -20,6 +21,7 @@ from leanet.errors import UserError
 
 MAX_PIXELS = 200_000_000
 MAX_JPEG_SCANS = 200  # a progressive JPEG has some ten; each takes as long to decode as the whole picture
+_JPEG_MARKER = re.compile(rb"\xff[^\x00\x01\xd0-\xd8\xff]")  # none of those without a length, but the end
 FORMATS = (
     "JPEG",
     "PNG",
@@ -153,7 +155,7 @@ def decode_bytes(data: bytes, name: Path, max_pixels: int = MAX_PIXELS) -> Decod
     """Do as `decode` with a file's content; `name` stands in the messages."""
     if not data:
         raise UnreadableImageError(name, "empty file")
-    if data[:2] == b"\xff\xd8" and data.count(b"\xff\xda") > MAX_JPEG_SCANS:
+    if data[:2] == b"\xff\xd8" and _jpeg_scans(data) > MAX_JPEG_SCANS:
         raise UnreadableImageError(name, f"more than {MAX_JPEG_SCANS} scans")
     try:
         with _open(data) as image:
@@ -377,6 +379,18 @@ def sha256_of(path: Path) -> str:
             return hashlib.file_digest(stream, "sha256").hexdigest()
     except OSError:
         return ""
+
+
+def _jpeg_scans(data: bytes) -> int:
+    """The scans up to a JPEG's end; what may follow there, a camera's raw data or film, is not decoded."""
+    at, scans = 2, 0
+    while marker := _JPEG_MARKER.search(data, at):
+        at, kind = marker.end(), data[marker.end() - 1]
+        if kind == 0xD9:
+            break
+        scans += kind == 0xDA
+        at += int.from_bytes(data[at : at + 2])  # the segment's length, itself included
+    return scans
 
 
 def _open(data: bytes) -> Image.Image:

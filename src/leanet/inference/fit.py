@@ -18,6 +18,7 @@ from leanet.experiment.estimate import estimate
 from leanet.experiment.evaluate import PLAIN_THRESHOLD
 from leanet.experiment.open_run import (
     Run,
+    begin,
     decode_images,
     image_rows,
     record,
@@ -27,10 +28,12 @@ from leanet.experiment.open_run import (
 )
 from leanet.experiment.results import adn_scored, outcome
 from leanet.experiment.run_folder import RunFolder, versions_here
+from leanet.experiment.training_set import refuse_too_few_labelled
 from leanet.inference.card import Card
 from leanet.inference.model import refuse_existing, save
 from leanet.networks.registry import build_colorizer
 from leanet.options import to_options
+from leanet.ranks import count
 from leanet.settings import ColorizeConfig, DetectConfig, FitConfig
 from leanet.training.checkpoint import load_weights
 
@@ -48,8 +51,11 @@ def fit(config: FitConfig) -> Card:
     Raises:
         UserError: bad data, or OUT exists.
     """
+    if count() > 1:
+        raise UserError("leanet fit: one process only. Leave `accelerate launch` out; it is for run and study.")
     refuse_existing(config.out)
-    work = config.out.with_name(config.out.name + ".work")
+    out = config.out.resolve()
+    work = out.with_name(out.name + ".work")
     compute = dataclasses.replace(config.compute, folds="0")
     first = ColorizeConfig(config.dataset, work / "held-out", config.data, config.colorizer, compute)
     if has_anomalies(config.dataset, config.data.abnormal_dir):
@@ -66,12 +72,14 @@ def _fit_detector(config: FitConfig, first: ColorizeConfig, work: Path) -> Card:
     if config.detector.seeds != 1:
         raise UserError("--seeds: a model is fitted once. Leave the option out.")
     parts = f"{config.data.n_splits - 1} of {config.data.n_splits} parts of the images"
-    if not work.exists():  # what a stopped fit has left to do is not known
+    asked, is_new = DetectConfig(first.out, None, config.detector, first.compute, compare=False), not work.exists()
+    begun = begin(first)
+    refuse_too_few_labelled(asked, begun)
+    if is_new:  # what a stopped fit has left to do is not known
         as_two_folds = dataclasses.replace(config, compute=dataclasses.replace(config.compute, folds="0,1"))
         estimate(as_two_folds, [(config.detector, None)])
     note(f"first on {parts}, to choose epoch and threshold, and to test on the rest")
-    run = colorize(first)
-    asked = DetectConfig(first.out, None, config.detector, first.compute, compare=False)
+    colorize(first, begun)
     run, home, detect_config, _ = train_detectors(asked)
     folder = home.fold(0).detector(config.detector.name)
     metrics = folder.read_metrics()

@@ -19,6 +19,7 @@ from torch import Tensor, nn
 
 from leanet.color.anomaly_map import scale_map
 from leanet.color.lab import decode_lab, encode_lab, lab_to_rgb, rgb_to_lab
+from leanet.color.opencv_lab import check_opencv
 from leanet.data.pixels import decode, resize, to_rgb
 from leanet.errors import UserError
 from leanet.experiment.colorize import recolour
@@ -206,6 +207,7 @@ def save(folder: Path, card: Card, network: LEANet | None, colorizer: nn.Module 
     Raises:
         UserError: the folder exists and is not empty, or cannot be written.
     """
+    folder = folder.resolve()
     refuse_existing(folder)
     partial = folder.with_name(folder.name + ".partial")
     try:
@@ -239,9 +241,15 @@ def load(folder: Path, compute: ComputeConfig | None = None) -> Model:
         folder: what `leanet fit` or `leanet import-authors` made.
         compute: device and precision; by default the CPU in float32.
     Raises:
-        UserError: none there, of another format, or damaged: the weights are not those that were saved.
+        UserError: none there, of another format, or damaged: the weights are not those that were saved; or its maps
+            have the authors' coding, and OpenCV is missing.
     """
     card = read_card(folder)
+    if card.colorizer and card.map_coding == "authors":
+        try:
+            check_opencv()
+        except ImportError as error:
+            raise UserError(f"{folder}: its anomaly maps have the authors' coding. {error}") from None
     network, colorizer = None, None
     try:
         if card.adn:

@@ -11,12 +11,12 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TextIO
+from typing import BinaryIO, TextIO
 
 import numpy as np
 from numpy.typing import NDArray
 
-from leanet.data.folder import IMAGE_SUFFIXES
+from leanet.data.folder import IMAGE_SUFFIXES, visible_files
 from leanet.data.pixels import (
     THREADS,
     Decoded,
@@ -119,8 +119,8 @@ def find_files(images: Sequence[str]) -> list[Path]:
         if path.is_dir():
             found = sorted(
                 p
-                for p in path.rglob("*")
-                if p.suffix.lower() in IMAGE_SUFFIXES and p.is_file() and MASKS not in p.relative_to(path).parts
+                for p in visible_files(path)
+                if p.suffix.lower() in IMAGE_SUFFIXES and MASKS not in p.relative_to(path).parts
             )
             if not found:
                 raise UserError(f"{path}: no images in it. Images are {' '.join(sorted(IMAGE_SUFFIXES))} files.")
@@ -134,6 +134,15 @@ def find_files(images: Sequence[str]) -> list[Path]:
     if not files:
         raise UserError(f"{images[0]}: matches folders only. Name them without a pattern, or match files.")
     return list(files)
+
+
+def refuse_among_pictures(maps: Path, images: Sequence[str], files: Sequence[Path]) -> None:
+    """Raise UserError where maps would lie among the pictures: over them, or predicted with them next time."""
+    place = maps.resolve()
+    searched = (Path(given) for given in images)
+    among = [folder for folder in searched if folder.is_dir() and place.is_relative_to(folder.resolve())]
+    if among := among or [file for file in files if file.resolve().is_relative_to(place)]:
+        raise UserError(f"--maps {maps}: {among[0]} is to be predicted. Choose a folder apart from the pictures.")
 
 
 def at_even_steps(files: Sequence[Path], count: int) -> list[Path]:
@@ -196,9 +205,23 @@ def _write_maps(path: Path, file: Path, result: Result, card: Card) -> Result | 
         image = decode(file)
     except UnreadableImageError as error:
         return error.reason
-    overlay(image, result, shown_unit(card, result)).save(path.with_name(path.name + ".png"))
-    np.save(path.with_name(path.name + ".npy"), result.anomaly_map)
+    with _beside(path.with_name(path.name + ".png")) as png:
+        overlay(image, result, shown_unit(card, result)).save(png, format="PNG")
+    with _beside(path.with_name(path.name + ".npy")) as npy:
+        np.save(npy, result.anomaly_map)
     return result
+
+
+@contextlib.contextmanager
+def _beside(path: Path) -> Iterator[BinaryIO]:
+    """A file to write, moved to its place when it is whole."""
+    partial = path.with_name(path.name + ".partial")
+    try:
+        with partial.open("wb") as file:
+            yield file
+        partial.replace(path)
+    finally:
+        partial.unlink(missing_ok=True)
 
 
 def _writer(stream: TextIO) -> Callable[[Sequence[str]], object]:
