@@ -16,7 +16,7 @@ from leanet.settings import ComputeConfig, DetectConfig, DetectorConfig
 
 
 def read_arguments() -> argparse.Namespace:
-    """The published flags, --AND as the published document spells --ADN, and --recipe."""
+    """The published flags, --AND as the published document spells --ADN, and --recipe; None: as that has it."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--dataset", type=Path, required=True, help="run folder with the folds of colorization.py")
     parser.add_argument("--SAVE_PATH", type=Path, required=True, help="folder to write to; may be the same")
@@ -30,11 +30,14 @@ def read_arguments() -> argparse.Namespace:
         "--CAAN", choices=("MobileNet", "ResNet", "Direct"), default="MobileNet", help="default MobileNet"
     )
     parser.add_argument("--attPoint", type=int, choices=range(1, 6), default=1, help="attention point (default 1)")
-    parser.add_argument("--batchSize", type=int, default=32, help="images a step (default 32)")
-    parser.add_argument("--nEpochs", type=int, default=100, help="epochs (default 100)")
-    parser.add_argument("--lr", type=float, default=0.0001, help="learning rate (default 0.0001)")
+    parser.add_argument("--batchSize", type=int, help="images a step (default 32)")
+    parser.add_argument("--nEpochs", type=int, help="epochs (default 100)")
+    parser.add_argument("--lr", type=float, help="learning rate (default 0.0001)")
     parser.add_argument(
-        "--recipe", choices=("authors", "leanet"), default="authors", help="training (default authors)"
+        "--recipe",
+        choices=("authors", "leanet"),
+        default="authors",
+        help="training (default authors; leanet has other defaults of batch, epochs and rate)",
     )
     return parser.parse_args()
 

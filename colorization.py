@@ -16,7 +16,7 @@ from leanet.settings import ColorizeConfig, ColorizerConfig, ComputeConfig, Data
 
 
 def read_arguments() -> argparse.Namespace:
-    """The published flags, and --recipe to leave the published training behind."""
+    """The published flags, and --recipe to leave the published training behind; None: as the recipe has it."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--dataset", type=Path, required=True, help="folder with Positive/ and Negative/")
     parser.add_argument("--SAVE_PATH", type=Path, required=True, help="run folder; may be the dataset's own folder")
@@ -25,10 +25,13 @@ def read_arguments() -> argparse.Namespace:
     parser.add_argument(
         "--model", choices=("AE", "SegNet", "Unet"), default="Unet", help="colorizer (default Unet)"
     )
-    parser.add_argument("--batchSize", type=int, default=16, help="images a step (default 16)")
-    parser.add_argument("--nEpochs", type=int, default=500, help="epochs at the most (default 500)")
+    parser.add_argument("--batchSize", type=int, help="images a step (default 16)")
+    parser.add_argument("--nEpochs", type=int, help="epochs at the most (default 500)")
     parser.add_argument(
-        "--recipe", choices=("authors", "leanet"), default="authors", help="training (default authors)"
+        "--recipe",
+        choices=("authors", "leanet"),
+        default="authors",
+        help="training (default authors; leanet has other defaults of batch and epochs)",
     )
     return parser.parse_args()
 

@@ -20,7 +20,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 from multiprocessing.connection import Connection
 from pathlib import Path
 
@@ -55,9 +55,16 @@ def facts() -> dict[str, object]:
         "amx_bf16": "amx_bf16" in flags,
         "load_average": round(os.getloadavg()[0], 1),
         "python": platform.python_version(),
-        **{name: version(name) for name in packages},
+        **{name: _version(name) for name in packages},
         "commit": commit.stdout.strip(),
     }
+
+
+def _version(package: str) -> str:
+    try:
+        return version(package)
+    except PackageNotFoundError:  # only what a script imports has to be there
+        return ""
 
 
 def write_csv(path: Path, rows: Sequence[Mapping[str, object]], machine: Mapping[str, object]) -> None:

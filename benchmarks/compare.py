@@ -65,11 +65,11 @@ def main() -> None:
     arguments = experiment_parser(__doc__, "compare")
     arguments.add_argument("--option", nargs=3, required=True, metavar=("OPTION", "FIRST", "SECOND"), help="of run")
     given, further = arguments.parse_known_args()
-    if any(each.split("=")[0] == "--seeds" for each in further):
-        raise SystemExit("--seeds: one training on each fold is compared. Leave the option out, or give --seed.")
     machine, (option, *values) = facts(), given.option
-    common = [*data_options(given), "--p-rate", given.p_rate, "--no-compare", *further]
-    runs = {value: run(given.dataset, given.out / value, [f"--{option}", value, *common]) for value in values}
+    if any(each.split("=")[0] == "--seeds" for each in (f"--{option}", *further)):
+        raise SystemExit("--seeds: one training on each fold is compared. Leave the option out, or give --seed.")
+    common = [*data_options(given), "--p-rate", given.p_rate, "--no-compare", *further]  # of two, the last counts
+    runs = {value: run(given.dataset, given.out / value, [*common, f"--{option}", value]) for value in values}
     if folds_of(given.out / values[0]) != folds_of(given.out / values[1]):
         raise SystemExit(f"{given.out}: the two runs have different splits: nothing to compare fold by fold.")
 

@@ -9,7 +9,6 @@ as they were for the recordings. About two minutes.
 from __future__ import annotations
 
 import argparse
-import csv
 import sys
 from collections.abc import Iterator
 from itertools import chain
@@ -18,6 +17,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from benchmarks.common import facts, write_csv
 from leanet.color.anomaly_map import authors_anomaly_map
 from leanet.compat.authors import colorizer_from_keras_arrays, from_keras_arrays, predict
 from leanet.compat.model_file import read_model_file
@@ -89,8 +89,8 @@ def main() -> None:
     for line in chain(maps(arguments.reference), model_files(golden), colorizers(golden), pairs(golden)):
         lines.append(line)
         print(f"{line[0]:24} {line[1]:20} {line[2]:.1e}", flush=True)
-    with arguments.csv.open("w", newline="", encoding="utf-8") as file:
-        csv.writer(file).writerows([("compared", "number", "largest deviation"), *lines])
+    header = ("compared", "number", "largest_deviation")
+    write_csv(arguments.csv, [dict(zip(header, line, strict=True)) for line in lines], facts())
     outputs = [d for _, name, d in lines if name in ("ADN", "CAAN", "outputs", "500 places")]
     losses = [d for _, name, d in lines if name == "loss"]
     print(f"largest deviation of an output {max(outputs):.1e}, of a loss {max(losses):.1e}")

@@ -26,16 +26,20 @@ def run_in_parts(command: list[str], out: Path, parts_file: Path) -> list[Watche
     """Run to the end and return this part and those before it.
 
     Raises:
-        SystemExit: the run was begun without being watched.
+        SystemExit: the run was begun without being watched, or with another command.
     """
+    of = {"command": " ".join(command)}
     parts: list[Watched] = []
     if out.exists() and not parts_file.exists():
         raise SystemExit(f"{out}: begun without this script, so its time is not known. Choose another --out.")
     if out.exists():
-        parts = [Watched(float(row["seconds"]), int(row["peak"])) for row in read_csv(parts_file)]
+        before = read_csv(parts_file)
+        if any(row.get("command") != of["command"] for row in before):
+            raise SystemExit(f"{out}: begun with another command than {of['command']}. Choose another --out.")
+        parts = [Watched(float(row["seconds"]), int(row["peak"])) for row in before]
 
     def keep(part: Watched) -> None:
-        write_csv(parts_file, [vars(p) for p in (*parts, part)], {})
+        write_csv(parts_file, [vars(p) for p in (*parts, part)], of)
 
     return [*parts, watch(command, interval=0.5, tell=keep)]
 

@@ -25,6 +25,8 @@ def main() -> None:
     arguments.add_argument("--groups", type=Path, metavar="FILE", help="groups that the run parted nowhere")
     arguments.add_argument("--out", type=Path, required=True, help="folder to make")
     given = arguments.parse_args()
+    if given.out.exists():
+        raise SystemExit(f"--out {given.out}: exists, and may hold images of another run. Name a new folder.")
     run = find(given.run)
     if run.folder.read_config().get("groups") and not given.groups:
         raise SystemExit(f"{given.run}: was made with --groups. Give them here, too.")

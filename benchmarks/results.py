@@ -11,7 +11,8 @@ compared with it, too.
 First a `leanet study` of the attention points 1 to 5, one seed, with a share of each fold's training images held
 out (--validation): the point with the highest mean AUROC on these is taken. It is one point for all folds; what is
 tested in one fold is held out or trained on in the others, and so had a part in the choice. Then `leanet detect`
-with that point, and the plain ADN, on the same folds and maps, with all labelled training images and --seeds seeds.
+with that point, and the plain ADN, on the same folds and maps, with --seeds seeds; with few labelled anomalies,
+nothing is held out of these trainings.
 ResNet18 with the ResNet CAAN, 128 px. Printed as Markdown: every row with its interval; LEA-Net's ADN, whose answer
 counts, and its mean with the CAAN, which is there to look at, less each of them; and each configuration that was
 scored on these test folds. Killed, it goes on where it was.
@@ -50,8 +51,11 @@ def held_out(out: Path, p_rate: float, attention: str) -> dict[str, dict[str, st
 
 def scored(out: Path) -> list[str]:
     """Every detector below the folder with predictions of test images, as folder: detector."""
-    found = out.glob("*/[0-9]*/*/predictions.csv")
-    return sorted({f"{path.parents[2].name}: {path.parent.name}" for path in found})
+    homes = [*RunFolder(out).cells(), *map(RunFolder, out.glob("final-*"))]
+    found = (
+        f"{home.path.name}: {d.path.name}" for home in homes for d in home.detectors() if d.predictions.exists()
+    )
+    return sorted({*found})
 
 
 def results_of(out: Path, final: Path, name: str | None = None) -> tuple[Row, ...]:
@@ -60,8 +64,8 @@ def results_of(out: Path, final: Path, name: str | None = None) -> tuple[Row, ..
     there, folds, _ = finished(run, home, recorded_detector(home, name))
     shown = {detector.name for detector in there.detector.beside_baseline(there.compare)}
     others = []
-    first_seeds = (path for path in final.glob("[0-9]*/*/config.yaml") if not read_config(path)["recorded"]["seed"])
-    for beside in sorted({path.parent.name for path in first_seeds} - shown):
+    first_seeds = (d for d in home.detectors() if not read_config(d.config)["recorded"]["seed"])
+    for beside in sorted({d.path.name for d in first_seeds} - shown):
         other, its_folds, _ = finished(run, home, recorded_detector(home, beside))
         if its_folds == folds:
             others.append(detector_rows(run, home, other.detector, folds, ratio_of_sides(run, folds)).rows[0])

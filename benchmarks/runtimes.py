@@ -22,7 +22,8 @@ from benchmarks.common import facts, parser, seconds_an_image, verdict, write_cs
 from leanet.data.pixels import decode
 from leanet.experiment.evaluate import PLAIN_THRESHOLD
 from leanet.experiment.open_run import Run, find
-from leanet.inference.card import Card
+from leanet.experiment.run_folder import read_config
+from leanet.inference.card import Card, sha256_of_file
 from leanet.inference.export import CALIBRATION_IMAGES, write_onnx, write_openvino
 from leanet.inference.exported import Predictor, load_exported
 from leanet.inference.model import load, save
@@ -43,13 +44,34 @@ def save_fold(run: Run, fold: int, detector: tuple[str, str, int], folder: Path)
     home = run.folder.fold(fold)
     colorizer_name: str = run.folder.read_config()["colorizer"]
     network, colorizer = build_leanet(adn, caan, (point,), run.side), build_colorizer(colorizer_name, run.side)
-    load_weights(network, home.detector(f"{adn}-{caan}-p{point}").weights)
+    trained = home.detector(f"{adn}-{caan}-p{point}")
+    load_weights(network, trained.weights)
     load_weights(colorizer, home.colorizer_weights)
-    unit = run.maps(fold).normals_p99
+    scale, unit = read_config(trained.config)["map_scale"], run.maps(fold).normals_p99
     card = Card(
-        adn, caan, (point,), run.side, "true", "normals", unit, PLAIN_THRESHOLD, "a fold", colorizer=colorizer_name
+        adn,
+        caan,
+        (point,),
+        run.side,
+        run.map_coding,
+        scale,
+        unit,
+        PLAIN_THRESHOLD,
+        "a fold",
+        colorizer=colorizer_name,
     )
     save(folder, card, network, colorizer)
+
+
+def refuse_another(work: Path, run: Run, fold: int, detector: tuple[str, str, int]) -> None:
+    """Stop where the models in --work are of another run, fold or detector: they may know the images."""
+    adn, caan, point = detector
+    weights = run.folder.fold(fold).detector(f"{adn}-{caan}-p{point}").weights
+    of, now = work / "made-of.txt", f"{weights.resolve()} {sha256_of_file(weights)}\n"
+    if work.exists() and not (of.exists() and of.read_text(encoding="utf-8") == now):
+        raise SystemExit(f"--work {work}: is not of {weights} as it is now. Choose another folder.")
+    work.mkdir(parents=True, exist_ok=True)
+    of.write_text(now, encoding="utf-8")
 
 
 def models(run: Run, dataset: Path, fold: int, detector: tuple[str, str, int], work: Path) -> dict[str, Predictor]:
@@ -95,10 +117,11 @@ def main() -> None:
     arguments.add_argument("--rounds", type=int, default=2, help="timings of each runtime (%(default)s)")
     given = arguments.parse_args()
     machine, run = facts(), find(given.run)
-    given.work.mkdir(parents=True, exist_ok=True)
     dataset = Path(run.folder.read_config()["dataset"])
     adn, caan, point = given.detector
-    runtimes = models(run, dataset, given.fold, (adn, caan, int(point)), given.work)
+    detector = adn, caan, int(point)
+    refuse_another(given.work, run, given.fold, detector)
+    runtimes = models(run, dataset, given.fold, detector, given.work)
     rows = run.rows(run.folds[given.fold].test)
     files = [dataset / run.images[row].file for row in rows]
     said: dict[str, np.ndarray[Any, Any]] = {}

@@ -14,7 +14,8 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from leanet.cli import guarded, main
+from leanet.cli import guarded, main, parse
+from leanet.errors import UserError
 
 OPTIONS = ["--image-size", "64", "--n-splits", "2", "--colorizer-epochs", "1", "--epochs", "1"]
 Refused = Callable[..., str]
@@ -206,6 +207,15 @@ def test_bad_config_files(tmp_path: Path, refused: Refused, text: str, expected:
     line = refused("--config", str(config))
     assert expected in line
     assert str(config) in line
+
+
+def test_options_of_other_commands_are_for_a_runs_own_config_file(tmp_path: Path) -> None:
+    file = tmp_path / "study.yaml"
+    file.write_text("lr: 0.0003\nseeds: 2\n")
+    with pytest.raises(UserError, match="unknown key 'lr'"):
+        parse("study", ["data", "--out", "out", "--config", str(file)])
+    file.write_text(file.read_text() + "recorded: {versions: {}}\n")
+    assert parse("study", ["data", "--out", "out", "--config", str(file)]).seeds == 2
 
 
 def test_out_is_a_file(data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

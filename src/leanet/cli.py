@@ -298,7 +298,7 @@ VERBS = {
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Run the command line; returns the exit code: 0 done, 1 problems found, 2 a user's mistake."""
+    """Run the command line; returns the exit code: 0 done, 1 some images were unreadable, 2 a user's mistake."""
     arguments = sys.argv[1:] if arguments is None else arguments
     return guarded(lambda: _dispatch(arguments))
 

@@ -68,20 +68,19 @@ def to_arguments(options: dict[str, Any], config_class: type, path: Path, given:
 
     Args:
         options: the file's content.
-        config_class: the command's configuration; options of other commands in the file are passed over.
+        config_class: the command's configuration. A run's own file has options of other commands, which are
+            passed over.
         path: the file, for messages.
         given: the arguments from the command line, which win.
     Raises:
         UserError: a key that is no option.
     """
     known = _option_names(config_class)
-    elsewhere = _option_names(settings.RunConfig)
     arguments: list[str] = []
     positional: list[str] = []
-    own_of_a_run = {"recorded"} if "recorded" in options else set()
-    if own_of_a_run and config_class is settings.DetectConfig:  # its --out is another place than the run's
-        own_of_a_run.add("out")
-    options = {key: value for key, value in options.items() if key not in own_of_a_run}
+    elsewhere = {"recorded", *_option_names(settings.RunConfig)} if "recorded" in options else set()
+    if elsewhere and config_class is settings.DetectConfig:  # its --out is another place than the run's
+        known.pop("out")
     for key, value in options.items():
         if key not in known and key not in elsewhere:
             raise UserError(f"{path}: unknown key '{key}'. Known keys: {', '.join(sorted(known))}.")

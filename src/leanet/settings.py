@@ -275,13 +275,6 @@ class StudyConfig:
                 raise UserError(f"--{name.replace('_', '-')}: at least one value is expected.")
         self.cells()  # bad values are said before anything is done
 
-    def stages(self) -> tuple[ColorizeConfig, list[DetectConfig]]:
-        """The maps, which lie in OUT; and each cell's detectors, in OUT/p-rate-<p_rate>, a folder like a run's."""
-        return ColorizeConfig(self.dataset, self.out, self.data, self.colorizer, self.compute), [
-            DetectConfig(self.out, self.out / f"p-rate-{detector.p_rate:g}", detector, self.compute, compare=False)
-            for detector in self.cells()
-        ]
-
     def cells(self) -> list[DetectorConfig]:
         """The grid: for each p_rate and ADN its baseline first, then point by point.
 

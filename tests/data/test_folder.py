@@ -25,7 +25,7 @@ def touch(root: Path, files: Iterable[str]) -> Path:
 def grouped(groups: list[tuple[str, int]]) -> Dataset:
     """Make a dataset without files: one sample for each (group, label)."""
     samples = [Sample(f"{label}/{i}.png", label, "", group, None) for i, (group, label) in enumerate(groups)]
-    return Dataset(Path("made"), "folders", tuple(sorted(samples, key=lambda s: (s.label, s.file))), ())
+    return Dataset(Path("made"), tuple(sorted(samples, key=lambda s: (s.label, s.file))), ())
 
 
 def message(root: Path, *, normal_dir: str = "Negative", groups: Path | None = None) -> str:
@@ -49,7 +49,6 @@ def test_class_folders_in_any_case_with_kinds(tmp_path: Path) -> None:
         ],
     )
     dataset = scan(tmp_path)
-    assert dataset.layout == "folders"
     assert [(s.file, s.label, s.kind, s.group, s.mask) for s in dataset.samples] == [
         ("NEGATIVE/a.png", 0, "", "NEGATIVE/a.png", None),
         ("NEGATIVE/b.JPG", 0, "", "NEGATIVE/b.JPG", None),
@@ -79,7 +78,6 @@ def test_mvtec_layout_is_pooled_with_masks(tmp_path: Path) -> None:
     touch(tmp_path, ["train/good/000.png", "test/good/000.png", "test/crack/000.png", "test/cut/000.png"])
     touch(tmp_path, ["ground_truth/crack/000_mask.png", "license.txt"])
     dataset = scan(tmp_path)
-    assert dataset.layout == "mvtec"
     assert [(s.file, s.label, s.kind, s.mask) for s in dataset.samples] == [
         ("train/good/000.png", 0, "", None),
         ("test/good/000.png", 0, "", None),

@@ -30,7 +30,7 @@ def made(labels: list[int], groups: list[str] | None = None) -> Dataset:
         Sample(file, label, "", group, None)
         for file, label, group in zip(files, labels, groups or files, strict=True)
     ]
-    return Dataset(Path("made"), "folders", tuple(samples), ())
+    return Dataset(Path("made"), tuple(samples), ())
 
 
 def counts(dataset: Dataset, files: tuple[str, ...]) -> Counter[int]:

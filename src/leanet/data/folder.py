@@ -6,7 +6,6 @@ from collections import Counter
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
-from typing import Literal
 
 import numpy as np
 
@@ -44,7 +43,6 @@ class Dataset:
     """The images of a folder: normals first, sorted by file within a class. `notes` are for the user."""
 
     root: Path
-    layout: Literal["folders", "mvtec"]
     samples: tuple[Sample, ...]
     notes: tuple[str, ...]
 
@@ -111,7 +109,7 @@ def scan_normals(root: Path, *, normal_dir: str = "Negative", groups: Path | Non
     if not files:
         raise UserError(f"{folder}: no normal images in it. {_accepted()} {_CLASS_REMEDY}")
     samples = tuple(_sample(root, path, 0, "") for path in files)
-    dataset = Dataset(root, "folders", samples, tuple(_ignored_note(others)))
+    dataset = Dataset(root, samples, tuple(_ignored_note(others)))
     return dataset if groups is None else _with_groups(dataset, Path(groups))
 
 
@@ -205,7 +203,7 @@ def _scan_class_folders(root: Path, normal: tuple[str, Path | None], abnormal: t
             f"{root}: --normal-dir {normal[0]} and --abnormal-dir {abnormal[0]} share images. "
             "Name two separate folders."
         )
-    return Dataset(root, "folders", tuple(samples), tuple(_ignored_note(ignored)))
+    return Dataset(root, tuple(samples), tuple(_ignored_note(ignored)))
 
 
 def _scan_mvtec(root: Path) -> Dataset:
@@ -224,7 +222,7 @@ def _scan_mvtec(root: Path) -> Dataset:
     notes = ["MVTec AD layout: all images of train/ and test/ pooled into new folds"]
     if bare := sum(sample.label == 1 and sample.mask is None for sample in samples):
         notes.append(f"{bare} anomalous images have no mask in ground_truth/")
-    return Dataset(root, "mvtec", tuple(samples), tuple(notes))
+    return Dataset(root, tuple(samples), tuple(notes))
 
 
 def _is_mvtec(root: Path) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
@@ -28,7 +29,7 @@ def recorded_detector(home: RunFolder, name: str | None = None) -> DetectConfig:
     last = from_options(DetectConfig, options, run=home.path, out=None).detector.name
     made = _configs(home, name or last)
     if name and not made:
-        there = sorted({path.parent.name for path in home.path.glob("[0-9]*/*/config.yaml")})
+        there = sorted({folder.path.name for folder in home.detectors()})
         raise UserError(f"--detector {name}: {home.path} has {', '.join(there) or 'none'}. Name one of these.")
     if not made:
         return from_options(DetectConfig, options, run=home.path, out=None)
@@ -46,14 +47,14 @@ def recorded_detector(home: RunFolder, name: str | None = None) -> DetectConfig:
 
 def _configs(home: RunFolder, name: str) -> list[dict[str, Any]]:
     """What a detector's trainings were asked for with, on all folds: those with the first seed come first."""
-    found = (sorted(home.path.glob(f"[0-9]*/{name}{seed}/config.yaml")) for seed in ("", "-s[0-9]*"))
-    return [read_config(path) for paths in found for path in paths]
+    own = re.compile(re.escape(name) + r"(-s\d+)?")
+    found = [folder for folder in home.detectors() if own.fullmatch(folder.path.name)]
+    return [read_config(folder.config) for folder in sorted(found, key=lambda f: f.path.name != name)]
 
 
 def _without_detectors(home: RunFolder) -> str:
     """What there is instead, and what to do; UserError where it is no run folder at all."""
-    studies = sorted(path.parent.name for path in home.path.glob("p-rate-*/config.yaml"))
-    if studies:
+    if studies := [cell.path.name for cell in home.cells()]:
         return f"Name one of its {', '.join(studies)}."
     run = find(home.path)
     lacking = [str(n) for n in range(len(run.folds)) if not home.fold(n).maps.exists()]

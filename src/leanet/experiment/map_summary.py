@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from leanet.color.anomaly_map import NORMALS_UNIT_QUANTILE
 from leanet.experiment.open_run import Run, normal_rows
 from leanet.experiment.run_folder import DELTA_E_STEP
 
@@ -31,7 +32,9 @@ class MapSummary:
         """Coding, fingerprint, the training normals' 99th percentile, and mean ΔE by image and by group."""
         test = self._run.rows(self._run.folds[self._number].test)
         labels, below = self._run.labels[test], np.cumsum(self._counts)
-        p99 = max(1, int(np.searchsorted(below, below[-1] * 0.99)))  # never 0: maps are divided by it
+        p99 = max(
+            1, int(np.searchsorted(below, below[-1] * NORMALS_UNIT_QUANTILE))
+        )  # never 0: maps are divided by it
         return {
             "coding": self._run.map_coding,
             "fingerprint": self._run.fingerprint(self._number),

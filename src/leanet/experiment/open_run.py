@@ -148,7 +148,7 @@ def find(path: Path) -> Run:
     folder = RunFolder(path)
     images = tuple(folder.read_images())
     samples = tuple(Sample(i.file, i.label, i.kind, i.group, i.mask or None) for i in images)
-    folds = read_splits(folder.splits, Dataset(path, "folders", samples, ()))
+    folds = read_splits(folder.splits, Dataset(path, samples, ()))
     pixels = folder.read_pixels(len(images))
     labels = np.array([i.label for i in images], dtype=np.int64)
     map_coding = folder.read_config().get("map_coding", "true")

@@ -174,6 +174,18 @@ class RunFolder:
     def images(self) -> Path:
         return self.path / "images.csv"
 
+    def detectors(self) -> list[DetectorFolder]:
+        """Every detector that was begun, of all folds and seeds."""
+        return [DetectorFolder(path.parent) for path in sorted(self.path.glob("[0-9]*/*/config.yaml"))]
+
+    def cells(self) -> list[RunFolder]:
+        """Of a study: the folders of its p_rates, each like a run's."""
+        return [RunFolder(path.parent) for path in sorted(self.path.glob("p-rate-*/config.yaml"))]
+
+    def cell(self, p_rate: float) -> RunFolder:
+        """Of a study: the folder of this p_rate."""
+        return RunFolder(self.path / f"p-rate-{p_rate:g}")
+
     @property
     def pixels(self) -> Path:
         return self.path / "pixels"

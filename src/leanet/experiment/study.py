@@ -20,7 +20,7 @@ from leanet.experiment.run_folder import RunFolder, plain, write_csv
 from leanet.experiment.simple_rows import simple_rows
 from leanet.experiment.training_set import refuse_too_few_labelled
 from leanet.ranks import is_first
-from leanet.settings import DetectConfig, DetectorConfig, StudyConfig, parse_folds
+from leanet.settings import ColorizeConfig, DetectConfig, DetectorConfig, StudyConfig, parse_folds
 from leanet.training.compute import find_device
 from leanet.training.processes import first_before_others
 
@@ -62,7 +62,9 @@ def study(config: StudyConfig, draw: Callable[[Sequence[Cell]], None] | None = N
     Args:
         draw: called with the cells that are done, after each that was trained and at the end.
     """
-    first, grid = config.stages()
+    first = ColorizeConfig(config.dataset, config.out, config.data, config.colorizer, config.compute)
+    home = RunFolder(config.out)
+    grid = [DetectConfig(home.path, home.cell(d.p_rate).path, d, config.compute, False) for d in config.cells()]
     with first_before_others(find_device(config.compute.device)):
         begun = begin(first)  # whatever is wrong with the data is said before anything is timed
     for wanted in grid:
@@ -108,10 +110,15 @@ def _is_trained(wanted: DetectConfig, run: Run) -> bool:
 def _others(home: RunFolder, cells: Sequence[Cell]) -> list[str]:
     """Detectors of earlier grids, as p-rate-0.05/ResNet18-ResNet-p2."""
     own = {
-        f"p-rate-{d.p_rate:g}/{d.name_with(seed)}" for d in (c.detector for c in cells) for seed in range(d.seeds)
+        f"{home.cell(d.p_rate).path.name}/{d.name_with(seed)}"
+        for d in (c.detector for c in cells)
+        for seed in range(d.seeds)
     }
     there = {
-        f"{path.parents[2].name}/{path.parent.name}" for path in home.path.glob("p-rate-*/[0-9]*/*/metrics.json")
+        f"{cell.path.name}/{folder.path.name}"
+        for cell in home.cells()
+        for folder in cell.detectors()
+        if folder.metrics.exists()
     }
     return sorted(there - own)
 
