@@ -32,7 +32,7 @@ def commands(page: Path) -> Iterator[list[str]]:
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.relative_to(ROOT).as_posix())
 def test_every_command_parses(page: Path) -> None:
     for arguments in commands(page):
-        parse(arguments[0], arguments[1:])
+        assert parse(arguments[0], arguments[1:]) is not None, arguments  # a mistake raises; --help gives None
 
 
 def test_no_folder_is_made_twice_with_other_options() -> None:

@@ -100,7 +100,7 @@ def report(config: ReportConfig) -> Path:
             for suffix in ("png", "svg"):
                 save(chart.figure, folder / "figures" / f"{chart.name}.{suffix}")
             pictures[chart.name] = Picture(_uri(folder / "figures" / f"{chart.name}.png"), chart.caption)
-    _writeplains(run, folder, scored)
+    _write_numbers(run, folder, scored)
     page = _template().render(
         title=" / ".join(dict.fromkeys(path.resolve().name for path in (run.folder.path, home.path))),
         detector=detect_config.detector.name,
@@ -208,7 +208,7 @@ def draw_all(run: Run, home: RunFolder, config: DetectConfig, scored: Mapping[Ke
     return charts
 
 
-def _writeplains(run: Run, folder: Path, scored: Mapping[Key, Scored]) -> None:
+def _write_numbers(run: Run, folder: Path, scored: Mapping[Key, Scored]) -> None:
     """What the figures show that no other table holds: curves; of the first seed, reliability and mistakes."""
     points = [(fold, seed, *point) for (fold, seed), s in scored.items() for point in figures.curve_points(s)]
     write_csv(folder / "curves.csv", ("fold", "seed", "curve", "x", "y"), points)
