@@ -8,6 +8,7 @@ import json
 import shutil
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -21,9 +22,9 @@ from PIL import Image
 from leanet.cli import main
 from leanet.data.pixels import resize
 from leanet.errors import UserError
-from leanet.inference.export import resized, write_onnx, write_openvino
+from leanet.inference.export import Graph, calibration_images, resized, write_onnx, write_openvino
 from leanet.inference.exported import OnnxModel, load_exported
-from leanet.inference.model import load, save
+from leanet.inference.model import Model, load, save
 from leanet.networks.registry import ADNS, CAANS
 
 
@@ -100,6 +101,37 @@ def test_affine_attention_is_saved_and_exported(tmp_path: Path) -> None:
     assert found.probability == pytest.approx(expected.probability, abs=1e-3)
     assert found.attention is not None
     np.testing.assert_allclose(found.attention, expected.attention, atol=1e-3)
+
+
+def test_a_model_of_good_pictures_only_is_exported(tmp_path: Path) -> None:
+    some = made("CNN", "none", 1)
+    card = replace(some.card, adn="", attention_points=(), map_threshold=5.0)
+    model = Model(card, None, some.colorizer)
+    write_onnx(model, tmp_path / "m.onnx")
+    for picture in pictures():
+        expected, found = model.predict(picture), OnnxModel(tmp_path / "m.onnx").predict_pixels([picture])[0]
+        assert found.probability is expected.probability is None
+        assert found.caan_probability is None
+        assert found.mean_delta_e == pytest.approx(expected.mean_delta_e, abs=0.01)
+        assert found.anomalous == expected.anomalous == (expected.mean_delta_e >= 5)
+
+
+def test_more_weights_than_a_file_holds_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    model = made("CNN", "Direct", 1)
+    some = sum(p.numel() * 4 for part in (model.colorizer, model.network) if part for p in part.parameters())
+    monkeypatch.setattr("leanet.inference.export.ONNX_BYTES", some)
+    Graph(model)
+    monkeypatch.setattr("leanet.inference.export.ONNX_BYTES", some - 1)
+    with pytest.raises(UserError, match="smaller --image-size or another --adn"):
+        Graph(model)
+
+
+def test_a_broken_picture_to_calibrate_by_is_named(tmp_path: Path) -> None:
+    (tmp_path / "a.png").write_bytes(b"")
+    with pytest.raises(
+        UserError, match=r"a\.png: not a readable image \(empty file\)\. Remove it or replace it\.$"
+    ):
+        calibration_images(tmp_path, 64)
 
 
 def test_openvino_agrees_with_pytorch_and_keeps_the_card(folder: Path, tmp_path: Path) -> None:

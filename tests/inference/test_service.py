@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import io
 import re
@@ -10,11 +11,13 @@ import tempfile
 import threading
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from fastapi import HTTPException, Request
 from fastapi.testclient import TestClient
 from made import made, pictures
 from numpy.typing import NDArray
@@ -22,9 +25,10 @@ from PIL import Image
 
 from leanet.cli import main
 from leanet.inference.model import load
+from leanet.inference.request import Admission
 from leanet.inference.result import Result
 from leanet.inference.serve import read_token
-from leanet.inference.service import PAGE, make_app
+from leanet.inference.service import PAGE, Service, make_app
 from leanet.settings import ServeConfig
 
 
@@ -77,7 +81,9 @@ def test_maps_come_as_pngs_on_request(client: TestClient, folder: Path) -> None:
     assert maps["overlay"].mode == "RGBA"
     assert maps["attention"].size == expected.attention.shape[::-1]
     np.testing.assert_array_equal(np.asarray(maps["input"]), picture)
-    assert send(client, ("a.png", png(picture)), query="?maps=secrets").status_code == 422
+    refused = send(client, ("a.png", png(picture)), query="?maps=secrets")
+    assert refused.status_code == 400
+    assert refused.json()["detail"].startswith("maps: Input should be 'overlay'")
 
 
 def test_a_broken_file_does_not_stop_the_others(client: TestClient) -> None:
@@ -123,7 +129,10 @@ def test_limits_are_kept(client: TestClient) -> None:
     response = send(client, ("bomb.png", bomb))
     assert response.status_code == 422
     assert "the limit is 1 million" in response.json()["results"][0]["error"]
-    assert client.post("/v1/predict", data={"files": "no file"}, files={}).status_code in (400, 422)
+    tall = send(client, ("tall.png", png(Image.new("1", (1, 100_000)))))  # the resize would keep its height
+    assert "the limit of a side is 65535" in tall.json()["results"][0]["error"]
+    no_file = client.post("/v1/predict", files={"files": (None, "no file")})
+    assert (no_file.status_code, no_file.json()["detail"][:19]) == (400, "no file in the form")
     assert (
         client.post("/v1/predict", content=b"x", headers={"Content-Type": "multipart/form-data"}).status_code == 400
     )
@@ -204,6 +213,35 @@ def test_what_takes_too_long_is_answered_all_the_same() -> None:
         model.go.set()
 
 
+def test_what_arrives_too_slowly_is_not_waited_for() -> None:
+    scope = {"type": "http", "method": "POST", "headers": []}
+    asked = 0
+
+    async def receive() -> dict[str, Any]:
+        nonlocal asked
+        asked += 1
+        if asked > 1:
+            await asyncio.Event().wait()
+        return {"type": "http.request", "body": b"x", "more_body": True}
+
+    service = Service(made("CNN", "none", 1), ServeConfig(Path("m"), timeout=1))
+    with pytest.raises(HTTPException) as refused:
+        asyncio.run(service.predict(Request(scope, receive), ()))
+    assert (refused.value.status_code, asked) == (408, 2)
+
+
+def test_so_many_bytes_are_held_and_no_more() -> None:
+    admission = Admission(ServeConfig(Path("m"), max_megabytes=1))
+    with ExitStack() as requests:
+        counts = [requests.enter_context(admission.bytes_in()) for _ in range(9)]
+        for count in counts[:8]:
+            count(1_000_000)
+        with pytest.raises(HTTPException) as refused:
+            counts[8](1)
+    assert refused.value.status_code == 429
+    assert admission.bytes == 0
+
+
 class Broken(Stuck):
     def predict_pixels(
         self, images: Sequence[NDArray[np.uint8]], *, sizes: Any = None, paint: bool = False
@@ -257,7 +295,7 @@ def test_examples_are_offered_by_number_and_nothing_else(folder: Path, tmp_path:
         assert client.get("/v1/examples").json() == ["a.png"]
         assert client.get("/v1/examples/0").content == (tmp_path / "a.png").read_bytes()
         for other in ("1", "-1", "secret.txt", "..%2Fsecret.txt"):
-            assert client.get(f"/v1/examples/{other}").status_code in (404, 422)
+            assert client.get(f"/v1/examples/{other}").status_code in (400, 404)
 
 
 def test_the_pages_need_no_other_server(client: TestClient) -> None:
@@ -267,7 +305,13 @@ def test_the_pages_need_no_other_server(client: TestClient) -> None:
     local = re.findall(r'(?:src|href)="([^"]+)"', docs)
     assert local
     assert all(path.startswith("/") and client.get(path).status_code == 200 for path in local)
-    assert "/v1/predict" in client.get("/openapi.json").json()["paths"]
+
+
+def test_the_description_of_the_api_has_what_is_answered(client: TestClient) -> None:
+    answers = client.get("/openapi.json").json()["paths"]["/v1/predict"]["post"]["responses"]
+    assert set(answers) == {"200", "400", "401", "408", "413", "422", "429", "503"}
+    for status in ("200", "422"):
+        assert answers[status]["content"]["application/json"]["schema"]["$ref"].endswith("/Predictions")
 
 
 def test_mistakes_at_the_start_are_one_line(

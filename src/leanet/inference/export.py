@@ -33,6 +33,9 @@ from leanet.settings import ExportConfig
 
 CALIBRATION_IMAGES = 300
 
+ONNX_BYTES = 2_000_000_000
+"""What one file holds of weights: protobuf ends at 2^31 bytes, of which the graph takes a few."""
+
 CONVOLUTIONS = {"Convolution", "ConvolutionBackpropData", "GroupConvolution"}
 """OpenVINO's names of what int8 is for."""
 
@@ -53,6 +56,7 @@ class Graph(nn.Module):
             raise UserError(
                 "--map-coding authors: these maps need OpenCV, which no graph can hold. Fit with 'true'."
             )
+        _refuse_too_large(model)
         self.card = model.card
         self.colorizer = fold_batch_norm(model.colorizer)
         self.network = None if model.network is None else fold_batch_norm(model.network)
@@ -75,6 +79,16 @@ class Graph(nn.Module):
         points = output.attention
         attention = points[min(points)][0, 0] if points else torch.ones_like(delta_e[0, 0])
         return probabilities[0], probabilities[1], delta_e[0, 0], attention, painted
+
+
+def _refuse_too_large(model: Model) -> None:
+    parts = [part for part in (model.colorizer, model.network) if part is not None]
+    size = sum(p.numel() * p.element_size() for part in parts for p in part.parameters())
+    if size > ONNX_BYTES:
+        raise UserError(
+            f"--adn {model.card.adn}: {size / 1e9:.1f} GB of weights, an ONNX file holds {ONNX_BYTES / 1e9:.0f}. "
+            f"Fit with a smaller --image-size or another --adn."
+        )
 
 
 def resized(image: Tensor, size: int) -> Tensor:

@@ -12,6 +12,7 @@ from typing import Annotated, Any
 
 import numpy as np
 from fastapi import Depends, FastAPI, HTTPException, Query, Request
+from fastapi.exceptions import RequestValidationError
 from fastapi.responses import FileResponse, HTMLResponse, JSONResponse
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 from fastapi_offline import FastAPIOffline
@@ -31,6 +32,9 @@ EXAMPLES = 12
 
 MAPPED_FILES = 8
 """Images of one request that maps may be asked of: their answers wait in memory until they are fetched."""
+
+SLOW = 408
+"""Said of a request that took too long; what still comes of it is not waited for."""
 
 PAGE = Path(__file__).with_name("page.html")
 PAGE_POLICY = (
@@ -64,7 +68,7 @@ class Service:
             with self._admission.bytes_in() as count:
                 self._admission.check_room()
                 arriving = read_files(request, self.config, count)
-                files = await within(timeout, 408, "the request took too long", arriving)
+                files = await within(timeout, SLOW, "the request took too long", arriving)
                 if maps and len(files) > MAPPED_FILES:
                     raise HTTPException(400, f"maps of at most {MAPPED_FILES} images a request")
                 with self._admission.images_in(len(files)):
@@ -72,8 +76,9 @@ class Service:
                     results = await within(timeout, 503, "no answer in time; try again", work)
         except ClientDisconnect:
             return JSONResponse({"detail": "the client left"}, 400)
-        except HTTPException:
-            await drain(request, self.config)
+        except HTTPException as error:
+            if error.status_code != SLOW:
+                await drain(request, self.config)
             raise
         status = 422 if all(r.error for r in results) else 200
         return JSONResponse(Predictions(results=results).model_dump(), status)
@@ -115,6 +120,11 @@ def make_app(
     app.add_middleware(TrustedHostMiddleware, allowed_hosts=list(hosts))
     guarded = [Depends(_bearer(token))]
 
+    @app.exception_handler(RequestValidationError)
+    async def bad_parameter(_request: Request, error: RequestValidationError) -> JSONResponse:
+        first = error.errors()[0]
+        return JSONResponse({"detail": f"{first['loc'][-2]}: {first['msg']}"}, 400)
+
     @app.get("/", include_in_schema=False)
     async def page() -> HTMLResponse:
         return HTMLResponse(PAGE.read_text(encoding="utf-8"), headers={"Content-Security-Policy": PAGE_POLICY})
@@ -129,12 +139,12 @@ def make_app(
         """Tell what model this is, and within which limits it may be asked."""
         return model_info(model.card, config)
 
-    @app.get("/v1/examples", dependencies=guarded)
+    @app.get("/v1/examples", dependencies=guarded, include_in_schema=False)
     async def list_examples() -> list[str]:
         """Names of the images that the page offers."""
         return [file.name for file in examples]
 
-    @app.get("/v1/examples/{number}", dependencies=guarded, response_class=FileResponse)
+    @app.get("/v1/examples/{number}", dependencies=guarded, include_in_schema=False)
     async def example(number: int) -> FileResponse:
         """One of these images, counted from 0."""
         if not 0 <= number < len(examples) or not examples[number].is_file():
@@ -144,7 +154,7 @@ def make_app(
     @app.post(
         "/v1/predict",
         dependencies=guarded,
-        responses={422: {"model": Predictions, "description": "No image could be read."}, **_REFUSALS},
+        responses=_ANSWERS,
         openapi_extra={"requestBody": _REQUEST_BODY},
     )
     async def predict(
@@ -172,12 +182,15 @@ def example_files(folder: Path | None) -> list[Path]:
     return at_even_steps(find_files([str(folder)]), EXAMPLES)
 
 
-_REFUSALS: dict[int | str, dict[str, Any]] = {
-    400: {"description": "Not a form that can be read."},
+_ANSWERS: dict[int | str, dict[str, Any]] = {
+    200: {"model": Predictions, "description": "At least one image was read."},
+    422: {"model": Predictions, "description": "No image could be read."},
+    400: {"description": "Not a form that can be read, or no such map."},
     401: {"description": "The token is missing or wrong."},
-    408: {"description": "The request took too long to arrive."},
+    SLOW: {"description": "The request took too long to arrive."},
     413: {"description": "Too many bytes."},
     429: {"description": "Too much is waiting; come again after Retry-After seconds."},
+    503: {"description": "No answer in time; come again after Retry-After seconds."},
 }
 
 _REQUEST_BODY = {
