@@ -26,13 +26,15 @@ from leanet.settings import DetectConfig, parse_folds
 from leanet.training.checkpoint import load_weights
 from leanet.training.colorization import images_to_tensor
 
+MOST_KINDS = 8  # subfolders of Positive may be patients or days, and all examples are in memory at once
 
-def draw_colorizers(run: Run, folds: str) -> None:
-    """Draw the colorizers' losses into RUN/report; an imported run has none."""
+
+def draw_colorizers(run: Run, folds: str, report: Path) -> None:
+    """Draw the colorizers' losses into a report folder; an imported run has none."""
     histories = {n: run.folder.fold(n).colorizer_history for n in parse_folds(folds, len(run.folds))}
     curves = {f"fold {n}": losses_of(path) for n, path in histories.items() if path.exists()}
     if curves:
-        save(training_curves(curves, "colorizer"), run.folder.report / "colorizer_loss.png")
+        save(training_curves(curves, "colorizer"), report / "colorizer_loss.png")
 
 
 def draw_detectors(config: DetectConfig) -> None:
@@ -40,7 +42,7 @@ def draw_detectors(config: DetectConfig) -> None:
     run = find(config.run)
     home = RunFolder(config.out or config.run)
     folds = parse_folds(config.compute.folds, len(run.folds))
-    draw_colorizers(run, config.compute.folds)
+    draw_colorizers(run, config.compute.folds, home.report)
     for detector in config.detector.beside_baseline(config.compare):
         curves = {f"fold {n}": losses_of(home.fold(n).detector(detector.name).history) for n in folds}
         save(training_curves(curves, detector.name), home.report / f"{detector.name}_loss.png")
@@ -90,11 +92,11 @@ def recoloured(run: Run, maps: Maps, row: int) -> NDArray[np.float32]:
 
 
 def examples(run: Run, fold: int, each: int) -> NDArray[np.int64]:
-    """The first test images of each kind, in the order of their files."""
+    """The first test images of each kind, in the order of their files; of many kinds, the first eight."""
     chosen: list[int] = []
     test = run.rows(run.folds[fold].test)
     kinds = sorted({(run.images[r].label, run.images[r].kind) for r in test})
-    for kind in kinds:
+    for kind in kinds[: 1 + MOST_KINDS]:
         chosen += [int(r) for r in test if (run.images[r].label, run.images[r].kind) == kind][:each]
     return np.array(chosen, dtype=np.int64)
 
@@ -123,7 +125,7 @@ def _sheet(run: Run, rows: NDArray[np.int64], titles: Sequence[str]) -> tuple[Fi
     for i, row in enumerate(rows):
         image = run.images[row]
         axes[i, 0].imshow(run.pixels[row])
-        axes[i, 0].set_ylabel(image.kind or ("anomalous" if image.label else "normal"))
+        axes[i, 0].set_ylabel(image.kind or ("anomalous" if image.label else "normal"), parse_math=False)
     for axis in axes.flat:
         axis.set(xticks=[], yticks=[])
     for axis, title in zip(axes[0], titles, strict=True):
@@ -192,7 +194,8 @@ def mistakes_sheet(run: Run, mistakes: Sequence[tuple[int, int, float]], limit: 
         image, line, column = run.images[row], 2 * (i // columns), i % columns
         axes[line, column].imshow(run.pixels[row])
         truth = image.kind or ("anomalous" if image.label else "normal")
-        axes[line, column].set_title(f"{truth}, given {probability:.3f}\n{Path(image.file).name[:28]}", fontsize=8)
+        title = f"{truth}, given {probability:.3f}\n{Path(image.file).name[:28]}"
+        axes[line, column].set_title(title, fontsize=8, parse_math=False)
         delta_e = run.maps(fold, unpack=False).delta_e(np.array([row]))[0]
         shown = axes[line + 1, column].imshow(delta_e, cmap=MAP_COLOURS, vmin=0, vmax=limit)
     figure.colorbar(shown, ax=axes, label=_unit(run), shrink=0.5)
