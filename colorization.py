@@ -10,9 +10,13 @@ from __future__ import annotations
 import argparse
 import sys
 from pathlib import Path
+from typing import TypeVar
 
 from leanet.cli import guarded
+from leanet.ranks import is_first
 from leanet.settings import ColorizeConfig, ColorizerConfig, ComputeConfig, DataConfig
+
+T = TypeVar("T", int, float)
 
 
 def read_arguments() -> argparse.Namespace:
@@ -36,24 +40,36 @@ def read_arguments() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def main() -> int:
-    """Run stage 1 as the published program would."""
+def read_config() -> ColorizeConfig:
+    """The options of `leanet` that the published flags stand for."""
     arguments = read_arguments()
-    config = ColorizeConfig(
+
+    def own(given: T | None, published: T) -> T | None:
+        """None, which is the recipe's own number, where the published one is given: they are one and the same."""
+        return None if arguments.recipe == "authors" and given == published else given
+
+    return ColorizeConfig(
         dataset=arguments.dataset,
         out=arguments.SAVE_PATH,
         data=DataConfig(image_size=arguments.img_size, n_splits=arguments.n_split),
         colorizer=ColorizerConfig(
             colorizer=arguments.model,
-            colorizer_epochs=arguments.nEpochs,
-            colorizer_batch_size=arguments.batchSize,
+            colorizer_epochs=own(arguments.nEpochs, 500),
+            colorizer_batch_size=own(arguments.batchSize, 16),
         ),
         compute=ComputeConfig(recipe=arguments.recipe),
     )
+
+
+def main() -> int:
+    """Run stage 1 as the published program would."""
+    config = read_config()
     from leanet.experiment.colorize import colorize
     from leanet.report.pictures import draw_colorizers
 
-    draw_colorizers(colorize(config), config.compute.folds)
+    run = colorize(config)
+    if is_first():
+        draw_colorizers(run, config.compute.folds, run.folder.report)
     return 0
 
 

@@ -370,6 +370,30 @@ def test_missing_pixel_cache(colorized: Path, tmp_path: Path, capsys: pytest.Cap
     assert "pixel cache is missing" in capsys.readouterr().err
 
 
+def test_a_pixel_cache_that_was_cut_off_is_made_anew(
+    colorized: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = tmp_path / "run"
+    shutil.copytree(colorized, run)
+    (pixels,) = (run / "pixels").glob("*.npy")
+    whole = pixels.read_bytes()
+    for content in (whole[:-100], b""):
+        pixels.write_bytes(content)
+        capsys.readouterr()
+        assert main(["detect", str(run), "--folds", "0"]) == 2
+        assert "damaged. Run `leanet colorize` again" in capsys.readouterr().err
+        small = [*OPTIONS[:6], "--compile", "off", "--folds", "0"]
+        assert main(["colorize", str(colorized.parent / "data"), "--out", str(run), *small]) == 0
+        assert pixels.read_bytes() == whole
+
+
+def test_a_fold_with_one_normal_image_to_train_on_is_refused(data: Path, refused: Refused) -> None:
+    (data / "Negative" / "3.png").unlink()
+    assert "1 normal images to train on, at least 2 are needed" in refused()
+    (data / "Negative" / "2.png").unlink()
+    assert "2 normal images; at least 3 are needed" in refused("--n-splits", "3")
+
+
 def swap_between_sides(splits: Path) -> None:
     """Exchange a train and a test image of the same class in every fold, as a person might."""
     content = json.loads(splits.read_text())

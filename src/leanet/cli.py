@@ -46,7 +46,7 @@ def _colorize(config: Any) -> int:
 
     run = colorize(config)
     if is_first():
-        draw_colorizers(run, config.compute.folds)
+        draw_colorizers(run, config.compute.folds, run.folder.report)
     return 0
 
 

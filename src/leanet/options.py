@@ -58,8 +58,10 @@ def read_config_file(path: Path) -> dict[str, Any]:
         raise UserError(f"{path}: not a YAML file. Start from the config.yaml of a run folder.") from None
     if not isinstance(loaded, dict):
         raise UserError(f"{path}: a mapping of option names to values is expected.")
-    if loaded.get("map_coding") is True:  # YAML's reading of the bare word
+    if loaded.get("map_coding") is True:  # YAML's reading of the bare words
         loaded["map_coding"] = "true"
+    if isinstance(loaded.get("compile"), bool):
+        loaded["compile"] = "on" if loaded["compile"] else "off"
     return loaded
 
 
@@ -81,14 +83,15 @@ def to_arguments(options: dict[str, Any], config_class: type, path: Path, given:
     elsewhere = {"recorded", *_option_names(settings.RunConfig)} if "recorded" in options else set()
     if elsewhere and config_class is settings.DetectConfig:  # its --out is another place than the run's
         known.pop("out")
-    for key, value in options.items():
+    order = list(known)  # of positional ones; the file's order is its writer's
+    for key, value in sorted(options.items(), key=lambda item: order.index(item[0]) if item[0] in known else -1):
         if key not in known and key not in elsewhere:
             raise UserError(f"{path}: unknown key '{key}'. Known keys: {', '.join(sorted(known))}.")
         flag = "--" + key.replace("_", "-")
         if key not in known or value is None:
             continue
         if known[key]:
-            positional.append(str(value))
+            positional += map(str, value) if isinstance(value, list) else [str(value)]
         elif isinstance(value, bool):
             arguments.append(flag if value else flag.replace("--", "--no-", 1))
         elif isinstance(value, list):

@@ -182,3 +182,12 @@ def test_errors() -> None:
         ciede2000(lab.movedim(1, -1), lab.movedim(1, -1))
     with pytest.raises(ValueError, match="expected floats"):
         ciede2000(lab.int(), lab.int())
+
+
+@pytest.mark.parametrize("channel", range(3))
+def test_nan_is_no_likeness(channel: int) -> None:
+    lab = torch.tensor([[50.0, 20.0, 10.0], [50.0, 20.0, 10.0]]).T.reshape(1, 3, 1, 2)
+    spoilt = lab.clone()
+    spoilt[0, channel, 0, 0] = torch.nan
+    for difference in (ciede2000(spoilt, lab), ciede2000(lab, spoilt)):
+        assert difference.flatten().isnan().tolist() == [True, False]

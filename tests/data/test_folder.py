@@ -5,7 +5,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from leanet.data.folder import Dataset, Sample, by_group, check_folds, group_copies, limit_per_class, scan
@@ -163,6 +163,7 @@ def test_limit_without_groups_is_exact_and_seeded() -> None:
         limit_per_class(dataset, 0, seed=0)
 
 
+@settings(deadline=None)
 @given(
     st.lists(st.tuples(st.sampled_from("abcdefgh"), st.integers(0, 1)), min_size=1, max_size=40),
     st.integers(1, 10),

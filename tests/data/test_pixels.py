@@ -48,7 +48,7 @@ def reason(path: Path) -> str:
         decode(path)
     text = str(caught.value)
     assert text.startswith(f"{path}: not a readable image (")
-    assert text.endswith("Remove it or replace it, or pass --skip-unreadable.")
+    assert text.endswith("). Remove it or replace it.")
     assert "\n" not in text
     return caught.value.reason
 
@@ -298,6 +298,12 @@ def test_no_readable_image_unwritable_folder_and_full_disk(
     monkeypatch.setattr("shutil.disk_usage", lambda _: type("Usage", (), {"free": 10}))
     with pytest.raises(UserError, match="Make room"):
         build_cache(images, FILES, 16, tmp_path / "cache")
+    (images / "1.png").write_bytes(b"")
+    left = iter([10_000, 10])  # the rows of readable files are written a second time
+    monkeypatch.setattr("shutil.disk_usage", lambda _: type("Usage", (), {"free": next(left)}))
+    with pytest.raises(UserError, match="Make room"):
+        build_cache(images, FILES, 16, tmp_path / "cache", skip_unreadable=True)
+    assert not list((tmp_path / "cache").iterdir())
 
 
 def test_interrupted_build_leaves_no_cache(images: Path, tmp_path: Path) -> None:

@@ -199,6 +199,7 @@ def test_splits_that_part_a_group_or_are_no_json_are_refused(tmp_path: Path) -> 
         read_splits(tmp_path / "none.json", paired)
 
 
+@settings(deadline=None)
 @given(st.integers(1, 40), st.floats(0.01, 1), st.floats(0.01, 1), st.integers(0, 9))
 def test_share_of_positives_is_nested(n: int, one: float, other: float, seed: int) -> None:
     small, large = sorted((one, other))

@@ -199,3 +199,4 @@ def test_verdicts() -> None:
     assert verdict(interval([0.1, 0.11, 0.09, 0.1], 0.25)) == "higher"
     assert verdict(interval([-0.1, -0.11, -0.09, -0.1], 0.25)) == "lower"
     assert verdict(interval([0.1, -0.11, 0.09, -0.1], 0.25)) == "no difference shown"
+    assert verdict(interval([0.9 - 0.8, 0.8 - 0.7], 1.0)) == "not known"  # equal but for rounding

@@ -65,10 +65,17 @@ def test_detectors_stay_in_their_run_whatever_its_config_file_says(tmp_path: Pat
     assert parse("detect", ["run", "--out", "./run"]).out is None
 
 
-def test_bare_true_in_a_config_file_is_the_coding(tmp_path: Path) -> None:
-    (tmp_path / "config.yaml").write_text("map_coding: true\n")
+def test_bare_words_in_a_config_file_are_words(tmp_path: Path) -> None:
+    (tmp_path / "config.yaml").write_text("map_coding: true\ncompile: off\n")
     config = parse("colorize", ["data", "--out", "run", "--config", str(tmp_path / "config.yaml")])
     assert config.colorizer.map_coding == "true"
+    assert config.compute.compile == "off"
+
+
+def test_several_images_in_a_config_file_are_several_images(tmp_path: Path) -> None:
+    (tmp_path / "config.yaml").write_text("images: [a.jpg, b.jpg]\nmodel: leaf-model\n")
+    config = parse("predict", ["--config", str(tmp_path / "config.yaml")])
+    assert (config.model, list(config.images)) == (Path("leaf-model"), ["a.jpg", "b.jpg"])
 
 
 def test_run_and_detectors_record_what_they_were_made_with(authors_run: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import html
+import importlib
 import json
 import re
 import shutil
@@ -101,7 +102,9 @@ def test_metrics_are_scikit_learns(finished: Path) -> None:
     assert cells[1] + cells[3] == sum(int(r["prediction"]) for r in pooled)
 
 
-def test_report_is_one_page_that_needs_nothing_else(finished: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_report_is_one_page_that_needs_nothing_else(
+    finished: Path, leaves: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     assert main(["report", str(finished)]) == 0
     assert str(finished / "report" / "index.html") in capsys.readouterr().out
     page = (finished / "report" / "index.html").read_text(encoding="utf-8")
@@ -129,6 +132,12 @@ def test_report_is_one_page_that_needs_nothing_else(finished: Path, capsys: pyte
             first, second, mean, low, high = (float(r[metric]) for r in of_map)
             assert mean == pytest.approx((first + second) / 2, abs=1e-5)
             assert 0 <= low <= mean <= high <= 1
+    run = find(finished)
+    tested = run.rows(run.folds[0].test)
+    masks = [Image.open(leaves / m).convert("1") if (m := run.images[row].mask) else None for row in tested]
+    truth = np.stack([np.zeros((64, 64), bool) if mask is None else np.asarray(mask) for mask in masks])
+    area = roc_auc_score(truth.ravel(), run.maps(0).delta_e(tested).ravel())
+    assert float(localised[0]["pixel_auroc"]) == pytest.approx(area, abs=1e-5)
 
 
 def test_report_of_half_a_run_says_what_is_missing(
@@ -310,7 +319,10 @@ def test_predictions_of_other_images_are_refused(
 def test_another_detector_in_another_folder(finished: Path, tmp_path: Path) -> None:
     arguments = ["--adn", "CNN", "--caan", "Direct", "--attention-point", "1", "3", "--epochs", "1"]
     options = [*arguments, "--folds", "1", "--p-rate", "0.5", "--compile", "off", "--no-compare"]
+    before = {path: path.stat().st_mtime_ns for path in (finished / "report").rglob("*")}
     assert main(["detect", str(finished), "--out", str(tmp_path / "other"), *options]) == 0
+    assert before == {path: path.stat().st_mtime_ns for path in (finished / "report").rglob("*")}
+    assert (tmp_path / "other" / "report" / "colorizer_loss.png").is_file()
     folder = tmp_path / "other" / "1" / "CNN-Direct-p13"
     rows = read_csv(folder / "predictions.csv")
     assert {row["caan_probability"] for row in rows} == {""}
@@ -374,3 +386,20 @@ def test_authors_scripts_write_and_read_beside_the_images(leaves: Path, tmp_path
     assert yaml.safe_load((data / "config.yaml").read_text())["recipe"] == "authors"
     for text in ("confusion matrix", "precision", "F1 of ADN", "F1 of CAAN"):
         assert done.stdout.count(text) >= 2
+
+
+def test_the_published_numbers_and_none_given_are_one_training(monkeypatch: pytest.MonkeyPatch) -> None:
+    place = ["x.py", "--dataset", "data", "--SAVE_PATH", "run"]
+
+    def config(script: str, *numbers: str) -> object:
+        monkeypatch.setattr("sys.argv", [*place, *numbers])
+        return importlib.import_module(script).read_config()
+
+    for script, published, other in (
+        ("colorization", ("--nEpochs", "500", "--batchSize", "16"), ("--nEpochs", "499")),
+        ("anomalydetection", ("--nEpochs", "100", "--batchSize", "32", "--lr", "1e-4"), ("--lr", "2e-4")),
+    ):
+        assert config(script, *published) == config(script)
+        assert config(script, *other) != config(script)
+        ours = ("--recipe", "leanet")
+        assert config(script, *published, *ours) != config(script, *ours)

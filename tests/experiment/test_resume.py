@@ -15,13 +15,14 @@ import pytest
 
 def start_and_kill(arguments: list[str], watched: Path, after: int, environment: dict[str, str]) -> None:
     """Start a run, and SIGKILL it once `watched` has been written `after` times; fails if it ends before that."""
+    before = watched.stat().st_mtime_ns if watched.exists() else None
     process = subprocess.Popen(
         [sys.executable, "-m", "leanet.cli", *arguments], stdout=subprocess.DEVNULL, env=environment
     )
     stamps: set[int] = set()
     while process.poll() is None and len(stamps) < after:
         if watched.exists():
-            stamps.add(watched.stat().st_mtime_ns)
+            stamps |= {watched.stat().st_mtime_ns} - {before}
         time.sleep(0.005)
     assert process.poll() is None, "the run ended before it could be killed"
     process.send_signal(signal.SIGKILL)

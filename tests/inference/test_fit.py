@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from numpy.typing import NDArray
 from PIL import Image
 from skimage import color
 
@@ -34,6 +35,9 @@ FEW = ["--colorizer-epochs", "2", "--epochs", "2", "--compile", "off"]
 @pytest.fixture(scope="module")
 def fitted(leaves: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("models") / "model"
+    notes = out.with_name("model.work") / "notes.txt"
+    notes.parent.mkdir()
+    notes.write_text("mine")
     assert main(["fit", str(leaves), "--out", str(out), *QUICK, *FEW]) == 0
     return out
 
@@ -59,7 +63,7 @@ def test_a_model_is_three_files_and_knows_where_it_comes_from(fitted: Path, leav
         "model.json",
         "weights.safetensors",
     ]
-    assert not fitted.with_name("model.work").exists()
+    assert [p.name for p in fitted.with_name("model.work").iterdir()] == ["notes.txt"]
     card = json.loads((fitted / "model.json").read_text())
     pictures = [p for p in leaves.rglob("*.png") if "ground_truth" not in p.parts]
     assert card["training"]["images"] == len(pictures)
@@ -197,6 +201,36 @@ def test_any_file_name_is_written_and_the_first_of_several_frames_is_said(
     assert "1 with several frames or pages: the first was taken" in capsys.readouterr().out
 
 
+def test_a_list_is_decoded_a_batch_at_a_time(model: Model, leaves: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    held: list[int] = []
+    decoded = 0
+
+    def counted(picture: Path) -> NDArray[np.uint8]:
+        nonlocal decoded
+        decoded += 1
+        return decode(picture)
+
+    def predicted(_model: Model, images: list[NDArray[np.uint8]], *_: object, **__: object) -> list[Result]:
+        nonlocal decoded
+        held.append(decoded)
+        decoded = 0
+        return [Result(0.0, False)] * len(images)
+
+    monkeypatch.setattr("leanet.inference.model.BATCH", 2)
+    monkeypatch.setattr("leanet.inference.model.to_pixels", counted)
+    monkeypatch.setattr(Model, "predict_pixels", predicted)
+    assert len(model.predict(sorted(leaves.rglob("good/*.png"))[:5])) == 5
+    assert held == [2, 2, 1]
+
+
+def test_a_pil_image_that_cannot_be_used_is_told_so(model: Model, leaves: Path, tmp_path: Path) -> None:
+    whole = next(leaves.rglob("good/*.png")).read_bytes()
+    (tmp_path / "cut.png").write_bytes(whole[: len(whole) // 2])
+    for image in (Image.new("F", (64, 64)), Image.open(tmp_path / "cut.png")):
+        with pytest.raises(UserError, match="Convert it to RGB"):
+            model.predict(image)
+
+
 def test_predict_of_nothing_is_a_mistake(fitted: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     for images, message in (
         ([], "no images given"),
@@ -297,7 +331,22 @@ def test_a_stopped_fit_is_gone_on_with_under_its_own_options_only(
         assert main(command) == 130
     assert main([*command, "--colorizer-epochs", "3"]) == 2
     assert "--colorizer-epochs" in capsys.readouterr().err
+    shutil.copy(leaves / "test" / "spot" / "000.png", tmp_path / "data" / "Negative" / "new.png")
+    assert main(command) == 2
+    assert "another data set (they differ in Negative/new.png)" in capsys.readouterr().err
+    (tmp_path / "data" / "Negative" / "new.png").unlink()
     assert main(command) == 0
+
+
+def test_too_few_good_pictures_are_told_so(
+    leaves: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "data" / "Negative").mkdir(parents=True)
+    for file, n_splits, text in (("000", "2", "--n-splits 2: "), ("001", "2", "1 normal images to train on")):
+        shutil.copy(leaves / "train" / "good" / f"{file}.png", tmp_path / "data" / "Negative")
+        command = ["fit", str(tmp_path / "data"), "--out", str(tmp_path / f"model-{file}"), "--n-splits", n_splits]
+        assert main([*command, "--image-size", "64"]) == 2
+        assert text in capsys.readouterr().err
 
 
 def test_too_few_anomalies_are_refused_before_anything_is_trained(
@@ -349,6 +398,9 @@ def test_box_is_around_the_strongest_region_in_the_pictures_own_pixels() -> None
     anomaly_map[40:46, 50:60] = 8  # a sum of 480
     assert strongest_region(anomaly_map, 2, 640, 128) == (500, 80, 100, 12)
     assert strongest_region(anomaly_map, 10, 640, 128) is None
+    at_the_edge = np.zeros((224, 224), np.float32)
+    at_the_edge[200:, 223] = 9
+    assert strongest_region(at_the_edge, 2, 900, 901) == (895, 804, 5, 97)
 
 
 def test_overlay_leaves_normal_places_alone_and_marks_the_others() -> None:

@@ -134,6 +134,14 @@ def test_errors_tell_the_remedy() -> None:
         LEANet(ADNS["CNN"](64), CAANS["Direct"](), [])
     with pytest.raises(ValueError, match="no anomaly map"):
         build_leanet("CNN", "Direct", [1], 64)(batch()[0])
+    with pytest.raises(ValueError, match="choose from published, affine"):
+        build_leanet("CNN", "Direct", [1], 64, "Affine")
+
+
+@pytest.mark.parametrize("guide", [(2, 8, 1, 1), (1, 8, 4, 4), (2, 8, 4, 8)])
+def test_a_guide_of_another_shape_is_refused_not_broadcast(guide: tuple[int, ...]) -> None:
+    with pytest.raises(ValueError, match="of the same stride"):
+        external_attention(torch.rand(2, 5, 4, 4), torch.rand(guide))
 
 
 def stirred(network: nn.Module) -> nn.Module:

@@ -72,8 +72,8 @@ def ciede2000(lab1: Tensor, lab2: Tensor) -> Tensor:
 
 
 def _sqrt(x: Tensor, zero: float = _GREY * _GREY) -> Tensor:
-    """Square root that is 0, with gradient 0, for x <= zero."""
-    return torch.where(x > zero, x.clamp(min=zero).sqrt(), 0)
+    """Square root that is 0, with gradient 0, for x <= zero; nan stays nan."""
+    return torch.where(x <= zero, 0, x.clamp(min=zero).sqrt())
 
 
 def _norm(x: Tensor, y: Tensor) -> Tensor:

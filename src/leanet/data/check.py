@@ -14,6 +14,7 @@ from leanet.data.pixels import (
     duplicates,
     in_threads,
     sha256_of,
+    skippable,
 )
 from leanet.data.splits import make_folds
 from leanet.errors import UserError
@@ -86,7 +87,8 @@ def check_dataset(
     sizes = sorted(((f.info.width, f.info.height) for f in facts), key=lambda size: (size[0] * size[1], size))
     members = by_group(dataset)
     largest_group = max(members, key=lambda group: len(members[group]))
-    problems = [] if skip_unreadable else [str(error) for error in errors.values()]
+    stop_at = {} if skip_unreadable else errors
+    problems = [str(skippable(dataset.root / file, error.reason)) for file, error in stop_at.items()]
     problems += [contradiction(files, labels) for files in same.across]
     problems += _fold_problems(group_copies(readable, same.within)[0], n_splits, seed)
     return CheckReport(

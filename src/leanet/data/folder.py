@@ -13,6 +13,7 @@ from leanet.errors import UserError
 
 IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp"})
 CLASS_NAMES = ("normal", "anomalous")
+LEAST = (3, 2)  # images of each class for any folds at all: two normal ones to train a colorizer on
 
 _CLASS_REMEDY = (
     "Arrange the images as Negative/ and Positive/, or name the folders with --normal-dir and --abnormal-dir."
@@ -155,13 +156,14 @@ def check_folds(dataset: Dataset, n_splits: int) -> None:
         sizes = Counter(sample.group for sample in samples)
         for what, count in (("images", len(samples)), ("groups", len(sizes))):
             if count < n_splits:
+                least = LEAST[label] if what == "images" else 2
                 group, size = sizes.most_common(1)[0] if sizes else ("", 0)
                 largest = f" (the largest is {group} with {size} images)" if what == "groups" and size > 1 else ""
                 raise UserError(
                     f"{dataset.root}: {count} {name} {what} are too few for {n_splits} folds{largest}. "
                     f"Add images, or pass --n-splits {count}."
-                    if count >= 2
-                    else f"{dataset.root}: {count} {name} {what}; at least 2 are needed, "
+                    if count >= least
+                    else f"{dataset.root}: {count} {name} {what}; at least {least} are needed, "
                     f"and {n_splits} for {n_splits} folds{largest}. Add images."
                 )
 

@@ -20,6 +20,7 @@ from PIL import ExifTags, Image, UnidentifiedImageError
 from leanet.errors import UserError
 
 MAX_PIXELS = 200_000_000
+MAX_SIDE = 65_535  # a JPEG's; the resize keeps one side while it shrinks the other
 MAX_JPEG_SCANS = 200  # a progressive JPEG has some ten; each takes as long to decode as the whole picture
 _JPEG_MARKER = re.compile(rb"\xff[^\x00\x01\xd0-\xd8\xff]")  # none of those without a length, but the end
 FORMATS = (
@@ -41,6 +42,9 @@ R = TypeVar("R")
 Fact: TypeAlias = tuple[int, int] | str
 """What the cache remembers of a file: (width, height), or the reason why it is unreadable."""
 
+DAMAGED_ARRAY = (ValueError, EOFError)
+"""What np.load raises of an array file that was cut off or is none; json's error is a ValueError too."""
+
 _pillow_limit = threading.Lock()
 _TURN = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -56,11 +60,9 @@ _TURN = {
 class UnreadableImageError(UserError):
     """A file that cannot be used as an image; `reason` says why in a few words."""
 
-    def __init__(self, path: Path, reason: str, more: int = 0) -> None:
+    def __init__(self, path: Path, reason: str, remedy: str = "Remove it or replace it.", more: int = 0) -> None:
         others = f", and {more} more" if more else ""
-        super().__init__(
-            f"{path}: not a readable image ({reason}){others}. Remove it or replace it, or pass --skip-unreadable."
-        )
+        super().__init__(f"{path}: not a readable image ({reason}){others}. {remedy}")
         self.reason = reason
 
 
@@ -136,8 +138,8 @@ def decode(path: Path) -> UInt8Array:
         uint8 (H, W, 3).
 
     Raises:
-        UnreadableImageError: missing, empty, truncated, not an image, or more than MAX_PIXELS pixels; the
-            size is checked from the header, before decoding.
+        UnreadableImageError: missing, empty, truncated, not an image, more than MAX_PIXELS pixels, or a side
+            of more than MAX_SIDE; the size is checked from the header, before decoding.
     """
     return decode_with_origin(path).pixels
 
@@ -233,7 +235,7 @@ def build_cache(
         ) from None
     skipped = tuple((file, fact) for file, fact in zip(files, facts, strict=True) if isinstance(fact, str))
     if skipped and not skip_unreadable:
-        raise UnreadableImageError(root / skipped[0][0], skipped[0][1], len(skipped) - 1)
+        raise skippable(root / skipped[0][0], skipped[0][1], len(skipped) - 1)
     infos = tuple(
         ImageInfo(file, sha256, *fact)
         for file, sha256, fact in zip(files, hashes, facts, strict=True)
@@ -300,21 +302,17 @@ def _fill(
     on_progress: Callable[[int], None] | None,
 ) -> list[Fact]:
     """Write the cache beside its place and rename it; nothing half-written stays behind on an error."""
-    needed = len(paths) * size * size * 3
-    if shutil.disk_usage(target.parent).free < needed:  # a memory map on a full disk dies by SIGBUS
-        raise UserError(
-            f"{target.parent}: the pixel cache needs {needed / 1e9:.1f} GB, more than is free. "
-            f"Make room, or choose another place with --out."
-        )
+    _refuse_full_disk(target.parent, len(paths), size)
     partial, compact = target.with_suffix(".partial"), target.with_suffix(".compact.partial")
     try:
         facts = _decode_rows(partial, paths, size, on_progress)
         bad = [row for row, fact in enumerate(facts) if isinstance(fact, str)]
         if bad and not skip_unreadable:
-            raise UnreadableImageError(paths[bad[0]], str(facts[bad[0]]), len(bad) - 1)
+            raise skippable(paths[bad[0]], str(facts[bad[0]]), len(bad) - 1)
         if len(bad) == len(paths):
             raise UserError(f"{paths[0].parent if paths else target}: no readable image. Check the dataset.")
         if bad:
+            _refuse_full_disk(target.parent, len(paths) - len(bad), size)
             _copy_rows(partial, compact, sorted(set(range(len(paths))) - set(bad)))
             compact.replace(partial)
         _facts_file(target).write_text(json.dumps({"size": size, "images": facts}, indent=0))
@@ -323,6 +321,20 @@ def _fill(
         partial.unlink(missing_ok=True)
         compact.unlink(missing_ok=True)
     return facts
+
+
+def _refuse_full_disk(folder: Path, count: int, size: int) -> None:
+    needed = count * size * size * 3
+    if shutil.disk_usage(folder).free < needed:  # a memory map on a full disk dies by SIGBUS
+        raise UserError(
+            f"{folder}: the pixel cache needs {needed / 1e9:.1f} GB, more than is free. "
+            f"Make room, or choose another place with --out."
+        )
+
+
+def skippable(path: Path, reason: str, more: int = 0) -> UnreadableImageError:
+    """The error where --skip-unreadable is at hand; `more` is the number of other such files."""
+    return UnreadableImageError(path, reason, "Remove it or replace it, or pass --skip-unreadable.", more)
 
 
 def _decode_rows(
@@ -357,10 +369,14 @@ def _new_rows(path: Path, count: int, size: int) -> np.memmap[Any, np.dtype[np.u
 
 
 def _stored_facts(target: Path) -> list[Fact] | None:
-    """Read the facts of a finished cache; None where there is none."""
+    """Read the facts of a finished cache; None where there is none, or a damaged one."""
     if not (target.is_file() and _facts_file(target).is_file()):
         return None
-    images = json.loads(_facts_file(target).read_text())["images"]
+    try:
+        np.load(target, mmap_mode="r")
+        images = json.loads(_facts_file(target).read_text())["images"]
+    except DAMAGED_ARRAY:
+        return None
     return [fact if isinstance(fact, str) else (fact[0], fact[1]) for fact in images]
 
 
@@ -406,6 +422,8 @@ def _open(data: bytes) -> Image.Image:
 def _size_problem(width: int, height: int, limit: int) -> str | None:
     if width * height > limit:
         return f"{width} x {height} pixels, the limit is {limit // 1_000_000} million"
+    if max(width, height) > MAX_SIDE:
+        return f"{width} x {height} pixels, the limit of a side is {MAX_SIDE}"
     return f"{width} x {height} pixels" if width * height == 0 else None
 
 

@@ -212,7 +212,7 @@ def interval(values: Sequence[float | None], test_to_train: float) -> Interval |
     if not known:
         return None
     mean, j = float(np.mean(known)), len(known)
-    if np.ptp(known) == 0:  # all folds at the ceiling, say: that is no certainty
+    if np.ptp(known) < 1e-9:  # all folds at the ceiling, say, or rounding alone: that is no certainty
         return Interval(mean, math.nan, math.nan)
     error = math.sqrt((1 / j + test_to_train) * float(np.var(known, ddof=1)))
     half = float(stats.t.ppf(0.975, j - 1)) * error

@@ -6,6 +6,7 @@ import dataclasses
 import hashlib
 import json
 import shutil
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -199,7 +200,7 @@ def _fill(folder: RunFolder, dataset: Dataset, config: ColorizeConfig) -> Run:
     refuse_duplicates_across(cache.infos, labels)
     dataset = with_copies_grouped(dataset, cache)
     images = image_rows(dataset, cache)
-    _refuse_other_images(folder, images)
+    refuse_other_images(folder, images)
     made = not folder.splits.exists()
     if made:
         folds = make_folds(dataset, config.data.n_splits, config.compute.seed)
@@ -211,18 +212,32 @@ def _fill(folder: RunFolder, dataset: Dataset, config: ColorizeConfig) -> Run:
     for text in too_large_groups(dataset, len(folds)):
         note(f"note: {text}")
     run = Run(folder, images, np.array(labels, dtype=np.int64), cache.pixels, folds, config.colorizer.map_coding)
+    refuse_too_few_normals(run)
     if k := config.colorizer.cross_fit:
         for number in range(len(folds)):  # refused before the option is recorded
             parts_of_training_side(run, number, k, config.compute.seed)
     if made:
         write_splits(folder.splits, folds, config.compute.seed)
-    write_csv(
-        folder.images,
-        [f.name for f in dataclasses.fields(ImageRow)],
-        [dataclasses.astuple(image) for image in images],
-    )
+    write_images(folder, images)
     record(folder, to_options(config), pixels=cache.path.name, images_in=str(config.dataset.resolve()))
     return run
+
+
+def write_images(folder: RunFolder, images: Sequence[ImageRow]) -> None:
+    """Write images.csv."""
+    columns = [f.name for f in dataclasses.fields(ImageRow)]
+    write_csv(folder.images, columns, [dataclasses.astuple(image) for image in images])
+
+
+def refuse_too_few_normals(run: Run) -> None:
+    """Raise UserError where a fold's colorizer would train on one image: BatchNorm finds no spread in it."""
+    for number, fold in enumerate(run.folds):
+        count = int((run.labels[run.rows(fold.train)] == 0).sum())
+        if count < 2:
+            raise UserError(
+                f"fold {number}: {count} normal images to train on, at least 2 are needed. Add normal images, "
+                f"or ask for more folds with --n-splits."
+            )
 
 
 def parts_of_training_side(run: Run, number: int, k: int, seed: int) -> NDArray[np.int64]:
@@ -283,7 +298,7 @@ def decode_images(folder: RunFolder, dataset: Dataset, data: DataConfig) -> Cach
     return cache
 
 
-def _refuse_other_images(folder: RunFolder, images: tuple[ImageRow, ...]) -> None:
+def refuse_other_images(folder: RunFolder, images: tuple[ImageRow, ...]) -> None:
     if not folder.images.exists():
         return
     earlier = folder.read_images()

@@ -27,6 +27,7 @@ from numpy.typing import NDArray
 from zarr import Array
 from zarr.codecs import BloscCodec, numcodecs
 
+from leanet.data.pixels import DAMAGED_ARRAY
 from leanet.errors import UserError
 
 DELTA_E_STEP = 0.005
@@ -239,13 +240,16 @@ class RunFolder:
         """The pixel cache that images.csv belongs to: uint8 (N, side, side, 3), memory-mapped.
 
         Raises:
-            UserError: it is missing or of another length.
+            UserError: it is missing, damaged, or of another length.
         """
         name = self.read_config().get("recorded", {}).get("pixels", "")
         path = self.pixels / name
         if not name or not path.is_file():
             raise UserError(f"{path}: the pixel cache is missing. Run `leanet colorize` again; it makes it anew.")
-        pixels: NDArray[np.uint8] = np.load(path, mmap_mode="r")
+        try:
+            pixels: NDArray[np.uint8] = np.load(path, mmap_mode="r")
+        except DAMAGED_ARRAY:
+            raise UserError(f"{path}: damaged. Run `leanet colorize` again; it makes it anew.") from None
         if len(pixels) != images:
             raise UserError(
                 f"{path}: {len(pixels)} images where images.csv has {images}. Delete it and run `leanet colorize`."

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import shutil
 from pathlib import Path
@@ -23,8 +24,11 @@ from leanet.experiment.open_run import (
     image_rows,
     record,
     refuse_missing_opencv,
+    refuse_other_images,
     refuse_other_options,
+    refuse_too_few_normals,
     with_copies_grouped,
+    write_images,
 )
 from leanet.experiment.results import adn_scored, outcome
 from leanet.experiment.run_folder import RunFolder, versions_here
@@ -36,6 +40,9 @@ from leanet.options import to_options
 from leanet.ranks import count
 from leanet.settings import ColorizeConfig, DetectConfig, FitConfig
 from leanet.training.checkpoint import load_weights
+
+HELD_OUT, ALL = "held-out", "all"
+"""The run folders of the two trainings, in OUT.work."""
 
 NORMALS_BELOW = 0.95
 """Without anomalies to learn from, the share of held-out normals whose mean ΔE lies below the threshold."""
@@ -57,13 +64,16 @@ def fit(config: FitConfig) -> Card:
     out = config.out.resolve()
     work = out.with_name(out.name + ".work")
     compute = dataclasses.replace(config.compute, folds="0")
-    first = ColorizeConfig(config.dataset, work / "held-out", config.data, config.colorizer, compute)
+    first = ColorizeConfig(config.dataset, work / HELD_OUT, config.data, config.colorizer, compute)
     if has_anomalies(config.dataset, config.data.abnormal_dir):
         card = _fit_detector(config, first, work)
     else:
         note("no anomalous images: fitting the unsupervised half, a colorizer and a threshold on its map")
         card = _fit_map(config, first, work)
-    shutil.rmtree(work)
+    for made in HELD_OUT, ALL:
+        shutil.rmtree(work / made)
+    with contextlib.suppress(OSError):  # something else lies there
+        work.rmdir()
     note(f"model: {config.out}")
     return card
 
@@ -88,7 +98,7 @@ def _fit_detector(config: FitConfig, first: ColorizeConfig, work: Path) -> Card:
     share = metrics["epoch"] / history_epochs
 
     note("then on all images")
-    whole = everything(run, work / "all")
+    whole = everything(run, work / ALL)
     colorize(dataclasses.replace(first, out=whole.folder.path), whole)
     detector = dataclasses.replace(detect_config.detector, validation=0.0)
     final = resolved(DetectConfig(whole.folder.path, None, detector, first.compute, compare=False), whole)
@@ -121,11 +131,11 @@ def _fit_detector(config: FitConfig, first: ColorizeConfig, work: Path) -> Card:
 
 
 def _fit_map(config: FitConfig, first: ColorizeConfig, work: Path) -> Card:
-    run = _normals_only(config, work / "held-out")
+    run = _normals_only(config, work / HELD_OUT)
     colorize(first, run)
     held_out = np.array(run.maps(0).attributes["mean_delta_e"])[run.rows(run.folds[0].test)]
     threshold = float(np.quantile(held_out, NORMALS_BELOW))
-    whole = everything(run, work / "all")
+    whole = everything(run, work / ALL)
     colorize(dataclasses.replace(first, out=whole.folder.path), whole)
     colorizer = build_colorizer(config.colorizer.colorizer, run.side)
     load_weights(colorizer, whole.folder.fold(0).colorizer_weights)
@@ -166,10 +176,17 @@ def _normals_only(config: FitConfig, folder: Path) -> Run:
     cache = decode_images(home, dataset, data)
     dataset = with_copies_grouped(dataset.without([file for file, _ in cache.skipped]), cache)
     images = image_rows(dataset, cache)
-    parts = inner_parts([0] * len(images), [i.group for i in images], data.n_splits, config.compute.seed)
+    refuse_other_images(home, images)
+    try:
+        parts = inner_parts([0] * len(images), [i.group for i in images], data.n_splits, config.compute.seed)
+    except UserError as error:
+        raise UserError(f"--n-splits {data.n_splits}: {error}") from None
     sides = [tuple(i.file for i, part in zip(images, parts, strict=True) if (part == 0) == test) for test in (0, 1)]
     labels = np.zeros(len(images), dtype=np.int64)
-    return Run(home, images, labels, cache.pixels, (Fold(*sides),), config.colorizer.map_coding)
+    run = Run(home, images, labels, cache.pixels, (Fold(*sides),), config.colorizer.map_coding)
+    refuse_too_few_normals(run)
+    write_images(home, images)
+    return run
 
 
 def _card(config: FitConfig, whole: Run) -> Card:

@@ -75,12 +75,12 @@ class Model:
         """
         single = not isinstance(images, list | tuple) and getattr(images, "ndim", 0) < 4
         pictures: Sequence[Any] = [images] if single else images  # type: ignore[assignment]
-        decoded = [to_pixels(picture) for picture in pictures]
-        maps = self._checked(anomaly_maps, map_coding, len(decoded))
+        maps = self._checked(anomaly_maps, map_coding, len(pictures))
         results: list[Result] = []
-        for start in range(0, len(decoded), BATCH):
+        for start in range(0, len(pictures), BATCH):
             some = slice(start, start + BATCH)
-            results += self.predict_pixels(decoded[some], None if maps is None else maps[some], paint=True)
+            decoded = [to_pixels(picture) for picture in pictures[some]]
+            results += self.predict_pixels(decoded, None if maps is None else maps[some], paint=True)
         return results[0] if single else results
 
     def predict_pixels(
@@ -170,12 +170,15 @@ def to_pixels(picture: Picture) -> NDArray[np.uint8]:
     """A picture of any kind as uint8 (H, W, 3), sRGB.
 
     Raises:
-        UserError: an unreadable file; an array or tensor of another shape or type than `Picture` says.
+        UserError: an unreadable file or image; an array or tensor of another shape or type than `Picture` says.
     """
     if isinstance(picture, str | Path):
         return decode(Path(picture))
     if isinstance(picture, Image.Image):
-        return np.asarray(to_rgb(ImageOps.exif_transpose(picture)))
+        try:
+            return np.asarray(to_rgb(ImageOps.exif_transpose(picture)))
+        except (OSError, ValueError) as error:  # opened, but not decoded yet; or of a mode without colours
+            raise UserError(f"a PIL image that cannot be used ({error}). Convert it to RGB beforehand.") from None
     is_tensor = isinstance(picture, Tensor)
     array: NDArray[Any] = picture.detach().cpu().numpy() if isinstance(picture, Tensor) else np.asarray(picture)
     if is_tensor and array.ndim == 3 and array.shape[0] == 3:

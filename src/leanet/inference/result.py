@@ -115,9 +115,9 @@ def strongest_region(anomaly_map: NDArray[np.float32], unit: float, width: int, 
         return None
     sums = np.bincount(regions.ravel(), anomaly_map.ravel())
     rows, columns = find_objects(regions)[int(sums[1:].argmax())]
-    by_x, by_y = width / anomaly_map.shape[1], height / anomaly_map.shape[0]
-    left, top = int(columns.start * by_x), int(rows.start * by_y)
-    right, bottom = int(np.ceil(columns.stop * by_x)), int(np.ceil(rows.stop * by_y))
+    down, across = anomaly_map.shape
+    left, top = columns.start * width // across, rows.start * height // down
+    right, bottom = -(-columns.stop * width // across), -(-rows.stop * height // down)
     return left, top, right - left, bottom - top
 
 

@@ -19,8 +19,16 @@ def external_attention(features: Tensor, guide: Tensor, affine: nn.Module | None
         affine: what is applied to the mean, (N, 1, h, w), before the sigmoid; None for the published form.
     Returns:
         f', like f, and the attention map M, (N, 1, h, w) in [0, 1], in the dtype of f.
+    Raises:
+        ValueError: f and g are not of the same images, or not of the same height and width.
     Source: Katafuchi & Tokunaga (2021), LEA-Net, arXiv 2109.05493.
     """
+    same = features.shape[0] == guide.shape[0] and features.shape[-2:] == guide.shape[-2:]
+    if not same:  # some of these would broadcast
+        raise ValueError(
+            f"features of {tuple(features.shape)}, and a guide of {tuple(guide.shape)}: the same images, height "
+            f"and width are needed. Take the CAAN's features of the same stride."
+        )
     # In the features' dtype, lest a float32 map turn bfloat16 features into float32 ones.
     mean = guide.mean(dim=1, keepdim=True)
     attention = (mean if affine is None else affine(mean)).sigmoid().to(features.dtype)

@@ -10,6 +10,8 @@ from torch import Tensor, nn
 from leanet.networks.contract import ADN, CAAN, POINTS
 from leanet.networks.external_attention import external_attention
 
+FORMS = ("published", "affine")
+
 
 @dataclass(frozen=True)
 class LEANetOutput:
@@ -66,6 +68,8 @@ class LEANet(nn.Module):
             raise ValueError(f"attention points {list(attention_points)}: choose from 1, 2, 3, 4, 5.")
         if (caan is None) == bool(attention_points):
             raise ValueError("attention needs both: give a CAAN and at least one attention point, or neither.")
+        if attention not in FORMS:
+            raise ValueError(f"attention '{attention}': choose from {', '.join(FORMS)}.")
         self.adn = adn
         self.caan = caan
         self.attention_points = tuple(sorted(set(attention_points)))

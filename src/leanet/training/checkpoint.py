@@ -76,7 +76,8 @@ class Checkpoint:
             metadata = file.metadata()
             if metadata["fingerprint"] != self.fingerprint:
                 raise UserError(
-                    f"{self.path}: begun with other options. Repeat them, or delete this file to start anew."
+                    f"{self.path}: begun with other options, precision or processes. Repeat them, or delete this "
+                    f"file to start anew."
                 )
             tensors: dict[str, Tensor] = {k: file.get_tensor(k) for k in file.keys()}  # noqa: SIM118
         model.load_state_dict(_below("model.", tensors))
