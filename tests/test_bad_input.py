@@ -161,7 +161,7 @@ def test_authors_coding_without_opencv(refused: Refused, monkeypatch: pytest.Mon
     monkeypatch.setitem(sys.modules, "cv2", None)
     line = refused("--map-coding", "authors")
     assert "--map-coding authors" in line
-    assert 'pip install "leanet[authors]"' in line
+    assert 'pip install -c constraints.txt -e ".[authors]"' in line
 
 
 @pytest.mark.parametrize("command", ["check", "fit"])

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from leanet import __version__
-from leanet.errors import UserError
+from leanet.errors import UserError, install
 
 
 @dataclass(frozen=True)
@@ -156,7 +156,7 @@ def _demo(config: Any) -> int:
     model, spots = run.out / "model", str(run.dataset / "test" / "spot")
     _predict(PredictConfig(model, (spots,), run.out / "predictions.csv", run.out / "maps"))
     if importlib.util.find_spec("onnxscript") is None:
-        print('the export is left out: it needs pip install "leanet[export]"')
+        print(f"the export is left out, for want of onnxscript. {install('export')}")
     else:
         _export(ExportConfig(model))
         _predict(PredictConfig(run.out / "model.onnx", (spots,), run.out / "predictions-onnx.csv"))
@@ -377,7 +377,7 @@ def _with_config_file(config_class: type, arguments: list[str]) -> list[str]:
 
 def _describe(verb: str) -> str:
     examples = "\n".join(f"    {example}" for example in VERBS[verb].examples)
-    config = "--config FILE.yaml reads options from a file; those on the command line come before it."
+    config = "--config FILE.yaml reads options from a file; options on the command line win."
     return f"{VERBS[verb].summary}\n\nexamples:\n{examples}\n\n{config}"
 
 

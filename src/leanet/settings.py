@@ -33,7 +33,7 @@ class DataConfig:
     abnormal_dir: str = "Positive"
     """Folder of anomalous images inside DATASET (any case); its subfolders name the kinds of anomaly."""
     groups: Path | None = None
-    """CSV file with the columns file and group: images of one group are never parted by a split."""
+    """CSV file with the columns file and group: images of one group are kept together in every split."""
     image_size: int = 256
     """Side in pixels to which every image is resized: a multiple of 32 from 64 to 512."""
     n_splits: int = 5

@@ -211,5 +211,5 @@ def test_what_is_no_exported_model_is_refused(
     assert main(["predict", str(tmp_path / "nowhere.onnx"), "a.png"]) == 2
     assert "no such file" in capsys.readouterr().err
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None if name == "onnxruntime" else object())
-    with pytest.raises(UserError, match=r'pip install "leanet\[export\]"'):
+    with pytest.raises(UserError, match=r'pip install .* -e "\.\[export\]"'):
         OnnxModel(tmp_path / "m.onnx")

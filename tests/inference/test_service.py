@@ -334,7 +334,7 @@ def test_mistakes_at_the_start_are_one_line(
     assert "cannot be read" in message(str(folder), "--port", "0", "--token-file", str(tmp_path / "none"))
     assert "no images in it" in message(str(folder), "--port", "0", "--examples", str(tmp_path))
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None if name == "fastapi" else object())
-    assert 'pip install "leanet[serve]"' in message(str(folder))
+    assert 'pip install -c constraints.txt -e ".[serve]"' in message(str(folder))
 
 
 def test_a_token_is_read_without_its_line_end(tmp_path: Path) -> None:

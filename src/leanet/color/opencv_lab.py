@@ -11,6 +11,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from leanet.errors import install
+
 from .lab import check_three_channels
 
 
@@ -23,7 +25,7 @@ def check_opencv() -> None:
     try:
         import cv2  # noqa: F401
     except ImportError:
-        raise ImportError('OpenCV is missing. Run `pip install "leanet[authors]"`.') from None
+        raise ImportError(f"OpenCV is missing. {install('authors')}") from None
 
 
 def opencv_lab_8_bit(rgb: Tensor) -> Tensor:

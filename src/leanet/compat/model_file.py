@@ -15,7 +15,7 @@ from torch import nn
 
 from leanet.compat.authors import check_names, from_keras_arrays
 from leanet.compat.keras_graph import Graph, Node, graph_of
-from leanet.errors import UserError
+from leanet.errors import UserError, install
 from leanet.networks.contract import POINTS
 from leanet.networks.leanet import LEANet
 from leanet.networks.registry import ADNS, CAANS, build_leanet
@@ -74,7 +74,7 @@ def _read(path: Path) -> tuple[list[Layer], list[int], list[list[NDArray[Any]]]]
     try:
         import h5py
     except ImportError:
-        raise UserError(f'{path}: h5py is needed to read it. Run pip install "leanet[authors]".') from None
+        raise UserError(f"{path}: h5py is needed to read it. {install('authors')}") from None
     try:
         with h5py.File(path, "r") as file:
             config = json.loads(file.attrs["model_config"])["config"]

@@ -22,7 +22,7 @@ from torch import Tensor, nn
 from leanet.color.anomaly_map import anomaly_map, scale_map
 from leanet.color.lab import decode_lab, encode_lab, lab_to_rgb, rgb_to_lab
 from leanet.data.pixels import decode, resize
-from leanet.errors import UserError
+from leanet.errors import UserError, install
 from leanet.experiment.display import note
 from leanet.inference.card import sha256_of_file
 from leanet.inference.exported import METADATA, OUTPUTS, PAINTED, WEIGHTS_HASH
@@ -130,7 +130,7 @@ def export(config: ExportConfig) -> None:
     for name in needed:
         if importlib.util.find_spec(name) is None:
             extra = "openvino" if openvino else "export"
-            raise UserError(f'--format {config.format}: {name} is missing. Install: pip install "leanet[{extra}]".')
+            raise UserError(f"--format {config.format}: {name} is missing. {install(extra)}")
     suffix = ".xml" if openvino else ".onnx"
     folder = config.model.resolve()
     out = config.out or folder.with_name(folder.name + suffix)

@@ -12,7 +12,7 @@ from typing import Any, ClassVar, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from leanet.errors import UserError
+from leanet.errors import UserError, install
 from leanet.inference.card import Card, card_from, check_hash
 from leanet.inference.result import Result, make_result
 
@@ -154,7 +154,7 @@ def load_exported(path: Path) -> ExportedModel:
 
 def _require(module: str, extra: str, path: Path) -> None:
     if importlib.util.find_spec(module) is None:
-        raise UserError(f'{path}: {module} is missing. Install it: pip install "leanet[{extra}]".')
+        raise UserError(f"{path}: {module} is missing. {install(extra)}")
     if not path.is_file():
         raise UserError(f"{path}: no such file. Write one with `leanet export`.")
 

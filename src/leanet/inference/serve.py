@@ -9,7 +9,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-from leanet.errors import UserError
+from leanet.errors import UserError, install
 from leanet.experiment.display import note
 from leanet.inference.exported import Predictor
 from leanet.settings import ServeConfig
@@ -28,7 +28,7 @@ def serve(config: ServeConfig, load: Callable[[], Predictor]) -> int:
     """
     for name in NEEDED:
         if importlib.util.find_spec(name) is None:
-            raise UserError(f'{name} is missing. Install it: pip install "leanet[serve]".')
+            raise UserError(f"{name} is missing. {install('serve')}")
     import uvicorn
 
     from leanet.inference.service import make_app
