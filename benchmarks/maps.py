@@ -1,7 +1,8 @@
-"""What cross-fitting and the maps' scale change: the gap between seen and unseen normals, and the ADN's metrics.
+r"""What cross-fitting and the maps' scale change: the gap between seen and unseen normals, and the ADN's metrics.
 
     python -m benchmarks.maps plantvillage_potato --out potato-maps --max-per-class 400
-    python -m benchmarks.maps plantvillage_pepper --out pepper-maps --max-per-class 400 --groups groups.csv
+    python -m benchmarks.maps plantvillage_pepper --groups plantvillage_pepper/groups.csv --out pepper-maps \
+        --max-per-class 400
 
 Two sets of maps on the same folds: one colorizer a fold ("in-sample": it has seen the training normals that it
 recolours), and `--cross-fit`; the test images' maps are the same, by the same colorizers. On both, detectors with

@@ -1,6 +1,6 @@
 """A data set to choose by and not to report on: the images that a run did not draw, and of no group that it drew.
 
-    python -m benchmarks.rest pepper plantvillage_pepper --groups groups.csv --out pepper-rest
+    python -m benchmarks.rest pepper plantvillage_pepper --groups plantvillage_pepper/groups.csv --out pepper-rest
 
 RUN is a run with --max-per-class on DATASET. The images are links, and `groups.csv` beside them names their groups.
 """

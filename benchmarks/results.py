@@ -1,9 +1,11 @@
-"""LEA-Net against its baseline on a data set: the attention point chosen on inner validation, then folds and seeds.
+r"""LEA-Net against its baseline on a data set: the point chosen on inner validation, then folds and seeds.
 
-    python -m benchmarks.results plantvillage_pepper --groups groups.csv --out pepper --max-per-class 400
-    python -m benchmarks.results hurricane --out hurricane --max-per-class 400
-    python -m benchmarks.results hurricane --out hurricane --max-per-class 400 --p-rate 1 --attention-point 2
-    python -m benchmarks.results hurricane --out hurricane --max-per-class 400 --attention affine
+    python -m benchmarks.results plantvillage_pepper --groups plantvillage_pepper/groups.csv --out pepper \
+        --max-per-class 400
+    python -m benchmarks.results hurricane --out hurricane-results --max-per-class 400
+    python -m benchmarks.results hurricane --out hurricane-results --max-per-class 400 --p-rate 1 \
+        --attention-point 4
+    python -m benchmarks.results hurricane --out hurricane-results --max-per-class 400 --attention affine
 
 The third with the point that the second chose; the last shares colorizers and baseline with the second, and is
 compared with it, too.

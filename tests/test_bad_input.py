@@ -389,7 +389,7 @@ def test_a_pixel_cache_that_was_cut_off_is_made_anew(
 
 def test_a_fold_with_one_normal_image_to_train_on_is_refused(data: Path, refused: Refused) -> None:
     (data / "Negative" / "3.png").unlink()
-    assert "1 normal images to train on, at least 2 are needed" in refused()
+    assert "1 normal image to train on, at least 2 are needed" in refused()
     (data / "Negative" / "2.png").unlink()
     assert "2 normal images; at least 3 are needed" in refused("--n-splits", "3")
 

@@ -47,7 +47,7 @@ def assert_partition(dataset: Dataset, folds: tuple[Fold, ...]) -> None:
 
 
 @settings(deadline=None)
-@given(st.integers(2, 6), st.integers(0, 30), st.integers(0, 30), st.integers(0, 2**32 - 1))
+@given(st.integers(2, 6), st.integers(2, 30), st.integers(0, 30), st.integers(0, 2**32 - 1))
 def test_folds_partition_and_are_stratified(n_splits: int, normals: int, positives: int, seed: int) -> None:
     dataset = made([0] * (n_splits + normals) + [1] * (n_splits + positives))
     folds = make_folds(dataset, n_splits, seed)
@@ -76,6 +76,13 @@ def test_groups_stay_whole(data: st.DataObject, n_splits: int, seed: int) -> Non
         assert not {group[file] for file in fold.train} & {group[file] for file in fold.test}
         assert set(counts(dataset, fold.test)) == set(counts(dataset, fold.train)) == {0, 1}
     assert folds == make_folds(dataset, n_splits, seed)
+
+
+@pytest.mark.parametrize(("normals", "n_splits"), [(2, 2), (3, 2)])
+def test_a_colorizer_is_not_trained_on_one_image(normals: int, n_splits: int) -> None:
+    with pytest.raises(UserError, match=r"normal images; at least 3|1 normal image to train on"):
+        make_folds(made([0] * normals + [1] * 8), n_splits, 0)
+    make_folds(made([0] * (normals + 2) + [1] * 8), n_splits, 0)
 
 
 def test_another_seed_gives_other_folds() -> None:

@@ -227,7 +227,7 @@ def test_a_pil_image_that_cannot_be_used_is_told_so(model: Model, leaves: Path, 
     whole = next(leaves.rglob("good/*.png")).read_bytes()
     (tmp_path / "cut.png").write_bytes(whole[: len(whole) // 2])
     for image in (Image.new("F", (64, 64)), Image.open(tmp_path / "cut.png")):
-        with pytest.raises(UserError, match="Convert it to RGB"):
+        with pytest.raises(UserError, match="convert it to RGB"):
             model.predict(image)
 
 
@@ -342,7 +342,7 @@ def test_too_few_good_pictures_are_told_so(
     leaves: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (tmp_path / "data" / "Negative").mkdir(parents=True)
-    for file, n_splits, text in (("000", "2", "--n-splits 2: "), ("001", "2", "1 normal images to train on")):
+    for file, n_splits, text in (("000", "2", "--n-splits 2: "), ("001", "2", "1 normal image to train on")):
         shutil.copy(leaves / "train" / "good" / f"{file}.png", tmp_path / "data" / "Negative")
         command = ["fit", str(tmp_path / "data"), "--out", str(tmp_path / f"model-{file}"), "--n-splits", n_splits]
         assert main([*command, "--image-size", "64"]) == 2

@@ -296,6 +296,7 @@ def test_examples_are_offered_by_number_and_nothing_else(folder: Path, tmp_path:
         assert client.get("/v1/examples/0").content == (tmp_path / "a.png").read_bytes()
         for other in ("1", "-1", "secret.txt", "..%2Fsecret.txt"):
             assert client.get(f"/v1/examples/{other}").status_code in (400, 404)
+        assert client.get("/v1/examples/secret.txt").json()["detail"].startswith("number: ")
 
 
 def test_the_pages_need_no_other_server(client: TestClient) -> None:

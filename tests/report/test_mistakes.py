@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
 
 from leanet.cli import main
 from leanet.data.splits import Fold
 from leanet.experiment.evaluate import Scored
-from leanet.experiment.open_run import Run
+from leanet.experiment.open_run import Run, find
 from leanet.experiment.run_folder import ImageRow, RunFolder
 from leanet.report.page import worst_mistakes
+from leanet.report.pictures import examples, mistakes_sheet, recolouring_sheet, save
 
 
 def test_the_surest_mistakes_come_first_with_their_row_and_fold(tmp_path: Path) -> None:
@@ -30,11 +31,33 @@ def test_names_with_dollars_are_names_not_formulas(leaves: Path, tmp_path: Path)
     for folder, some in zip(("Negative", "Positive/$a_$b$_$"), pictures, strict=True):
         (tmp_path / "leaves" / folder).mkdir(parents=True)
         for i, picture in enumerate(some):
-            Image.open(picture).save(tmp_path / "leaves" / folder / f"$a_$ {i}.png")
-    options = ["--image-size", "64", "--n-splits", "2", "--folds", "0", "--adn", "CNN", "--caan", "Direct"]
-    quick = ["--colorizer-epochs", "1", "--epochs", "1", "--compile", "off", "--no-compare"]
-    run = tmp_path / "run"
-    assert main(["run", str(tmp_path / "leaves"), "--out", str(run), *options, *quick]) == 0
-    assert main(["report", str(run)]) == 0
-    assert (run / "report" / "figures" / "mistakes.png").is_file()
-    assert (run / "report" / "mistakes.csv").read_text(encoding="utf-8").count("$a_$") >= 1
+            shutil.copy(picture, tmp_path / "leaves" / folder / f"$a_$ {i}.png")
+    options = [
+        "--image-size",
+        "64",
+        "--n-splits",
+        "2",
+        "--folds",
+        "0",
+        "--colorizer-epochs",
+        "1",
+        "--compile",
+        "off",
+    ]
+    out = tmp_path / "run"
+    assert main(["colorize", str(tmp_path / "leaves"), "--out", str(out), *options]) == 0
+    run = find(out)
+    rows = examples(run, 0, 2)
+    save(mistakes_sheet(run, [(int(row), 0, 0.7) for row in rows], 5.0), tmp_path / "mistakes.png")
+    save(recolouring_sheet(run, 0, rows), tmp_path / "recolouring.png")
+
+
+def test_of_many_kinds_eight_are_examples(tmp_path: Path) -> None:
+    kinds = ["", *"abcdefghij"]
+    images = tuple(
+        ImageRow(f"{i}.png", int(bool(kind)), kind, str(i), "", str(i), 64, 64) for i, kind in enumerate(kinds)
+    )
+    labels = np.array([image.label for image in images])
+    folds = (Fold((), tuple(image.file for image in images)),)
+    run = Run(RunFolder(tmp_path), images, labels, np.zeros((11, 64, 64, 3), np.uint8), folds, "true")
+    assert [run.images[row].kind for row in examples(run, 0, 1)] == ["", *"abcdefgh"]

@@ -11,8 +11,6 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from leanet.errors import install
-
 from .lab import check_three_channels
 
 
@@ -20,12 +18,12 @@ def check_opencv() -> None:
     """Say at once, not in the middle of the work, that OpenCV is missing.
 
     Raises:
-        ImportError: it is missing; the message names the remedy.
+        ImportError: it is missing.
     """
     try:
         import cv2  # noqa: F401
     except ImportError:
-        raise ImportError(f"OpenCV is missing. {install('authors')}") from None
+        raise ImportError("OpenCV is missing.") from None
 
 
 def opencv_lab_8_bit(rgb: Tensor) -> Tensor:

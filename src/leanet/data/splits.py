@@ -46,9 +46,20 @@ def make_folds(dataset: Dataset, n_splits: int, seed: int) -> tuple[Fold, ...]:
         Fold(tuple(files[train].tolist()), tuple(files[test].tolist()))
         for train, test in splitter.split(files, labels, groups if grouped else None)
     )
+    normals = {sample.file for sample in dataset.of_class(0)}
     for index, fold in enumerate(folds):
         _check_groups_allow(fold, index, dataset)
+        refuse_one_normal(f"fold {index}", len(normals.intersection(fold.train)))
     return folds
+
+
+def refuse_one_normal(where: str, normals: int) -> None:
+    """Raise UserError where a colorizer would train on one image: BatchNorm finds no spread in it."""
+    if normals < 2:
+        raise UserError(
+            f"{where}: {normals} normal image to train on, at least 2 are needed. Add normal images, or ask for "
+            f"more folds with --n-splits."
+        )
 
 
 def too_large_groups(dataset: Dataset, n_splits: int) -> list[str]:
@@ -207,6 +218,7 @@ def _check_fold(where: str, fold: Fold, by_file: dict[str, Sample]) -> None:
     for label, name in enumerate(CLASS_NAMES):
         if not any(by_file[file].label == label for file in fold.train):
             raise UserError(f"{where}: the train side has no {name} image. Give it images of both classes.")
+    refuse_one_normal(where, sum(by_file[file].label == 0 for file in fold.train))
     train_groups = {by_file[file].group: file for file in fold.train}
     both_sides = set(fold.train)
     for file in fold.test:

@@ -18,7 +18,7 @@ from leanet.color.opencv_lab import check_opencv
 from leanet.data.folder import Dataset, Sample, check_folds, group_copies, limit_per_class, scan
 from leanet.data.pixels import Cache, build_cache, duplicates, refuse_duplicates_across
 from leanet.data.splits import Fold, inner_parts, make_folds, read_splits, too_large_groups, write_splits
-from leanet.errors import UserError
+from leanet.errors import UserError, install
 from leanet.experiment.display import note, progress_bar
 from leanet.experiment.run_folder import ImageRow, Maps, RunFolder, write_config, write_csv
 from leanet.options import to_options
@@ -212,7 +212,6 @@ def _fill(folder: RunFolder, dataset: Dataset, config: ColorizeConfig) -> Run:
     for text in too_large_groups(dataset, len(folds)):
         note(f"note: {text}")
     run = Run(folder, images, np.array(labels, dtype=np.int64), cache.pixels, folds, config.colorizer.map_coding)
-    refuse_too_few_normals(run)
     if k := config.colorizer.cross_fit:
         for number in range(len(folds)):  # refused before the option is recorded
             parts_of_training_side(run, number, k, config.compute.seed)
@@ -227,17 +226,6 @@ def write_images(folder: RunFolder, images: Sequence[ImageRow]) -> None:
     """Write images.csv."""
     columns = [f.name for f in dataclasses.fields(ImageRow)]
     write_csv(folder.images, columns, [dataclasses.astuple(image) for image in images])
-
-
-def refuse_too_few_normals(run: Run) -> None:
-    """Raise UserError where a fold's colorizer would train on one image: BatchNorm finds no spread in it."""
-    for number, fold in enumerate(run.folds):
-        count = int((run.labels[run.rows(fold.train)] == 0).sum())
-        if count < 2:
-            raise UserError(
-                f"fold {number}: {count} normal images to train on, at least 2 are needed. Add normal images, "
-                f"or ask for more folds with --n-splits."
-            )
 
 
 def parts_of_training_side(run: Run, number: int, k: int, seed: int) -> NDArray[np.int64]:
@@ -323,7 +311,8 @@ def refuse_missing_opencv(config: ColorizerConfig) -> None:
     try:
         check_opencv()
     except ImportError as error:
-        raise UserError(f"--map-coding authors: {error} Or leave the option out, for true ΔE00.") from None
+        remedy = f"{install('authors')}, or leave the option out, for true ΔE00."
+        raise UserError(f"--map-coding authors: {error} {remedy}") from None
 
 
 def refuse_other_options(folder: RunFolder, config: ColorizeConfig | FitConfig) -> None:

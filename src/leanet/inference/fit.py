@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from leanet.data.folder import has_anomalies, limit_per_class, scan_normals
-from leanet.data.splits import Fold, inner_parts
+from leanet.data.splits import Fold, inner_parts, refuse_one_normal
 from leanet.errors import UserError
 from leanet.experiment.colorize import colorize
 from leanet.experiment.detect import build_detector, map_scale, resolved, train_detectors, train_folds
@@ -26,7 +26,6 @@ from leanet.experiment.open_run import (
     refuse_missing_opencv,
     refuse_other_images,
     refuse_other_options,
-    refuse_too_few_normals,
     with_copies_grouped,
     write_images,
 )
@@ -82,7 +81,8 @@ def _fit_detector(config: FitConfig, first: ColorizeConfig, work: Path) -> Card:
     if config.detector.seeds != 1:
         raise UserError("--seeds: a model is fitted once. Leave the option out.")
     parts = f"{config.data.n_splits - 1} of {config.data.n_splits} parts of the images"
-    asked, is_new = DetectConfig(first.out, None, config.detector, first.compute, compare=False), not work.exists()
+    asked = DetectConfig(first.out, None, config.detector, first.compute, compare=False)
+    is_new = not first.out.exists()
     begun = begin(first)
     refuse_too_few_labelled(asked, begun)
     if is_new:  # what a stopped fit has left to do is not known
@@ -183,10 +183,9 @@ def _normals_only(config: FitConfig, folder: Path) -> Run:
         raise UserError(f"--n-splits {data.n_splits}: {error}") from None
     sides = [tuple(i.file for i, part in zip(images, parts, strict=True) if (part == 0) == test) for test in (0, 1)]
     labels = np.zeros(len(images), dtype=np.int64)
-    run = Run(home, images, labels, cache.pixels, (Fold(*sides),), config.colorizer.map_coding)
-    refuse_too_few_normals(run)
+    refuse_one_normal(f"--n-splits {data.n_splits}", len(sides[0]))
     write_images(home, images)
-    return run
+    return Run(home, images, labels, cache.pixels, (Fold(*sides),), config.colorizer.map_coding)
 
 
 def _card(config: FitConfig, whole: Run) -> Card:

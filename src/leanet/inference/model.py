@@ -21,7 +21,7 @@ from leanet.color.anomaly_map import scale_map
 from leanet.color.lab import decode_lab, encode_lab, lab_to_rgb, rgb_to_lab
 from leanet.color.opencv_lab import check_opencv
 from leanet.data.pixels import decode, resize, to_rgb
-from leanet.errors import UserError
+from leanet.errors import UserError, install
 from leanet.experiment.colorize import recolour
 from leanet.inference.card import CARD, COLORIZER, WEIGHTS, Card, check_hash, read_card, sha256_of_file
 from leanet.inference.result import Result, make_result
@@ -177,8 +177,12 @@ def to_pixels(picture: Picture) -> NDArray[np.uint8]:
     if isinstance(picture, Image.Image):
         try:
             return np.asarray(to_rgb(ImageOps.exif_transpose(picture)))
-        except (OSError, ValueError) as error:  # opened, but not decoded yet; or of a mode without colours
-            raise UserError(f"a PIL image that cannot be used ({error}). Convert it to RGB beforehand.") from None
+        except MemoryError:
+            raise
+        except Exception as error:  # opened, but not decoded yet: Pillow's decoders raise nearly anything
+            raise UserError(
+                f"a PIL image that cannot be used ({error}). Replace it, or convert it to RGB beforehand."
+            ) from None
     is_tensor = isinstance(picture, Tensor)
     array: NDArray[Any] = picture.detach().cpu().numpy() if isinstance(picture, Tensor) else np.asarray(picture)
     if is_tensor and array.ndim == 3 and array.shape[0] == 3:
@@ -252,7 +256,9 @@ def load(folder: Path, compute: ComputeConfig | None = None) -> Model:
         try:
             check_opencv()
         except ImportError as error:
-            raise UserError(f"{folder}: its anomaly maps have the authors' coding. {error}") from None
+            raise UserError(
+                f"{folder}: its anomaly maps have the authors' coding. {error} {install('authors')}"
+            ) from None
     network, colorizer = None, None
     try:
         if card.adn:

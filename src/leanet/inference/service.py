@@ -123,7 +123,7 @@ def make_app(
     @app.exception_handler(RequestValidationError)
     async def bad_parameter(_request: Request, error: RequestValidationError) -> JSONResponse:
         first = error.errors()[0]
-        return JSONResponse({"detail": f"{first['loc'][-2]}: {first['msg']}"}, 400)
+        return JSONResponse({"detail": f"{first['loc'][1]}: {first['msg']}"}, 400)
 
     @app.get("/", include_in_schema=False)
     async def page() -> HTMLResponse:
@@ -185,7 +185,7 @@ def example_files(folder: Path | None) -> list[Path]:
 _ANSWERS: dict[int | str, dict[str, Any]] = {
     200: {"model": Predictions, "description": "At least one image was read."},
     422: {"model": Predictions, "description": "No image could be read."},
-    400: {"description": "Not a form that can be read, or no such map."},
+    400: {"description": "No form that can be read, too many files or maps, no such map, or an unknown host."},
     401: {"description": "The token is missing or wrong."},
     SLOW: {"description": "The request took too long to arrive."},
     413: {"description": "Too many bytes."},

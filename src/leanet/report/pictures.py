@@ -60,7 +60,7 @@ def example_sheet(run: Run, home: RunFolder, fold: int, config: DetectConfig, pa
         fold: which fold's test images.
         config: whose attention to show; with several attention points, the finest.
         path: the PNG to write.
-        each: how many normal images, and of every kind of anomaly.
+        each: how many normal images, and of each of the first kinds of anomaly.
     """
     rows = examples(run, fold, each)
     maps = run.maps(fold, unpack=False)
