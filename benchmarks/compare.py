@@ -38,17 +38,21 @@ def folds_of(out: Path) -> object:
     return json.loads((out / "splits.json").read_text(encoding="utf-8"))["folds"]
 
 
-def compare(runs: dict[str, Metrics]) -> tuple[list[dict[str, object]], dict[str, list[float]]]:
+def compare(runs: dict[str, Metrics]) -> tuple[list[dict[str, object]], dict[str, list[float | None]]]:
     """A row for each fold, and each metric's differences."""
     first, second = runs
     rows: list[dict[str, object]] = []
-    differences: dict[str, list[float]] = {metric: [] for metric in METRICS}
+    differences: dict[str, list[float | None]] = {metric: [] for metric in METRICS}
     for fold in runs[first]:
         row: dict[str, object] = {"fold": fold.removeprefix("fold ")}
         for metric in METRICS:
-            one, other = (float(runs[name][fold][metric] or "nan") for name in (first, second))
-            differences[metric].append(one - other)
-            row |= {f"{metric}_{first}": one, f"{metric}_{second}": other, f"{metric}_difference": one - other}
+            told = [runs[name][fold][metric] for name in (first, second)]
+            one, other = (
+                float(value) if value else None for value in told
+            )  # empty where a fold has one class only
+            less = None if one is None or other is None else one - other
+            differences[metric].append(less)
+            row |= {f"{metric}_{first}": one, f"{metric}_{second}": other, f"{metric}_difference": less}
         rows.append(row)
     return rows, differences
 
@@ -79,7 +83,11 @@ def main() -> None:
     print(f"\n{same.labels.mean():.0%} of the images are anomalous")
     print(f"\n| fold | {' | '.join(header)} |\n|---|{'---|' * len(header)}")
     for row in rows:
-        cells = [f"{v:+.4f}" if k.endswith("difference") else f"{v:.4f}" for k, v in row.items() if k != "fold"]
+        cells = [
+            "undefined" if v is None else f"{v:+.4f}" if k.endswith("difference") else f"{v:.4f}"
+            for k, v in row.items()
+            if k != "fold"
+        ]
         print(f"| {row['fold']} | {' | '.join(cells)} |")
     print()
     ratio = ratio_of_sides(same, range(len(same.folds)))
@@ -90,7 +98,7 @@ def main() -> None:
             continue
         print(
             f"{metric}: mean difference {known.mean:+.4f}, 95 % interval {known.low:+.4f} to {known.high:+.4f} "
-            f"over {len(found)} folds: {in_words(known)}; {as_good(known, METRICS[metric])}"
+            f"over {len(found) - found.count(None)} folds: {in_words(known)}; {as_good(known, METRICS[metric])}"
         )
         rows += [
             {"fold": end, f"{metric}_difference": getattr(known, end), "verdict": as_good(known, METRICS[metric])}

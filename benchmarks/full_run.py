@@ -56,15 +56,16 @@ def main() -> None:
     command = [LEANET, "run", str(given.dataset), *options]
     parts = run_in_parts(command, out, out.with_name(f"{out.name}-parts.csv"))
 
-    mean = adn_metrics(out)["mean over folds"]
+    metrics = adn_metrics(out)
+    mean, pooled = metrics["mean over folds"], metrics["pooled test images"]
     minutes = sum(part.seconds for part in parts) / 60
     memory = max(part.peak for part in parts) / 1e9
     folds = sum(disk(path) for path in out.iterdir() if path.name.isdigit()) / 1e9
-    f1, auroc = float(mean["f1"]), float(mean["auroc"])
+    f1, auroc, anomalous = float(mean["f1"]), float(mean["auroc"]), float(pooled["prevalence"])
     print(f"\n{' '.join(command)}, in {len(parts)} part(s)")
     print(f"disk of the whole run folder  {disk(out) / 1e9:.2f} GB")
     print(f"mean AUROC of the ADN         {auroc:.4f}")
-    print(f"mean F1 of the ADN            {f1:.4f}  ({verdict(f1 >= F1)}: {F1})")
+    print(f"mean F1 of the ADN            {f1:.4f}  ({verdict(f1 >= F1)}: {F1}; {anomalous:.0%} anomalous)")
     print(f"disk of the folds             {folds:.2f} GB  ({verdict(folds <= DISK_GB)}: {DISK_GB})")
     print(f"peak anonymous memory         {memory:.2f} GB  ({verdict(memory <= MEMORY_GB)}: {MEMORY_GB})")
     print(f"time                          {minutes:.1f} minutes  ({verdict(minutes <= MINUTES)}: {MINUTES:g})")

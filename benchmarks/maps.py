@@ -28,11 +28,16 @@ METRICS = ("f1", "auroc")
 IN_SAMPLE, BY_MAXIMUM, CROSS_FIT = ARMS = (("in-sample", "normals"), ("in-sample", "max"), ("cross-fit", "normals"))
 
 
-def gap(out: Path) -> list[float]:
-    """Mean ΔE of a fold's test normals less that of its training normals, over the folds."""
+def gap(out: Path) -> list[float | None]:
+    """Mean ΔE of a fold's test normals less that of its training normals, over the folds; None without either."""
     run = find(out)
     attributes = [run.maps(number).attributes for number in range(len(run.folds))]
-    return [a["test_normals"] - a["train_normals"] for a in attributes]
+    return [less(a["test_normals"], a["train_normals"]) for a in attributes]
+
+
+def less(one: float | None, other: float | None) -> float | None:
+    """The difference; None where either is undefined."""
+    return None if one is None or other is None else one - other
 
 
 def share_colorizers(source: Path, target: Path) -> None:
@@ -81,9 +86,9 @@ def main() -> None:
 
     print("\nmean ΔE of test normals less training normals, mean [95 % interval] over folds")
     for kind, values in gaps.items():
-        tell(kind, "gap", interval(values, ratio), [*values])
-    less = [after - before for before, after in zip(gaps[IN_SAMPLE[0]], gaps[CROSS_FIT[0]], strict=True)]
-    tell(f"{CROSS_FIT[0]} less {IN_SAMPLE[0]}", "gap", interval(less, ratio), [*less])
+        tell(kind, "gap", interval(values, ratio), values)
+    change = [less(after, before) for before, after in zip(gaps[IN_SAMPLE[0]], gaps[CROSS_FIT[0]], strict=True)]
+    tell(f"{CROSS_FIT[0]} less {IN_SAMPLE[0]}", "gap", interval(change, ratio), change)
     print(f"\n{rows[IN_SAMPLE].pooled.prevalence:.0%} of the test images are anomalous; mean [95 % interval]")
     print(f"\n| row | {' | '.join(METRICS)} |\n|---|{'---|' * len(METRICS)}")
     named = [(", ".join(arm), row) for arm, row in rows.items()]
@@ -94,7 +99,7 @@ def main() -> None:
         for metric in METRICS:
             found = difference(rows[one], rows[other], metric)
             both = zip(*(rows[arm].by_fold(metric).values() for arm in (one, other)), strict=True)
-            by_fold = [None if a is None or b is None else a - b for a, b in both]
+            by_fold = [less(a, b) for a, b in both]
             tell(f"{', '.join(one)} less {', '.join(other)}", metric, found, by_fold)
     write_csv(given.csv or given.out / "maps.csv", lines, machine)
 

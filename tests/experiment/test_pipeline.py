@@ -26,8 +26,9 @@ from leanet.experiment.finished import finished as what_is_finished
 from leanet.experiment.finished import recorded_detector
 from leanet.experiment.open_run import find
 from leanet.experiment.predictions import write_predictions
+from leanet.experiment.run import print_fold_reports
 from leanet.experiment.run_folder import RunFolder, amend_config, read_config
-from leanet.settings import DetectorConfig
+from leanet.settings import DetectConfig, DetectorConfig
 
 QUICK = [
     "--image-size", "64", "--n-splits", "2", "--colorizer", "Unet", "--colorizer-epochs", "2",
@@ -227,6 +228,12 @@ def test_a_fold_that_tests_one_class_has_undefined_metrics(
     assert (line["auroc"], line["f1"], line["average_precision"]) == ("", "", "")
     assert main(["report", str(run)]) == 0
     assert "(1 of 2 folds)" in (run / "report" / "index.html").read_text(encoding="utf-8")
+    capsys.readouterr()
+    print_fold_reports(DetectConfig(run, None, recorded_detector(RunFolder(run)).detector))
+    first, second = capsys.readouterr().out.split("fold 1, ADN")
+    assert "F1 of ADN: undefined (0% anomalous)" in first
+    assert "precision" not in first
+    assert "precision" in second
 
 
 def test_seeds_that_not_all_folds_have_are_left_out_of_a_report(finished: Path, tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -15,11 +16,27 @@ from leanet.experiment.finished import recorded_detector
 from leanet.experiment.open_run import find
 from leanet.experiment.results import held_out_row
 from leanet.experiment.run_folder import RunFolder
+from leanet.experiment.study import Cell
 from leanet.settings import StudyConfig
 
 
+def stop_after(cells: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Press Ctrl-C once that many cells are drawn, and check that the table then holds these, and no others."""
+
+    def draw(done: Sequence[Cell], report: Path) -> None:
+        if len(done) == cells:
+            rows = read_csv(report / "study.csv")
+            assert (
+                len({(r["p_rate"], r["row"]) for r in rows if r["metric"] == "auroc" and "ADN" in r["row"]})
+                == cells
+            )
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr("leanet.report.study_figures.draw_study", draw)
+
+
 def test_study_shares_maps_and_compares_each_cell_with_its_baseline(
-    leaves: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    leaves: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     out = tmp_path / "study"
     grid = ["--adn", "CNN", "--caan", "Direct", "--attention-point", "2", "4", "--p-rate", "0.5", "1.0"]
@@ -41,8 +58,16 @@ def test_study_shares_maps_and_compares_each_cell_with_its_baseline(
     assert main([*arguments, "--p-rate", "1.0", "0.01"]) == 2
     assert "--p-rate 0.01" in capsys.readouterr().err
     assert not list(out.glob("0/*"))
-    assert main(arguments) == 0
+    stop_after(3, monkeypatch)
+    assert main(arguments) == 130
     assert "estimated time on this machine" in capsys.readouterr().out
+    done = {p: p.stat().st_mtime_ns for p in out.rglob("weights.safetensors")}
+    assert {p.parts[-4] for p in done if "CNN" in p.parent.name} == {"p-rate-0.5"}
+    assert not list(out.rglob("*.partial"))
+    monkeypatch.undo()
+    assert main(arguments) == 0
+    assert done.items() <= {p: p.stat().st_mtime_ns for p in out.rglob("weights.safetensors")}.items()
+    assert "the threshold stayed 0.5 in 12 of 12 trainings" in " ".join(capsys.readouterr().out.split())
     lines = read_csv(out / "report" / "study.csv")
     cells = [(r["p_rate"], r["attention_point"]) for r in lines if r["metric"] == "auroc" and r["adn"]]
     assert cells == [("0.5", ""), ("0.5", "2"), ("0.5", "4"), ("1", ""), ("1", "2"), ("1", "4")]

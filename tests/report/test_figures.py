@@ -7,7 +7,7 @@ import pytest
 from sklearn.calibration import calibration_curve
 
 from leanet.experiment.evaluate import Scored
-from leanet.report.figures import curve_points, reliability_bins
+from leanet.report.figures import curve_points, reliability_bins, training_curves
 
 
 def scored(images: int, seed: int) -> Scored:
@@ -24,6 +24,18 @@ def test_the_reliability_curve_is_scikit_learns() -> None:
     assert [b[0] for b in bins] == pytest.approx(mean)
     assert [b[1] for b in bins] == pytest.approx(share)
     assert sum(b[2] for b in bins) == 350
+
+
+def test_a_loss_that_only_later_folds_have_is_drawn() -> None:
+    figure = training_curves({"fold 0": {"loss": [2.0, 1.0]}, "fold 1": {"loss": [3.0], "val_loss": [4.0]}}, "CNN")
+    drawn = {
+        axes.get_title(): [(line.get_label(), list(np.asarray(line.get_ydata()))) for line in axes.lines]
+        for axes in figure.axes
+    }
+    assert drawn == {
+        "CNN: loss": [("fold 0", [2.0, 1.0]), ("fold 1", [3.0])],
+        "CNN: val loss": [("fold 1", [4.0])],
+    }
 
 
 def test_one_class_has_no_curves() -> None:

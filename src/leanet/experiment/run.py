@@ -70,8 +70,9 @@ def print_fold_reports(config: DetectConfig) -> None:
             decided = (probabilities >= PLAIN_THRESHOLD).astype(int)
             note(f"\nfold {number}, {name}: confusion matrix (rows: true normal, anomalous)")
             note(str(confusion_matrix(p.labels, decided, labels=[0, 1])))
-            names = ["normal", "anomalous"]
-            note(classification_report(p.labels, decided, labels=[0, 1], target_names=names, zero_division=0))
+            if len(set(p.labels)) == 2:  # with one class, half of the report would be undefined, and shown as 0
+                names = ["normal", "anomalous"]
+                note(classification_report(p.labels, decided, labels=[0, 1], target_names=names, zero_division=0))
             found = score(Scored(p.labels, probabilities))
             note(f"F1 of {name}: {metric_text(found.f1)} ({found.prevalence:.0%} anomalous)")
 
