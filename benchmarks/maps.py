@@ -59,12 +59,14 @@ def main() -> None:
     arguments.add_argument("--cross-fit", default="4", help="parts of the cross-fitting (%(default)s)")
     arguments.add_argument("--attention-point", default="1", help="attention point (%(default)s)")
     arguments.add_argument("--seeds", default="1", help="trainings of each detector on each fold (%(default)s)")
+    arguments.add_argument("--no-max", action="store_true", help="without the detectors on maps scaled by maximum")
     given = arguments.parse_args()
     machine = facts()
     trained = ["--attention-point", given.attention_point, "--p-rate", given.p_rate, "--seeds", given.seeds]
     rows: dict[tuple[str, str], Row] = {}
     beside: tuple[Row, ...] = ()
-    for kind, scale in ARMS:
+    arms = [arm for arm in ARMS if not (given.no_max and arm == BY_MAXIMUM)]
+    for kind, scale in arms:
         maps, folder = given.out / kind, given.out / f"{kind}-{scale}"
         parts = given.cross_fit if kind == CROSS_FIT[0] else "0"
         if kind != IN_SAMPLE[0]:
@@ -95,7 +97,7 @@ def main() -> None:
     for name, row in [*named, *((f"{row.name} ({', '.join(IN_SAMPLE)})", row) for row in beside)]:
         print(f"| {name} | {' | '.join(cell(row, metric) for metric in METRICS)} |")
     print()
-    for one, other in ((CROSS_FIT, IN_SAMPLE), (IN_SAMPLE, BY_MAXIMUM)):
+    for one, other in ((CROSS_FIT, IN_SAMPLE), (IN_SAMPLE, BY_MAXIMUM))[: len(arms) - 1]:
         for metric in METRICS:
             found = difference(rows[one], rows[other], metric)
             both = zip(*(rows[arm].by_fold(metric).values() for arm in (one, other)), strict=True)
