@@ -1,6 +1,6 @@
 r"""What cross-fitting and the maps' scale change: the gap between seen and unseen normals, and the ADN's metrics.
 
-    python -m benchmarks.maps plantvillage_potato --out potato-maps --max-per-class 400
+    python -m benchmarks.maps plantvillage_potato --out potato-maps --max-per-class 400 --image-size 64 --no-max
     python -m benchmarks.maps plantvillage_pepper --groups plantvillage_pepper/groups.csv --out pepper-maps \
         --max-per-class 400
 
