@@ -307,6 +307,11 @@ def adn_metrics(run: Path) -> dict[str, dict[str, str]]:
     return {row["over"]: row for row in rows if row["row"] == adn}
 
 
+def less(one: float | None, other: float | None) -> float | None:
+    """The difference; None where either is undefined, as with a fold of one class."""
+    return None if one is None or other is None else one - other
+
+
 def _read(path: Path) -> str:
     """A file of /proc; empty where the process has ended meanwhile."""
     try:

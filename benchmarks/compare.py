@@ -14,7 +14,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from benchmarks.common import adn_metrics, call, data_options, experiment_parser, facts, write_csv
+from benchmarks.common import adn_metrics, call, data_options, experiment_parser, facts, less, write_csv
 from leanet.experiment.evaluate import Interval, interval
 from leanet.experiment.evaluate import verdict as in_words
 from leanet.experiment.open_run import find
@@ -47,12 +47,9 @@ def compare(runs: dict[str, Metrics]) -> tuple[list[dict[str, object]], dict[str
         row: dict[str, object] = {"fold": fold.removeprefix("fold ")}
         for metric in METRICS:
             told = [runs[name][fold][metric] for name in (first, second)]
-            one, other = (
-                float(value) if value else None for value in told
-            )  # empty where a fold has one class only
-            less = None if one is None or other is None else one - other
-            differences[metric].append(less)
-            row |= {f"{metric}_{first}": one, f"{metric}_{second}": other, f"{metric}_difference": less}
+            one, other = (float(value) if value else None for value in told)
+            differences[metric].append(less(one, other))
+            row |= {f"{metric}_{first}": one, f"{metric}_{second}": other, f"{metric}_difference": less(one, other)}
         rows.append(row)
     return rows, differences
 

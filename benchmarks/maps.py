@@ -18,7 +18,7 @@ import json
 import shutil
 from pathlib import Path
 
-from benchmarks.common import call, data_options, experiment_parser, facts, write_csv
+from benchmarks.common import call, data_options, experiment_parser, facts, less, write_csv
 from benchmarks.results import results_of
 from leanet.experiment.evaluate import Interval, Row, cell, difference, interval, shown, verdict
 from leanet.experiment.open_run import find
@@ -33,11 +33,6 @@ def gap(out: Path) -> list[float | None]:
     run = find(out)
     attributes = [run.maps(number).attributes for number in range(len(run.folds))]
     return [less(a["test_normals"], a["train_normals"]) for a in attributes]
-
-
-def less(one: float | None, other: float | None) -> float | None:
-    """The difference; None where either is undefined."""
-    return None if one is None or other is None else one - other
 
 
 def share_colorizers(source: Path, target: Path) -> None:
@@ -65,8 +60,9 @@ def main() -> None:
     trained = ["--attention-point", given.attention_point, "--p-rate", given.p_rate, "--seeds", given.seeds]
     rows: dict[tuple[str, str], Row] = {}
     beside: tuple[Row, ...] = ()
-    arms = [arm for arm in ARMS if not (given.no_max and arm == BY_MAXIMUM)]
-    for kind, scale in arms:
+    for kind, scale in ARMS:
+        if given.no_max and (kind, scale) == BY_MAXIMUM:
+            continue
         maps, folder = given.out / kind, given.out / f"{kind}-{scale}"
         parts = given.cross_fit if kind == CROSS_FIT[0] else "0"
         if kind != IN_SAMPLE[0]:
@@ -97,7 +93,8 @@ def main() -> None:
     for name, row in [*named, *((f"{row.name} ({', '.join(IN_SAMPLE)})", row) for row in beside)]:
         print(f"| {name} | {' | '.join(cell(row, metric) for metric in METRICS)} |")
     print()
-    for one, other in ((CROSS_FIT, IN_SAMPLE), (IN_SAMPLE, BY_MAXIMUM))[: len(arms) - 1]:
+    pairs = [(CROSS_FIT, IN_SAMPLE), *([] if given.no_max else [(IN_SAMPLE, BY_MAXIMUM)])]
+    for one, other in pairs:
         for metric in METRICS:
             found = difference(rows[one], rows[other], metric)
             both = zip(*(rows[arm].by_fold(metric).values() for arm in (one, other)), strict=True)

@@ -105,12 +105,8 @@ def detector_rows(run: Run, home: RunFolder, detector: DetectorConfig, folds: Se
     adn = {k: adn_scored(o, detector) for k, o in outcomes.items()}
     rows = [make_row(f"{title}: ADN", adn, ratio)]
     notes: list[str] = []
-    unchosen = sum(s.threshold is None for s in adn.values())
-    if unchosen:
-        notes.append(
-            f"{title}: the threshold stayed 0.5 in {unchosen} of {len(adn)} trainings: "
-            f"no inner validation, or fewer than {FEWEST_POSITIVES} anomalous images in it"
-        )
+    if unchosen := unchosen_note([s.threshold for s in adn.values()]):
+        notes.append(f"{title}: {unchosen}")
     if detector.caan == "none":
         return Table(tuple(rows), tuple(notes))
     with_caan = all(o.test.caan is not None for o in outcomes.values())
@@ -132,6 +128,16 @@ def detector_rows(run: Run, home: RunFolder, detector: DetectorConfig, folds: Se
             f"{title}: {members} together ranked no inner validation better than the ADN alone: no such row"
         )
     return Table(tuple(rows), tuple(notes))
+
+
+def unchosen_note(thresholds: Sequence[float | None]) -> str:
+    """In how many trainings no threshold was chosen (None), and why; empty where all have one."""
+    if not (without := thresholds.count(None)):
+        return ""
+    return (
+        f"the threshold stayed 0.5 in {without} of {len(thresholds)} trainings: "
+        f"no inner validation, or fewer than {FEWEST_POSITIVES} anomalous images in it"
+    )
 
 
 def held_out_row(run: Run, home: RunFolder, detector: DetectorConfig, folds: Sequence[int]) -> Row | None:

@@ -13,19 +13,9 @@ from leanet.experiment.colorize import colorize
 from leanet.experiment.detect import train_detectors
 from leanet.experiment.display import note, stdout
 from leanet.experiment.estimate import estimate
-from leanet.experiment.evaluate import (
-    FEWEST_POSITIVES,
-    METRICS,
-    PRINTED,
-    Interval,
-    Row,
-    cell,
-    difference,
-    shown,
-    verdict,
-)
+from leanet.experiment.evaluate import METRICS, PRINTED, Interval, Row, cell, difference, shown, verdict
 from leanet.experiment.open_run import Run, begin
-from leanet.experiment.results import detector_rows, held_out_row, ratio_of_sides
+from leanet.experiment.results import detector_rows, held_out_row, ratio_of_sides, unchosen_note
 from leanet.experiment.run_folder import RunFolder, plain, write_csv
 from leanet.experiment.simple_rows import simple_rows
 from leanet.experiment.training_set import refuse_too_few_labelled
@@ -105,23 +95,12 @@ def study(config: StudyConfig, draw: Callable[[Sequence[Cell]], None] | None = N
             draw(cells)
     if is_first():
         print_cells(cells, beside)
-        if unchosen := _unchosen(cells):
+        if unchosen := unchosen_note([s.threshold_chosen for c in cells for s in c.row.runs.values()]):
             note(unchosen)
         note(f"table and figures: {run.folder.report}")
         if others := _others(run.folder, cells):
             note(f"not asked for now, and so not in them: {', '.join(others)}")
     return cells
-
-
-def _unchosen(cells: Sequence[Cell]) -> str:
-    """How many trainings have decided at 0.5 for want of images to choose a threshold by; empty if none."""
-    trainings = [s.threshold_chosen for c in cells for s in c.row.runs.values()]
-    if not (without := trainings.count(None)):
-        return ""
-    return (
-        f"the threshold stayed 0.5 in {without} of {len(trainings)} trainings (no inner validation, or fewer than "
-        f"{FEWEST_POSITIVES} anomalous images in it): there, the metrics at a threshold chosen are those at 0.5"
-    )
 
 
 def _is_trained(wanted: DetectConfig, run: Run) -> bool:
