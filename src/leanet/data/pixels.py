@@ -18,6 +18,7 @@ import numpy.typing as npt
 from PIL import ExifTags, Image, UnidentifiedImageError
 
 from leanet.errors import UserError
+from leanet.files import unfinished, write_json
 
 MAX_PIXELS = 200_000_000
 MAX_SIDE = 65_535  # a JPEG's; the resize keeps one side while it shrinks the other
@@ -303,8 +304,7 @@ def _fill(
 ) -> list[Fact]:
     """Write the cache beside its place and rename it; nothing half-written stays behind on an error."""
     _refuse_full_disk(target.parent, len(paths), size)
-    partial, compact = target.with_suffix(".partial"), target.with_suffix(".compact.partial")
-    try:
+    with unfinished(target) as partial, unfinished(target.with_suffix(".compact")) as compact:
         facts = _decode_rows(partial, paths, size, on_progress)
         bad = [row for row, fact in enumerate(facts) if isinstance(fact, str)]
         if bad and not skip_unreadable:
@@ -315,11 +315,8 @@ def _fill(
             _refuse_full_disk(target.parent, len(paths) - len(bad), size)
             _copy_rows(partial, compact, sorted(set(range(len(paths))) - set(bad)))
             compact.replace(partial)
-        _facts_file(target).write_text(json.dumps({"size": size, "images": facts}, indent=0))
+        write_json(_facts_file(target), {"size": size, "images": facts}, indent=0)
         partial.replace(target)  # last: the cache counts as there once this file is
-    finally:
-        partial.unlink(missing_ok=True)
-        compact.unlink(missing_ok=True)
     return facts
 
 

@@ -14,6 +14,7 @@ from sklearn.model_selection import StratifiedGroupKFold, StratifiedKFold
 
 from leanet.data.folder import CLASS_NAMES, Dataset, Sample, by_group, check_folds
 from leanet.errors import UserError
+from leanet.files import write_json
 
 _SHAPE = '{"n_splits": 2, "seed": 0, "folds": [{"train": ["Negative/a.png", ...], "test": [...]}, ...]}'
 
@@ -87,11 +88,8 @@ def write_splits(path: Path, folds: Sequence[Fold], seed: int) -> None:
         UserError: the file cannot be written.
     """
     sides = [{"train": list(fold.train), "test": list(fold.test)} for fold in folds]
-    text = json.dumps({"n_splits": len(folds), "seed": seed, "folds": sides}, indent=1, ensure_ascii=False)
-    partial = path.with_name(path.name + ".partial")
     try:
-        partial.write_text(text + "\n", encoding="utf-8")
-        partial.replace(path)
+        write_json(path, {"n_splits": len(folds), "seed": seed, "folds": sides}, indent=1)
     except OSError as error:
         raise UserError(
             f"{path}: cannot write the splits ({error.strerror}). Choose another place with --out."

@@ -30,10 +30,9 @@ from leanet.experiment.run_folder import (
     read_config,
     write_config,
     write_history,
-    write_json,
-    write_text,
 )
 from leanet.experiment.training_set import TrainingSet, divide, validation_share
+from leanet.files import write_json, write_text
 from leanet.networks.leanet import LEANet, LEANetOutput
 from leanet.networks.registry import ADNS, CAANS, build_leanet
 from leanet.options import to_options

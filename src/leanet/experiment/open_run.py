@@ -20,7 +20,8 @@ from leanet.data.pixels import Cache, build_cache, duplicates, refuse_duplicates
 from leanet.data.splits import Fold, inner_parts, make_folds, read_splits, too_large_groups, write_splits
 from leanet.errors import UserError, install
 from leanet.experiment.display import note, progress_bar
-from leanet.experiment.run_folder import ImageRow, Maps, RunFolder, write_config, write_csv
+from leanet.experiment.run_folder import ImageRow, Maps, RunFolder, write_config
+from leanet.files import write_csv
 from leanet.options import to_options
 from leanet.settings import ColorizeConfig, ColorizerConfig, DataConfig, FitConfig, MapCoding, parse_folds
 from leanet.training.compute import find_device

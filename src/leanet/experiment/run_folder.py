@@ -6,7 +6,6 @@ import contextlib
 import csv
 import functools
 import hashlib
-import io
 import json
 import math
 import os
@@ -14,7 +13,7 @@ import platform
 import shutil
 import tempfile
 import warnings
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -29,6 +28,7 @@ from zarr.codecs import BloscCodec, numcodecs
 
 from leanet.data.pixels import DAMAGED_ARRAY
 from leanet.errors import UserError
+from leanet.files import partial_of, remove, write_csv, write_text
 
 DELTA_E_STEP = 0.005
 """Anomaly maps are stored as uint16 in steps of this many ΔE00 units."""
@@ -292,33 +292,11 @@ def read_config(path: Path) -> dict[str, Any]:
     return loaded
 
 
-def write_text(path: Path, text: str) -> None:
-    """Write a text file beside its target, then rename it: never half of it."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(path.name + ".partial")
-    partial.write_text(text, encoding="utf-8", newline="")
-    partial.replace(path)
-
-
-def write_csv(path: Path, header: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
-    """Write a CSV file with a header line, whole or not at all."""
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(header)
-    writer.writerows(rows)
-    write_text(path, text.getvalue())
-
-
 def plain(value: object) -> object:
     """A value for a table of files: numbers to six digits, and what is undefined left empty."""
     if value is None or (isinstance(value, float) and math.isnan(value)):
         return ""
     return f"{value:.6g}" if isinstance(value, float) else value
-
-
-def write_json(path: Path, content: object) -> None:
-    """Write indented JSON, whole or not at all."""
-    write_text(path, json.dumps(content, indent=2, ensure_ascii=False) + "\n")
 
 
 def write_history(path: Path, history: Sequence[Mapping[str, float]]) -> None:
@@ -340,8 +318,8 @@ class MapWriter:
 
     def __init__(self, path: Path, images: int, side: int) -> None:
         self.path = path
-        self._partial = path.with_name(path.name + ".partial")
-        shutil.rmtree(self._partial, ignore_errors=True)
+        self._partial = partial_of(path)
+        remove(self._partial)
         self._group = zarr.open_group(self._partial, mode="w")
         # Bit planes, and differences of neighbours, were smallest on leaves: a quarter less than zstd alone.
         with _no_word_of_numcodecs():
@@ -373,7 +351,7 @@ class MapWriter:
     def close(self, attributes: Mapping[str, Any]) -> None:
         """Store the attributes and move the finished group to its place."""
         self._group.attrs.update(dict(attributes))
-        shutil.rmtree(self.path, ignore_errors=True)
+        remove(self.path)
         self._partial.rename(self.path)
 
 

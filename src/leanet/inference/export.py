@@ -8,7 +8,6 @@ import importlib.util
 import io
 import json
 import logging
-import tempfile
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
@@ -24,6 +23,7 @@ from leanet.color.lab import decode_lab, encode_lab, lab_to_rgb, rgb_to_lab
 from leanet.data.pixels import decode, resize
 from leanet.errors import UserError, install
 from leanet.experiment.display import note
+from leanet.files import beside, unfinished
 from leanet.inference.card import sha256_of_file
 from leanet.inference.exported import METADATA, OUTPUTS, PAINTED, WEIGHTS_HASH
 from leanet.inference.model import Model, load
@@ -139,7 +139,6 @@ def export(config: ExportConfig) -> None:
     model = load(config.model)
     calibration = None if config.int8 is None else calibration_images(config.int8, model.card.image_size)
     try:
-        out.parent.mkdir(parents=True, exist_ok=True)
         if openvino:
             write_openvino(model, out, calibration)
         else:
@@ -173,12 +172,8 @@ def write_onnx(model: Model, path: Path) -> None:
     assert program is not None
     proto = program.model_proto
     onnx.helper.set_model_props(proto, {METADATA: _card_json(model)})
-    partial = path.with_name(path.name + ".partial")
-    try:
+    with beside(path) as partial:
         onnx.save(proto, partial)
-        partial.replace(path)
-    finally:
-        partial.unlink(missing_ok=True)
 
 
 def write_openvino(model: Model, path: Path, calibration: Sequence[NDArray[np.uint8]] | None) -> None:
@@ -191,8 +186,8 @@ def write_openvino(model: Model, path: Path, calibration: Sequence[NDArray[np.ui
     """
     import openvino
 
-    with tempfile.TemporaryDirectory(dir=path.parent, prefix=path.stem) as folder:
-        there = Path(folder)
+    with unfinished(path) as there:
+        there.mkdir()
         write_onnx(model, there / "model.onnx")
         graph = openvino.convert_model(there / "model.onnx")
         if calibration is not None:

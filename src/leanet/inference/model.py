@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-import json
-import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -23,6 +21,7 @@ from leanet.color.opencv_lab import check_opencv
 from leanet.data.pixels import decode, resize, to_rgb
 from leanet.errors import UserError, install
 from leanet.experiment.colorize import recolour
+from leanet.files import beside, write_json
 from leanet.inference.card import CARD, COLORIZER, WEIGHTS, Card, check_hash, read_card, sha256_of_file
 from leanet.inference.result import Result, make_result
 from leanet.networks.leanet import LEANet, LEANetOutput
@@ -214,24 +213,18 @@ def save(folder: Path, card: Card, network: LEANet | None, colorizer: nn.Module 
     Raises:
         UserError: the folder exists and is not empty, or cannot be written.
     """
-    folder = folder.resolve()
     refuse_existing(folder)
-    partial = folder.with_name(folder.name + ".partial")
     try:
-        shutil.rmtree(partial, ignore_errors=True)
-        partial.mkdir(parents=True)
-        if network is not None:
-            save_weights(network, partial / WEIGHTS)
-            card = dataclasses.replace(card, weights_sha256=sha256_of_file(partial / WEIGHTS))
-        if colorizer is not None:
-            save_weights(colorizer, partial / COLORIZER)
-            card = dataclasses.replace(card, colorizer_sha256=sha256_of_file(partial / COLORIZER))
-        (partial / CARD).write_text(json.dumps(dataclasses.asdict(card), indent=2) + "\n", encoding="utf-8")
-        if folder.exists():
-            folder.rmdir()
-        partial.rename(folder)
+        with beside(folder) as partial:
+            partial.mkdir()
+            if network is not None:
+                save_weights(network, partial / WEIGHTS)
+                card = dataclasses.replace(card, weights_sha256=sha256_of_file(partial / WEIGHTS))
+            if colorizer is not None:
+                save_weights(colorizer, partial / COLORIZER)
+                card = dataclasses.replace(card, colorizer_sha256=sha256_of_file(partial / COLORIZER))
+            write_json(partial / CARD, dataclasses.asdict(card))
     except OSError as error:
-        shutil.rmtree(partial, ignore_errors=True)
         raise UserError(f"{folder}: cannot write there ({error.strerror}). Choose another --out.") from None
 
 

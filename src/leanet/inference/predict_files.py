@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import csv
 import functools
 import glob
@@ -11,7 +10,7 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO, TextIO
+from typing import TextIO
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,6 +26,7 @@ from leanet.data.pixels import (
 )
 from leanet.errors import UserError
 from leanet.experiment.display import note, progress_bar
+from leanet.files import beside, open_text
 from leanet.inference.card import Card
 from leanet.inference.exported import Predictor
 from leanet.inference.result import COLUMNS, Result, csv_row, overlay, shown_unit
@@ -68,14 +68,11 @@ def predict_files(model: Predictor, files: Sequence[Path], out: Path, maps: Path
     if not out.name or out.is_dir():
         raise UserError(f"--out {out}: the name of a file is expected.")
     names = _map_names(files) if maps else {}
-    partial = out.with_name(out.name + ".partial")
     unreadable = several = 0
     try:
-        out.parent.mkdir(parents=True, exist_ok=True)
-        if maps:
-            maps.mkdir(parents=True, exist_ok=True)
         with (
-            partial.open("w", newline="", encoding="utf-8", errors="surrogateescape") as stream,
+            beside(out) as partial,
+            open_text(partial, "w") as stream,
             progress_bar("images", len(files)) as set_done,
         ):
             writer = _writer(stream)
@@ -89,14 +86,10 @@ def predict_files(model: Predictor, files: Sequence[Path], out: Path, maps: Path
                 else:
                     writer(csv_row(str(file), found))
                 set_done(done + 1, "")
-        partial.replace(out)
     except OSError as error:
         raise UserError(
             f"{error.filename or out}: cannot be written ({error.strerror}). Choose another place."
         ) from None
-    finally:
-        with contextlib.suppress(OSError):
-            partial.unlink(missing_ok=True)
     note(f"{len(files) - unreadable} of {len(files)} images predicted: {out}")
     if several:
         note(f"{several} with several frames or pages: the first was taken")
@@ -205,23 +198,11 @@ def _write_maps(path: Path, file: Path, result: Result, card: Card) -> Result | 
         image = decode(file)
     except UnreadableImageError as error:
         return error.reason
-    with _beside(path.with_name(path.name + ".png")) as png:
+    with beside(path.with_name(path.name + ".png")) as partial, partial.open("wb") as png:
         overlay(image, result, shown_unit(card, result)).save(png, format="PNG")
-    with _beside(path.with_name(path.name + ".npy")) as npy:
+    with beside(path.with_name(path.name + ".npy")) as partial, partial.open("wb") as npy:
         np.save(npy, result.anomaly_map)
     return result
-
-
-@contextlib.contextmanager
-def _beside(path: Path) -> Iterator[BinaryIO]:
-    """A file to write, moved to its place when it is whole."""
-    partial = path.with_name(path.name + ".partial")
-    try:
-        with partial.open("wb") as file:
-            yield file
-        partial.replace(path)
-    finally:
-        partial.unlink(missing_ok=True)
 
 
 def _writer(stream: TextIO) -> Callable[[Sequence[str]], object]:
