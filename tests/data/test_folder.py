@@ -65,7 +65,11 @@ def test_ignores_hidden_files_other_suffixes_and_run_folders(tmp_path: Path) -> 
     touch(tmp_path, ["Negative/.a.png", "Negative/.thumbs/t.png", "Positive/notes.txt", "Positive/README"])
     dataset = scan(tmp_path)
     assert [s.file for s in dataset.samples] == ["Negative/a.png", "Positive/b.png"]
-    assert dataset.notes == ("files without an image's suffix were ignored: 1 .txt, 1 no suffix",)
+    assert dataset.notes == (
+        "not read: 0/, train/, beside Negative/ and Positive/",
+        "left out: 1 hidden file",
+        "left out, no pictures: 1 .txt, 1 no suffix",
+    )
 
 
 def test_other_class_folder_names(tmp_path: Path) -> None:
@@ -101,7 +105,7 @@ def test_missing_root_and_folders_are_named_with_the_remedy(tmp_path: Path) -> N
 
 def test_mvtec_without_defects_is_refused(tmp_path: Path) -> None:
     touch(tmp_path, ["train/good/a.png", "test/good/b.png"])
-    assert "without anomalous images in test/<defect>" in message(tmp_path)
+    assert "without anomalous images in <defect>/ of train/, test/" in message(tmp_path)
 
 
 def test_ambiguous_and_shared_class_folders_are_refused(tmp_path: Path) -> None:
