@@ -134,7 +134,7 @@ def notes(left_out: Iterable[LeftOut], root: Path) -> list[str]:
         elif why == _CLOSED:
             said.append(f"left out, folders that cannot be opened: {named}")
         else:
-            said.append(f"left out, {why}, which is not read: {named}; {_CONVERT}")
+            said.append(f"left out, {advice(why)}: {named}")
     return said
 
 
@@ -187,7 +187,7 @@ def unread_format(head: bytes) -> str | None:
 
 def advice(name: str) -> str:
     """What to do about a format that is not read, in a few words."""
-    return f"{name}, which is not read: {_CONVERT}"
+    return f"{name} is not read; {_CONVERT}"
 
 
 _ENTERED = "entered"
