@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.model_selection import StratifiedGroupKFold, StratifiedKFold
 
+from leanet.data.files import refuse_special
 from leanet.data.folder import CLASS_NAMES, Dataset, Sample, by_group, check_folds
 from leanet.errors import UserError
 from leanet.files import write_json
@@ -181,6 +182,7 @@ def _check_groups_allow(fold: Fold, index: int, dataset: Dataset) -> None:
 
 
 def _parse(path: Path) -> tuple[Fold, ...]:
+    refuse_special(path, "Remove it to get new folds.")
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
     except OSError as error:

@@ -43,7 +43,15 @@ class Estimate:
 
 
 def estimate(config: Config, detectors: Iterable[tuple[DetectorConfig, RunFolder | None]]) -> Estimate:
-    """Time a few steps, print what is left to train will take, and return it.
+    """Time a few steps, print what is left to train will take, and return it; see `time_of`."""
+    found = time_of(config, detectors)
+    if found.total:
+        note(f"estimated time on this machine: {minutes(found.total)} ({', '.join(_parts(found))})")
+    return found
+
+
+def time_of(config: Config, detectors: Iterable[tuple[DetectorConfig, RunFolder | None]]) -> Estimate:
+    """Time a few steps, and tell what is left to train will take.
 
     What a stopped training had done counts as still to do.
 
@@ -78,19 +86,16 @@ def estimate(config: Config, detectors: Iterable[tuple[DetectorConfig, RunFolder
             labelled = normals + len(dataset.of_class(1)) * d.p_rate
             passes = colorize.image_passes_of(recipe, round(labelled * train_share))
             seconds[d.name] = seconds.get(d.name, 0) + len(to_do) * passes * steps[d.name]
-    found = Estimate(colorizers, maps, seconds)
-    if found.total:
-        note(f"estimated time on this machine: {_minutes(found.total)} ({', '.join(_parts(found))})")
-    return found
+    return Estimate(colorizers, maps, seconds)
 
 
 def _parts(found: Estimate) -> list[str]:
     """What takes how long, in words."""
-    detectors = [f"{name} {_minutes(seconds)}" for name, seconds in found.detectors.items()]
+    detectors = [f"{name} {minutes(seconds)}" for name, seconds in found.detectors.items()]
     if len(detectors) > MOST_NAMED:
-        detectors = [f"{len(detectors)} different detectors {_minutes(sum(found.detectors.values()))}"]
+        detectors = [f"{len(detectors)} different detectors {minutes(sum(found.detectors.values()))}"]
     colorizers = found.colorizers + found.maps
-    return ([f"colorizers {_minutes(colorizers)}"] if colorizers else []) + detectors
+    return ([f"colorizers {minutes(colorizers)}"] if colorizers else []) + detectors
 
 
 def _colorizer_passes(config: Config, normals: int) -> int:
@@ -136,5 +141,6 @@ def _labelled_batch(n: int, side: int) -> tuple[Tensor, ...]:
     return images, torch.rand(n, 1, side, side), torch.arange(n) % 2
 
 
-def _minutes(seconds: float) -> str:
+def minutes(seconds: float) -> str:
+    """A time in words: seconds, or minutes from a minute and a half on."""
     return f"{seconds:.0f} s" if seconds < 90 else f"{seconds / 60:.0f} min"

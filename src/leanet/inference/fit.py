@@ -64,7 +64,7 @@ def fit(config: FitConfig) -> Card:
     work = out.with_name(out.name + ".work")
     compute = dataclasses.replace(config.compute, folds="0")
     first = ColorizeConfig(config.dataset, work / HELD_OUT, config.data, config.colorizer, compute)
-    if has_anomalies(config.dataset, config.data.abnormal_dir):
+    if has_anomalies(config.dataset, config.data.abnormal_dir, config.data.normal_dir):
         card = _fit_detector(config, first, work)
     else:
         note("no anomalous images: fitting the unsupervised half, a colorizer and a threshold on its map")
@@ -165,7 +165,11 @@ def _normals_only(config: FitConfig, folder: Path) -> Run:
     """A run on normal images alone: a fifth of them, no group parted, is its one fold's test side."""
     refuse_missing_opencv(config.colorizer)
     data = config.data
-    dataset = scan_normals(config.dataset, normal_dir=data.normal_dir, groups=data.groups)
+    dataset = scan_normals(
+        config.dataset, normal_dir=data.normal_dir, abnormal_dir=data.abnormal_dir, groups=data.groups
+    )
+    for text in dataset.notes:
+        note(f"note: {text}")
     if data.max_per_class is not None:
         dataset = limit_per_class(dataset, data.max_per_class, config.compute.seed)
     home = RunFolder(folder)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -18,6 +19,7 @@ from torch import Tensor, nn
 from leanet.color.anomaly_map import scale_map
 from leanet.color.lab import decode_lab, encode_lab, lab_to_rgb, rgb_to_lab
 from leanet.color.opencv_lab import check_opencv
+from leanet.data.color_profile import BROKEN
 from leanet.data.pixels import decode, resize, to_rgb
 from leanet.errors import UserError, install
 from leanet.experiment.colorize import recolour
@@ -175,13 +177,16 @@ def to_pixels(picture: Picture) -> NDArray[np.uint8]:
         return decode(Path(picture))
     if isinstance(picture, Image.Image):
         try:
-            return np.asarray(to_rgb(ImageOps.exif_transpose(picture)))
+            image, profile = to_rgb(ImageOps.exif_transpose(picture))
         except MemoryError:
             raise
         except Exception as error:  # opened, but not decoded yet: Pillow's decoders raise nearly anything
             raise UserError(
                 f"a PIL image that cannot be used ({error}). Replace it, or convert it to RGB beforehand."
             ) from None
+        if profile is BROKEN:
+            warnings.warn("a PIL image's color profile cannot be used: taken as sRGB", stacklevel=2)
+        return np.asarray(image)
     is_tensor = isinstance(picture, Tensor)
     array: NDArray[Any] = picture.detach().cpu().numpy() if isinstance(picture, Tensor) else np.asarray(picture)
     if is_tensor and array.ndim == 3 and array.shape[0] == 3:
