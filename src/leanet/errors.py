@@ -8,6 +8,29 @@ class UserError(Exception):
     traceback and exits with code 2.
     """
 
+    @property
+    def on_command_line(self) -> str:
+        """The message as the command line prints it."""
+        return str(self)
+
+
+class OptionError(UserError):
+    """A value that an option does not take; Python callers read the argument's name, the command line its option's.
+
+    Args:
+        name: of the argument, such as `image_size`, which is the option `--image-size`.
+        value: what was given.
+        remedy: the limit and what to do.
+    """
+
+    def __init__(self, name: str, value: object, remedy: str) -> None:
+        super().__init__(f"{name} {value}: {remedy}")
+        self._option = f"--{name.replace('_', '-')} {value}: {remedy}"
+
+    @property
+    def on_command_line(self) -> str:
+        return self._option
+
 
 def install(extra: str) -> str:
     """The remedy for a library of an extra that is missing: leanet is installed from a copy of its repository."""

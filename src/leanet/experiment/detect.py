@@ -259,7 +259,7 @@ def _train(
         return
     write_history(folder.history, history)
     save_weights(engine.bare_model, folder.weights)
-    model = predictor(engine.bare_model, engine.compute)
+    model = predictor(engine.bare_model, engine.compute.in_float32())
     for path, rows in ((folder.predictions, run.rows(run.folds[number].test)), (folder.validation, held)):
         if len(rows):
             write_predictions(path, run, number, rows, *predict(model, run.pixels, read_maps, rows))

@@ -19,9 +19,11 @@ from leanet.settings import CheckConfig, DetectorConfig, FitConfig, RunConfig, S
 from leanet.training import colorization, detection
 from leanet.training.compute import resolve
 from leanet.training.loop import Engine, Loss
+from leanet.training.prediction import predictor
 from leanet.training.recipe import Recipe
 
 TIMED_STEPS = 2
+TIMED_MAPS = 8
 MOST_NAMED = 3
 """More detectors than these are told together."""
 
@@ -71,7 +73,7 @@ def time_of(config: Config, detectors: Iterable[tuple[DetectorConfig, RunFolder 
     if without_maps:
         an_image = _seconds_of_colorizer(config)
         colorizers = len(without_maps) * _colorizer_passes(config, round(normals * train_share)) * an_image
-        maps = len(without_maps) * len(dataset.samples) * an_image * 0.5
+        maps = len(without_maps) * len(dataset.samples) * _seconds_of_a_map(config)
 
     seconds: dict[str, float] = {}
     steps: dict[str, float] = {}
@@ -110,6 +112,18 @@ def _seconds_of_colorizer(config: Config) -> float:
     build = partial(build_colorizer, config.colorizer.colorizer, config.data.image_size)
     recipe = colorize.recipe_of(config.colorizer, config.compute.recipe)
     return _seconds_an_image(config, build, colorization.loss, recipe, _lab_batch)
+
+
+def _seconds_of_a_map(config: Config) -> float:
+    """Seconds of recolouring an image, which is done in float32 whatever the training computes in."""
+    side = config.data.image_size
+    network = build_colorizer(config.colorizer.colorizer, side)
+    recolour = predictor(network, resolve(config.compute, 0).in_float32())
+    lightness, _ = _lab_batch(TIMED_MAPS, side)
+    recolour(lightness)
+    started = time.perf_counter()
+    recolour(lightness).cpu()
+    return (time.perf_counter() - started) / TIMED_MAPS
 
 
 def _seconds_an_image(

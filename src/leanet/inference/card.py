@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import dataclass, field
+import math
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
-from leanet.errors import UserError
+from leanet.errors import OptionError, UserError
 
 FORMAT = 1
 CARD, WEIGHTS, COLORIZER = "model.json", "weights.safetensors", "colorizer.safetensors"
@@ -74,6 +75,29 @@ def card_from(content: dict[str, Any], where: str) -> Card:
         return card
     except (KeyError, TypeError, ValueError):
         raise UserError(f"{where}: damaged, not a model's card. Make the model anew.") from None
+
+
+def with_threshold(card: Card, threshold: float) -> Card:
+    """The card with another threshold: of the probability or, without a LEA-Net, of the mean ΔE.
+
+    Raises:
+        OptionError: a probability outside 0 to 1, or a mean ΔE that is not a number of 0 or more.
+    """
+    if card.adn:
+        if not 0 <= threshold <= 1:
+            raise OptionError(
+                "threshold",
+                threshold,
+                f"a probability from 0 to 1 is expected, such as the model's {card.threshold:.3g}.",
+            )
+        return replace(card, threshold=threshold)
+    if not 0 <= threshold < math.inf:
+        raise OptionError(
+            "threshold",
+            threshold,
+            f"a mean ΔE of 0 or more is expected, such as the model's {card.map_threshold:.3g}.",
+        )
+    return replace(card, map_threshold=threshold)
 
 
 def read_card(folder: Path) -> Card:

@@ -25,7 +25,8 @@ from leanet.errors import UserError, install
 from leanet.experiment.display import note
 from leanet.files import beside, unfinished
 from leanet.inference.card import sha256_of_file
-from leanet.inference.exported import METADATA, OUTPUTS, PAINTED, WEIGHTS_HASH
+from leanet.inference.deviation import deviation
+from leanet.inference.exported import METADATA, OUTPUTS, PAINTED, WEIGHTS_HASH, load_exported
 from leanet.inference.model import Model, load
 from leanet.inference.predict_files import at_even_steps, find_files
 from leanet.networks.folding import fold_batch_norm
@@ -147,6 +148,8 @@ def export(config: ExportConfig) -> None:
         raise UserError(f"{out}: cannot be written ({error.strerror or error}). Choose another --out.") from None
     size = sum(path.stat().st_size for path in {out, out.with_suffix(".bin")} if path.exists())
     note(f"exported: {out} ({size / 1e6:.0f} MB)")
+    if calibration is not None:
+        note(f"int8 {deviation(model, load_exported(out), calibration)}")
 
 
 def write_onnx(model: Model, path: Path) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import json
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, ClassVar, Protocol
@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from leanet.errors import UserError, install
+from leanet.inference.anomaly_model import AnomalyModel
 from leanet.inference.card import Card, card_from, check_hash
 from leanet.inference.result import Result, make_result
 
@@ -49,7 +50,7 @@ class Predictor(Protocol):
         ...
 
 
-class ExportedModel(ABC):
+class ExportedModel(AnomalyModel):
     """A file that `leanet export` wrote, whatever runs it.
 
     Attributes:
@@ -84,11 +85,18 @@ class ExportedModel(ABC):
     def predict_pixels(
         self,
         images: Sequence[NDArray[np.uint8]],
+        anomaly_maps: NDArray[np.float32] | None = None,
         *,
         sizes: Sequence[tuple[int, int]] | None = None,
         paint: bool = False,
     ) -> list[Result]:
-        """Classify images of any sizes, one by one; see `Predictor`."""
+        """Classify images of any sizes, one by one; see `AnomalyModel`.
+
+        Raises:
+            UserError: anomaly maps, which the file makes itself.
+        """
+        if anomaly_maps is not None:
+            raise UserError("anomaly_maps: an exported model makes its own. Leave them out.")
         shapes = sizes or [image.shape[:2] for image in images]
         return [self._predict(i, shape, paint) for i, shape in zip(images, shapes, strict=True)]
 
@@ -149,7 +157,7 @@ def load_exported(path: Path) -> ExportedModel:
     Raises:
         UserError: the runtime is missing, no such file, or one that `leanet export` did not write.
     """
-    return OnnxModel(path) if path.suffix == ".onnx" else OpenVinoModel(path)
+    return OnnxModel(path) if path.suffix.lower() == ".onnx" else OpenVinoModel(path)
 
 
 def _require(module: str, extra: str, path: Path) -> None:
