@@ -1,6 +1,7 @@
 """What lies in a dataset folder: images, labels, kinds, masks and groups. No image is opened here."""
 
 import csv
+import io
 import os
 from collections import Counter
 from collections.abc import Collection, Iterator, Sequence
@@ -10,9 +11,11 @@ from pathlib import Path, PurePosixPath
 import numpy as np
 
 from leanet.errors import UserError
+from leanet.reading import read_bytes
 
 IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp"})
 CLASS_NAMES = ("normal", "anomalous")
+LARGEST_GROUPS = 200_000_000  # bytes of a groups file; a million images have less
 LEAST = (3, 2)  # images of each class for any folds at all: two normal ones to train a colorizer on
 
 _CLASS_REMEDY = (
@@ -315,24 +318,20 @@ def _with_groups(dataset: Dataset, path: Path) -> Dataset:
 def _read_groups(path: Path) -> dict[str, str]:
     """Read file -> group from a CSV file with these two columns; other columns are ignored."""
     try:
-        with path.open(newline="", encoding="utf-8-sig") as stream:
-            reader = csv.DictReader(stream)
-            missing = {"file", "group"} - set(reader.fieldnames or ())
-            if missing:
-                raise UserError(
-                    f"{path}: no column {' and no column '.join(sorted(missing))}. "
-                    f"The first line must be file,group."
-                )
-            groups: dict[str, str] = {}
-            for row in reader:
-                file, group = row["file"], row["group"]
-                if not file or not group:
-                    raise UserError(
-                        f"{path}: line {reader.line_num} lacks a file or a group. Complete or remove it."
-                    )
-                if groups.setdefault(file, group) != group:
-                    raise UserError(f"{path}: {file} is in two groups, {groups[file]} and {group}. Keep one.")
-            return groups
+        reader = csv.DictReader(io.StringIO(read_bytes(path, LARGEST_GROUPS).decode("utf-8-sig"), newline=""))
+        missing = {"file", "group"} - set(reader.fieldnames or ())
+        if missing:
+            raise UserError(
+                f"{path}: no column {' and no column '.join(sorted(missing))}. The first line must be file,group."
+            )
+        groups: dict[str, str] = {}
+        for row in reader:
+            file, group = row["file"], row["group"]
+            if not file or not group:
+                raise UserError(f"{path}: line {reader.line_num} lacks a file or a group. Complete or remove it.")
+            if groups.setdefault(file, group) != group:
+                raise UserError(f"{path}: {file} is in two groups, {groups[file]} and {group}. Keep one.")
+        return groups
     except OSError as error:
         raise UserError(f"{path}: cannot read the groups file ({error.strerror}). Check --groups.") from None
     except (UnicodeDecodeError, csv.Error):

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-import json
 import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -20,10 +19,10 @@ from torch import Tensor, nn
 from leanet.color.anomaly_map import scale_map
 from leanet.color.lab import decode_lab, encode_lab, lab_to_rgb, rgb_to_lab
 from leanet.color.opencv_lab import check_opencv
-from leanet.data.pixels import decode, resize, to_rgb
+from leanet.data.pixels import checked_images, decode, resize, to_rgb
 from leanet.errors import UserError, install
 from leanet.experiment.colorize import recolour
-from leanet.inference.card import CARD, COLORIZER, WEIGHTS, Card, check_hash, read_card, sha256_of_file
+from leanet.inference.card import CARD, COLORIZER, WEIGHTS, Card, check_hash, read_card, sha256_of_file, to_json
 from leanet.inference.result import Result, make_result
 from leanet.networks.leanet import LEANet, LEANetOutput
 from leanet.networks.registry import build_colorizer, build_leanet
@@ -95,8 +94,19 @@ class Model:
 
         With `paint`, the results hold the recoloured images too, which takes a tenth longer. `sizes` are the
         heights and widths that boxes are meant for, where the images were resized before.
+
+        Raises:
+            UserError: an array of another type or shape; sizes or maps for other images; no maps where no colorizer
+                makes them.
         """
+        checked_images(images, sizes)
+        if not len(images):
+            return []
         side = self.card.image_size
+        if anomaly_maps is not None:
+            anomaly_maps = _checked_maps(anomaly_maps, (len(images), side, side))
+        elif self.colorizer is None:
+            raise UserError(_NO_COLORIZER)
         pixels = np.stack([i if i.shape[:2] == (side, side) else resize(i, side) for i in images])
         rgb = images_to_tensor(pixels, np.arange(len(pixels))).to(self.computes_on.device)
         recoloured: NDArray[np.uint8] | None = None
@@ -151,19 +161,24 @@ class Model:
         if self.colorizer is not None and maps is None:
             return None
         if maps is None:
-            raise UserError(
-                "this model has no colorizer and cannot make anomaly maps: pass anomaly_maps and map_coding."
-            )
+            raise UserError(_NO_COLORIZER)
         if coding != self.card.map_coding:
             raise UserError(
                 f"map_coding {coding}: this model was trained on maps of the coding '{self.card.map_coding}'."
             )
-        expected = (images, self.card.image_size, self.card.image_size)
-        if maps.shape != expected:
-            raise UserError(f"anomaly_maps: shape {expected} expected, found {maps.shape}.")
-        if not np.isfinite(maps).all() or (maps < 0).any():
-            raise UserError("anomaly_maps: finite numbers of 0 or more expected, found others.")
-        return np.ascontiguousarray(maps, dtype=np.float32)
+        return _checked_maps(maps, (images, self.card.image_size, self.card.image_size))
+
+
+_NO_COLORIZER = "this model has no colorizer and cannot make anomaly maps: pass anomaly_maps and map_coding."
+
+
+def _checked_maps(maps: NDArray[np.float32], expected: tuple[int, int, int]) -> NDArray[np.float32]:
+    if not isinstance(maps, np.ndarray) or maps.dtype.kind not in "fiu" or maps.shape != expected:
+        found = f"{getattr(maps, 'dtype', type(maps).__name__)} {np.shape(maps)}"
+        raise UserError(f"anomaly_maps: numbers of shape {expected} expected, found {found}.")
+    if not np.isfinite(maps).all() or (maps < 0).any():
+        raise UserError("anomaly_maps: finite numbers of 0 or more expected, found others.")
+    return np.ascontiguousarray(maps, dtype=np.float32)
 
 
 def to_pixels(picture: Picture) -> NDArray[np.uint8]:
@@ -226,7 +241,7 @@ def save(folder: Path, card: Card, network: LEANet | None, colorizer: nn.Module 
         if colorizer is not None:
             save_weights(colorizer, partial / COLORIZER)
             card = dataclasses.replace(card, colorizer_sha256=sha256_of_file(partial / COLORIZER))
-        (partial / CARD).write_text(json.dumps(dataclasses.asdict(card), indent=2) + "\n", encoding="utf-8")
+        (partial / CARD).write_text(to_json(card, indent=2) + "\n", encoding="utf-8")
         if folder.exists():
             folder.rmdir()
         partial.rename(folder)
