@@ -322,7 +322,6 @@ def colorized(tmp_path_factory: pytest.TempPathFactory) -> Path:
         ("splits.json", "{}", "splits.json"),
         ("0/maps.zarr/zarr.json", "{}", "leanet colorize"),
         ("0/maps.zarr/delta_e/zarr.json", "no json", "leanet colorize"),
-        ("0/CNN/checkpoint.safetensors", "no tensors", "Delete it"),
         ("0/CNN/config.yaml", "a list\n", "--out"),
     ],
 )
@@ -377,13 +376,14 @@ def test_a_pixel_cache_that_was_cut_off_is_made_anew(
     shutil.copytree(colorized, run)
     (pixels,) = (run / "pixels").glob("*.npy")
     whole = pixels.read_bytes()
-    for content in (whole[:-100], b""):
+    for content in (whole[:-100], b"", whole.replace(b"|u1", b"|i1", 1), b"PK\x03\x04 an archive"):
         pixels.write_bytes(content)
         capsys.readouterr()
         assert main(["detect", str(run), "--folds", "0"]) == 2
         assert "damaged. Run `leanet colorize` again" in capsys.readouterr().err
         small = [*OPTIONS[:6], "--compile", "off", "--folds", "0"]
         assert main(["colorize", str(colorized.parent / "data"), "--out", str(run), *small]) == 0
+        assert f"{pixels.name}: damaged; the pixel cache was made anew" in capsys.readouterr().out
         assert pixels.read_bytes() == whole
 
 

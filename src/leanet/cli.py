@@ -38,7 +38,8 @@ def _run(config: Any) -> int:
 
     run(config)
     if is_first():
-        draw_detectors(config.stages()[1])
+        with _alone_in_report_of(config.out, wait=True):
+            draw_detectors(config.stages()[1])
     return 0
 
 
@@ -49,7 +50,8 @@ def _colorize(config: Any) -> int:
 
     run = colorize(config)
     if is_first():
-        draw_colorizers(run, config.compute.folds, run.folder.report)
+        with _alone_in_report_of(config.out, wait=True):
+            draw_colorizers(run, config.compute.folds, run.folder.report)
     return 0
 
 
@@ -60,7 +62,8 @@ def _detect(config: Any) -> int:
 
     detect_and_print(config)
     if is_first():
-        draw_detectors(config)
+        with _alone_in_report_of(config.out or config.run, wait=True):
+            draw_detectors(config)
     return 0
 
 
@@ -75,8 +78,16 @@ def _study(config: Any) -> int:
 def _report(config: Any) -> int:
     from leanet.report.page import report
 
-    report(config)
+    with _alone_in_report_of(config.run):
+        report(config)
     return 0
+
+
+def _alone_in_report_of(folder: Path, *, wait: bool = False) -> contextlib.AbstractContextManager[None]:
+    """Let no other process draw into a run's report meanwhile."""
+    from leanet.experiment.lock import alone_in
+
+    return alone_in(folder / "report", wait=wait) if folder.is_dir() else contextlib.nullcontext()
 
 
 def _fit(config: Any) -> int:
@@ -152,21 +163,23 @@ def _check(config: Any) -> int:
 
 def _demo(config: Any) -> int:
     from leanet.experiment.demo import demo, demo_model
+    from leanet.experiment.lock import alone_in
     from leanet.report.page import report
     from leanet.settings import ExportConfig, PredictConfig, ReportConfig
 
-    run = demo(config)
-    _run(run)
-    page = report(ReportConfig(run.out))
-    _fit(demo_model(run))
-    model, spots = run.out / "model", str(run.dataset / "test" / "spot")
-    _predict(PredictConfig(model, (spots,), run.out / "predictions.csv", run.out / "maps"))
-    if importlib.util.find_spec("onnxscript") is None:
-        print(f"the export is left out, for want of onnxscript. {install('export')}")
-    else:
-        _export(ExportConfig(model))
-        _predict(PredictConfig(run.out / "model.onnx", (spots,), run.out / "predictions-onnx.csv"))
-    print(f"the results, to look at: {page}")
+    with alone_in(config.out):
+        run = demo(config)
+        _run(run)
+        page = report(ReportConfig(run.out))
+        _fit(demo_model(run))
+        model, spots = run.out / "model", str(run.dataset / "test" / "spot")
+        _predict(PredictConfig(model, (spots,), run.out / "predictions.csv", run.out / "maps"))
+        if importlib.util.find_spec("onnxscript") is None:
+            print(f"the export is left out, for want of onnxscript. {install('export')}")
+        else:
+            _export(ExportConfig(model))
+            _predict(PredictConfig(run.out / "model.onnx", (spots,), run.out / "predictions-onnx.csv"))
+        print(f"the results, to look at: {page}")
     return 0
 
 

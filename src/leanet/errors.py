@@ -1,4 +1,8 @@
-"""What a user is meant to read: the one error, and what to do about a missing extra."""
+"""What a user got wrong or has to know of, in one line, and how to install an extra."""
+
+from __future__ import annotations
+
+from pathlib import Path
 
 
 class UserError(Exception):
@@ -30,6 +34,17 @@ class OptionError(UserError):
     @property
     def on_command_line(self) -> str:
         return self._option
+
+
+class DamagedError(UserError):
+    """A file of a run or a model is not what was written there: cut off, changed, or of another kind.
+
+    A run makes such a file anew where it can, and says so.
+    """
+
+    def __init__(self, path: Path, what: str) -> None:
+        super().__init__(f"{path}: {what}")
+        self.path = path
 
 
 def install(extra: str) -> str:

@@ -13,7 +13,7 @@ from leanet.cli import main
 from leanet.experiment import colorize
 from leanet.experiment.colorize import PREDICTION_BATCH, jobs_of, recolour
 from leanet.experiment.open_run import find
-from leanet.experiment.run_folder import DELTA_E_STEP
+from leanet.experiment.stored_maps import DELTA_E_STEP
 from leanet.networks.registry import build_colorizer
 from leanet.settings import ColorizeConfig, ColorizerConfig
 from leanet.training.checkpoint import Checkpoint

@@ -26,7 +26,8 @@ from leanet.errors import UserError
 from leanet.experiment.display import SetDone, note, progress_bar
 from leanet.experiment.map_summary import MapSummary
 from leanet.experiment.open_run import Run, find
-from leanet.experiment.run_folder import ImageRow, MapWriter, RunFolder, write_config
+from leanet.experiment.run_folder import ImageRow, RunFolder, write_config
+from leanet.experiment.stored_maps import MapWriter
 from leanet.files import beside, write_csv
 from leanet.training.colorization import images_to_tensor
 

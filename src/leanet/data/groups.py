@@ -9,11 +9,12 @@ import unicodedata
 from collections.abc import Iterable, Sequence
 from pathlib import Path, PurePosixPath
 
-from leanet.data.files import folded, listed, refuse_special
+from leanet.data.files import folded, listed
 from leanet.errors import UserError
+from leanet.reading import read_bytes
 
 DELIMITERS = (",", ";", "\t", "|")
-MOST_BYTES = 1_000_000_000
+MOST_BYTES = 200_000_000  # a million images have less
 COLUMNS = ("file", "group")
 
 _UTF16 = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
@@ -101,11 +102,8 @@ def _rows(path: Path) -> Iterable[tuple[int, str, str]]:
 
 
 def _text(path: Path) -> str:
-    refuse_special(path, "Save it as a CSV file.")
     try:
-        if path.stat().st_size > MOST_BYTES:
-            raise UserError(f"{path}: larger than {MOST_BYTES // 10**9} GB, no groups file. Check --groups.")
-        data = path.read_bytes()
+        data = read_bytes(path, MOST_BYTES)
         return data.decode("utf-16" if data.startswith(_UTF16) else "utf-8-sig")
     except OSError as error:
         raise UserError(f"{path}: cannot read the groups file ({error.strerror}). Check --groups.") from None

@@ -1,7 +1,6 @@
 """From image files to pixels: safe decoding, the one resize, and the decode-once cache."""
 
 import hashlib
-import json
 import os
 import re
 import shutil
@@ -21,6 +20,7 @@ from leanet.data.color_profile import BROKEN, Profile, read_profile
 from leanet.data.files import advice, is_special, unread_format
 from leanet.errors import UserError
 from leanet.files import unfinished, write_json
+from leanet.reading import parse_json, read_bytes
 
 MAX_PIXELS = 200_000_000
 MAX_BYTES = 2_000_000_000  # of a file; the largest image that is read takes 1.6 GB uncompressed
@@ -37,6 +37,7 @@ FORMATS = (
     "GIF",
 )  # never EPS or the like, which start other programs
 RESIZE_VERSION = 3  # raise it when decode or resize give other pixels than before: old caches are then not found
+MAX_FACTS = 1_000_000_000  # bytes of what a cache remembers of its files
 THREADS = min(4, max(2, os.cpu_count() or 2))
 
 UInt8Array: TypeAlias = npt.NDArray[np.uint8]
@@ -45,9 +46,6 @@ R = TypeVar("R")
 
 Fact: TypeAlias = tuple[int, int] | str
 """What the cache remembers of a file: (width, height), or the reason why it is unreadable."""
-
-DAMAGED_ARRAY = (ValueError, EOFError)
-"""What np.load raises of an array file that was cut off or is none; json's error is a ValueError too."""
 
 _DNG_VERSION = 50706  # the TIFF tag
 _pillow_limit = threading.Lock()
@@ -116,13 +114,15 @@ class Cache:
         infos: the N readable images, in the order asked for.
         skipped: (file, reason) of every unreadable file.
         broken_profiles: images whose color profile was of no use.
+        healed: whether the file was there, but damaged, and was made anew.
     """
 
     path: Path
     pixels: UInt8Array
     infos: tuple[ImageInfo, ...]
     skipped: tuple[tuple[str, str], ...]
-    broken_profiles: int
+    broken_profiles: int = 0
+    healed: bool = False
 
 
 @dataclass(frozen=True)
@@ -220,6 +220,27 @@ def resize(image: UInt8Array, size: int) -> UInt8Array:
     return np.asarray(across.resize((size, size), Image.Resampling.BILINEAR))
 
 
+def checked_images(images: Sequence[UInt8Array], sizes: Sequence[tuple[int, int]] | None = None) -> None:
+    """Refuse what is not a batch of images.
+
+    Args:
+        images: each uint8 (H, W, 3) with a side of up to MAX_SIDE.
+        sizes: height and width of each image as it was before, 1 or more; None where it is the same.
+    Raises:
+        UserError: an array of another type or shape, or sizes for another number of images.
+    """
+    for image in images:
+        found = f"{getattr(image, 'dtype', type(image).__name__)} {np.shape(image)}"
+        if not isinstance(image, np.ndarray) or image.dtype != np.uint8:
+            raise UserError(f"an array of uint8, (H, W, 3), is expected, found {found}.")
+        if image.ndim != 3 or image.shape[2] != 3 or not min(image.shape) > 0 or max(image.shape) > MAX_SIDE:
+            raise UserError(f"an array (H, W, 3) with sides of 1 to {MAX_SIDE} is expected, found {found}.")
+    if sizes is not None and (len(sizes) != len(images) or any(len(s) != 2 or min(s) < 1 for s in sizes)):
+        raise UserError(
+            f"sizes: a height and a width for each of {len(images)} images expected, found {sizes!r:.50}."
+        )
+
+
 def build_cache(
     root: Path,
     files: Sequence[str],
@@ -249,11 +270,12 @@ def build_cache(
     hashes = in_threads(lambda file: sha256_of(root / file), files)
     target = folder / f"{_key(hashes, size)[:16]}-{size}.npy"
     try:
-        stored = _stored_facts(target)
+        stored = _stored_facts(target, len(files))
+        healed = stored is None and target.exists()
         if stored is None:
             folder.mkdir(parents=True, exist_ok=True)
             stored = _fill(target, [root / file for file in files], size, skip_unreadable, on_progress)
-        pixels: UInt8Array = np.load(target, mmap_mode="r")
+        pixels = open_pixels(target)
     except OSError as error:
         raise UserError(
             f"{folder}: cannot write the pixel cache ({error.strerror}). Choose another place with --out."
@@ -267,7 +289,7 @@ def build_cache(
         for file, sha256, fact in zip(files, hashes, facts, strict=True)
         if not isinstance(fact, str)
     )
-    return Cache(target, pixels, infos, skipped, broken_profiles)
+    return Cache(target, pixels, infos, skipped, broken_profiles, healed)
 
 
 def duplicates(infos: Sequence[ImageInfo], labels: Sequence[int]) -> Duplicates:
@@ -385,7 +407,7 @@ def _decode_rows(
 
 
 def _copy_rows(source: Path, target: Path, wanted: Sequence[int]) -> None:
-    old = np.load(source, mmap_mode="r")
+    old = open_pixels(source)
     new = _new_rows(target, len(wanted), old.shape[1])
     for row, origin in enumerate(wanted):
         new[row] = old[origin]
@@ -396,17 +418,37 @@ def _new_rows(path: Path, count: int, size: int) -> np.memmap[Any, np.dtype[np.u
     return np.lib.format.open_memmap(path, mode="w+", dtype=np.uint8, shape=(count, size, size, 3))
 
 
-def _stored_facts(target: Path) -> tuple[list[Fact], int] | None:
+def _stored_facts(target: Path, count: int) -> tuple[list[Fact], int] | None:
     """Read what `_decode_rows` found for a finished cache; None where there is none, or a damaged one."""
     if not (target.is_file() and _facts_file(target).is_file()):
         return None
     try:
-        np.load(target, mmap_mode="r")
-        content = json.loads(_facts_file(target).read_text())
-    except DAMAGED_ARRAY:
+        content = parse_json(read_bytes(_facts_file(target), MAX_FACTS))
+        facts = [f if isinstance(f, str) else (int(f[0]), int(f[1])) for f in content["images"]]
+        if len(open_pixels(target)) != sum(not isinstance(fact, str) for fact in facts) or len(facts) != count:
+            raise ValueError("of another length")
+        return facts, int(content["broken_profiles"])
+    except (KeyError, IndexError, TypeError, ValueError, OSError):
         return None
-    facts = [fact if isinstance(fact, str) else (fact[0], fact[1]) for fact in content["images"]]
-    return facts, content["broken_profiles"]
+
+
+def open_pixels(path: Path) -> UInt8Array:
+    """A file of pixels, uint8 (N, side, side, 3), memory-mapped and read-only.
+
+    Raises:
+        OSError: it cannot be opened.
+        ValueError: it is no such file, or was cut off.
+    """
+    if not path.is_file():
+        raise ValueError("no regular file")
+    try:
+        # Not np.load, which would also open archives and, given the word, pickles.
+        pixels = np.lib.format.open_memmap(path, mode="r")
+    except (EOFError, OverflowError, SyntaxError, TypeError) as error:  # what numpy says of hostile headers
+        raise ValueError(str(error)) from None
+    if pixels.dtype != np.uint8 or pixels.ndim != 4 or pixels.shape[1:] != (pixels.shape[1], pixels.shape[1], 3):
+        raise ValueError(f"an array {pixels.dtype} of {pixels.shape}")
+    return pixels
 
 
 def _facts_file(target: Path) -> Path:

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
-import shutil
 
 from leanet.data.synthetic import make_leaves
 from leanet.errors import UserError
 from leanet.experiment.display import note
+from leanet.experiment.lock import clear, contents
 from leanet.experiment.run_folder import RunFolder
 from leanet.settings import (
     ColorizerConfig,
@@ -30,9 +30,9 @@ def demo(config: DemoConfig) -> RunConfig:
     """Make the leaves, and return the run over them: both stages, with the baseline beside."""
     marker = config.out / ".leanet-demo"
     if config.out.exists():
-        if not marker.exists() and (not config.out.is_dir() or any(config.out.iterdir())):
+        if not marker.exists() and (not config.out.is_dir() or contents(config.out)):
             raise UserError(f"{config.out}: exists and is no earlier demo. Choose another --out.")
-        shutil.rmtree(config.out)
+        clear(config.out)
     RunFolder(config.out).make()
     marker.touch()
     leaves = config.out / "leaves"

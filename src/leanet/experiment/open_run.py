@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
-import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,7 +20,9 @@ from leanet.data.pixels import Cache, build_cache, duplicates, refuse_duplicates
 from leanet.data.splits import Fold, inner_parts, make_folds, read_splits, too_large_groups, write_splits
 from leanet.errors import UserError, install
 from leanet.experiment.display import note, progress_bar
-from leanet.experiment.run_folder import ImageRow, Maps, RunFolder, write_config
+from leanet.experiment.lock import clear, contents
+from leanet.experiment.run_folder import ImageRow, RunFolder, write_config
+from leanet.experiment.stored_maps import Maps
 from leanet.files import write_csv
 from leanet.options import to_options
 from leanet.settings import ColorizeConfig, ColorizerConfig, DataConfig, FitConfig, MapCoding, parse_folds
@@ -90,11 +91,12 @@ class Run:
         Args:
             unpack: see `Maps`; False for who reads few of them, or each once.
         Raises:
-            UserError: there are none, or they are damaged, were made from other images or another split, or have
-                another coding than the run.
+            UserError: there are none, or they were made from other images or another split, or have another coding
+                than the run.
+            DamagedError: they are not what was written.
         """
         path = self.folder.fold(number).maps
-        maps = Maps(path, len(self.images), unpack)
+        maps = Maps(path, len(self.images), self.side, unpack)
         if maps.attributes.get("fingerprint") != self.fingerprint(number):
             raise UserError(
                 f"{path}: made from another images.csv or splits.json than this run's. Restore these, or delete "
@@ -131,14 +133,14 @@ def begin(config: ColorizeConfig) -> Run:
     find_device(config.compute.device)
     for text in dataset.notes:
         note(f"note: {text}")
-    folder, is_new = RunFolder(config.out), not config.out.exists()
+    folder, is_new = RunFolder(config.out), not contents(config.out)
     refuse_other_options(folder, config)
     folder.make()
     try:
         return _fill(folder, dataset, config)
     except BaseException:
         if is_new:  # a run that never began leaves nothing behind
-            shutil.rmtree(config.out, ignore_errors=True)
+            clear(config.out)
         raise
 
 
@@ -283,6 +285,8 @@ def decode_images(folder: RunFolder, dataset: Dataset, data: DataConfig) -> Cach
             skip_unreadable=data.skip_unreadable,
             on_progress=lambda done: set_done(done, ""),
         )
+    if cache.healed:
+        note(f"note: {cache.path}: damaged; the pixel cache was made anew")
     for line in cut([f"left out: {file} ({reason})" for file, reason in cache.skipped], "are unreadable"):
         note(line)
     if cache.broken_profiles:

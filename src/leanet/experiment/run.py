@@ -24,6 +24,7 @@ from leanet.experiment.evaluate import (
     score,
     verdict,
 )
+from leanet.experiment.lock import alone_in
 from leanet.experiment.open_run import begin, find
 from leanet.experiment.predictions import read_predictions
 from leanet.experiment.results import Table
@@ -40,13 +41,14 @@ def run(config: RunConfig) -> None:
     """Both stages; prints how long it will take before, and the results table after."""
     first, second = config.stages()
     started = time.monotonic()
-    with first_before_others(find_device(config.compute.device)):
-        begun = begin(first)  # whatever is wrong with the data is said before anything is timed
-    refuse_too_few_labelled(second, begun)
-    detectors = config.detector.beside_baseline(config.compare)
-    estimate(config, [(detector, RunFolder(config.out)) for detector in detectors])
-    colorize(first, begun)
-    detect_and_print(second)
+    with alone_in(config.out):
+        with first_before_others(find_device(config.compute.device)):
+            begun = begin(first)  # whatever is wrong with the data is said before anything is timed
+        refuse_too_few_labelled(second, begun)
+        detectors = config.detector.beside_baseline(config.compare)
+        estimate(config, [(detector, RunFolder(config.out)) for detector in detectors])
+        colorize(first, begun)
+        detect_and_print(second)
     note(f"done in {duration(time.monotonic() - started)}: {config.out}")
 
 
@@ -56,7 +58,9 @@ def detect_and_print(config: DetectConfig) -> None:
     if not is_first():
         return
     print_table(results)
-    write_table(RunFolder(config.out or config.run).report, results)
+    folder = RunFolder(config.out or config.run).report
+    with alone_in(folder, wait=True):  # for a `leanet report` under way
+        write_table(folder, results)
 
 
 def print_fold_reports(config: DetectConfig) -> None:

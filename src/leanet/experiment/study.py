@@ -10,10 +10,11 @@ from functools import partial
 from rich.table import Table as Printed
 
 from leanet.experiment.colorize import colorize
-from leanet.experiment.detect import train_detectors
+from leanet.experiment.detect import Training, is_done, train_detectors
 from leanet.experiment.display import note, stdout
 from leanet.experiment.estimate import estimate
 from leanet.experiment.evaluate import METRICS, PRINTED, Interval, Row, cell, difference, shown, verdict
+from leanet.experiment.lock import alone_in
 from leanet.experiment.open_run import Run, begin
 from leanet.experiment.results import detector_rows, held_out_row, ratio_of_sides, unchosen_note
 from leanet.experiment.run_folder import RunFolder, plain
@@ -62,7 +63,14 @@ def study(config: StudyConfig, draw: Callable[[Sequence[Cell]], None] | None = N
 
     Args:
         draw: called with the cells that are done, after each that was trained and at the end.
+    Raises:
+        UserError: bad data, options that do not fit the folder's, or a folder that another process works in.
     """
+    with alone_in(config.out):
+        return _study(config, draw)
+
+
+def _study(config: StudyConfig, draw: Callable[[Sequence[Cell]], None] | None) -> list[Cell]:
     first = ColorizeConfig(config.dataset, config.out, config.data, config.colorizer, config.compute)
     home = RunFolder(config.out)
     grid = [DetectConfig(home.path, home.cell(d.p_rate).path, d, config.compute, False) for d in config.cells()]
@@ -107,7 +115,8 @@ def study(config: StudyConfig, draw: Callable[[Sequence[Cell]], None] | None = N
 def _is_trained(wanted: DetectConfig, run: Run) -> bool:
     d, home = wanted.detector, RunFolder(wanted.out or wanted.run)
     folds = parse_folds(wanted.compute.folds, len(run.folds))
-    return not any(home.fold(n).detector(d.name_with(s)).lacking() for n in folds for s in range(d.seeds))
+    trainings = [Training(n, s, home.fold(n).detector(d.name_with(s))) for n in folds for s in range(d.seeds)]
+    return all(is_done(training, run) for training in trainings)
 
 
 def _others(home: RunFolder, cells: Sequence[Cell]) -> list[str]:

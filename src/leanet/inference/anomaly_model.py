@@ -19,6 +19,8 @@ from leanet.inference.result import Result
 
 BATCH = 16
 
+NO_COLORIZER = "this model has no colorizer and cannot make anomaly maps: pass anomaly_maps and map_coding."
+
 
 class AnomalyModel(ABC):
     """What `leanet.load` gives: the same for a model folder and for an exported file.
@@ -114,16 +116,23 @@ class AnomalyModel(ABC):
 
     def _checked(self, maps: NDArray[np.float32] | None, coding: str | None, images: int) -> NDArray[np.float32]:
         if maps is None:
-            raise UserError(
-                "this model has no colorizer and cannot make anomaly maps: pass anomaly_maps and map_coding."
-            )
+            raise UserError(NO_COLORIZER)
         if coding != self.card.map_coding:
             raise UserError(
                 f"map_coding {coding}: this model was trained on maps of the coding '{self.card.map_coding}'."
             )
-        expected = (images, self.card.image_size, self.card.image_size)
-        if maps.shape != expected:
-            raise UserError(f"anomaly_maps: shape {expected} expected, found {maps.shape}.")
-        if not np.isfinite(maps).all() or (maps < 0).any():
-            raise UserError("anomaly_maps: finite numbers of 0 or more expected, found others.")
-        return np.ascontiguousarray(maps, dtype=np.float32)
+        return checked_maps(maps, (images, self.card.image_size, self.card.image_size))
+
+
+def checked_maps(maps: NDArray[np.float32], expected: tuple[int, int, int]) -> NDArray[np.float32]:
+    """Anomaly maps that a caller gave, as float32.
+
+    Raises:
+        UserError: no array of numbers, of another shape than expected, or with values below 0 or not finite.
+    """
+    if not isinstance(maps, np.ndarray) or maps.dtype.kind not in "fiu" or maps.shape != expected:
+        found = f"{getattr(maps, 'dtype', type(maps).__name__)} {np.shape(maps)}"
+        raise UserError(f"anomaly_maps: numbers of shape {expected} expected, found {found}.")
+    if not np.isfinite(maps).all() or (maps < 0).any():
+        raise UserError("anomaly_maps: finite numbers of 0 or more expected, found others.")
+    return np.ascontiguousarray(maps, dtype=np.float32)

@@ -5,13 +5,23 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args, get_type_hints
 
-from leanet.errors import OptionError, UserError
+from leanet.errors import DamagedError, OptionError, UserError
+from leanet.reading import fits, parse_json, read_bytes
+from leanet.settings import AdnName, AttentionForm, CaanName, ColorizerName, MapCoding
 
-FORMAT = 1
+FORMAT = 2
+"""Format 1, of earlier versions, is read too; it has no hash of the card itself."""
+
+HASH = "card_sha256"
+"""Where a stored card has the hash of all its other fields."""
+
+LARGEST = 10_000_000
+"""Bytes of a card; ours have two thousand."""
+
 CARD, WEIGHTS, COLORIZER = "model.json", "weights.safetensors", "colorizer.safetensors"
 
 
@@ -37,7 +47,7 @@ class Card:
     caan: str
     attention_points: tuple[int, ...]
     image_size: int
-    map_coding: Literal["true", "authors"]
+    map_coding: MapCoding
     map_scale: Literal["max", "normals"]
     normals_unit: float | None
     threshold: float
@@ -46,7 +56,7 @@ class Card:
     colorizer: str | None = None
     colorizer_sha256: str = ""
     map_threshold: float | None = None
-    attention: Literal["published", "affine"] = "published"
+    attention: AttentionForm = "published"
     settings: dict[str, Any] = field(default_factory=dict)
     versions: dict[str, str] = field(default_factory=dict)
     training: dict[str, Any] = field(default_factory=dict)
@@ -59,22 +69,60 @@ class Card:
         return bool(self.adn) and self.caan not in ("Direct", "none")
 
 
-def card_from(content: dict[str, Any], where: str) -> Card:
-    """A card from its JSON content.
+def to_json(card: Card, indent: int | None = None) -> str:
+    """A card as it is stored: its fields, and a hash of them."""
+    content = asdict(card)
+    return json.dumps({**content, HASH: _hash_of(content)}, indent=indent)
 
+
+def card_from(text: str | bytes, where: Path) -> Card:
+    """A card from its JSON.
+
+    Args:
+        text: what `to_json` made, or an earlier version.
+        where: the file, for messages.
     Raises:
-        UserError: another format, or no card; `where` opens the message.
+        UserError: a format that this version does not read.
+        DamagedError: no card, one that was changed, or one with values that no model has.
     """
     try:
-        if content["format"] != FORMAT:
-            raise UserError(f"{where}: format {content['format']}; this version of leanet reads format {FORMAT}.")
+        content = dict(parse_json(text))
+        number = content.pop("format")
+        if fits(number, int) and number > FORMAT:
+            raise UserError(
+                f"{where}: format {number}; this version of leanet reads 1 to {FORMAT}. Install a newer one."
+            )
+        if number != 1 and content.pop(HASH) != _hash_of({**content, "format": number}):
+            raise ValueError("changed since it was saved")
+        hints = get_type_hints(Card)
+        if wrong := [key for key, value in content.items() if key not in hints or not fits(value, hints[key])]:
+            raise ValueError(f"{wrong[0]!r:.40} cannot be {content[wrong[0]]!r:.40}")
         card = Card(**{**content, "attention_points": tuple(content["attention_points"])})
-        for value in (card.threshold, card.normals_unit, card.map_threshold, card.image_size):
-            if not isinstance(value, int | float | None):
-                raise TypeError(f"{value!r} is no number")
-        return card
-    except (KeyError, TypeError, ValueError):
-        raise UserError(f"{where}: damaged, not a model's card. Make the model anew.") from None
+        _check_values(card)
+    except (KeyError, RecursionError, TypeError, ValueError) as error:
+        raise DamagedError(where, f"damaged, not a model's card ({error!s:.120}). Make the model anew.") from None
+    return card
+
+
+def _hash_of(content: dict[str, Any]) -> str:
+    """The hash of a card's fields, whatever their order."""
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+
+
+def _check_values(card: Card) -> None:
+    """Raise ValueError where values of the right types are no model's."""
+    known = {
+        "adn": card.adn in ("", *get_args(AdnName)),
+        "caan": card.caan in get_args(CaanName),
+        "colorizer": card.colorizer in (None, *get_args(ColorizerName)),
+        "image_size": card.image_size % 32 == 0 and 64 <= card.image_size <= 512,
+        "attention_points": set(card.attention_points) <= {1, 2, 3, 4, 5} and len(card.attention_points) <= 5,
+        "threshold": 0 <= card.threshold <= 1,
+        "map_threshold": (card.map_threshold or 0) >= 0 and (bool(card.adn) or card.map_threshold is not None),
+        "normals_unit": card.map_scale == "max" if card.normals_unit is None else card.normals_unit > 0,
+    }
+    if wrong := [name for name, is_right in known.items() if not is_right]:
+        raise ValueError(f"{wrong[0]} cannot be {getattr(card, wrong[0])!r:.40}")
 
 
 def with_threshold(card: Card, threshold: float) -> Card:
@@ -104,22 +152,22 @@ def read_card(folder: Path) -> Card:
     """Read the card of a model's folder.
 
     Raises:
-        UserError: none there, of another format, or damaged.
+        UserError: none there, or of another format.
+        DamagedError: see `card_from`.
     """
     path = folder / CARD
-    if not path.is_file():
+    if not path.exists():
         raise UserError(f"{folder}: not a model folder (no {CARD}). Name a folder that leanet made.")
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError:
-        raise UserError(f"{path}: damaged, not a model's card. Make the model anew.") from None
-    return card_from(content, str(path))
+        return card_from(read_bytes(path, LARGEST), path)
+    except OSError as error:
+        raise DamagedError(path, f"cannot be read ({error.strerror}). Make the model anew.") from None
 
 
 def check_hash(path: Path, expected: str) -> None:
-    """Raise UserError unless the file is what it was when the model was saved."""
+    """Raise DamagedError unless the file is what it was when the model was saved."""
     if not path.is_file() or sha256_of_file(path) != expected:
-        raise UserError(f"{path}: missing or changed since it was saved. Make the model anew.")
+        raise DamagedError(path, "missing or changed since it was saved. Make the model anew.")
 
 
 def sha256_of_file(path: Path) -> str:

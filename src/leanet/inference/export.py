@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import importlib.util
 import io
-import json
 import logging
 import warnings
 from collections.abc import Sequence
@@ -24,11 +22,12 @@ from leanet.data.pixels import decode, resize
 from leanet.errors import UserError, install
 from leanet.experiment.display import note
 from leanet.files import beside, unfinished
-from leanet.inference.card import sha256_of_file
+from leanet.inference.card import to_json
 from leanet.inference.deviation import deviation
-from leanet.inference.exported import METADATA, OUTPUTS, PAINTED, WEIGHTS_HASH, load_exported
+from leanet.inference.exported import METADATA, OUTPUTS, PAINTED, load_exported
 from leanet.inference.model import Model, load
 from leanet.inference.predict_files import at_even_steps, find_files
+from leanet.inference.seal import seal
 from leanet.networks.folding import fold_batch_norm
 from leanet.settings import ExportConfig
 
@@ -174,9 +173,10 @@ def write_onnx(model: Model, path: Path) -> None:
         )
     assert program is not None
     proto = program.model_proto
-    onnx.helper.set_model_props(proto, {METADATA: _card_json(model)})
+    onnx.helper.set_model_props(proto, {METADATA: to_json(model.card)})
     with beside(path) as partial:
         onnx.save(proto, partial)
+        seal(partial, ".onnx")
 
 
 def write_openvino(model: Model, path: Path, calibration: Sequence[NDArray[np.uint8]] | None) -> None:
@@ -195,11 +195,10 @@ def write_openvino(model: Model, path: Path, calibration: Sequence[NDArray[np.ui
         graph = openvino.convert_model(there / "model.onnx")
         if calibration is not None:
             graph = _quantized(graph, calibration)
-        graph.set_rt_info(_card_json(model), METADATA)
+        graph.set_rt_info(to_json(model.card), METADATA)
         xml, weights = there / path.name, (there / path.name).with_suffix(".bin")
         openvino.save_model(graph, xml, compress_to_fp16=False)
-        graph.set_rt_info(sha256_of_file(weights), WEIGHTS_HASH)
-        openvino.save_model(graph, xml, compress_to_fp16=False)
+        seal(xml, ".xml", weights)
         weights.replace(path.with_suffix(".bin"))
         xml.replace(path)
 
@@ -227,7 +226,3 @@ def _quantized(graph: Any, calibration: Sequence[NDArray[np.uint8]]) -> Any:
         preset=nncf.QuantizationPreset.MIXED,
         ignored_scope=nncf.IgnoredScope(types=sorted(others), validate=False),
     )
-
-
-def _card_json(model: Model) -> str:
-    return json.dumps(dataclasses.asdict(model.card))

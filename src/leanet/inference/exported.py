@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib.util
-import json
 from abc import abstractmethod
 from collections.abc import Sequence
 from pathlib import Path
@@ -12,16 +11,19 @@ from typing import Any, ClassVar, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from leanet.errors import UserError, install
+from leanet.data.pixels import checked_images
+from leanet.errors import DamagedError, UserError, install
 from leanet.inference.anomaly_model import AnomalyModel
-from leanet.inference.card import Card, card_from, check_hash
+from leanet.inference.card import HASH, Card, card_from, check_hash
 from leanet.inference.result import Result, make_result
+from leanet.inference.seal import is_sealed, is_whole
+from leanet.reading import parse_json
 
 METADATA = "leanet"
 """Where an exported file keeps the model's card, as JSON."""
 
 WEIGHTS_HASH = "leanet_weights_sha256"
-"""Where an .xml keeps the hash of the .bin beside it."""
+"""Where an .xml of an earlier version has the hash of the .bin beside it."""
 
 SUFFIXES = (".onnx", ".xml")
 
@@ -66,13 +68,24 @@ class ExportedModel(AnomalyModel):
 
     def __init__(self, path: Path) -> None:
         _require(self.runtime, self.extra, path)
+        beside = self._beside(path)
+        if beside is not None and not beside.is_file():
+            raise DamagedError(beside, f"missing; {path.name} needs it. Export the model anew.")
+        sealed = is_sealed(path)
+        if sealed and not is_whole(path, beside):  # before the runtime, which a hostile file can make crash
+            raise _damaged(path)
         try:
             card, outputs = self._open(path)
-            content = json.loads(card)
             _check_outputs(outputs)
         except Exception:  # the runtimes have a dozen classes of their own for what is wrong with a file
             raise _damaged(path) from None
-        self.card = card_from(content, str(path))
+        self.card = card_from(card, path)
+        if not sealed and HASH in parse_json(card):  # only a card of an earlier version comes without a seal
+            raise _damaged(path)
+
+    def _beside(self, _path: Path) -> Path | None:
+        """The file that belongs to this one; None where one file holds all."""
+        return None
 
     @abstractmethod
     def _open(self, path: Path) -> tuple[str, list[str]]:
@@ -93,10 +106,12 @@ class ExportedModel(AnomalyModel):
         """Classify images of any sizes, one by one; see `AnomalyModel`.
 
         Raises:
-            UserError: anomaly maps, which the file makes itself.
+            UserError: an array of another type or shape, sizes for another number of images, or anomaly maps,
+                which the file makes itself.
         """
         if anomaly_maps is not None:
             raise UserError("anomaly_maps: an exported model makes its own. Leave them out.")
+        checked_images(images, sizes)
         shapes = sizes or [image.shape[:2] for image in images]
         return [self._predict(i, shape, paint) for i, shape in zip(images, shapes, strict=True)]
 
@@ -138,11 +153,15 @@ class OpenVinoModel(ExportedModel):
 
     runtime, extra = "openvino", "openvino"
 
+    def _beside(self, path: Path) -> Path:
+        return path.with_suffix(".bin")
+
     def _open(self, path: Path) -> tuple[str, list[str]]:
         import openvino
 
         model = openvino.Core().read_model(path)
-        check_hash(path.with_suffix(".bin"), model.get_rt_info(WEIGHTS_HASH).astype(str))
+        if not is_sealed(path):
+            check_hash(self._beside(path), model.get_rt_info(WEIGHTS_HASH).astype(str))
         self._compiled = openvino.Core().compile_model(model, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
         return model.get_rt_info(METADATA).astype(str), [n for output in model.outputs for n in output.names]
 
@@ -172,5 +191,5 @@ def _check_outputs(names: Sequence[str]) -> None:
         raise ValueError(f"no output {min(missing)}")
 
 
-def _damaged(path: Path) -> UserError:
-    return UserError(f"{path}: damaged, or not written by `leanet export`. Export the model anew.")
+def _damaged(path: Path) -> DamagedError:
+    return DamagedError(path, "damaged, or not written by `leanet export`. Export the model anew.")

@@ -17,6 +17,7 @@ from leanet.experiment.detect import build_detector, map_scale, resolved, train_
 from leanet.experiment.display import note
 from leanet.experiment.estimate import estimate
 from leanet.experiment.evaluate import PLAIN_THRESHOLD
+from leanet.experiment.lock import alone_in
 from leanet.experiment.open_run import (
     Run,
     begin,
@@ -60,26 +61,30 @@ def fit(config: FitConfig) -> Card:
     Returns:
         The card of the model that was written.
     Raises:
-        UserError: bad data, or OUT exists.
+        UserError: bad data, OUT exists, or another process makes it.
     """
     if count() > 1:
         raise UserError("leanet fit: one process only. Leave `accelerate launch` out; it is for run and study.")
-    refuse_existing(config.out)
     out = config.out.resolve()
     work = out.with_name(out.name + ".work")
-    compute = dataclasses.replace(config.compute, folds="0")
-    first = ColorizeConfig(config.dataset, work / HELD_OUT, config.data, config.colorizer, compute)
-    if has_anomalies(config.dataset, config.data.abnormal_dir, config.data.normal_dir):
-        card = _fit_detector(config, first, work)
-    else:
-        note("no anomalous images: fitting the unsupervised half, a colorizer and a threshold on its map")
-        card = _fit_map(config, first, work)
-    for made in HELD_OUT, ALL:
-        shutil.rmtree(work / made)
+    with alone_in(work):
+        refuse_existing(config.out)
+        card = _fit(config, work)
+        for made in HELD_OUT, ALL:
+            shutil.rmtree(work / made)
     with contextlib.suppress(OSError):  # something else lies there
         work.rmdir()
     note(f"model: {config.out}")
     return card
+
+
+def _fit(config: FitConfig, work: Path) -> Card:
+    compute = dataclasses.replace(config.compute, folds="0")
+    first = ColorizeConfig(config.dataset, work / HELD_OUT, config.data, config.colorizer, compute)
+    if has_anomalies(config.dataset, config.data.abnormal_dir):
+        return _fit_detector(config, first, work)
+    note("no anomalous images: fitting the unsupervised half, a colorizer and a threshold on its map")
+    return _fit_map(config, first, work)
 
 
 def _fit_detector(config: FitConfig, first: ColorizeConfig, work: Path) -> Card:

@@ -17,12 +17,12 @@ from torch import Tensor, nn
 from leanet.color.anomaly_map import scale_map
 from leanet.color.lab import decode_lab, encode_lab, lab_to_rgb, rgb_to_lab
 from leanet.color.opencv_lab import check_opencv
-from leanet.data.pixels import resize
+from leanet.data.pixels import checked_images, resize
 from leanet.errors import UserError, install
 from leanet.experiment.colorize import recolour
-from leanet.files import beside, write_json
-from leanet.inference.anomaly_model import AnomalyModel
-from leanet.inference.card import CARD, COLORIZER, WEIGHTS, Card, check_hash, read_card, sha256_of_file
+from leanet.files import beside, write_text
+from leanet.inference.anomaly_model import NO_COLORIZER, AnomalyModel, checked_maps
+from leanet.inference.card import CARD, COLORIZER, WEIGHTS, Card, check_hash, read_card, sha256_of_file, to_json
 from leanet.inference.result import Result, make_result
 from leanet.networks.leanet import LEANet, LEANetOutput
 from leanet.networks.registry import build_colorizer, build_leanet
@@ -57,8 +57,20 @@ class Model(AnomalyModel):
         sizes: Sequence[tuple[int, int]] | None = None,
         paint: bool = False,
     ) -> list[Result]:
-        """Classify one batch of images; see `AnomalyModel`."""
+        """Classify one batch of images; see `AnomalyModel`.
+
+        Raises:
+            UserError: an array of another type or shape; sizes or maps for other images; no maps where no colorizer
+                makes them.
+        """
+        checked_images(images, sizes)
+        if not len(images):
+            return []
         side = self.card.image_size
+        if anomaly_maps is not None:
+            anomaly_maps = checked_maps(anomaly_maps, (len(images), side, side))
+        elif self.colorizer is None:
+            raise UserError(NO_COLORIZER)
         pixels = np.stack([i if i.shape[:2] == (side, side) else resize(i, side) for i in images])
         rgb = images_to_tensor(pixels, np.arange(len(pixels))).to(self.compute.device)
         recoloured: NDArray[np.uint8] | None = None
@@ -125,7 +137,7 @@ def save(folder: Path, card: Card, network: LEANet | None, colorizer: nn.Module 
             if colorizer is not None:
                 save_weights(colorizer, partial / COLORIZER)
                 card = dataclasses.replace(card, colorizer_sha256=sha256_of_file(partial / COLORIZER))
-            write_json(partial / CARD, dataclasses.asdict(card))
+            write_text(partial / CARD, to_json(card, indent=2) + "\n")
     except OSError as error:
         raise UserError(f"{folder}: cannot write there ({error.strerror}). Choose another --out.") from None
 

@@ -18,7 +18,8 @@ from leanet.color.lab import decode_lab, encode_lab, lab_to_rgb, rgb_to_lab
 from leanet.experiment.detect import build_detector, map_reader, map_scale
 from leanet.experiment.display import note
 from leanet.experiment.open_run import Run, find
-from leanet.experiment.run_folder import Maps, RunFolder
+from leanet.experiment.run_folder import RunFolder
+from leanet.experiment.stored_maps import Maps
 from leanet.files import beside
 from leanet.networks.external_attention import external_attention
 from leanet.networks.leanet import LEANet, LEANetFeatures
