@@ -13,8 +13,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeAlias
 
-from leanet.errors import UserError
-
 IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp"})
 """Files of these suffixes count as pictures unopened; of others, those whose first bytes say so."""
 
@@ -157,15 +155,6 @@ def same_name(one: str, other: str) -> bool:
 def folded(name: str) -> str:
     """A name as `same_name` compares it."""
     return unicodedata.normalize("NFC", name).strip().casefold()
-
-
-def refuse_special(path: Path, remedy: str) -> None:
-    """Raise UserError where reading a path could wait or go on for ever: a pipe, a device, a socket.
-
-    A path with nothing there passes: whoever opens it says so.
-    """
-    if is_special(path):
-        raise UserError(f"{path}: a pipe, device or socket, not a file. {remedy}")
 
 
 def is_special(path: Path) -> bool:

@@ -11,7 +11,6 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.model_selection import StratifiedGroupKFold, StratifiedKFold
 
-from leanet.data.files import refuse_special
 from leanet.data.folder import CLASS_NAMES, Dataset, Sample, by_group, check_folds
 from leanet.errors import UserError
 from leanet.files import write_json
@@ -185,7 +184,6 @@ def _check_groups_allow(fold: Fold, index: int, dataset: Dataset) -> None:
 
 
 def _parse(path: Path) -> tuple[Fold, ...]:
-    refuse_special(path, "Remove it to get new folds.")
     try:
         content = parse_json(read_text(path, LARGEST))
     except OSError as error:
