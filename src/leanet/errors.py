@@ -4,13 +4,21 @@ from __future__ import annotations
 
 from pathlib import Path
 
+LONGEST = 900
+"""Characters of a message."""
+
 
 class UserError(Exception):
     """A mistake that the user can mend.
 
     The message is one line: the file or option, the limit, the remedy. The command line prints it without a
-    traceback and exits with code 2.
+    traceback and exits with code 2. Names from files may hold anything: what cannot be printed is escaped, and the
+    middle of a very long line left out.
     """
+
+    def __init__(self, message: str) -> None:
+        line = "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in message)
+        super().__init__(line if len(line) <= LONGEST else f"{line[: LONGEST // 2]} ... {line[-LONGEST // 3 :]}")
 
 
 class DamagedError(UserError):
