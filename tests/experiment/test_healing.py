@@ -166,7 +166,9 @@ def test_a_run_makes_anew_what_is_damaged_and_says_so(
     before = {path: path.read_bytes() for path in kept}
     flip(made / "maps.zarr" / "delta_e" / "c.0.0.0")
     flip(made / "colorizer" / "weights.safetensors")
+    (made / "colorizer" / "history.csv").write_text("no,history\n1")
     for name in ("predictions.csv", "weights.safetensors", "metrics.json"):
+        (detector / "history.csv").write_bytes(b"\xff")
         (detector / name).write_bytes((detector / name).read_bytes()[:-30])
         if name != "metrics.json":
             (detector / "checkpoint.safetensors").write_text("no tensors")

@@ -96,6 +96,8 @@ class DetectorFolder:
         there = [path for path in needed if path.exists()]
         if self.weights in there and not _are_whole(self.weights, self.weights.stat().st_mtime_ns):
             there.remove(self.weights)
+        if self.history in there and not read_history(self.history):
+            there.remove(self.history)
         return [path.name for path in needed if path not in there]
 
     def read_metrics(self) -> dict[str, Any]:
@@ -307,6 +309,14 @@ def read_csv(path: Path) -> list[dict[str, str]]:
     if any(None in row or None in row.values() for row in rows):
         raise ValueError("a line with more or fewer cells than the first")
     return rows
+
+
+def read_history(path: Path) -> list[dict[str, float]]:
+    """A training's history, one row an epoch; none where the file is damaged."""
+    try:
+        return [{name: float(value) for name, value in row.items()} for row in read_csv(path)]
+    except (OSError, ValueError):
+        return []
 
 
 @functools.cache
