@@ -26,6 +26,8 @@ from pathlib import Path
 
 import torch
 
+from leanet import files
+
 REPOSITORY = Path(__file__).parents[1]
 LEANET = str(Path(sysconfig.get_path("scripts")) / "leanet")
 """The command of the environment that runs the benchmark."""
@@ -70,13 +72,7 @@ def _version(package: str) -> str:
 def write_csv(path: Path, rows: Sequence[Mapping[str, object]], machine: Mapping[str, object]) -> None:
     """Write the rows, each with the machine's facts behind it; their keys together are the header."""
     header = list(dict.fromkeys(key for row in (*rows, machine) for key in row))
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(path.name + ".partial")
-    with partial.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, header)
-        writer.writeheader()
-        writer.writerows({**row, **machine} for row in rows)
-    partial.replace(path)
+    files.write_csv(path, header, [[{**row, **machine}.get(key, "") for key in header] for row in rows])
 
 
 def read_csv(path: Path) -> list[dict[str, str]]:

@@ -26,8 +26,9 @@ from leanet.data.pixels import open_pixels
 from leanet.data.splits import Fold, read_splits, write_splits
 from leanet.errors import UserError
 from leanet.experiment.predictions import COLUMNS, read_predictions
-from leanet.experiment.run_folder import DetectorFolder, RunFolder, read_config, write_config, write_csv, write_json
+from leanet.experiment.run_folder import DetectorFolder, RunFolder, read_config, write_config
 from leanet.experiment.stored_maps import ARRAYS, CHUNKS, DIGEST, Maps, MapWriter
+from leanet.files import write_csv, write_json
 from leanet.inference.card import Card, read_card, to_json
 from leanet.inference.exported import OUTPUTS, PAINTED, load_exported
 from leanet.inference.seal import seal

@@ -12,10 +12,13 @@ import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any
 
 from leanet import __version__
 from leanet.errors import UserError, install
+
+if TYPE_CHECKING:
+    from leanet.inference.anomaly_model import AnomalyModel
 
 
 @dataclass(frozen=True)
@@ -119,7 +122,10 @@ def _predict(config: Any) -> int:
     files = find_files(config.images)
     if config.maps:
         refuse_among_pictures(config.maps, config.images, files)
-    return predict_files(_model(config, len(files)), files, config.out, config.maps)
+    model = _model(config, len(files))
+    if config.threshold is not None:
+        model = model.with_threshold(config.threshold)
+    return predict_files(model, files, config.out, config.maps)
 
 
 def _serve(config: Any) -> int:
@@ -128,24 +134,24 @@ def _serve(config: Any) -> int:
     return serve(config, lambda: _model(config, 0))
 
 
-def _model(config: Any, images: int) -> Any:
+def _model(config: Any, images: int) -> AnomalyModel:
     """The model that a configuration names, to ask about so many images; torch only where it is needed."""
-    from leanet.inference.exported import SUFFIXES, load_exported
-
-    if config.model.suffix in SUFFIXES:
-        return load_exported(config.model)
-
     from leanet.experiment.display import note
-    from leanet.inference.model import COMPILE_PAYS_FROM, load
-    from leanet.settings import ComputeConfig
+    from leanet.inference.exported import ExportedModel
+    from leanet.inference.load import load
+
+    model = load(config.model, device=config.device, precision=config.precision, images=images)
+    if model.card.colorizer is None:
+        raise UserError(f"{config.model}: has no colorizer, so it cannot make anomaly maps of images by itself.")
+    if isinstance(model, ExportedModel):
+        return model
+
+    from leanet.inference.model import Model
     from leanet.training.compute import keep_freed_memory
 
-    compiled: Literal["on", "off"] = "on" if images >= COMPILE_PAYS_FROM else "off"
-    model = load(config.model, ComputeConfig(device=config.device, precision=config.precision, compile=compiled))
-    if model.colorizer is None:
-        raise UserError(f"{config.model}: has no colorizer, so it cannot make anomaly maps of images by itself.")
+    assert isinstance(model, Model)
     keep_freed_memory()
-    note(f"computing on {model.computes_on}")
+    note(f"computing on {model.compute}")
     return model
 
 
@@ -321,7 +327,7 @@ def guarded(action: Callable[[], int]) -> int:
     try:
         return action()
     except UserError as error:
-        return _complain(str(error))
+        return _complain(error.on_command_line)
     except KeyboardInterrupt:
         print("\nstopped; give the same command again to go on", file=sys.stderr)
         return 130

@@ -8,17 +8,44 @@ LONGEST = 900
 """Characters of a message."""
 
 
+def one_line(message: str) -> str:
+    """A message that can be printed: other characters are escaped, and the middle of a very long one left out."""
+    line = "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in message)
+    return line if len(line) <= LONGEST else f"{line[: LONGEST // 2]} ... {line[-LONGEST // 3 :]}"
+
+
 class UserError(Exception):
     """A mistake that the user can mend.
 
     The message is one line: the file or option, the limit, the remedy. The command line prints it without a
-    traceback and exits with code 2. Names from files may hold anything: what cannot be printed is escaped, and the
-    middle of a very long line left out.
+    traceback and exits with code 2. Names from files, which may hold anything, are made fit for that.
     """
 
     def __init__(self, message: str) -> None:
-        line = "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in message)
-        super().__init__(line if len(line) <= LONGEST else f"{line[: LONGEST // 2]} ... {line[-LONGEST // 3 :]}")
+        super().__init__(one_line(message))
+
+    @property
+    def on_command_line(self) -> str:
+        """The message as the command line prints it."""
+        return str(self)
+
+
+class OptionError(UserError):
+    """A value that an option does not take; Python callers read the argument's name, the command line its option's.
+
+    Args:
+        name: of the argument, such as `image_size`, which is the option `--image-size`.
+        value: what was given.
+        remedy: the limit and what to do.
+    """
+
+    def __init__(self, name: str, value: object, remedy: str) -> None:
+        super().__init__(f"{name} {value}: {remedy}")
+        self._option = one_line(f"--{name.replace('_', '-')} {value}: {remedy}")
+
+    @property
+    def on_command_line(self) -> str:
+        return self._option
 
 
 class DamagedError(UserError):

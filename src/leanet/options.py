@@ -129,20 +129,23 @@ def to_arguments(options: dict[str, Any], config_class: type, path: Path, given:
     for key, value in sorted(options.items(), key=lambda item: order.index(item[0]) if item[0] in known else -1):
         if key not in known and key not in elsewhere:
             raise UserError(f"{path}: unknown key '{key}'. Known keys: {', '.join(sorted(known))}.")
-        flag = "--" + key.replace("_", "-")
         if key not in known or value is None:
             continue
         if known[key]:
             positional += map(str, value) if isinstance(value, list) else [str(value)]
-        elif isinstance(value, bool):
-            arguments.append(flag if value else flag.replace("--", "--no-", 1))
-        elif isinstance(value, list):
-            arguments += [flag, *map(str, value)]
         else:
-            arguments += [flag, str(value)]
+            arguments += argument(key, value)
     # The positional argument first: an option that takes several values would swallow it.
     own = 1 if given and not given[0].startswith("-") else 0
     return (given[:1] if own else positional) + arguments + given[own:]
+
+
+def argument(name: str, value: Any) -> list[str]:
+    """An option of this name with a plain value, as the command line takes it."""
+    flag = "--" + name.replace("_", "-")
+    if isinstance(value, bool):
+        return [flag if value else flag.replace("--", "--no-", 1)]
+    return [flag, *map(str, value)] if isinstance(value, list) else [flag, str(value)]
 
 
 def _option_names(config_class: type) -> dict[str, bool]:

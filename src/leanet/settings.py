@@ -22,6 +22,7 @@ CaanName = Literal["MobileNet", "ResNet", "Direct", "none"]
 RecipeName = Literal["leanet", "authors"]
 MapCoding = Literal["true", "authors"]
 AttentionForm = Literal["published", "affine"]
+Precision = Literal["auto", "bfloat16", "float32"]
 
 
 @dataclass(frozen=True)
@@ -60,8 +61,9 @@ class ComputeConfig:
     """Seed of the splits, the initial weights, the order of the images and the augmentation."""
     folds: str = "all"
     """Which folds to run: 'all', or numbers counted from 0, such as 0,2."""
-    precision: Literal["auto", "bfloat16", "float32"] = "auto"
-    """Arithmetic: 'auto' takes bfloat16 where the processor has it in hardware."""
+    precision: Precision = "auto"
+    """Arithmetic of the training: 'auto' takes bfloat16 where the processor has it in hardware. Anomaly maps,
+    probabilities and thresholds are computed in float32 in any case."""
     compile: Literal["auto", "on", "off"] = "auto"
     """torch.compile: 'auto' uses it where there is enough training to repay the minutes that it takes."""
     device: str = "auto"
@@ -361,10 +363,14 @@ class PredictConfig:
     """CSV file to write, one line an image."""
     maps: Path | None = None
     """Also write each image's overlay (PNG) and anomaly map (.npy, ΔE00) to this folder, apart from the images."""
+    threshold: float | None = None
+    """Call an image anomalous from this probability on, instead of from the model's threshold; with a model of good
+    pictures only, from this mean ΔE on."""
     device: str = "auto"
     """'auto' (CUDA or MPS where present), or 'cpu', 'cuda', 'mps'."""
-    precision: Literal["auto", "bfloat16", "float32"] = "auto"
-    """Arithmetic: 'auto' takes bfloat16 where the processor has it in hardware."""
+    precision: Precision = "float32"
+    """Arithmetic: 'float32' ('auto' is the same) answers as leanet.load and exported files do; 'bfloat16' is faster
+    where the processor has it, and coarser: 'leanet info MODEL' says by how much."""
 
 
 @dataclass(frozen=True)
@@ -393,8 +399,9 @@ class ServeConfig:
     """Seconds that a request may take to arrive, and again to be answered."""
     device: str = "auto"
     """'auto' (CUDA or MPS where present), or 'cpu', 'cuda', 'mps'."""
-    precision: Literal["auto", "bfloat16", "float32"] = "auto"
-    """Arithmetic: 'auto' takes bfloat16 where the processor has it in hardware."""
+    precision: Precision = "float32"
+    """Arithmetic: 'float32' ('auto' is the same) answers as leanet.load and exported files do; 'bfloat16' is faster
+    where the processor has it, and coarser: 'leanet info MODEL' says by how much."""
 
     def __post_init__(self) -> None:
         for option in ("max_megabytes", "max_megapixels", "max_files", "timeout"):

@@ -19,6 +19,7 @@ from leanet.settings import ColorizeConfig, ColorizerConfig
 from leanet.training.checkpoint import Checkpoint
 
 OPTIONS = ["--image-size", "64", "--n-splits", "2", "--cross-fit", "2", "--colorizer-epochs", "1", "--folds", "0"]
+OPTIONS += ["--precision", "bfloat16"]  # of the training: maps are in float32, on every machine
 
 
 def test_each_map_is_of_the_colorizer_that_did_not_see_the_image(

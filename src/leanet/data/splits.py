@@ -1,6 +1,5 @@
 """Stratified, grouped, seeded folds, and the file a person can open and edit."""
 
-import json
 import warnings
 from collections import Counter
 from collections.abc import Sequence
@@ -12,8 +11,10 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.model_selection import StratifiedGroupKFold, StratifiedKFold
 
+from leanet.data.files import refuse_special
 from leanet.data.folder import CLASS_NAMES, Dataset, Sample, by_group, check_folds
 from leanet.errors import UserError
+from leanet.files import write_json
 from leanet.reading import parse_json, read_text
 
 LARGEST = 1_000_000_000
@@ -91,11 +92,8 @@ def write_splits(path: Path, folds: Sequence[Fold], seed: int) -> None:
         UserError: the file cannot be written.
     """
     sides = [{"train": list(fold.train), "test": list(fold.test)} for fold in folds]
-    text = json.dumps({"n_splits": len(folds), "seed": seed, "folds": sides}, indent=1, ensure_ascii=False)
-    partial = path.with_name(path.name + ".partial")
     try:
-        partial.write_text(text + "\n", encoding="utf-8")
-        partial.replace(path)
+        write_json(path, {"n_splits": len(folds), "seed": seed, "folds": sides}, indent=1)
     except OSError as error:
         raise UserError(
             f"{path}: cannot write the splits ({error.strerror}). Choose another place with --out."
@@ -187,6 +185,7 @@ def _check_groups_allow(fold: Fold, index: int, dataset: Dataset) -> None:
 
 
 def _parse(path: Path) -> tuple[Fold, ...]:
+    refuse_special(path, "Remove it to get new folds.")
     try:
         content = parse_json(read_text(path, LARGEST))
     except OSError as error:

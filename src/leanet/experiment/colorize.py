@@ -242,7 +242,7 @@ def write_maps(
 ) -> None:
     """Recolour these rows' images; write their anomaly maps, and take them into the summary."""
     return_freed_memory()
-    colorizer = predictor(model, compute)
+    colorizer = predictor(model, compute.in_float32())
     for start in range(0, len(rows), PREDICTION_BATCH):
         some = rows[start : start + PREDICTION_BATCH]
         images = torch.from_numpy(run.pixels[some]).permute(0, 3, 1, 2).to(compute.device)

@@ -30,11 +30,10 @@ from leanet.experiment.run_folder import (
     read_config,
     write_config,
     write_history,
-    write_json,
-    write_text,
 )
 from leanet.experiment.stored_maps import Maps
 from leanet.experiment.training_set import TrainingSet, divide, validation_share
+from leanet.files import write_json, write_text
 from leanet.networks.leanet import LEANet, LEANetOutput
 from leanet.networks.registry import ADNS, CAANS, build_leanet
 from leanet.options import to_options
@@ -282,7 +281,7 @@ def _train(
         return
     write_history(folder.history, history)
     save_weights(engine.bare_model, folder.weights)
-    model = predictor(engine.bare_model, engine.compute)
+    model = predictor(engine.bare_model, engine.compute.in_float32())
     for path, rows in ((folder.predictions, run.rows(run.folds[number].test)), (folder.validation, held)):
         if len(rows):
             write_predictions(path, run, number, rows, *predict(model, run.pixels, read_maps, rows))

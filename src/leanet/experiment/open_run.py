@@ -14,14 +14,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from leanet.color.opencv_lab import check_opencv
+from leanet.data.files import cut
 from leanet.data.folder import Dataset, Sample, check_folds, group_copies, limit_per_class, scan
 from leanet.data.pixels import Cache, build_cache, duplicates, refuse_duplicates_across
 from leanet.data.splits import Fold, inner_parts, make_folds, read_splits, too_large_groups, write_splits
 from leanet.errors import UserError, install
 from leanet.experiment.display import note, progress_bar
 from leanet.experiment.lock import clear, contents
-from leanet.experiment.run_folder import ImageRow, RunFolder, write_config, write_csv
+from leanet.experiment.run_folder import ImageRow, RunFolder, write_config
 from leanet.experiment.stored_maps import Maps
+from leanet.files import write_csv
 from leanet.options import to_options
 from leanet.settings import ColorizeConfig, ColorizerConfig, DataConfig, FitConfig, MapCoding, parse_folds
 from leanet.training.compute import find_device
@@ -211,7 +213,7 @@ def _fill(folder: RunFolder, dataset: Dataset, config: ColorizeConfig) -> Run:
     untested = len(dataset.samples) - sum(len(fold.test) for fold in folds)
     if untested:
         note(f"note: {folder.splits}: {untested} of {len(dataset.samples)} images are in no fold's test side")
-    for text in too_large_groups(dataset, len(folds)):
+    for text in cut(too_large_groups(dataset, len(folds)), "groups are as large"):
         note(f"note: {text}")
     run = Run(folder, images, np.array(labels, dtype=np.int64), cache.pixels, folds, config.colorizer.map_coding)
     if k := config.colorizer.cross_fit:
@@ -285,8 +287,10 @@ def decode_images(folder: RunFolder, dataset: Dataset, data: DataConfig) -> Cach
         )
     if cache.healed:
         note(f"note: {cache.path}: damaged; the pixel cache was made anew")
-    for file, reason in cache.skipped:
-        note(f"left out: {file} ({reason})")
+    for line in cut([f"left out: {file} ({reason})" for file, reason in cache.skipped], "are unreadable"):
+        note(line)
+    if cache.broken_profiles:
+        note(f"note: {cache.broken_profiles} images with a color profile that cannot be used: taken as sRGB")
     return cache
 
 

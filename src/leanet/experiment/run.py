@@ -28,8 +28,9 @@ from leanet.experiment.lock import alone_in
 from leanet.experiment.open_run import begin, find
 from leanet.experiment.predictions import read_predictions
 from leanet.experiment.results import Table
-from leanet.experiment.run_folder import RunFolder, plain, write_csv
+from leanet.experiment.run_folder import RunFolder, plain
 from leanet.experiment.training_set import refuse_too_few_labelled
+from leanet.files import write_csv
 from leanet.ranks import is_first
 from leanet.settings import DetectConfig, RunConfig, parse_folds
 from leanet.training.compute import find_device

@@ -5,10 +5,9 @@ from __future__ import annotations
 import csv
 import functools
 import io
-import json
 import math
 import platform
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -20,6 +19,7 @@ from numpy.typing import NDArray
 
 from leanet.data.pixels import open_pixels
 from leanet.errors import DamagedError, UserError
+from leanet.files import write_csv, write_text
 from leanet.options import read_options
 from leanet.reading import parse_json, read_bytes
 from leanet.training.checkpoint import is_whole
@@ -325,33 +325,11 @@ def _are_whole(weights: Path, _changed: int) -> bool:
     return is_whole(weights)
 
 
-def write_text(path: Path, text: str) -> None:
-    """Write a text file beside its target, then rename it: never half of it."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(path.name + ".partial")
-    partial.write_text(text, encoding="utf-8", newline="")
-    partial.replace(path)
-
-
-def write_csv(path: Path, header: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
-    """Write a CSV file with a header line, whole or not at all."""
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(header)
-    writer.writerows(rows)
-    write_text(path, text.getvalue())
-
-
 def plain(value: object) -> object:
     """A value for a table of files: numbers to six digits, and what is undefined left empty."""
     if value is None or (isinstance(value, float) and math.isnan(value)):
         return ""
     return f"{value:.6g}" if isinstance(value, float) else value
-
-
-def write_json(path: Path, content: object) -> None:
-    """Write indented JSON, whole or not at all."""
-    write_text(path, json.dumps(content, indent=2, ensure_ascii=False) + "\n")
 
 
 def write_history(path: Path, history: Sequence[Mapping[str, float]]) -> None:

@@ -22,6 +22,7 @@ from zarr import Array
 from zarr.codecs import BloscCodec, numcodecs
 
 from leanet.errors import DamagedError, UserError
+from leanet.files import partial_of, remove
 from leanet.reading import parse_json, read_bytes
 
 DELTA_E_STEP = 0.005
@@ -76,8 +77,8 @@ class MapWriter:
 
     def __init__(self, path: Path, images: int, side: int) -> None:
         self.path = path
-        self._partial = path.with_name(path.name + ".partial")
-        shutil.rmtree(self._partial, ignore_errors=True)
+        self._partial = partial_of(path)
+        remove(self._partial)
         self._group = zarr.open_group(self._partial, mode="w")
         # Bit planes, and differences of neighbours, were smallest on leaves: a quarter less than zstd alone.
         with _no_word_of_numcodecs():
@@ -110,7 +111,7 @@ class MapWriter:
         """Store the attributes, with hashes of everything, and move the finished group to its place."""
         described = {**attributes, **_hashes(self._partial, self._delta_e.shape[0])}
         self._group.attrs.update({**described, DIGEST: _digest(described)})
-        shutil.rmtree(self.path, ignore_errors=True)
+        remove(self.path)
         self._partial.rename(self.path)
 
 

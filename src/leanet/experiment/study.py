@@ -17,9 +17,10 @@ from leanet.experiment.evaluate import METRICS, PRINTED, Interval, Row, cell, di
 from leanet.experiment.lock import alone_in
 from leanet.experiment.open_run import Run, begin
 from leanet.experiment.results import detector_rows, held_out_row, ratio_of_sides, unchosen_note
-from leanet.experiment.run_folder import RunFolder, plain, write_csv
+from leanet.experiment.run_folder import RunFolder, plain
 from leanet.experiment.simple_rows import simple_rows
 from leanet.experiment.training_set import refuse_too_few_labelled
+from leanet.files import write_csv
 from leanet.ranks import is_first
 from leanet.settings import ColorizeConfig, DetectConfig, DetectorConfig, StudyConfig, parse_folds
 from leanet.training.compute import find_device

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 import io
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from typing import Any, Literal
 
@@ -82,9 +82,17 @@ def prediction(name: str, result: Result, image: Loaded, card: Card, maps: Seque
         box=result.box,
         width=image.size[1],
         height=image.size[0],
-        note="the first of several frames or pages" if image.first_of_several else None,
+        note="; ".join(_notes(image)) or None,
         maps=_pictures(result, card, maps, image.pixels) if maps else None,
     )
+
+
+def _notes(image: Loaded) -> Iterator[str]:
+    """What a person should know of how a file was read."""
+    if image.first_of_several:
+        yield "the first of several frames or pages"
+    if image.broken_profile:
+        yield "its color profile cannot be used: taken as sRGB"
 
 
 def _pictures(result: Result, card: Card, maps: Sequence[MapName], pixels: NDArray[np.uint8]) -> dict[MapName, str]:

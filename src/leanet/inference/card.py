@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import asdict, dataclass, field
+import math
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal, get_args, get_type_hints
 
-from leanet.errors import DamagedError, UserError
+from leanet.errors import DamagedError, OptionError, UserError
 from leanet.reading import fits, parse_json, read_bytes
 from leanet.settings import AdnName, AttentionForm, CaanName, ColorizerName, MapCoding
 
@@ -122,6 +123,29 @@ def _check_values(card: Card) -> None:
     }
     if wrong := [name for name, is_right in known.items() if not is_right]:
         raise ValueError(f"{wrong[0]} cannot be {getattr(card, wrong[0])!r:.40}")
+
+
+def with_threshold(card: Card, threshold: float) -> Card:
+    """The card with another threshold: of the probability or, without a LEA-Net, of the mean ΔE.
+
+    Raises:
+        OptionError: a probability outside 0 to 1, or a mean ΔE that is not a number of 0 or more.
+    """
+    if card.adn:
+        if not 0 <= threshold <= 1:
+            raise OptionError(
+                "threshold",
+                threshold,
+                f"a probability from 0 to 1 is expected, such as the model's {card.threshold:.3g}.",
+            )
+        return replace(card, threshold=threshold)
+    if not 0 <= threshold < math.inf:
+        raise OptionError(
+            "threshold",
+            threshold,
+            f"a mean ΔE of 0 or more is expected, such as the model's {card.map_threshold:.3g}.",
+        )
+    return replace(card, map_threshold=threshold)
 
 
 def read_card(folder: Path) -> Card:

@@ -6,7 +6,6 @@ import contextlib
 import importlib.util
 import io
 import logging
-import tempfile
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
@@ -22,8 +21,10 @@ from leanet.color.lab import decode_lab, encode_lab, lab_to_rgb, rgb_to_lab
 from leanet.data.pixels import decode, resize
 from leanet.errors import UserError, install
 from leanet.experiment.display import note
+from leanet.files import beside, unfinished
 from leanet.inference.card import to_json
-from leanet.inference.exported import METADATA, OUTPUTS, PAINTED
+from leanet.inference.deviation import deviation
+from leanet.inference.exported import METADATA, OUTPUTS, PAINTED, load_exported
 from leanet.inference.model import Model, load
 from leanet.inference.predict_files import at_even_steps, find_files
 from leanet.inference.seal import seal
@@ -138,7 +139,6 @@ def export(config: ExportConfig) -> None:
     model = load(config.model)
     calibration = None if config.int8 is None else calibration_images(config.int8, model.card.image_size)
     try:
-        out.parent.mkdir(parents=True, exist_ok=True)
         if openvino:
             write_openvino(model, out, calibration)
         else:
@@ -147,6 +147,8 @@ def export(config: ExportConfig) -> None:
         raise UserError(f"{out}: cannot be written ({error.strerror or error}). Choose another --out.") from None
     size = sum(path.stat().st_size for path in {out, out.with_suffix(".bin")} if path.exists())
     note(f"exported: {out} ({size / 1e6:.0f} MB)")
+    if calibration is not None:
+        note(f"int8 {deviation(model, load_exported(out), calibration)}")
 
 
 def write_onnx(model: Model, path: Path) -> None:
@@ -172,13 +174,9 @@ def write_onnx(model: Model, path: Path) -> None:
     assert program is not None
     proto = program.model_proto
     onnx.helper.set_model_props(proto, {METADATA: to_json(model.card)})
-    partial = path.with_name(path.name + ".partial")
-    try:
+    with beside(path) as partial:
         onnx.save(proto, partial)
         seal(partial, ".onnx")
-        partial.replace(path)
-    finally:
-        partial.unlink(missing_ok=True)
 
 
 def write_openvino(model: Model, path: Path, calibration: Sequence[NDArray[np.uint8]] | None) -> None:
@@ -191,8 +189,8 @@ def write_openvino(model: Model, path: Path, calibration: Sequence[NDArray[np.ui
     """
     import openvino
 
-    with tempfile.TemporaryDirectory(dir=path.parent, prefix=path.stem) as folder:
-        there = Path(folder)
+    with unfinished(path) as there:
+        there.mkdir()
         write_onnx(model, there / "model.onnx")
         graph = openvino.convert_model(there / "model.onnx")
         if calibration is not None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, ClassVar, Protocol
@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from leanet.data.pixels import checked_images
 from leanet.errors import DamagedError, UserError, install
+from leanet.inference.anomaly_model import AnomalyModel
 from leanet.inference.card import HASH, Card, card_from, check_hash
 from leanet.inference.result import Result, make_result
 from leanet.inference.seal import is_sealed, is_whole
@@ -51,7 +52,7 @@ class Predictor(Protocol):
         ...
 
 
-class ExportedModel(ABC):
+class ExportedModel(AnomalyModel):
     """A file that `leanet export` wrote, whatever runs it.
 
     Attributes:
@@ -67,6 +68,7 @@ class ExportedModel(ABC):
 
     def __init__(self, path: Path) -> None:
         _require(self.runtime, self.extra, path)
+        self._path = path
         beside = self._beside(path)
         if beside is not None and not beside.is_file():
             raise DamagedError(beside, f"missing; {path.name} needs it. Export the model anew.")
@@ -97,22 +99,31 @@ class ExportedModel(ABC):
     def predict_pixels(
         self,
         images: Sequence[NDArray[np.uint8]],
+        anomaly_maps: NDArray[np.float32] | None = None,
         *,
         sizes: Sequence[tuple[int, int]] | None = None,
         paint: bool = False,
     ) -> list[Result]:
-        """Classify images of any sizes, one by one; see `Predictor`.
+        """Classify images of any sizes, one by one; see `AnomalyModel`.
 
         Raises:
-            UserError: an array of another type or shape, or sizes for another number of images.
+            UserError: an array of another type or shape, sizes for another number of images, or anomaly maps,
+                which the file makes itself.
         """
+        if anomaly_maps is not None:
+            raise UserError("anomaly_maps: an exported model makes its own. Leave them out.")
         checked_images(images, sizes)
         shapes = sizes or [image.shape[:2] for image in images]
         return [self._predict(i, shape, paint) for i, shape in zip(images, shapes, strict=True)]
 
     def _predict(self, image: NDArray[np.uint8], size: tuple[int, ...], paint: bool) -> Result:
         names = (*OUTPUTS, PAINTED) if paint else OUTPUTS
-        found = dict(zip(names, self._run(np.ascontiguousarray(image), names), strict=True))
+        try:
+            found = dict(zip(names, self._run(np.ascontiguousarray(image), names), strict=True))
+        except MemoryError:
+            raise
+        except Exception:  # as when it is opened: a file of an earlier version may be damaged in any place
+            raise _damaged(self._path) from None
         card = self.card
         return make_result(
             card,
@@ -134,7 +145,8 @@ class OnnxModel(ExportedModel):
         import onnxruntime
 
         onnxruntime.set_default_logger_severity(3)
-        self._session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
+        # Its fallback, to the very same provider, would print a banner.
+        self._session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"], enable_fallback=0)
         card: str = self._session.get_modelmeta().custom_metadata_map[METADATA]
         return card, [output.name for output in self._session.get_outputs()]
 
@@ -171,7 +183,7 @@ def load_exported(path: Path) -> ExportedModel:
     Raises:
         UserError: the runtime is missing, no such file, or one that `leanet export` did not write.
     """
-    return OnnxModel(path) if path.suffix == ".onnx" else OpenVinoModel(path)
+    return OnnxModel(path) if path.suffix.lower() == ".onnx" else OpenVinoModel(path)
 
 
 def _require(module: str, extra: str, path: Path) -> None:

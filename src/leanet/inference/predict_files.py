@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import csv
 import functools
 import glob
@@ -11,12 +10,13 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO, TextIO
+from typing import TextIO
 
 import numpy as np
 from numpy.typing import NDArray
 
-from leanet.data.folder import IMAGE_SUFFIXES, visible_files
+from leanet.data.files import find_images, folders_below, notes
+from leanet.data.layout import MASKS
 from leanet.data.pixels import (
     THREADS,
     Decoded,
@@ -27,14 +27,12 @@ from leanet.data.pixels import (
 )
 from leanet.errors import UserError
 from leanet.experiment.display import note, progress_bar
+from leanet.files import beside, open_text
 from leanet.inference.card import Card
 from leanet.inference.exported import Predictor
 from leanet.inference.result import COLUMNS, Result, csv_row, overlay, shown_unit
 
 BATCH = 32
-
-MASKS = "ground_truth"
-"""A folder of an MVTec AD data set that holds masks, not images to predict."""
 
 
 @dataclass(frozen=True)
@@ -45,11 +43,13 @@ class Loaded:
         pixels: uint8 (S, S, 3), S the model's image size.
         size: height and width that the file has.
         first_of_several: whether the file holds further frames or pages.
+        broken_profile: whether its color profile is of no use, so that its values count as sRGB.
     """
 
     pixels: NDArray[np.uint8]
     size: tuple[int, int]
     first_of_several: bool
+    broken_profile: bool
 
 
 def predict_files(model: Predictor, files: Sequence[Path], out: Path, maps: Path | None) -> int:
@@ -68,19 +68,17 @@ def predict_files(model: Predictor, files: Sequence[Path], out: Path, maps: Path
     if not out.name or out.is_dir():
         raise UserError(f"--out {out}: the name of a file is expected.")
     names = _map_names(files) if maps else {}
-    partial = out.with_name(out.name + ".partial")
-    unreadable = several = 0
+    unreadable = several = broken_profiles = 0
     try:
-        out.parent.mkdir(parents=True, exist_ok=True)
-        if maps:
-            maps.mkdir(parents=True, exist_ok=True)
         with (
-            partial.open("w", newline="", encoding="utf-8", errors="surrogateescape") as stream,
+            beside(out) as partial,
+            open_text(partial, "w") as stream,
             progress_bar("images", len(files)) as set_done,
         ):
             writer = _writer(stream)
             for done, (file, image, found) in enumerate(results_of(model, files)):
                 several += image is not None and image.first_of_several
+                broken_profiles += image is not None and image.broken_profile
                 if maps and not isinstance(found, str):
                     found = _write_maps(maps / names[file], file, found, model.card)
                 if isinstance(found, str):
@@ -89,24 +87,22 @@ def predict_files(model: Predictor, files: Sequence[Path], out: Path, maps: Path
                 else:
                     writer(csv_row(str(file), found))
                 set_done(done + 1, "")
-        partial.replace(out)
     except OSError as error:
         raise UserError(
             f"{error.filename or out}: cannot be written ({error.strerror}). Choose another place."
         ) from None
-    finally:
-        with contextlib.suppress(OSError):
-            partial.unlink(missing_ok=True)
     note(f"{len(files) - unreadable} of {len(files)} images predicted: {out}")
     if several:
         note(f"{several} with several frames or pages: the first was taken")
+    if broken_profiles:
+        note(f"{broken_profiles} with a color profile that cannot be used: taken as sRGB")
     if unreadable:
         note(f"{unreadable} unreadable: see the column error")
     return 1 if unreadable else 0
 
 
 def find_files(images: Sequence[str]) -> list[Path]:
-    """Files, in the order given; folders and patterns give theirs sorted.
+    """Files, in the order given; folders and patterns give theirs sorted, and what folders hold besides is said.
 
     Raises:
         UserError: nothing given, something that does not exist or match, or a folder without images.
@@ -117,23 +113,34 @@ def find_files(images: Sequence[str]) -> list[Path]:
     for given in images:
         path = Path(given)
         if path.is_dir():
-            found = sorted(
-                p
-                for p in visible_files(path)
-                if p.suffix.lower() in IMAGE_SUFFIXES and MASKS not in p.relative_to(path).parts
-            )
-            if not found:
-                raise UserError(f"{path}: no images in it. Images are {' '.join(sorted(IMAGE_SUFFIXES))} files.")
+            inside = find_images(path, without=MASKS)
+            said = notes(inside.left_out, path)
+            if not inside.images:
+                raise UserError(f"{path}: no images in it.{''.join(f' {text}.' for text in said)}")
+            for text in said:
+                note(f"note: {path}: {text}")
+            found = inside.images
         elif path.exists():
-            found = [path]
+            found = (path,)
         else:
-            found = sorted(Path(p) for p in glob.glob(given, recursive=True))  # noqa: PTH207 - takes absolute patterns
+            found = tuple(sorted(p for p in matching(given) if not p.is_dir()))
             if not found:
                 raise UserError(f"{given}: no such file or folder, and no file matches it. Check the path.")
-        files |= dict.fromkeys(p for p in found if p.is_file())
-    if not files:
-        raise UserError(f"{images[0]}: matches folders only. Name them without a pattern, or match files.")
+        files |= dict.fromkeys(found)
     return list(files)
+
+
+def matching(pattern: str) -> Iterator[Path]:
+    """The files and folders that match a pattern, in no order; `**` enters each folder once, however many links."""
+    parts = Path(pattern).parts
+    if "**" not in parts:
+        yield from (Path(found) for found in glob.glob(pattern))  # noqa: PTH207 - takes absolute patterns
+        return
+    at = parts.index("**")
+    rest = parts[at + 1 :] or ("*",)
+    for start in glob.glob(str(Path(*parts[:at]))) if at else ["."]:  # noqa: PTH207 - as above
+        for folder in folders_below(Path(start)):
+            yield from matching(str(Path(glob.escape(str(folder)), *rest)))
 
 
 def refuse_among_pictures(maps: Path, images: Sequence[str], files: Sequence[Path]) -> None:
@@ -175,7 +182,7 @@ def results_of(model: Predictor, files: Sequence[Path]) -> Iterator[tuple[Path, 
 def loaded(decoded: Decoded, side: int) -> Loaded:
     """What of a decoded image is kept until it is predicted."""
     height, width = decoded.pixels.shape[:2]
-    return Loaded(resize(decoded.pixels, side), (height, width), decoded.first_of_several)
+    return Loaded(resize(decoded.pixels, side), (height, width), decoded.first_of_several, decoded.broken_profile)
 
 
 def _load(file: Path, side: int) -> Loaded | str:
@@ -205,23 +212,11 @@ def _write_maps(path: Path, file: Path, result: Result, card: Card) -> Result | 
         image = decode(file)
     except UnreadableImageError as error:
         return error.reason
-    with _beside(path.with_name(path.name + ".png")) as png:
+    with beside(path.with_name(path.name + ".png")) as partial, partial.open("wb") as png:
         overlay(image, result, shown_unit(card, result)).save(png, format="PNG")
-    with _beside(path.with_name(path.name + ".npy")) as npy:
+    with beside(path.with_name(path.name + ".npy")) as partial, partial.open("wb") as npy:
         np.save(npy, result.anomaly_map)
     return result
-
-
-@contextlib.contextmanager
-def _beside(path: Path) -> Iterator[BinaryIO]:
-    """A file to write, moved to its place when it is whole."""
-    partial = path.with_name(path.name + ".partial")
-    try:
-        with partial.open("wb") as file:
-            yield file
-        partial.replace(path)
-    finally:
-        partial.unlink(missing_ok=True)
 
 
 def _writer(stream: TextIO) -> Callable[[Sequence[str]], object]:

@@ -35,7 +35,8 @@ from leanet.experiment.localise import aupro, pixel_auroc, read_mask
 from leanet.experiment.open_run import Run, source_of
 from leanet.experiment.results import Table, adn_scored, outcome, ratio_of_sides, table
 from leanet.experiment.run import write_table
-from leanet.experiment.run_folder import RunFolder, plain, read_config, write_csv, write_text
+from leanet.experiment.run_folder import RunFolder, plain, read_config
+from leanet.files import write_csv, write_text
 from leanet.report import figures
 from leanet.report.pictures import (
     examples,

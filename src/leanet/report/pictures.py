@@ -19,6 +19,7 @@ from leanet.experiment.display import note
 from leanet.experiment.open_run import Run, find
 from leanet.experiment.run_folder import RunFolder, read_history
 from leanet.experiment.stored_maps import Maps
+from leanet.files import beside
 from leanet.networks.external_attention import external_attention
 from leanet.networks.leanet import LEANet, LEANetFeatures
 from leanet.report.figures import MAP_COLOURS, training_curves
@@ -251,7 +252,5 @@ def losses_of(path: Path) -> dict[str, list[float]]:
 
 def save(figure: Figure, path: Path) -> None:
     """Write a figure as PNG or SVG, by the path's suffix, whole or not at all."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(path.name + ".partial")
-    figure.savefig(partial, format=path.suffix[1:], dpi=110)
-    partial.replace(path)
+    with beside(path) as partial:
+        figure.savefig(partial, format=path.suffix[1:], dpi=110)

@@ -16,6 +16,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from leanet.errors import DamagedError, UserError
+from leanet.files import beside, partial_of, remove
 from leanet.ranks import is_first
 from leanet.reading import parse_json
 
@@ -70,9 +71,7 @@ class Checkpoint:
         tensors |= {f"best.{k}": v.contiguous() for k, v in progress.best.items()}
         numbers = {f.name: getattr(progress, f.name) for f in fields(progress) if f.name != "best"}
         metadata = {"fingerprint": self.fingerprint, "progress": json.dumps(numbers)}
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        _save(tensors, self._partial, metadata)
-        self._partial.replace(self.path)
+        _save(tensors, self.path, metadata)
 
     def load(self, model: nn.Module, optimizer: torch.optim.Optimizer) -> Progress:
         """Restore the state where a file is there; a fresh Progress otherwise, or where the file is damaged.
@@ -103,11 +102,7 @@ class Checkpoint:
     def remove(self) -> None:
         """Delete the file, once what was trained is saved, and what a kill while saving left beside it."""
         self.path.unlink(missing_ok=True)
-        self._partial.unlink(missing_ok=True)
-
-    @property
-    def _partial(self) -> Path:
-        return self.path.with_name(self.path.name + ".partial")
+        remove(partial_of(self.path))
 
 
 def _restored(
@@ -132,10 +127,7 @@ def save_weights(model: nn.Module, path: Path, made_from: str = "") -> None:
     Args:
         made_from: a fingerprint of what it was trained on, for `made_from`.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(path.name + ".partial")
-    _save({k: v.contiguous() for k, v in model.state_dict().items()}, partial, {"made_from": made_from})
-    partial.replace(path)
+    _save({k: v.contiguous() for k, v in model.state_dict().items()}, path, {"made_from": made_from})
 
 
 def made_from(path: Path) -> str:
@@ -202,9 +194,9 @@ _REMEDY = "Give the command that made it again, or make the model anew."
 def _save(tensors: dict[str, Tensor], path: Path, metadata: dict[str, str]) -> None:
     try:
         content = {**metadata, SHA256: _hash_of(tensors, metadata)}
-        save_file(tensors, path, {ENTRY: json.dumps(content, sort_keys=True)})
+        with beside(path) as partial:
+            save_file(tensors, partial, {ENTRY: json.dumps(content, sort_keys=True)})
     except SafetensorError as error:
-        path.unlink(missing_ok=True)
         raise UserError(
             f"{path}: cannot be written ({error}). Make room there and give the command again."
         ) from None
