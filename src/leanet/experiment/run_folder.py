@@ -21,7 +21,7 @@ from leanet.data.pixels import open_pixels
 from leanet.errors import DamagedError, UserError
 from leanet.files import write_csv, write_text
 from leanet.options import read_options
-from leanet.reading import parse_json, read_bytes
+from leanet.reading import parse_json, read_bytes, read_text
 from leanet.training.checkpoint import is_whole
 
 LARGEST = 1_000_000_000
@@ -302,7 +302,7 @@ def read_csv(path: Path) -> list[dict[str, str]]:
         ValueError: it is no CSV, or has a line with more or fewer cells than the first.
     """
     try:
-        lines = csv.DictReader(io.StringIO(read_bytes(path, LARGEST).decode("utf-8"), newline=""), strict=True)
+        lines = csv.DictReader(io.StringIO(read_text(path, LARGEST), newline=""), strict=True)
         rows: list[dict[str, Any]] = list(lines)
     except csv.Error as error:
         raise ValueError(str(error)) from None
