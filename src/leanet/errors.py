@@ -4,13 +4,25 @@ from __future__ import annotations
 
 from pathlib import Path
 
+LONGEST = 900
+"""Characters of a message."""
+
+
+def one_line(message: str) -> str:
+    """A message that can be printed: other characters are escaped, and the middle of a very long one left out."""
+    line = "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in message)
+    return line if len(line) <= LONGEST else f"{line[: LONGEST // 2]} ... {line[-LONGEST // 3 :]}"
+
 
 class UserError(Exception):
     """A mistake that the user can mend.
 
     The message is one line: the file or option, the limit, the remedy. The command line prints it without a
-    traceback and exits with code 2.
+    traceback and exits with code 2. Names from files, which may hold anything, are made fit for that.
     """
+
+    def __init__(self, message: str) -> None:
+        super().__init__(one_line(message))
 
     @property
     def on_command_line(self) -> str:
@@ -29,7 +41,7 @@ class OptionError(UserError):
 
     def __init__(self, name: str, value: object, remedy: str) -> None:
         super().__init__(f"{name} {value}: {remedy}")
-        self._option = f"--{name.replace('_', '-')} {value}: {remedy}"
+        self._option = one_line(f"--{name.replace('_', '-')} {value}: {remedy}")
 
     @property
     def on_command_line(self) -> str:

@@ -103,7 +103,7 @@ def read_options(path: Path) -> dict[str, Any]:
 def _is_plain(value: object) -> bool:
     """Whether a value is one that an argument can have; a date is what YAML makes of a folder named 2024-01-01."""
     if isinstance(value, str):
-        return value.isprintable()
+        return "\0" not in value
     return isinstance(value, datetime.date) or any(fits(value, kind) for kind in (bool, int, float, None))
 
 

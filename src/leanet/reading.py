@@ -36,13 +36,12 @@ def read_bytes(path: Path, limit: int) -> bytes:
 
 
 def read_text(path: Path, limit: int) -> str:
-    """A text file's content in UTF-8; lines may end as on any system.
+    """A text file's content, line ends as they are; a file name in it that is not UTF-8 keeps its bytes.
 
     Raises:
         OSError: see `read_bytes`.
-        ValueError: it is not UTF-8.
     """
-    return read_bytes(path, limit).decode("utf-8").replace("\r\n", "\n").replace("\r", "\n")
+    return read_bytes(path, limit).decode("utf-8", "surrogateescape")
 
 
 def parse_json(text: str | bytes) -> Any:

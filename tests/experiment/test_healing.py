@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -15,7 +16,9 @@ from torch import nn
 
 from leanet.cli import main
 from leanet.errors import DamagedError
+from leanet.experiment.run_folder import read_csv
 from leanet.experiment.stored_maps import ARRAYS, CHUNKS, DIGEST, Maps, MapWriter
+from leanet.files import write_csv
 from leanet.training.checkpoint import load_weights, save_weights
 
 IMAGES, SIDE = 5, 64
@@ -134,6 +137,12 @@ def test_weights_know_their_own_hash_and_refuse_what_is_not_finite(tmp_path: Pat
         load_weights(network, file)
 
 
+def test_a_name_that_is_not_utf_8_is_read_as_it_was_written(tmp_path: Path) -> None:
+    name = os.fsdecode(b"caf\xe9,1.png")
+    write_csv(tmp_path / "images.csv", ["file"], [[name]])
+    assert read_csv(tmp_path / "images.csv") == [{"file": name}]
+
+
 def test_a_run_makes_anew_what_is_damaged_and_says_so(
     leaves: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -166,7 +175,9 @@ def test_a_run_makes_anew_what_is_damaged_and_says_so(
     before = {path: path.read_bytes() for path in kept}
     flip(made / "maps.zarr" / "delta_e" / "c.0.0.0")
     flip(made / "colorizer" / "weights.safetensors")
+    (made / "colorizer" / "history.csv").write_text("no,history\n1")
     for name in ("predictions.csv", "weights.safetensors", "metrics.json"):
+        (detector / "history.csv").write_text("epoch,loss\n1,low\n")
         (detector / name).write_bytes((detector / name).read_bytes()[:-30])
         if name != "metrics.json":
             (detector / "checkpoint.safetensors").write_text("no tensors")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import hashlib
 import json
 import os
 import shutil
@@ -25,6 +26,7 @@ from leanet.errors import UserError
 from leanet.inference.model import Model, load, save
 from leanet.inference.predict_files import find_files
 from leanet.inference.result import Result, overlay, strongest_region
+from leanet.training.checkpoint import save_weights
 from leanet.training.compute import has_bfloat16
 
 delta_e: Callable[..., Any] = color.deltaE_ciede2000  # scikit-image has no types
@@ -269,8 +271,8 @@ def test_changed_bytes_are_refused(copy: Path, name: str, damage: Callable[[Path
 def test_another_format_and_a_damaged_card_are_refused(copy: Path) -> None:
     card = copy / "model.json"
     text = card.read_text()
-    card.write_text(text.replace('"format": 1', '"format": 9'))
-    with pytest.raises(UserError, match="format 9; this version of leanet reads format 1"):
+    card.write_text(text.replace('"format": 2', '"format": 9'))
+    with pytest.raises(UserError, match=r"format 9; this version of leanet reads 1 to 2\. Install a newer one"):
         leanet.load(copy)
     card.write_text(text.replace('"threshold": ', '"threshold": "high", "was": ', 1))
     with pytest.raises(UserError, match="damaged"):
@@ -280,6 +282,50 @@ def test_another_format_and_a_damaged_card_are_refused(copy: Path) -> None:
         leanet.load(copy)
     card.write_text(text[:-30])
     with pytest.raises(UserError, match="damaged"):
+        leanet.load(copy)
+
+
+def test_any_changed_field_of_the_card_is_refused(copy: Path) -> None:
+    card = copy / "model.json"
+    content = json.loads(card.read_text())
+    changes: dict[str, Any] = {
+        "attention_points": [1],
+        "threshold": content["threshold"] * 0.9,
+        "normals_unit": content["normals_unit"] * 2,
+        "map_scale": "max",
+        "validation": {},
+        "card_sha256": "0" * 64,
+    }
+    for field, value in changes.items():
+        card.write_text(json.dumps({**content, field: value}))
+        with pytest.raises(UserError, match=r"model\.json: damaged, .* \(changed since it was saved\)"):
+            leanet.load(copy)
+    card.write_text(json.dumps(dict(reversed(content.items()))))  # the order of the fields says nothing
+    leanet.load(copy)
+
+
+def test_a_card_of_format_1_is_read_without_a_hash(copy: Path, model: Model) -> None:
+    card = copy / "model.json"
+    content = {k: v for k, v in json.loads(card.read_text()).items() if k != "card_sha256"}
+    card.write_text(json.dumps({**content, "format": 1}))
+    assert leanet.load(copy).card == model.card
+    card.write_text(json.dumps(content))
+    with pytest.raises(UserError, match="damaged"):
+        leanet.load(copy)
+    card.write_text(json.dumps({**content, "format": 1, "card_sha256": "0" * 64}))
+    with pytest.raises(UserError, match="damaged"):
+        leanet.load(copy)
+
+
+def test_weights_that_are_not_finite_are_refused(copy: Path) -> None:
+    network = load(copy).network
+    assert network is not None
+    next(network.parameters()).data[0] = torch.nan
+    save_weights(network, copy / "weights.safetensors")
+    digest = hashlib.sha256((copy / "weights.safetensors").read_bytes()).hexdigest()
+    content = {k: v for k, v in json.loads((copy / "model.json").read_text()).items() if k != "card_sha256"}
+    (copy / "model.json").write_text(json.dumps({**content, "format": 1, "weights_sha256": digest}))
+    with pytest.raises(UserError, match=r"weights\.safetensors: has weights that are NaN or infinite"):
         leanet.load(copy)
 
 

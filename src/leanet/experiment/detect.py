@@ -24,6 +24,7 @@ from leanet.experiment.open_run import Run, differing_option, find, record
 from leanet.experiment.predictions import write_predictions
 from leanet.experiment.results import Table, adn_scored, outcome, table
 from leanet.experiment.run_folder import (
+    LARGEST,
     DetectorFolder,
     RunFolder,
     amend_config,
@@ -38,6 +39,7 @@ from leanet.networks.leanet import LEANet, LEANetOutput
 from leanet.networks.registry import ADNS, CAANS, build_leanet
 from leanet.options import to_options
 from leanet.ranks import is_first
+from leanet.reading import read_text
 from leanet.settings import DetectConfig, DetectorConfig, RecipeName, parse_folds
 from leanet.training.checkpoint import Checkpoint, save_weights
 from leanet.training.colorization import images_to_tensor
@@ -132,8 +134,8 @@ def _prepare(home: RunFolder, config: DetectConfig, run: Run) -> None:
     home.make()
     if config.out:
         for source, copy in ((run.folder.images, home.images), (run.folder.splits, home.splits)):
-            text = source.read_text(encoding="utf-8")
-            if copy.exists() and copy.read_text(encoding="utf-8") != text:
+            text = read_text(source, LARGEST)
+            if copy.exists() and read_text(copy, LARGEST) != text:
                 raise UserError(
                     f"{home.path}: holds results of another run than {run.folder.path}. Choose another --out."
                 )

@@ -21,7 +21,7 @@ from leanet.data.pixels import open_pixels
 from leanet.errors import DamagedError, UserError
 from leanet.files import write_csv, write_text
 from leanet.options import read_options
-from leanet.reading import parse_json, read_bytes
+from leanet.reading import parse_json, read_bytes, read_text
 from leanet.training.checkpoint import is_whole
 
 LARGEST = 1_000_000_000
@@ -96,6 +96,8 @@ class DetectorFolder:
         there = [path for path in needed if path.exists()]
         if self.weights in there and not _are_whole(self.weights, self.weights.stat().st_mtime_ns):
             there.remove(self.weights)
+        if self.history in there and not read_history(self.history):
+            there.remove(self.history)
         return [path.name for path in needed if path not in there]
 
     def read_metrics(self) -> dict[str, Any]:
@@ -300,13 +302,21 @@ def read_csv(path: Path) -> list[dict[str, str]]:
         ValueError: it is no CSV, or has a line with more or fewer cells than the first.
     """
     try:
-        lines = csv.DictReader(io.StringIO(read_bytes(path, LARGEST).decode("utf-8"), newline=""), strict=True)
+        lines = csv.DictReader(io.StringIO(read_text(path, LARGEST), newline=""), strict=True)
         rows: list[dict[str, Any]] = list(lines)
     except csv.Error as error:
         raise ValueError(str(error)) from None
     if any(None in row or None in row.values() for row in rows):
         raise ValueError("a line with more or fewer cells than the first")
     return rows
+
+
+def read_history(path: Path) -> list[dict[str, float]]:
+    """A training's history, one row an epoch; none where the file is damaged."""
+    try:
+        return [{name: float(value) for name, value in row.items()} for row in read_csv(path)]
+    except (OSError, ValueError):
+        return []
 
 
 @functools.cache

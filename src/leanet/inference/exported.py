@@ -68,6 +68,7 @@ class ExportedModel(AnomalyModel):
 
     def __init__(self, path: Path) -> None:
         _require(self.runtime, self.extra, path)
+        self._path = path
         beside = self._beside(path)
         if beside is not None and not beside.is_file():
             raise DamagedError(beside, f"missing; {path.name} needs it. Export the model anew.")
@@ -117,7 +118,12 @@ class ExportedModel(AnomalyModel):
 
     def _predict(self, image: NDArray[np.uint8], size: tuple[int, ...], paint: bool) -> Result:
         names = (*OUTPUTS, PAINTED) if paint else OUTPUTS
-        found = dict(zip(names, self._run(np.ascontiguousarray(image), names), strict=True))
+        try:
+            found = dict(zip(names, self._run(np.ascontiguousarray(image), names), strict=True))
+        except MemoryError:
+            raise
+        except Exception:  # as when it is opened: a file of an earlier version may be damaged in any place
+            raise _damaged(self._path) from None
         card = self.card
         return make_result(
             card,
@@ -139,7 +145,8 @@ class OnnxModel(ExportedModel):
         import onnxruntime
 
         onnxruntime.set_default_logger_severity(3)
-        self._session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
+        # Its fallback, to the very same provider, would print a banner.
+        self._session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"], enable_fallback=0)
         card: str = self._session.get_modelmeta().custom_metadata_map[METADATA]
         return card, [output.name for output in self._session.get_outputs()]
 

@@ -31,7 +31,7 @@ from leanet.experiment.open_run import (
     write_images,
 )
 from leanet.experiment.results import adn_scored, outcome
-from leanet.experiment.run_folder import RunFolder, versions_here
+from leanet.experiment.run_folder import RunFolder, read_history, versions_here
 from leanet.experiment.training_set import refuse_too_few_labelled
 from leanet.inference.card import Card
 from leanet.inference.deviation import deviation
@@ -104,7 +104,7 @@ def _fit_detector(config: FitConfig, first: ColorizeConfig, work: Path) -> Card:
     folder = home.fold(0).detector(config.detector.name)
     metrics = folder.read_metrics()
     scored = adn_scored(outcome(run, folder, 0), config.detector)
-    history_epochs = len(folder.history.read_text(encoding="utf-8").splitlines()) - 1
+    history_epochs = len(read_history(folder.history))
     share = metrics["epoch"] / history_epochs
 
     note("then on all images")

@@ -35,14 +35,14 @@ def is_sealed(path: Path) -> bool:
 
 def is_whole(path: Path, beside: Path | None = None) -> bool:
     """Whether a file's bytes, and those of the file beside it, are the ones that it was sealed with."""
-    before, after = _ENDS[path.suffix]
+    before, after = _ENDS[path.suffix.lower()]
     length = path.stat().st_size - len(before) - _HEX - len(after)
     return _digits(path) == _hash_of(path, length, beside)
 
 
 def _digits(path: Path) -> bytes | None:
     """The digits at a file's end, or None where there are none."""
-    before, after = _ENDS[path.suffix]
+    before, after = _ENDS[path.suffix.lower()]
     length = len(before) + _HEX + len(after)
     with path.open("rb") as file:
         if file.seek(0, 2) < length:
