@@ -19,7 +19,8 @@ def srgb_curve(points: int = 1024) -> bytes:
     """The curve of sRGB, IEC 61966-2-1, at so many points."""
     t = np.linspace(0, 1, points)
     linear = np.where(t <= 0.04045, t / 12.92, ((t + 0.055) / 1.055) ** 2.4)
-    return b"curv\0\0\0\0" + struct.pack(">I", points) + np.rint(linear * 65535).astype(">u2").tobytes()
+    levels = [round(float(value) * 65535) for value in linear]
+    return b"curv\0\0\0\0" + struct.pack(f">I{points}H", points, *levels)
 
 
 def gamma(value: float) -> bytes:

@@ -122,9 +122,9 @@ def test_every_split_is_pooled_whatever_is_in_it_and_however_it_is_called(tmp_pa
     assert dataset.notes == (
         "MVTec AD layout: all images of Train/, test/, val/, valid/ and validation/ pooled into new folds",
         "not read: old/, beside Train/, test/, val/, valid/, validation/",
-        f"not read: 1 images in {tmp_path.name}/ itself (root.png). "
+        f"not read: 1 image in {tmp_path.name}/ itself (root.png). "
         "Put them into Train/, test/, val/, valid/, validation/",
-        "not read: 1 images in test/ itself (loose.png). Put them into test/good/ or a folder of their kind",
+        "not read: 1 image in test/ itself (loose.png). Put them into test/good/ or a folder of their kind",
         "2 anomalous images have no mask in Ground_Truth/",
     )
 

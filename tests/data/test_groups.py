@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import unicodedata
 from pathlib import Path
+from typing import Literal
 
 import pytest
 
@@ -48,7 +49,9 @@ def test_other_ways_to_write_the_same(tmp_path: Path, text: str) -> None:
 
 
 @pytest.mark.parametrize(("form", "stored"), [("NFD", "NFC"), ("NFC", "NFD")])
-def test_accents_may_be_composed_or_not(tmp_path: Path, form: str, stored: str) -> None:
+def test_accents_may_be_composed_or_not(
+    tmp_path: Path, form: Literal["NFC", "NFD"], stored: Literal["NFC", "NFD"]
+) -> None:
     files = [unicodedata.normalize(stored, f"Negative/é{i}.png") for i in range(2)]
     text = f"file,group\n{unicodedata.normalize(form, files[0])},café\n{files[1]},cafe\u0301\n"
     (tmp_path / "groups.csv").write_text(text, encoding="utf-8")

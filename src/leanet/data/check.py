@@ -98,13 +98,13 @@ def check_dataset(
     same = duplicates([fact.info for fact in facts], [labels[fact.info.file] for fact in facts])
     readable = dataset.without(errors)
     sizes = sorted(((f.info.width, f.info.height) for f in facts), key=lambda size: (size[0] * size[1], size))
-    aspects = sorted(width / height for width, height in sizes if not 1 / SQUARE < width / height < SQUARE)
+    aspects = sorted(width / height for width, height in sizes if not 1 / SQUARE <= width / height <= SQUARE)
     members = by_group(dataset)
     largest_group = max(members, key=lambda group: len(members[group]))
     stop_at = {} if skip_unreadable else errors
-    problems = [str(skippable(dataset.root / file, error.reason)) for file, error in stop_at.items()]
+    problems = _fold_problems(group_copies(readable, same.within)[0], n_splits, seed)
     problems += [contradiction(files, labels) for files in same.across]
-    problems += _fold_problems(group_copies(readable, same.within)[0], n_splits, seed)
+    problems += [str(skippable(dataset.root / file, error.reason)) for file, error in stop_at.items()]
     return CheckReport(
         counts={name: len(dataset.of_class(label)) for label, name in enumerate(CLASS_NAMES)},
         kinds=dict(sorted(Counter(sample.kind for sample in dataset.of_class(1)).items())),

@@ -157,13 +157,9 @@ def folded(name: str) -> str:
     return unicodedata.normalize("NFC", name).strip().casefold()
 
 
-def is_special(path: Path) -> bool:
-    """Whether a path leads to something that is neither a file nor a folder."""
-    try:
-        mode = path.stat().st_mode
-    except OSError:
-        return False
-    return not (stat.S_ISREG(mode) or stat.S_ISDIR(mode))
+def is_special(status: os.stat_result) -> bool:
+    """Whether it is neither a file nor a folder: reading it could wait or go on for ever."""
+    return not (stat.S_ISREG(status.st_mode) or stat.S_ISDIR(status.st_mode))
 
 
 def unread_format(head: bytes) -> str | None:
@@ -200,28 +196,27 @@ def _walk(root: Path, closed: Collection[Identity]) -> Iterator[tuple[Path, str]
                 continue
             folders.popleft()
             links.extend(Path(e.path) for e in found if e.is_symlink() and not e.name.startswith("."))
-            paths = [(Path(e.path), e.name.startswith(".")) for e in found if not e.is_symlink()]
+            paths = [Path(e.path) for e in found if not e.is_symlink() and not e.name.startswith(".")]
+            yield from ((Path(e.path), _HIDDEN) for e in found if e.name.startswith(".") and not e.is_dir())
         else:
-            paths = [(links.popleft(), False)]
-        for path, hidden in paths:
+            paths = [links.popleft()]
+        for path in paths:
             try:
                 status = path.stat()
             except OSError:
                 yield path, _BROKEN
                 continue
-            is_folder, is_file = stat.S_ISDIR(status.st_mode), stat.S_ISREG(status.st_mode)
-            if hidden:
-                if not is_folder:
-                    yield path, _HIDDEN
-            elif not (is_folder or is_file):
+            if is_special(status):
                 yield path, _SPECIAL
             elif (known := _identity(status)) in seen:
                 yield path, _AGAIN
             else:
                 seen.add(known)
-                if is_folder:
+                if stat.S_ISDIR(status.st_mode):
                     folders.append(path)
-                yield path, _ENTERED if is_folder else ""
+                    yield path, _ENTERED
+                else:
+                    yield path, ""
 
 
 def identity(path: Path) -> Identity:

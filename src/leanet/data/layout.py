@@ -175,7 +175,8 @@ def _loose_images(folder: Path, place: str) -> list[str]:
     if not images:
         return []
     where = f"{folder.name or folder.resolve().name}/ itself"
-    return [f"not read: {len(images)} images in {where} ({listed(sorted(images), 3)}). Put them into {place}"]
+    what = "images" if len(images) > 1 else "image"
+    return [f"not read: {len(images)} {what} in {where} ({listed(sorted(images), 3)}). Put them into {place}"]
 
 
 def _subfolders(folder: Path) -> list[Path]:

@@ -165,10 +165,11 @@ def decode(path: Path) -> UInt8Array:
 
 def decode_with_origin(path: Path) -> Decoded:
     """Do as `decode`, and tell how the file stored the image."""
-    if is_special(path):
-        raise UnreadableImageError(path, "a pipe, device or socket")
     try:
-        if path.stat().st_size > MAX_BYTES:
+        status = path.stat()
+        if is_special(status):
+            raise UnreadableImageError(path, "a pipe, device or socket")
+        if status.st_size > MAX_BYTES:
             raise UnreadableImageError(path, f"more than {MAX_BYTES // 10**9} GB")
         data = path.read_bytes()
     except OSError as error:
@@ -461,9 +462,9 @@ def _key(hashes: Sequence[str], size: int) -> str:
 
 def sha256_of(path: Path) -> str:
     """Hash a file's bytes; "" where it cannot be read, which decoding will report."""
-    if is_special(path):
-        return ""
     try:
+        if is_special(path.stat()):
+            return ""
         with path.open("rb") as stream:
             return hashlib.file_digest(stream, "sha256").hexdigest()
     except OSError:
@@ -528,7 +529,7 @@ def to_rgb(image: Image.Image) -> tuple[Image.Image, Profile | None]:
         image = managed.convert(image)
     if image.mode == "RGBA":
         image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
-    return image.convert("RGB"), profile
+    return image if image.mode == "RGB" else image.convert("RGB"), profile
 
 
 def _from_deep_grey(image: Image.Image, profile: Profile | None) -> Image.Image:

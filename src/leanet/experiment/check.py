@@ -99,9 +99,8 @@ def _lines(report: CheckReport, side: int) -> list[str]:
     if size > 1:
         lines.append(f"groups: {report.groups}, the largest is {name} with {size} images")
     lines += cut([f"unreadable: {file} ({reason})" for file, reason in report.unreadable], "are unreadable")
-    within = report.duplicates.within
-    copies = [f"exact duplicates (no split parts them): {listed(files)}" for files in within]
-    lines += cut(copies, f"sets of duplicates, {sum(map(len, within))} files in all {len(within)}")
+    copies = [f"exact duplicates (no split parts them): {listed(files)}" for files in report.duplicates.within]
+    lines += cut(copies, "sets of duplicates")
     return lines + [f"note: {text}" for text in report.notes]
 
 

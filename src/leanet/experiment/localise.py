@@ -34,7 +34,7 @@ def read_mask(path: Path, side: int) -> NDArray[np.bool_]:
 
 
 def _anomalous(file: Path) -> NDArray[np.bool_]:
-    if is_special(file):
+    if is_special(file.stat()):
         raise OSError(f"{file}: a pipe, device or socket")
     with Image.open(file) as image:
         grey = image if image.mode.startswith(("I", "F")) else image.convert("L")
