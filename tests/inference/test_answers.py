@@ -138,6 +138,7 @@ def test_every_way_to_give_a_picture_is_the_same_picture(
             str(file),
             content,
             bytearray(content),
+            memoryview(content),
             io.BytesIO(content),
             opened,
             Image.open(file),

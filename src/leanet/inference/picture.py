@@ -26,14 +26,16 @@ class BinaryFile(Protocol):
     def read(self) -> bytes: ...
 
 
-Picture: TypeAlias = "str | os.PathLike[str] | bytes | bytearray | BinaryFile | Image.Image | NDArray[Any] | Tensor"
+Picture: TypeAlias = (
+    "str | os.PathLike[str] | bytes | bytearray | memoryview | BinaryFile | Image.Image | NDArray[Any] | Tensor"
+)
 """A path; a file's content, as bytes or as a file open for reading bytes; a PIL image; an array uint8 (H, W, 3) or
 (H, W); or a tensor (3, H, W). Arrays and tensors are RGB, uint8 or float in [0, 1]."""
 
 
 def is_picture(given: object) -> TypeGuard[Picture]:
     """Whether this is one picture by its type; several are another iterable, or an array (N, H, W, 3)."""
-    if isinstance(given, str | os.PathLike | bytes | bytearray | Image.Image) or hasattr(given, "read"):
+    if isinstance(given, str | os.PathLike | Image.Image | bytes | bytearray) or hasattr(given, "read"):
         return True
     return 0 < getattr(given, "ndim", 0) < 4
 
@@ -49,7 +51,7 @@ def to_pixels(picture: Picture, name: str = "picture") -> NDArray[np.uint8]:
     """
     if isinstance(picture, str | os.PathLike):
         return decode(Path(picture))
-    if isinstance(picture, bytes | bytearray):
+    if isinstance(picture, bytes | bytearray | memoryview):
         return decode_bytes(bytes(picture), Path(name)).pixels
     if isinstance(picture, Image.Image):
         return _of_pil_image(picture, name)
