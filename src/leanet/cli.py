@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from leanet import __version__
-from leanet.errors import UserError, install
+from leanet.errors import UserError, install, one_line
 
 
 @dataclass(frozen=True)
@@ -103,12 +103,9 @@ def _info(config: Any) -> int:
 
 
 def _predict(config: Any) -> int:
-    from leanet.inference.predict_files import find_files, predict_files, refuse_among_pictures
+    from leanet.inference.predict_files import predict
 
-    files = find_files(config.images)
-    if config.maps:
-        refuse_among_pictures(config.maps, config.images, files)
-    return predict_files(_model(config, len(files)), files, config.out, config.maps)
+    return predict(config, lambda images: _model(config, images))
 
 
 def _serve(config: Any) -> int:
@@ -177,6 +174,9 @@ def _export_authors(config: Any) -> int:
     export_authors(config)
     return 0
 
+
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+"""What the system says where more cannot be written."""
 
 VERBS = {
     "run": Verb(
@@ -316,9 +316,11 @@ def guarded(action: Callable[[], int]) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
     except OSError as error:
-        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+        is_full = error.errno in FULL
+        if not error.strerror or not (error.filename or is_full):  # a defect, or not about a file
             raise
-        return _complain(f"{error.filename or 'disk'}: {error.strerror}. Make room, and give the command again.")
+        remedy = "Make room, and give the command again." if is_full else "Choose another name or place."
+        return _complain(f"{error.filename or 'disk'}: {error.strerror}. {remedy}")
 
 
 def _dispatch(arguments: list[str]) -> int:
@@ -400,7 +402,7 @@ def _one_line(box: str, verb: str) -> str:
 
 
 def _complain(message: str) -> int:
-    print(f"error: {message}", file=sys.stderr)
+    print(f"error: {one_line(message)}", file=sys.stderr)
     return 2
 
 

@@ -182,7 +182,7 @@ def _check_groups_allow(fold: Fold, index: int, dataset: Dataset) -> None:
 
 def _parse(path: Path) -> tuple[Fold, ...]:
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = json.loads(path.read_text(encoding="utf-8", errors="surrogateescape"))
     except OSError as error:
         raise UserError(f"{path}: cannot read the splits ({error.strerror}). Check the path.") from None
     except ValueError as error:

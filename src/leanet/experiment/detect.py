@@ -19,7 +19,7 @@ from leanet.errors import UserError
 from leanet.experiment.colorize import PREDICTION_BATCH, fingerprint_of, image_passes_of, shift
 from leanet.experiment.display import note, progress_bar
 from leanet.experiment.evaluate import FEWEST_POSITIVES, Scored, metric_text, score
-from leanet.experiment.open_run import Run, differing_option, find, record
+from leanet.experiment.open_run import Run, differing_option, find, record, write_images
 from leanet.experiment.predictions import write_predictions
 from leanet.experiment.results import Table, adn_scored, outcome, table
 from leanet.experiment.run_folder import (
@@ -32,7 +32,7 @@ from leanet.experiment.run_folder import (
     write_history,
 )
 from leanet.experiment.training_set import TrainingSet, divide, validation_share
-from leanet.files import write_json, write_text
+from leanet.files import write_bytes, write_json
 from leanet.networks.leanet import LEANet, LEANetOutput
 from leanet.networks.registry import ADNS, CAANS, build_leanet
 from leanet.options import to_options
@@ -121,15 +121,17 @@ def recipe_of(detector: DetectorConfig, recipe: RecipeName) -> Recipe:
 
 def _prepare(home: RunFolder, config: DetectConfig, run: Run) -> None:
     """Record the options in the folder that detectors are written to; into --out, copy what describes the run."""
+    home.refuse_others(len(run.folds))
     home.make()
     if config.out:
-        for source, copy in ((run.folder.images, home.images), (run.folder.splits, home.splits)):
-            text = source.read_text(encoding="utf-8")
-            if copy.exists() and copy.read_text(encoding="utf-8") != text:
-                raise UserError(
-                    f"{home.path}: holds results of another run than {run.folder.path}. Choose another --out."
-                )
-            write_text(copy, text)
+        splits = run.folder.splits.read_bytes()
+        same_images = not home.images.exists() or tuple(home.read_images()) == run.images
+        if not same_images or (home.splits.exists() and home.splits.read_bytes() != splits):
+            raise UserError(
+                f"{home.path}: holds results of another run than {run.folder.path}. Choose another --out."
+            )
+        write_images(home, run.images)
+        write_bytes(home.splits, splits)
     # The run's own config keeps what its colorizers were made with; each detector's folder has its own config.
     stage1 = set() if config.out else set(to_options(config.compute))
     options = {k: v for k, v in to_options(config).items() if k not in {"run", "out"} | stage1}

@@ -132,6 +132,7 @@ def begin(config: ColorizeConfig) -> Run:
         note(f"note: {text}")
     folder, is_new = RunFolder(config.out), not config.out.exists()
     refuse_other_options(folder, config)
+    folder.refuse_others(config.data.n_splits)
     folder.make()
     try:
         return _fill(folder, dataset, config)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,7 +11,7 @@ from numpy.typing import NDArray
 from leanet.errors import UserError
 from leanet.experiment.evaluate import PLAIN_THRESHOLD
 from leanet.experiment.open_run import Run
-from leanet.files import write_csv
+from leanet.files import read_csv, write_csv
 
 COLUMNS = ("file", "label", "fold", "adn_probability", "caan_probability", "prediction")
 """`prediction` is the plain decision, at probability 0.5."""
@@ -37,8 +36,7 @@ def read_predictions(path: Path) -> Predictions:
     if not path.exists():
         raise UserError(f"{path}: no predictions yet. Run `leanet detect` for this fold.")
     try:
-        with path.open(newline="", encoding="utf-8") as file:
-            rows = list(csv.DictReader(file))
+        rows = read_csv(path)
         caan = [row["caan_probability"] for row in rows]
         return Predictions(
             tuple(row["file"] for row in rows),

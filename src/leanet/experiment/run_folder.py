@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-import csv
+import dataclasses
 import functools
 import hashlib
 import json
@@ -28,7 +28,7 @@ from zarr.codecs import BloscCodec, numcodecs
 
 from leanet.data.pixels import DAMAGED_ARRAY
 from leanet.errors import UserError
-from leanet.files import partial_of, remove, write_csv, write_text
+from leanet.files import is_free, open_text, partial_of, read_csv, remove, unfinished, write_csv, write_text
 
 DELTA_E_STEP = 0.005
 """Anomaly maps are stored as uint16 in steps of this many ΔE00 units."""
@@ -207,11 +207,28 @@ class RunFolder:
         """
         try:
             self.path.mkdir(parents=True, exist_ok=True)
-            probe = self.path / ".writable"
-            probe.touch()
-            probe.unlink()
+            with unfinished(self.path / "anything") as probe:
+                probe.touch()
         except OSError as error:
             raise UserError(f"{self.path}: cannot write there ({error.strerror}). Choose another --out.") from None
+
+    def refuse_others(self, folds: int) -> None:
+        """Raise UserError where something that no run wrote stands where this many folds would be written."""
+        if "recorded" in self.read_config():
+            return
+        places = [self.config, self.report, *(self.fold(number).path for number in range(folds))]
+        taken = [place for place in places if not is_free(place) and not _of_the_published_program(place)]
+        if self.images.exists() and not self._begins_like_ours(self.images):
+            taken.append(self.images)
+        if taken:
+            raise UserError(
+                f"{taken[0]}: is there already, and of no run; a run would write there. Choose another --out."
+            )
+
+    @staticmethod
+    def _begins_like_ours(images: Path) -> bool:
+        with open_text(images) as file:
+            return file.readline().strip() == ",".join(f.name for f in dataclasses.fields(ImageRow))
 
     def read_images(self) -> list[ImageRow]:
         """The lines of images.csv.
@@ -222,11 +239,10 @@ class RunFolder:
         if not self.images.exists():
             raise UserError(f"{self.path}: not a run folder (no images.csv). Make one with `leanet colorize`.")
         try:
-            with self.images.open(newline="", encoding="utf-8") as file:
-                return [
-                    ImageRow(**{**row, **{k: int(row[k]) for k in ("label", "width", "height")}})  # type: ignore[arg-type]
-                    for row in csv.DictReader(file)
-                ]
+            return [
+                ImageRow(**{**row, **{k: int(row[k]) for k in ("label", "width", "height")}})  # type: ignore[arg-type]
+                for row in read_csv(self.images)
+            ]
         except (KeyError, TypeError, ValueError, OSError):
             raise UserError(
                 f"{self.images}: damaged, or not a list of images. Delete it and run `leanet colorize` again."
@@ -255,6 +271,11 @@ class RunFolder:
                 f"{path}: {len(pixels)} images where images.csv has {images}. Delete it and run `leanet colorize`."
             )
         return pixels
+
+
+def _of_the_published_program(fold: Path) -> bool:
+    """Whether a folder holds nothing but a fold's arrays, beside which a run of ours has room."""
+    return fold.is_dir() and all(file.suffix == ".npz" for file in fold.iterdir())
 
 
 def write_config(path: Path, options: Mapping[str, Any], recorded: Mapping[str, Any]) -> None:

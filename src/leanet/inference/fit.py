@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import shutil
 from pathlib import Path
 
 import numpy as np
@@ -32,6 +31,7 @@ from leanet.experiment.open_run import (
 from leanet.experiment.results import adn_scored, outcome
 from leanet.experiment.run_folder import RunFolder, versions_here
 from leanet.experiment.training_set import refuse_too_few_labelled
+from leanet.files import is_free, remove
 from leanet.inference.card import Card
 from leanet.inference.model import refuse_existing, save
 from leanet.networks.registry import build_colorizer
@@ -42,6 +42,9 @@ from leanet.training.checkpoint import load_weights
 
 HELD_OUT, ALL = "held-out", "all"
 """The run folders of the two trainings, in OUT.work."""
+
+MARKER = ".leanet-fit"
+"""A file that says of OUT.work that a fit made it."""
 
 NORMALS_BELOW = 0.95
 """Without anomalies to learn from, the share of held-out normals whose mean ΔE lies below the threshold."""
@@ -62,19 +65,40 @@ def fit(config: FitConfig) -> Card:
     refuse_existing(config.out)
     out = config.out.resolve()
     work = out.with_name(out.name + ".work")
+    _claim(work)
     compute = dataclasses.replace(config.compute, folds="0")
     first = ColorizeConfig(config.dataset, work / HELD_OUT, config.data, config.colorizer, compute)
-    if has_anomalies(config.dataset, config.data.abnormal_dir):
-        card = _fit_detector(config, first, work)
-    else:
-        note("no anomalous images: fitting the unsupervised half, a colorizer and a threshold on its map")
-        card = _fit_map(config, first, work)
-    for made in HELD_OUT, ALL:
-        shutil.rmtree(work / made)
-    with contextlib.suppress(OSError):  # something else lies there
-        work.rmdir()
+    try:
+        if has_anomalies(config.dataset, config.data.abnormal_dir):
+            card = _fit_detector(config, first, work)
+        else:
+            note("no anomalous images: fitting the unsupervised half, a colorizer and a threshold on its map")
+            card = _fit_map(config, first, work)
+    except BaseException:
+        if not first.out.exists():  # a fit that never began leaves nothing behind
+            _leave(work)
+        raise
+    _leave(work)
     note(f"model: {config.out}")
     return card
+
+
+def _claim(work: Path) -> None:
+    """Make OUT.work; UserError where something lies in the way there that no fit left."""
+    ours = (work / MARKER).is_file() or "recorded" in RunFolder(work / HELD_OUT).read_config()
+    for made in (work / HELD_OUT, work / ALL):
+        if not (ours or is_free(made)):
+            raise UserError(f"{made}: is there already, and no fit made it. Move it, or choose another --out.")
+    RunFolder(work).make()
+    (work / MARKER).touch()
+
+
+def _leave(work: Path) -> None:
+    """Remove what a fit made in OUT.work."""
+    for made in HELD_OUT, ALL, MARKER:
+        remove(work / made)
+    with contextlib.suppress(OSError):  # something else lies there
+        work.rmdir()
 
 
 def _fit_detector(config: FitConfig, first: ColorizeConfig, work: Path) -> Card:

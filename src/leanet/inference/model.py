@@ -21,7 +21,7 @@ from leanet.color.opencv_lab import check_opencv
 from leanet.data.pixels import decode, resize, to_rgb
 from leanet.errors import UserError, install
 from leanet.experiment.colorize import recolour
-from leanet.files import beside, write_json
+from leanet.files import beside, is_free, write_json
 from leanet.inference.card import CARD, COLORIZER, WEIGHTS, Card, check_hash, read_card, sha256_of_file
 from leanet.inference.result import Result, make_result
 from leanet.networks.leanet import LEANet, LEANetOutput
@@ -230,7 +230,7 @@ def save(folder: Path, card: Card, network: LEANet | None, colorizer: nn.Module 
 
 def refuse_existing(folder: Path) -> None:
     """Raise UserError where a model folder cannot be made, because there is something already."""
-    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+    if not is_free(folder):
         raise UserError(f"{folder}: exists already and is not an empty folder. Choose another --out.")
 
 

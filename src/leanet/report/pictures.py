@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -19,7 +18,7 @@ from leanet.experiment.detect import build_detector, map_reader, map_scale
 from leanet.experiment.display import note
 from leanet.experiment.open_run import Run, find
 from leanet.experiment.run_folder import Maps, RunFolder
-from leanet.files import beside
+from leanet.files import beside, read_csv
 from leanet.networks.external_attention import external_attention
 from leanet.networks.leanet import LEANet, LEANetFeatures
 from leanet.report.figures import MAP_COLOURS, training_curves
@@ -243,8 +242,7 @@ def _unit(run: Run) -> str:
 
 def losses_of(path: Path) -> dict[str, list[float]]:
     """The losses in a history.csv: name -> one value an epoch."""
-    with path.open(newline="", encoding="utf-8") as file:
-        rows = list(csv.DictReader(file))
+    rows = read_csv(path)
     names = [n for n in rows[0] if n.endswith("loss")] if rows else []
     return {n: [float(row[n]) for row in rows] for n in names}
 
