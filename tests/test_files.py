@@ -23,6 +23,7 @@ from leanet.files import (
     to_cell,
     write_csv,
     write_text,
+    written,
 )
 
 
@@ -78,6 +79,17 @@ def test_what_a_kill_left_is_removed_by_the_next_call(tmp_path: Path) -> None:
     with beside(tmp_path / "folder") as partial:
         partial.mkdir()
     assert sorted(p.name for p in tmp_path.rglob("*")) == ["file", "folder"]
+
+
+def test_of_two_that_write_one_table_the_second_is_refused(tmp_path: Path) -> None:
+    with written(tmp_path / "a.csv") as file:
+        with pytest.raises(UserError, match=r"a\.csv: another process writes it"), written(tmp_path / "a.csv"):
+            pass
+        file.write("first")
+    assert (tmp_path / "a.csv").read_text() == "first"
+    with written(tmp_path / "a.csv") as file:
+        file.write("next")
+    assert [p.read_text() for p in tmp_path.iterdir()] == ["next"]
 
 
 def test_a_name_as_long_as_any_is_written(tmp_path: Path) -> None:

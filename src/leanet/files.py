@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import csv
+import fcntl
 import hashlib
 import io
 import json
@@ -13,7 +14,7 @@ import shutil
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Literal, TextIO
+from typing import IO, Any, Literal, TextIO
 
 from leanet.errors import UserError
 
@@ -76,7 +77,9 @@ def written(path: Path) -> Iterator[TextIO]:
     STANDARD_OUTPUT is written as it comes, and whatever else is printed meanwhile goes to standard error.
     """
     if path != STANDARD_OUTPUT:
+        _refuse_in_use(path)
         with beside(path) as partial, open_text(partial, "w") as file:
+            _locked(file, fcntl.LOCK_SH)
             yield file
         return
     sys.stdout.flush()
@@ -87,6 +90,25 @@ def written(path: Path) -> Iterator[TextIO]:
             stream.flush()
         finally:
             stream.detach()  # closed with the stream, standard output would be gone
+
+
+def _refuse_in_use(path: Path) -> None:
+    """Raise UserError where another process is writing a file; a lock tells, and ends with its process."""
+    partial = partial_of(Path(os.path.realpath(path)))
+    with contextlib.suppress(FileNotFoundError), partial.open("rb") as file:
+        if not _locked(file, fcntl.LOCK_EX):
+            raise UserError(f"{path}: another process writes it. Wait for it, or choose another name.")
+
+
+def _locked(file: IO[Any], kind: int) -> bool:
+    """Lock an open file; False where another process has. Some network file systems have no locks: then True."""
+    try:
+        fcntl.flock(file, kind | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    except OSError:
+        return True
+    return True
 
 
 @contextlib.contextmanager
@@ -126,8 +148,8 @@ def unfinished(path: Path) -> Iterator[Path]:
         raise
     finally:
         remove(partial)
-        with contextlib.suppress(OSError):  # not empty any more
-            for parent in made:
+        for parent in made:
+            with contextlib.suppress(OSError):  # not empty, or not made after all
                 parent.rmdir()
 
 

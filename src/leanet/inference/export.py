@@ -158,7 +158,7 @@ def _refuse_others(out: Path, model: Path, openvino: bool) -> None:
     refuse_other(out, f"--out {out}", is_ours, inputs)
     if openvino:
         weights = out.with_suffix(".bin")
-        refuse_other(weights, f"--out {out}: {weights}", lambda _: out.exists(), inputs)
+        refuse_other(weights, f"--out {out}: {weights}", lambda _: out.exists() and is_ours(out), inputs)
 
 
 def _is_onnx_of_ours(path: Path) -> bool:
