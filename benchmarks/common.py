@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import csv
 import datetime
 import multiprocessing
 import os
@@ -73,12 +72,6 @@ def write_csv(path: Path, rows: Sequence[Mapping[str, object]], machine: Mapping
     """Write the rows, each with the machine's facts behind it; their keys together are the header."""
     header = list(dict.fromkeys(key for row in (*rows, machine) for key in row))
     files.write_csv(path, header, [[{**row, **machine}.get(key, "") for key in header] for row in rows])
-
-
-def read_csv(path: Path) -> list[dict[str, str]]:
-    """The rows of a CSV file with a header."""
-    with path.open(newline="", encoding="utf-8") as file:
-        return list(csv.DictReader(file))
 
 
 def link(image: Path, place: Path) -> None:
@@ -298,7 +291,7 @@ def call(*arguments: str) -> None:
 
 def adn_metrics(run: Path) -> dict[str, dict[str, str]]:
     """The ADN's lines of a run's report/metrics.csv: 'fold 0', ..., 'mean over folds' -> column -> value."""
-    rows = read_csv(run / "report" / "metrics.csv")
+    rows = files.read_csv(run / "report" / "metrics.csv")
     adn = next(row["row"] for row in rows if row["row"].endswith(": ADN"))
     return {row["over"]: row for row in rows if row["row"] == adn}
 

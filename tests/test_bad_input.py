@@ -188,6 +188,15 @@ def test_a_full_disk(capsys: pytest.CaptureFixture[str]) -> None:
     assert "run/history.csv: No space left on device. Make room" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("code", [errno.EACCES, errno.EROFS, errno.ENAMETOOLONG, errno.ENOTDIR])
+def test_what_the_system_refuses_is_one_line(capsys: pytest.CaptureFixture[str], code: int) -> None:
+    def refused() -> int:
+        raise OSError(code, "reason", "run/\x1b[31m\nconfig.yaml")
+
+    assert guarded(refused) == 2
+    assert capsys.readouterr().err == "error: run/\\x1b[31m\\nconfig.yaml: reason. Choose another name or place.\n"
+
+
 def test_unknown_command(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["colour"]) == 2
     assert "unknown command 'colour'" in capsys.readouterr().err
@@ -299,6 +308,47 @@ def test_demo_deletes_nothing_but_an_earlier_demo(tmp_path: Path, capsys: pytest
     assert "no earlier demo" in capsys.readouterr().err
     assert (tmp_path / "images.csv").read_text() == "precious"
     assert main(["demo", "--out", str(tmp_path / "images.csv")]) == 2
+
+
+def test_demo_keeps_what_was_put_beside_an_earlier_demo(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for name in (".leanet-demo", "images.csv", "notes.txt"):
+        (tmp_path / name).write_text("precious")
+    assert main(["demo", "--out", str(tmp_path)]) == 2
+    assert "notes.txt: no demo made this" in capsys.readouterr().err
+    assert sorted(p.name for p in tmp_path.iterdir()) == [".leanet-demo", "images.csv", "notes.txt"]
+
+
+@pytest.mark.parametrize("name", ["config.yaml", "images.csv", "report/notes.txt", "0/1.txt", "1/maps.zarr"])
+def test_a_run_is_written_over_nothing_of_the_data_sets(
+    data: Path, capsys: pytest.CaptureFixture[str], name: str
+) -> None:
+    own = data / name
+    own.parent.mkdir(exist_ok=True)
+    own.write_text("precious: 1\n")
+    before = sorted(data.rglob("*"))
+    assert main(["run", str(data), "--out", str(data), *OPTIONS]) == 2
+    assert f"{data / name.split('/')[0]}: is there already" in capsys.readouterr().err
+    assert own.read_text() == "precious: 1\n"
+    assert sorted(data.rglob("*")) == before
+
+
+@pytest.mark.parametrize("name", ["all", "held-out"])
+def test_a_fit_deletes_nothing_that_no_fit_made(
+    data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], name: str
+) -> None:
+    own = tmp_path / "model.work" / name / "photo.txt"
+    own.parent.mkdir(parents=True)
+    own.write_text("precious")
+    assert main(["fit", str(data), "--out", str(tmp_path / "model"), *OPTIONS]) == 2
+    assert f"{own.parent}: is there already" in capsys.readouterr().err
+    assert own.read_text() == "precious"
+    assert [p.name for p in own.parent.parent.iterdir()] == [name]
+
+
+def test_a_refused_fit_leaves_nothing(data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["fit", str(data), "--out", str(tmp_path / "model"), *OPTIONS, "--n-splits", "9"]) == 2
+    assert "9" in capsys.readouterr().err
+    assert [p.name for p in tmp_path.iterdir()] == ["data"]
 
 
 @pytest.fixture(scope="module")

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from leanet import __version__
-from leanet.errors import UserError, install
+from leanet.errors import UserError, install, one_line
 
 if TYPE_CHECKING:
     from leanet.inference.anomaly_model import AnomalyModel
@@ -117,15 +117,9 @@ def _info(config: Any) -> int:
 
 
 def _predict(config: Any) -> int:
-    from leanet.inference.predict_files import find_files, predict_files, refuse_among_pictures
+    from leanet.inference.predict_files import predict
 
-    files = find_files(config.images)
-    if config.maps:
-        refuse_among_pictures(config.maps, config.images, files)
-    model = _model(config, len(files))
-    if config.threshold is not None:
-        model = model.with_threshold(config.threshold)
-    return predict_files(model, files, config.out, config.maps)
+    return predict(config, lambda images: _model(config, images))
 
 
 def _serve(config: Any) -> int:
@@ -196,6 +190,9 @@ def _export_authors(config: Any) -> int:
     export_authors(config)
     return 0
 
+
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+"""What the system says where more cannot be written."""
 
 VERBS = {
     "run": Verb(
@@ -335,9 +332,11 @@ def guarded(action: Callable[[], int]) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
     except OSError as error:
-        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+        is_full = error.errno in FULL
+        if not error.strerror or not (error.filename or is_full):  # a defect, or not about a file
             raise
-        return _complain(f"{error.filename or 'disk'}: {error.strerror}. Make room, and give the command again.")
+        remedy = "Make room, and give the command again." if is_full else "Choose another name or place."
+        return _complain(f"{error.filename or 'disk'}: {error.strerror}. {remedy}")
 
 
 def _dispatch(arguments: list[str]) -> int:
@@ -419,7 +418,7 @@ def _one_line(box: str, verb: str) -> str:
 
 
 def _complain(message: str) -> int:
-    print(f"error: {message}", file=sys.stderr)
+    print(f"error: {one_line(message)}", file=sys.stderr)
     return 2
 
 

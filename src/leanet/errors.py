@@ -1,17 +1,12 @@
-"""What a user got wrong or has to know of, in one line, and how to install an extra."""
+"""What a user is meant to read: errors in one line, what to do about a missing extra, text fit for a terminal."""
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 LONGEST = 900
 """Characters of a message."""
-
-
-def one_line(message: str) -> str:
-    """A message that can be printed: other characters are escaped, and the middle of a very long one left out."""
-    line = "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in message)
-    return line if len(line) <= LONGEST else f"{line[: LONGEST // 2]} ... {line[-LONGEST // 3 :]}"
 
 
 class UserError(Exception):
@@ -22,7 +17,7 @@ class UserError(Exception):
     """
 
     def __init__(self, message: str) -> None:
-        super().__init__(one_line(message))
+        super().__init__(_cut(one_line(message)))
 
     @property
     def on_command_line(self) -> str:
@@ -41,7 +36,7 @@ class OptionError(UserError):
 
     def __init__(self, name: str, value: object, remedy: str) -> None:
         super().__init__(f"{name} {value}: {remedy}")
-        self._option = one_line(f"--{name.replace('_', '-')} {value}: {remedy}")
+        self._option = _cut(one_line(f"--{name.replace('_', '-')} {value}: {remedy}"))
 
     @property
     def on_command_line(self) -> str:
@@ -57,6 +52,26 @@ class DamagedError(UserError):
     def __init__(self, path: Path, what: str) -> None:
         super().__init__(f"{path}: {what}")
         self.path = path
+
+
+def one_line(text: str) -> str:
+    """Text as one line that steers no terminal: control characters, in a file's name say, as Python writes them."""
+    return _STEERING.sub(lambda found: _escaped(found[0]), text)
+
+
+def _cut(line: str) -> str:
+    """A line without the middle of a very long one."""
+    return line if len(line) <= LONGEST else f"{line[: LONGEST // 2]} ... {line[-LONGEST // 3 :]}"
+
+
+def _escaped(character: str) -> str:
+    if "\udc80" <= character <= "\udcff":  # a byte of a file name that is not UTF-8
+        return f"\\x{ord(character) - 0xDC00:02x}"
+    return character.encode("unicode_escape", "surrogatepass").decode()
+
+
+# C0 and C1, line and paragraph separators, marks that turn the direction of writing, surrogates
+_STEERING = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
 
 
 def install(extra: str) -> str:

@@ -344,7 +344,8 @@ class ExportConfig:
     model: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="MODEL")]
     """Model folder that `leanet fit` made."""
     out: Path | None = None
-    """File to write; by default MODEL.onnx or MODEL.xml (and .bin) beside the folder."""
+    """File to write; by default MODEL.onnx or MODEL.xml (and .bin) beside the folder. Only an earlier export is
+    written over."""
     format: Literal["onnx", "openvino"] = "onnx"
     """ONNX for any runtime, or OpenVINO's own."""
     int8: Path | None = None
@@ -360,7 +361,7 @@ class PredictConfig:
     images: Annotated[tuple[str, ...], tyro.conf.Positional, tyro.conf.arg(metavar="IMAGES")]
     """One or more files, folders (searched through) or patterns such as 'field/*.jpg'."""
     out: Path = Path("predictions.csv")
-    """CSV file to write, one line an image."""
+    """CSV file to write, one line an image; - is standard output. Only an earlier one is written over."""
     maps: Path | None = None
     """Also write each image's overlay (PNG) and anomaly map (.npy, ΔE00) to this folder, apart from the images."""
     threshold: float | None = None
@@ -456,7 +457,7 @@ class DemoConfig:
     """The main job on the embedded default: synthetic leaves with spots of wrong colour."""
 
     out: Path = Path("demo-run")
-    """Run folder to make anew; what an earlier demo left there is replaced."""
+    """Run folder to make anew; what an earlier demo made there is replaced."""
     seed: int = 0
     """Seed of the images and of the training."""
 

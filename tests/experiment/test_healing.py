@@ -16,9 +16,8 @@ from torch import nn
 
 from leanet.cli import main
 from leanet.errors import DamagedError
-from leanet.experiment.run_folder import read_csv
 from leanet.experiment.stored_maps import ARRAYS, CHUNKS, DIGEST, Maps, MapWriter
-from leanet.files import write_csv
+from leanet.files import read_csv, write_csv
 from leanet.training.checkpoint import load_weights, save_weights
 
 IMAGES, SIDE = 5, 64

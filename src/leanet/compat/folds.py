@@ -28,7 +28,7 @@ from leanet.experiment.map_summary import MapSummary
 from leanet.experiment.open_run import Run, find
 from leanet.experiment.run_folder import ImageRow, RunFolder, write_config
 from leanet.experiment.stored_maps import MapWriter
-from leanet.files import beside, write_csv
+from leanet.files import beside, is_free, write_csv
 from leanet.training.colorization import images_to_tensor
 
 EXPORT_SIDE, EXPORT_FOLDS = 256, 5
@@ -89,7 +89,7 @@ def export_folds(run: Path, out: Path) -> None:
 def _beside(out: Path) -> Iterator[Path]:
     """A folder beside `out` to fill. It becomes `out` at the end; on an error nothing is left of it."""
     try:
-        if out.exists() and (not out.is_dir() or any(out.iterdir())):
+        if not is_free(out):
             raise UserError(f"{out}: exists and is not an empty folder. Name one that does not exist yet.")
         with beside(out) as partial:
             partial.mkdir()

@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from leanet.color.lab import lab_to_rgb
-from leanet.files import beside
+from leanet.files import beside, is_free
 
 Defect = Literal["spot", "streak"]
 Field = NDArray[np.float64]  # (S, S): one number a pixel
@@ -90,7 +90,7 @@ def make_leaves(
         raise ValueError(f"colour_shift={colour_shift}: beyond 0..1 colours would leave the palette of leaves.")
     if defect_size <= 0:
         raise ValueError(f"defect_size={defect_size}: it must be above 0.")
-    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+    if not is_free(out):
         raise FileExistsError(f"{out}: already there and not an empty folder. Remove it or choose another name.")
 
     with beside(out) as folder:

@@ -20,11 +20,10 @@ from leanet.experiment.colorize import PREDICTION_BATCH, fingerprint_of, image_p
 from leanet.experiment.display import note, progress_bar
 from leanet.experiment.evaluate import FEWEST_POSITIVES, Scored, metric_text, score
 from leanet.experiment.lock import alone_in
-from leanet.experiment.open_run import Run, differing_option, find, record
+from leanet.experiment.open_run import Run, differing_option, find, record, write_images
 from leanet.experiment.predictions import write_predictions
 from leanet.experiment.results import Table, adn_scored, outcome, table
 from leanet.experiment.run_folder import (
-    LARGEST,
     DetectorFolder,
     RunFolder,
     amend_config,
@@ -34,12 +33,12 @@ from leanet.experiment.run_folder import (
 )
 from leanet.experiment.stored_maps import Maps
 from leanet.experiment.training_set import TrainingSet, divide, validation_share
-from leanet.files import write_json, write_text
+from leanet.files import LARGEST, write_bytes, write_json
 from leanet.networks.leanet import LEANet, LEANetOutput
 from leanet.networks.registry import ADNS, CAANS, build_leanet
 from leanet.options import to_options
 from leanet.ranks import is_first
-from leanet.reading import read_text
+from leanet.reading import read_bytes
 from leanet.settings import DetectConfig, DetectorConfig, RecipeName, parse_folds
 from leanet.training.checkpoint import Checkpoint, save_weights
 from leanet.training.colorization import images_to_tensor
@@ -131,15 +130,17 @@ def recipe_of(detector: DetectorConfig, recipe: RecipeName) -> Recipe:
 
 def _prepare(home: RunFolder, config: DetectConfig, run: Run) -> None:
     """Record the options in the folder that detectors are written to; into --out, copy what describes the run."""
+    home.refuse_others(len(run.folds))
     home.make()
     if config.out:
-        for source, copy in ((run.folder.images, home.images), (run.folder.splits, home.splits)):
-            text = read_text(source, LARGEST)
-            if copy.exists() and read_text(copy, LARGEST) != text:
-                raise UserError(
-                    f"{home.path}: holds results of another run than {run.folder.path}. Choose another --out."
-                )
-            write_text(copy, text)
+        splits = read_bytes(run.folder.splits, LARGEST)
+        same_images = not home.images.exists() or tuple(home.read_images()) == run.images
+        if not same_images or (home.splits.exists() and read_bytes(home.splits, LARGEST) != splits):
+            raise UserError(
+                f"{home.path}: holds results of another run than {run.folder.path}. Choose another --out."
+            )
+        write_images(home, run.images)
+        write_bytes(home.splits, splits)
     # The run's own config keeps what its colorizers were made with; each detector's folder has its own config.
     stage1 = set() if config.out else set(to_options(config.compute))
     options = {k: v for k, v in to_options(config).items() if k not in {"run", "out"} | stage1}

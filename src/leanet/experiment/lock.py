@@ -6,7 +6,6 @@ import contextlib
 import errno
 import os
 import shlex
-import shutil
 import socket
 import sys
 from collections.abc import Iterator
@@ -17,9 +16,10 @@ from filelock import FileLock, Timeout
 
 from leanet.errors import UserError
 from leanet.experiment.display import note
+from leanet.files import OWN
 from leanet.ranks import is_first
 
-LOCK = ".lock"
+LOCK = f"{OWN}lock"
 """The file that is locked; it says for whom, and is removed at the end."""
 
 _NO_LOCKS = {errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP}
@@ -66,20 +66,6 @@ def alone_in(folder: Path, *, wait: bool = False) -> Iterator[None]:
         for each in made:
             with contextlib.suppress(OSError):  # something was written there
                 each.rmdir()
-
-
-def contents(folder: Path) -> list[Path]:
-    """What lies in a folder besides its lock; nothing where there is no folder."""
-    return [path for path in folder.iterdir() if path.name != LOCK] if folder.is_dir() else []
-
-
-def clear(folder: Path) -> None:
-    """Remove what lies in a folder, but neither the folder nor its lock."""
-    for path in contents(folder):
-        if path.is_dir() and not path.is_symlink():
-            shutil.rmtree(path)
-        else:
-            path.unlink()
 
 
 def _sign(descriptor: int) -> None:

@@ -20,10 +20,9 @@ from leanet.data.pixels import Cache, build_cache, duplicates, refuse_duplicates
 from leanet.data.splits import Fold, inner_parts, make_folds, read_splits, too_large_groups, write_splits
 from leanet.errors import UserError, install
 from leanet.experiment.display import note, progress_bar
-from leanet.experiment.lock import clear, contents
 from leanet.experiment.run_folder import ImageRow, RunFolder, write_config
 from leanet.experiment.stored_maps import Maps
-from leanet.files import write_csv
+from leanet.files import contents, remove, write_csv
 from leanet.options import to_options
 from leanet.settings import ColorizeConfig, ColorizerConfig, DataConfig, FitConfig, MapCoding, parse_folds
 from leanet.training.compute import find_device
@@ -135,12 +134,14 @@ def begin(config: ColorizeConfig) -> Run:
         note(f"note: {text}")
     folder, is_new = RunFolder(config.out), not contents(config.out)
     refuse_other_options(folder, config)
+    folder.refuse_others(config.data.n_splits)
     folder.make()
     try:
         return _fill(folder, dataset, config)
     except BaseException:
         if is_new:  # a run that never began leaves nothing behind
-            clear(config.out)
+            for path in contents(config.out):
+                remove(path)
         raise
 
 

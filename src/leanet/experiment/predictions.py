@@ -11,8 +11,7 @@ from numpy.typing import NDArray
 from leanet.errors import DamagedError, UserError
 from leanet.experiment.evaluate import PLAIN_THRESHOLD
 from leanet.experiment.open_run import Run
-from leanet.experiment.run_folder import read_csv
-from leanet.files import write_csv
+from leanet.files import read_csv, write_csv
 
 COLUMNS = ("file", "label", "fold", "adn_probability", "caan_probability", "prediction")
 """`prediction` is the plain decision, at probability 0.5."""

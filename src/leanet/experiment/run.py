@@ -73,11 +73,12 @@ def print_fold_reports(config: DetectConfig) -> None:
             if probabilities is None:
                 continue
             decided = (probabilities >= PLAIN_THRESHOLD).astype(int)
-            note(f"\nfold {number}, {name}: confusion matrix (rows: true normal, anomalous)")
-            note(str(confusion_matrix(p.labels, decided, labels=[0, 1])))
+            stdout.print(f"\nfold {number}, {name}: confusion matrix (rows: true normal, anomalous)")
+            stdout.print(str(confusion_matrix(p.labels, decided, labels=[0, 1])))
             if len(set(p.labels)) == 2:  # with one class, half of the report would be undefined, and shown as 0
                 names = ["normal", "anomalous"]
-                note(classification_report(p.labels, decided, labels=[0, 1], target_names=names, zero_division=0))
+                said = classification_report(p.labels, decided, labels=[0, 1], target_names=names, zero_division=0)
+                stdout.print(said)
             found = score(Scored(p.labels, probabilities))
             note(f"F1 of {name}: {metric_text(found.f1)} ({found.prevalence:.0%} anomalous)")
 
@@ -109,10 +110,10 @@ def print_table(results: Table) -> None:
         together.add_row(row.name, f1, _number(p.auroc), _number(p.average_precision), confusion)
     for row in others:
         against.add_row(row.name, *compared(first, row))
-    stdout.print(over, markup=False)
+    stdout.print(over)
     if others and len(first.by_fold("f1")) > 1:
-        stdout.print(against, markup=False)
-    stdout.print(together, markup=False)
+        stdout.print(against)
+    stdout.print(together)
     for text in results.notes:
         note(f"note: {text}")
 

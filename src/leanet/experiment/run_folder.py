@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import csv
+import dataclasses
 import functools
-import io
 import math
 import platform
 from collections.abc import Mapping, Sequence
@@ -19,13 +18,10 @@ from numpy.typing import NDArray
 
 from leanet.data.pixels import open_pixels
 from leanet.errors import DamagedError, UserError
-from leanet.files import write_csv, write_text
+from leanet.files import LARGEST, is_free, open_text, read_csv, unfinished, write_csv, write_text
 from leanet.options import read_options
-from leanet.reading import parse_json, read_bytes, read_text
+from leanet.reading import parse_json, read_bytes
 from leanet.training.checkpoint import is_whole
-
-LARGEST = 1_000_000_000
-"""Bytes of a file of a run that is read whole: a list of images, say. Larger ones are no such files."""
 
 _PACKAGES = ("torch", "accelerate", "numpy", "pillow", "zarr", "safetensors", "scikit-learn")
 
@@ -208,11 +204,28 @@ class RunFolder:
         """
         try:
             self.path.mkdir(parents=True, exist_ok=True)
-            probe = self.path / ".writable"
-            probe.touch()
-            probe.unlink()
+            with unfinished(self.path / "anything") as probe:
+                probe.touch()
         except OSError as error:
             raise UserError(f"{self.path}: cannot write there ({error.strerror}). Choose another --out.") from None
+
+    def refuse_others(self, folds: int) -> None:
+        """Raise UserError where something that no run wrote stands where this many folds would be written."""
+        if "recorded" in self.read_config():
+            return
+        places = [self.config, self.report, *(self.fold(number).path for number in range(folds))]
+        taken = [place for place in places if not is_free(place) and not _of_the_published_program(place)]
+        if self.images.exists() and not self._begins_like_ours(self.images):
+            taken.append(self.images)
+        if taken:
+            raise UserError(
+                f"{taken[0]}: is there already, and of no run; a run would write there. Choose another --out."
+            )
+
+    @staticmethod
+    def _begins_like_ours(images: Path) -> bool:
+        with open_text(images) as file:
+            return file.readline(1000).strip() == ",".join(f.name for f in dataclasses.fields(ImageRow))
 
     def read_images(self) -> list[ImageRow]:
         """The lines of images.csv.
@@ -260,6 +273,11 @@ class RunFolder:
         return pixels
 
 
+def _of_the_published_program(fold: Path) -> bool:
+    """Whether a folder holds nothing but a fold's arrays, beside which a run of ours has room."""
+    return fold.is_dir() and all(file.suffix == ".npz" for file in fold.iterdir())
+
+
 def write_config(path: Path, options: Mapping[str, Any], recorded: Mapping[str, Any]) -> None:
     """Write options as YAML, and below them what was recorded: versions, machine, choices made."""
     versions = versions_here()
@@ -292,23 +310,6 @@ def read_config(path: Path) -> dict[str, Any]:
         raise UserError(
             f"{path}: damaged, not a mapping of options in YAML. Mend it, or choose another --out."
         ) from None
-
-
-def read_csv(path: Path) -> list[dict[str, str]]:
-    """The lines of a table that `write_csv` wrote, by the names in its first line.
-
-    Raises:
-        OSError: it cannot be read.
-        ValueError: it is no CSV, or has a line with more or fewer cells than the first.
-    """
-    try:
-        lines = csv.DictReader(io.StringIO(read_text(path, LARGEST), newline=""), strict=True)
-        rows: list[dict[str, Any]] = list(lines)
-    except csv.Error as error:
-        raise ValueError(str(error)) from None
-    if any(None in row or None in row.values() for row in rows):
-        raise ValueError("a line with more or fewer cells than the first")
-    return rows
 
 
 def read_history(path: Path) -> list[dict[str, float]]:

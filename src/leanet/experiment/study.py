@@ -196,4 +196,4 @@ def print_cells(cells: Sequence[Cell], beside: Mapping[float, Sequence[Row]]) ->
             printed.add_row(f"{p_rate:g}", own.detector.name, *(cell(own.row, m) for m in metrics), said, unseen)
         for row in rows:
             printed.add_row(f"{p_rate:g}", row.name, *(cell(row, m) for m in metrics))
-    stdout.print(printed, markup=False)
+    stdout.print(printed)

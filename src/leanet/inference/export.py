@@ -10,6 +10,7 @@ import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
+from xml.etree import ElementTree
 
 import numpy as np
 import torch
@@ -21,7 +22,7 @@ from leanet.color.lab import decode_lab, encode_lab, lab_to_rgb, rgb_to_lab
 from leanet.data.pixels import decode, resize
 from leanet.errors import UserError, install
 from leanet.experiment.display import note
-from leanet.files import beside, unfinished
+from leanet.files import beside, refuse_other, unfinished
 from leanet.inference.card import to_json
 from leanet.inference.deviation import deviation
 from leanet.inference.exported import METADATA, OUTPUTS, PAINTED, load_exported
@@ -136,6 +137,7 @@ def export(config: ExportConfig) -> None:
     out = config.out or folder.with_name(folder.name + suffix)
     if out.suffix != suffix:
         raise UserError(f"--out {out}: a name that ends in {suffix} is expected.")
+    _refuse_others(out, config.model, openvino)
     model = load(config.model)
     calibration = None if config.int8 is None else calibration_images(config.int8, model.card.image_size)
     try:
@@ -149,6 +151,32 @@ def export(config: ExportConfig) -> None:
     note(f"exported: {out} ({size / 1e6:.0f} MB)")
     if calibration is not None:
         note(f"int8 {deviation(model, load_exported(out), calibration)}")
+
+
+def _refuse_others(out: Path, model: Path, openvino: bool) -> None:
+    """Raise UserError where something else than an earlier export would be written over."""
+    inputs = list(model.glob("*"))
+    is_ours = _is_openvino_of_ours if openvino else _is_onnx_of_ours
+    refuse_other(out, f"--out {out}", is_ours, inputs)
+    if openvino:
+        weights = out.with_suffix(".bin")
+        refuse_other(weights, f"--out {out}: {weights}", lambda _: out.exists() and is_ours(out), inputs)
+
+
+def _is_onnx_of_ours(path: Path) -> bool:
+    import onnx
+
+    try:
+        return METADATA in {entry.key for entry in onnx.load(path, load_external_data=False).metadata_props}
+    except Exception:  # protobuf has classes of its own for what is no model
+        return False
+
+
+def _is_openvino_of_ours(path: Path) -> bool:
+    try:
+        return ElementTree.parse(path).find(f"rt_info/{METADATA}") is not None
+    except (ElementTree.ParseError, ValueError, LookupError):
+        return False
 
 
 def write_onnx(model: Model, path: Path) -> None:
@@ -199,8 +227,9 @@ def write_openvino(model: Model, path: Path, calibration: Sequence[NDArray[np.ui
         xml, weights = there / path.name, (there / path.name).with_suffix(".bin")
         openvino.save_model(graph, xml, compress_to_fp16=False)
         seal(xml, ".xml", weights)
-        weights.replace(path.with_suffix(".bin"))
+        # A .bin by itself would be nobody's: stopped in between, there is an .xml that does not fit its .bin.
         xml.replace(path)
+        weights.replace(path.with_suffix(".bin"))
 
 
 def calibration_images(dataset: Path, side: int) -> list[NDArray[np.uint8]]:

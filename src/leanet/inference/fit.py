@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import shutil
 from pathlib import Path
 
 import numpy as np
@@ -33,6 +32,7 @@ from leanet.experiment.open_run import (
 from leanet.experiment.results import adn_scored, outcome
 from leanet.experiment.run_folder import RunFolder, read_history, versions_here
 from leanet.experiment.training_set import refuse_too_few_labelled
+from leanet.files import is_free, remove
 from leanet.inference.card import Card
 from leanet.inference.deviation import deviation
 from leanet.inference.model import Model, refuse_existing, save
@@ -48,6 +48,8 @@ HELD_OUT, ALL = "held-out", "all"
 
 COMPARED = 64
 """Images at most by which a model's answers in bfloat16 are compared with those in float32."""
+MARKER = ".leanet-fit"
+"""A file that says of OUT.work that a fit made it."""
 
 NORMALS_BELOW = 0.95
 """Without anomalies to learn from, the share of held-out normals whose mean ΔE lies below the threshold."""
@@ -67,24 +69,49 @@ def fit(config: FitConfig) -> Card:
         raise UserError("leanet fit: one process only. Leave `accelerate launch` out; it is for run and study.")
     out = config.out.resolve()
     work = out.with_name(out.name + ".work")
-    with alone_in(work):
-        refuse_existing(config.out)
-        card = _fit(config, work)
-        for made in HELD_OUT, ALL:
-            shutil.rmtree(work / made)
-    with contextlib.suppress(OSError):  # something else lies there
-        work.rmdir()
+    try:
+        with alone_in(work):
+            refuse_existing(config.out)
+            card = _fit(config, work)
+    finally:
+        with contextlib.suppress(OSError):  # unfinished, or something else lies there
+            work.rmdir()
     note(f"model: {config.out}")
     return card
 
 
 def _fit(config: FitConfig, work: Path) -> Card:
+    _claim(work)
     compute = dataclasses.replace(config.compute, folds="0")
     first = ColorizeConfig(config.dataset, work / HELD_OUT, config.data, config.colorizer, compute)
-    if has_anomalies(config.dataset, config.data.abnormal_dir):
-        return _fit_detector(config, first, work)
-    note("no anomalous images: fitting the unsupervised half, a colorizer and a threshold on its map")
-    return _fit_map(config, first, work)
+    try:
+        if has_anomalies(config.dataset, config.data.abnormal_dir, config.data.normal_dir):
+            card = _fit_detector(config, first, work)
+        else:
+            note("no anomalous images: fitting the unsupervised half, a colorizer and a threshold on its map")
+            card = _fit_map(config, first, work)
+    except BaseException:
+        if not first.out.exists():  # a fit that never began leaves nothing behind
+            _leave(work)
+        raise
+    _leave(work)
+    return card
+
+
+def _claim(work: Path) -> None:
+    """Make OUT.work; UserError where something lies in the way there that no fit left."""
+    ours = (work / MARKER).is_file() or "recorded" in RunFolder(work / HELD_OUT).read_config()
+    for made in (work / HELD_OUT, work / ALL):
+        if not (ours or is_free(made)):
+            raise UserError(f"{made}: is there already, and no fit made it. Move it, or choose another --out.")
+    RunFolder(work).make()
+    (work / MARKER).touch()
+
+
+def _leave(work: Path) -> None:
+    """Remove what a fit made in OUT.work."""
+    for made in HELD_OUT, ALL, MARKER:
+        remove(work / made)
 
 
 def _fit_detector(config: FitConfig, first: ColorizeConfig, work: Path) -> Card:

@@ -20,7 +20,7 @@ from leanet.color.opencv_lab import check_opencv
 from leanet.data.pixels import checked_images, resize
 from leanet.errors import UserError, install
 from leanet.experiment.colorize import recolour
-from leanet.files import beside, write_text
+from leanet.files import beside, is_free, write_text
 from leanet.inference.anomaly_model import NO_COLORIZER, AnomalyModel, checked_maps
 from leanet.inference.card import CARD, COLORIZER, WEIGHTS, Card, check_hash, read_card, sha256_of_file, to_json
 from leanet.inference.result import Result, make_result
@@ -144,7 +144,7 @@ def save(folder: Path, card: Card, network: LEANet | None, colorizer: nn.Module 
 
 def refuse_existing(folder: Path) -> None:
     """Raise UserError where a model folder cannot be made, because there is something already."""
-    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+    if not is_free(folder):
         raise UserError(f"{folder}: exists already and is not an empty folder. Choose another --out.")
 
 
