@@ -22,10 +22,11 @@ def served(model: Path, *options: str) -> Iterator[tuple[str, int]]:
     stop.start()
     try:
         assert process.stdout is not None
-        found = re.search(r"http://[\w.:]+", process.stdout.readline())
-        assert found, "serve ended before it answered"
-        wait_for(found.group() + "/health", process)
-        yield found.group(), process.pid
+        told = (re.search(r"http://[\w.:]+", line) for line in process.stdout)
+        address = next((found.group() for found in told if found), None)
+        assert address, "serve ended before it answered"
+        wait_for(address + "/health", process)
+        yield address, process.pid
         assert process.poll() is None, "serve ended by itself"
     finally:
         stop.cancel()
