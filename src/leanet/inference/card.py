@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -22,7 +23,7 @@ class Card:
         adn, caan, attention_points, image_size: as `build_leanet` takes them; adn "" where there is only a map.
         map_coding: how the anomaly maps that it was trained on were computed; other maps are refused.
         map_scale: how they are scaled before the CAAN sees them.
-        normals_unit: ΔE00 that 'normals' divides by, and from which a map's pixel stands out; None if not known.
+        normals_unit: ΔE00 that 'normals' divides by, above 99 % of the training normals' pixels; None if not known.
         threshold: a probability from here on is called anomalous.
         origin: where the weights come from, for the reader.
         weights_sha256, colorizer_sha256: of the files beside the card.
@@ -30,6 +31,7 @@ class Card:
         attention: the form of the attention, as `build_leanet` takes it.
         map_threshold: a mean ΔE from here on is called anomalous, where there is no LEA-Net.
         settings, versions, training, validation: what it was made with, from and how well it did; for the reader.
+        normals_peaks: ΔE that a map has to go beyond to stand out, rows of cells; None if not known.
     """
 
     adn: str
@@ -51,6 +53,7 @@ class Card:
     training: dict[str, Any] = field(default_factory=dict)
     validation: dict[str, Any] = field(default_factory=dict)
     format: int = FORMAT
+    normals_peaks: tuple[tuple[float, ...], ...] | None = None
 
     @property
     def has_caan_probability(self) -> bool:
@@ -67,13 +70,24 @@ def card_from(content: dict[str, Any], where: str) -> Card:
     try:
         if content["format"] != FORMAT:
             raise UserError(f"{where}: format {content['format']}; this version of leanet reads format {FORMAT}.")
-        card = Card(**{**content, "attention_points": tuple(content["attention_points"])})
+        points, peaks = tuple(content["attention_points"]), _peaks(content.get("normals_peaks"))
+        card = Card(**{**content, "attention_points": points, "normals_peaks": peaks})
         for value in (card.threshold, card.normals_unit, card.map_threshold, card.image_size):
             if not isinstance(value, int | float | None):
                 raise TypeError(f"{value!r} is no number")
         return card
     except (KeyError, TypeError, ValueError):
         raise UserError(f"{where}: damaged, not a model's card. Make the model anew.") from None
+
+
+def _peaks(rows: Any) -> tuple[tuple[float, ...], ...] | None:
+    """The card's `normals_peaks`; ValueError unless they are as many rows as columns of finite numbers above 0."""
+    if rows is None:
+        return None
+    peaks = tuple(tuple(float(value) for value in row) for row in rows)
+    if not peaks or any(len(row) != len(peaks) or not all(0 < v < math.inf for v in row) for row in peaks):
+        raise ValueError(f"{rows!r} are no peaks")
+    return peaks
 
 
 def read_card(folder: Path) -> Card:

@@ -29,7 +29,7 @@ from leanet.errors import UserError
 from leanet.experiment.display import note, progress_bar
 from leanet.inference.card import Card
 from leanet.inference.exported import Predictor
-from leanet.inference.result import COLUMNS, Result, csv_row, overlay, shown_unit
+from leanet.inference.result import COLUMNS, Result, csv_row, overlay, shown_from
 
 BATCH = 32
 
@@ -206,7 +206,7 @@ def _write_maps(path: Path, file: Path, result: Result, card: Card) -> Result | 
     except UnreadableImageError as error:
         return error.reason
     with _beside(path.with_name(path.name + ".png")) as png:
-        overlay(image, result, shown_unit(card, result)).save(png, format="PNG")
+        overlay(image, result, shown_from(card, result)).save(png, format="PNG")
     with _beside(path.with_name(path.name + ".npy")) as npy:
         np.save(npy, result.anomaly_map)
     return result
