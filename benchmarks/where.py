@@ -2,12 +2,12 @@ r"""Whether a model says *where*: boxes that touch the anomaly's mask, boxes off
 
     python -m benchmarks.where --out where --pepper plantvillage_pepper --samples hazelnut_sample leather_sample
 
-Each data set is fitted by `leanet fit` on a part of it, and the model is asked about the rest: synthetic leaves and
-Pepper on 60 normal and 60 anomalous pictures (no leaf of Pepper on both sides), the samples on their good pictures
-alone. Two rules draw boxes on the same maps: the earlier one, in every picture, around pixels above the 99th
-percentile of the training normals' pixels; and today's, in anomalous pictures, beyond what held-out normals reach
-at their peaks. The leaf is what is greener than grey, or saturated and yellower than blue, filled. Killed, it goes on
-where it was.
+Each data set is fitted by `leanet fit` on a part of it, and the model is asked about the rest: synthetic leaves
+and Pepper on 60 normal and 60 anomalous pictures (no leaf of Pepper on both sides), the samples on their good
+pictures alone. Rules draw boxes on the same maps: the earlier one, in every picture, around pixels above the 99th
+percentile of the training normals' pixels; and today's, in pictures called anomalous, beyond what held-out normals
+reach at their peaks; and what that would draw if it did not ask for the decision. The leaf is what is greener than
+grey, or saturated and yellower than blue, filled. Killed, it goes on where it was.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from leanet.data.pixels import decode, resize
 from leanet.data.synthetic import make_leaves
 from leanet.experiment.run_folder import write_csv as write_table
 from leanet.inference.model import Model
-from leanet.inference.where import Box
+from leanet.inference.where import Box, strongest_region
 
 EACH = 60
 """Pictures of a class to fit on, and as many to ask about."""
@@ -106,12 +106,12 @@ def part(dataset: Path, out: Path, groups: Path | None) -> list[Asked]:
 
 
 def normals_of(dataset: Path, out: Path) -> list[Asked]:
-    """Link the good pictures into OUT/fit; gives the anomalous ones."""
+    """Link the good pictures into OUT/fit; gives the anomalous ones that have a mask."""
     samples = scan(dataset).samples
     for sample in samples:
         if not sample.label:
             link(dataset / sample.file, out / "fit" / "Negative" / sample.file.replace("/", "-"))
-    return [asked_about(dataset, sample) for sample in samples if sample.label]
+    return [asked_about(dataset, sample) for sample in samples if sample.mask]
 
 
 def asked_about(dataset: Path, sample: Sample) -> Asked:
@@ -140,13 +140,16 @@ def is_right(asked: Asked, box: Box, side: int) -> bool:
 
 def measured(name: str, model: Model, asked: Sequence[Asked]) -> list[dict[str, object]]:
     """One line a rule: how many pictures have a box, and how many boxes are right."""
-    side, unit = model.card.image_size, model.card.normals_unit
+    side, unit, peaks = model.card.image_size, model.card.normals_unit, model.card.normals_peaks
     assert unit is not None
+    assert peaks is not None
     pixels = [resize(decode(one.file), side) for one in asked]
     results = [r for i in range(0, len(pixels), BATCH) for r in model.predict_pixels(pixels[i : i + BATCH])]
+    maps = [r.anomaly_map for r in results if r.anomaly_map is not None]
     boxes = {
-        "earlier": [None if r.anomaly_map is None else earlier_box(r.anomaly_map, unit) for r in results],
-        "today": [r.box for r in results],
+        "earlier rule": [earlier_box(one, unit) for one in maps],
+        "today's": [r.box for r in results],
+        "today's, whatever the decision": [strongest_region(one, peaks, side, side) for one in maps],
     }
     right = "touch the mask" if all(one.mask for one in asked if one.anomalous) else "lie mostly on the leaf"
     lines: list[dict[str, object]] = []
@@ -168,7 +171,7 @@ def measured(name: str, model: Model, asked: Sequence[Asked]) -> list[dict[str, 
             }
         )
         print(
-            f"{name}, {rule} rule: of {lines[-1]['anomalous']} anomalous pictures ({lines[-1]['called_anomalous']} "
+            f"{name}, {rule}: of {lines[-1]['anomalous']} anomalous pictures ({lines[-1]['called_anomalous']} "
             f"called so) {len(sick)} have a box, {sum(sick)} of these {right}; "
             f"of {len(healthy)} normal ones {sum(healthy)} have one",
             flush=True,
