@@ -112,6 +112,8 @@ def _info(config: Any) -> int:
     from leanet.inference.card import read_card
 
     card = dataclasses.asdict(read_card(config.model))
+    if card["normals_peaks"]:
+        card["normals_peaks"] = [" ".join(f"{value:.1f}" for value in row) for row in card["normals_peaks"]]
     print(yaml.safe_dump(card, sort_keys=False, allow_unicode=True), end="")
     return 0
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import dataclasses
 import hashlib
 import json
 import os
@@ -25,7 +26,8 @@ from leanet.data.pixels import decode, resize
 from leanet.errors import UserError
 from leanet.inference.model import Model, load, save
 from leanet.inference.predict_files import find_files
-from leanet.inference.result import Result, overlay, strongest_region
+from leanet.inference.result import Result
+from leanet.inference.where import CELLS
 from leanet.training.checkpoint import save_weights
 from leanet.training.compute import has_bfloat16
 
@@ -76,6 +78,22 @@ def test_a_model_is_three_files_and_knows_where_it_comes_from(fitted: Path, leav
     assert card["validation"]["images"] == pytest.approx(len(pictures) / 2, abs=1)
     assert ("bfloat16" in card["validation"]) == has_bfloat16(torch.device("cpu"))
     assert str(leaves) not in json.dumps(card)
+
+
+def test_a_fitted_model_knows_what_held_out_normals_reach_at_their_peaks(fitted: Path, model: Model) -> None:
+    peaks = np.array(json.loads((fitted / "model.json").read_text())["normals_peaks"])
+    assert peaks.shape == (CELLS, CELLS)
+    assert (peaks >= 1).all()
+    assert model.card.normals_peaks == tuple(map(tuple, peaks.tolist()))
+
+
+def test_only_anomalous_pictures_have_a_box(model: Model, leaves: Path) -> None:
+    pictures = sorted(leaves.rglob("good/*.png"))[:4] + sorted(leaves.rglob("spot/*.png"))[:4]
+    low = ((1.0,) * CELLS,) * CELLS  # beyond which all of these maps go
+    for threshold in (0.0, 1.1):
+        card = dataclasses.replace(model.card, threshold=threshold, normals_peaks=low)
+        found = dataclasses.replace(model, card=card).predict(pictures)
+        assert [r.box is not None for r in found] == [threshold == 0] * 8
 
 
 def test_info_prints_the_card(fitted: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -439,23 +457,3 @@ def test_an_existing_folder_is_not_overwritten(
 ) -> None:
     assert main(["fit", str(leaves), "--out", str(fitted), *QUICK]) == 2
     assert "exists already" in capsys.readouterr().err
-
-
-def test_box_is_around_the_strongest_region_in_the_pictures_own_pixels() -> None:
-    anomaly_map = np.ones((64, 64), np.float32)
-    anomaly_map[10:12, 20:24] = 9  # a sum of 72
-    anomaly_map[40:46, 50:60] = 8  # a sum of 480
-    assert strongest_region(anomaly_map, 2, 640, 128) == (500, 80, 100, 12)
-    assert strongest_region(anomaly_map, 10, 640, 128) is None
-    at_the_edge = np.zeros((224, 224), np.float32)
-    at_the_edge[200:, 223] = 9
-    assert strongest_region(at_the_edge, 2, 900, 901) == (895, 804, 5, 97)
-
-
-def test_overlay_leaves_normal_places_alone_and_marks_the_others() -> None:
-    image = np.full((64, 64, 3), 100, np.uint8)
-    anomaly_map = np.zeros((64, 64), np.float32)
-    anomaly_map[:32] = 50
-    shown = np.asarray(overlay(image, Result(0.9, True, anomaly_map=anomaly_map), 5.0)).astype(int)
-    assert (shown[40:] == 100).all()
-    assert np.abs(shown[:30] - 100).sum(2).min() > 60

@@ -16,7 +16,7 @@ from pydantic import BaseModel
 
 from leanet.inference.card import Card
 from leanet.inference.predict_files import Loaded
-from leanet.inference.result import Result, layer, shown_unit
+from leanet.inference.result import Result, layer, shown_from
 from leanet.settings import ServeConfig
 
 MapName = Literal["overlay", "anomaly_map", "recoloured", "attention", "input"]
@@ -61,6 +61,7 @@ class ModelInfo(BaseModel):
     threshold: float
     map_threshold: float | None
     normals_unit: float | None
+    normals_peaks: tuple[tuple[float, ...], ...] | None
     classes: tuple[str, str] = ("normal", "anomalous")
     maps: tuple[MapName, ...]
     training: dict[str, Any]
@@ -101,7 +102,7 @@ def _pictures(result: Result, card: Card, maps: Sequence[MapName], pixels: NDArr
         if name == "input":
             found[name] = Image.fromarray(pixels)
         elif name == "overlay" and result.anomaly_map is not None:
-            found[name] = layer(result.anomaly_map, shown_unit(card, result))
+            found[name] = layer(result.anomaly_map, shown_from(card, result))
         elif name == "anomaly_map" and result.anomaly_map is not None:
             grey = np.rint(result.anomaly_map * DELTA_E_STEPS).clip(0, 65535)
             found[name] = Image.fromarray(grey.astype(np.uint16))

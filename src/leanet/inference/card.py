@@ -33,7 +33,7 @@ class Card:
         adn, caan, attention_points, image_size: as `build_leanet` takes them; adn "" where there is only a map.
         map_coding: how the anomaly maps that it was trained on were computed; other maps are refused.
         map_scale: how they are scaled before the CAAN sees them.
-        normals_unit: ΔE00 that 'normals' divides by, and from which a map's pixel stands out; None if not known.
+        normals_unit: ΔE00 that 'normals' divides by, above 99 % of the training normals' pixels; None if not known.
         threshold: a probability from here on is called anomalous.
         origin: where the weights come from, for the reader.
         weights_sha256, colorizer_sha256: of the files beside the card.
@@ -41,6 +41,7 @@ class Card:
         attention: the form of the attention, as `build_leanet` takes it.
         map_threshold: a mean ΔE from here on is called anomalous, where there is no LEA-Net.
         settings, versions, training, validation: what it was made with, from and how well it did; for the reader.
+        normals_peaks: ΔE that a map has to go beyond to stand out, rows of cells; None if not known.
     """
 
     adn: str
@@ -62,6 +63,7 @@ class Card:
     training: dict[str, Any] = field(default_factory=dict)
     validation: dict[str, Any] = field(default_factory=dict)
     format: int = FORMAT
+    normals_peaks: tuple[tuple[float, ...], ...] | None = None
 
     @property
     def has_caan_probability(self) -> bool:
@@ -97,7 +99,9 @@ def card_from(text: str | bytes, where: Path) -> Card:
         hints = get_type_hints(Card)
         if wrong := [key for key, value in content.items() if key not in hints or not fits(value, hints[key])]:
             raise ValueError(f"{wrong[0]!r:.40} cannot be {content[wrong[0]]!r:.40}")
-        card = Card(**{**content, "attention_points": tuple(content["attention_points"])})
+        points, peaks = tuple(content["attention_points"]), content.get("normals_peaks")
+        peaks = None if peaks is None else tuple(tuple(row) for row in peaks)
+        card = Card(**{**content, "attention_points": points, "normals_peaks": peaks})
         _check_values(card)
     except (KeyError, RecursionError, TypeError, ValueError) as error:
         raise DamagedError(where, f"damaged, not a model's card ({error!s:.120}). Make the model anew.") from None
@@ -120,6 +124,7 @@ def _check_values(card: Card) -> None:
         "threshold": 0 <= card.threshold <= 1,
         "map_threshold": (card.map_threshold or 0) >= 0 and (bool(card.adn) or card.map_threshold is not None),
         "normals_unit": card.map_scale == "max" if card.normals_unit is None else card.normals_unit > 0,
+        "normals_peaks": card.normals_peaks is None or _are_peaks(card.normals_peaks),
     }
     if wrong := [name for name, is_right in known.items() if not is_right]:
         raise ValueError(f"{wrong[0]} cannot be {getattr(card, wrong[0])!r:.40}")
@@ -146,6 +151,11 @@ def with_threshold(card: Card, threshold: float) -> Card:
             f"a mean ΔE of 0 or more is expected, such as the model's {card.map_threshold:.3g}.",
         )
     return replace(card, map_threshold=threshold)
+
+
+def _are_peaks(rows: tuple[tuple[float, ...], ...]) -> bool:
+    """Whether these are as many rows as columns of numbers above 0."""
+    return bool(rows) and all(len(row) == len(rows) and min(row) > 0 for row in rows)
 
 
 def read_card(folder: Path) -> Card:

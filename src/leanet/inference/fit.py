@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
 from leanet.data.folder import has_anomalies, limit_per_class, scan_normals
 from leanet.data.splits import Fold, inner_parts, refuse_one_normal
@@ -36,6 +38,7 @@ from leanet.files import is_free, remove
 from leanet.inference.card import Card
 from leanet.inference.deviation import deviation
 from leanet.inference.model import Model, refuse_existing, save
+from leanet.inference.where import ceilings
 from leanet.networks.registry import build_colorizer
 from leanet.options import to_options
 from leanet.ranks import count
@@ -154,6 +157,7 @@ def _fit_detector(config: FitConfig, first: ColorizeConfig, work: Path) -> Card:
         attention=d.attention,
         map_scale=map_scale(final),
         threshold=PLAIN_THRESHOLD if scored.threshold is None else scored.threshold,
+        normals_peaks=_normals_peaks(run),
         validation={
             "what": f"a detector trained on {parts}, tested on the others",
             "threshold": "0.5, for want of anomalous images to choose it by"
@@ -178,6 +182,7 @@ def _fit_map(config: FitConfig, first: ColorizeConfig, work: Path) -> Card:
     card = dataclasses.replace(
         _card(config, whole),
         map_threshold=threshold,
+        normals_peaks=_normals_peaks(run),
         validation={
             "what": "normal images that the colorizer had not seen; there were no anomalous ones to test on",
             "images": len(held_out),
@@ -207,6 +212,22 @@ def _save(config: FitConfig, model: Model, held_out: Run) -> Card:
         card = dataclasses.replace(card, validation=card.validation | {"bfloat16": dataclasses.asdict(found)})
     save(config.out, card, model.network, model.colorizer)
     return card
+
+
+def _normals_peaks(run: Run) -> tuple[tuple[float, ...], ...] | None:
+    """What maps have to go beyond, by the first training; None where groups left it no normal image to test on."""
+    fold = run.folds[0]
+    training, held_out = (rows[run.labels[rows] == 0] for rows in (run.rows(fold.train), run.rows(fold.test)))
+    if not len(training) or not len(held_out):
+        return None
+    found = ceilings(_maps_of(run, training), _maps_of(run, held_out))
+    return tuple(tuple(round(float(value), 3) for value in row) for row in found)
+
+
+def _maps_of(run: Run, rows: NDArray[np.int64]) -> Iterator[NDArray[np.float32]]:
+    """The first fold's anomaly maps of these rows, one by one: float (S, S), ΔE."""
+    maps = run.maps(0, unpack=False)
+    return (maps.delta_e(rows[i : i + 1])[0] for i in range(len(rows)))
 
 
 def everything(run: Run, folder: Path) -> Run:

@@ -33,7 +33,7 @@ from leanet.files import STANDARD_OUTPUT, beside, csv_writer, open_text, refuse_
 from leanet.inference.anomaly_model import AnomalyModel
 from leanet.inference.card import CARD, Card
 from leanet.inference.exported import Predictor
-from leanet.inference.result import COLUMNS, Result, csv_row, overlay, shown_unit
+from leanet.inference.result import COLUMNS, Result, csv_row, overlay, shown_from
 from leanet.settings import PredictConfig
 
 BATCH = 32
@@ -303,7 +303,7 @@ def _write_maps(path: Path, file: Path, result: Result, card: Card) -> str:
         return ""
     png, npy = (path.with_name(path.name + suffix) for suffix in PICTURES)
     try:
-        picture, made_by = overlay(decode(file), result, shown_unit(card, result)), PngInfo()
+        picture, made_by = overlay(decode(file), result, shown_from(card, result)), PngInfo()
         made_by.add_text("Software", SOFTWARE)
         with beside(png) as partial:
             picture.save(partial, format="PNG", pnginfo=made_by)
