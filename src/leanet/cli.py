@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from leanet import __version__
+from leanet import __version__, terminal
 from leanet.errors import UserError, install
 
 
@@ -305,6 +305,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 def guarded(action: Callable[[], int]) -> int:
     """Run an action; a user's mistake becomes one line and exit code 2."""
+    terminal.set_up()
     try:
         return action()
     except UserError as error:
@@ -347,8 +348,9 @@ def parse(verb: str, arguments: list[str]) -> Any:
 
     config_class = getattr(settings, VERBS[verb].config)
     errors = io.StringIO()
+    wrapped = {"-h", "--help"} & set(arguments)
     try:
-        with contextlib.redirect_stderr(errors):
+        with contextlib.redirect_stderr(errors), contextlib.nullcontext() if wrapped else terminal.unwrapped():
             return tyro.cli(
                 config_class,
                 prog=f"leanet {verb}",
@@ -400,7 +402,7 @@ def _one_line(box: str, verb: str) -> str:
 
 
 def _complain(message: str) -> int:
-    print(f"error: {message}", file=sys.stderr)
+    print(f"error: {terminal.one_line(message)}", file=sys.stderr)
     return 2
 
 

@@ -15,34 +15,36 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
+from leanet import terminal
 from leanet.ranks import is_first
 
-stdout = Console(highlight=False, soft_wrap=True, quiet=not is_first())
+terminal.make_printable()  # here too, for programs that call the experiment without the command line
+stdout = Console(highlight=False, markup=False, emoji=False, soft_wrap=True, quiet=not is_first())
 if not stdout.is_terminal:
     stdout.width = 140  # a table in a file or a pipe need not fit a screen
-stderr = Console(stderr=True, highlight=False, quiet=not is_first())
+stderr = Console(stderr=True, highlight=False, markup=False, emoji=False, quiet=not is_first())
 
 SetDone = Callable[[int, str], None]
 """set_done(units done in all, what is being done now)"""
 
 
 def note(text: str) -> None:
-    """Print one line for the user, on stdout, whether or not it is a terminal."""
-    stdout.print(text, markup=False)
+    """Print a line for the user, on stdout, whether or not it is a terminal."""
+    stdout.print("\n".join(map(terminal.one_line, text.split("\n"))))
 
 
 @contextmanager
 def progress_bar(title: str, total: int) -> Iterator[SetDone]:
-    """Show a bar with the time left; nothing at all where stderr is not a terminal."""
+    """Show a bar with the time left; nothing at all where stderr is no terminal that can redraw a line."""
     columns = (
-        TextColumn("{task.description}"),
+        TextColumn("{task.description}", markup=False),
         BarColumn(),
         MofNCompleteColumn(),
         TimeElapsedColumn(),
-        TextColumn("left"),
+        TextColumn("left", markup=False),
         TimeRemainingColumn(elapsed_when_finished=False),
     )
-    with Progress(*columns, console=stderr, transient=True, disable=not stderr.is_terminal) as progress:
+    with Progress(*columns, console=stderr, transient=True, disable=not stderr.is_interactive) as progress:
         task = progress.add_task(title, total=total)
 
         def set_done(done: int, now: str) -> None:
