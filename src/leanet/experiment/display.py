@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
@@ -31,6 +32,24 @@ SetDone = Callable[[int, str], None]
 def note(text: str) -> None:
     """Print a line for the user, on stdout, whether or not it is a terminal."""
     stdout.print("\n".join(map(terminal.one_line, text.split("\n"))))
+
+
+def heading(text: str) -> None:
+    """Print a heading, after an empty line."""
+    stdout.print()
+    stdout.print(terminal.one_line(text), style="bold")
+
+
+def paragraph(text: str, hanging: int = 2) -> None:
+    """Print a text in lines as wide as the terminal, the second and further ones indented."""
+    lines = textwrap.wrap(
+        terminal.one_line(text),
+        stdout.width,
+        subsequent_indent=" " * hanging,
+        break_long_words=False,
+        break_on_hyphens=False,
+    )
+    stdout.print("\n".join(lines))
 
 
 @contextmanager
