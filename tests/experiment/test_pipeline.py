@@ -38,7 +38,7 @@ QUICK = [
 
 @pytest.fixture(scope="module")
 def finished(leaves: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A finished run with two folds, a LEA-Net and its baseline."""
+    """A finished run with two folds, a LEA-Net and its baseline; too few anomalies to choose a threshold by."""
     out = tmp_path_factory.mktemp("runs") / "run"
     assert main(["run", str(leaves), "--out", str(out), *QUICK]) == 0
     return out
@@ -111,6 +111,14 @@ def test_report_is_one_page_that_needs_nothing_else(
     page = (finished / "report" / "index.html").read_text(encoding="utf-8")
     assert not re.search(r"(src|href)=.(?!data:)", page)
     assert page.count("data:image/png") >= 9
+    parts = ["verdict", "mistakes", "results", "roc", "maps", "inside", "settings"]
+    assert re.findall(r'<(?:section|h2)[^>]* id="(\w+)"', page) == parts
+    ours = [r for n in (0, 1) for r in read_csv(finished / str(n) / "CNN-MobileNet-p2" / "predictions.csv")]
+    called = [r["label"] for r in ours if r["prediction"] == "1"]
+    said = f"{called.count('1')} found ({round(100 * called.count('1') / 16)} %), {called.count('0')} false alarm"
+    assert f"Of 16 anomalous pictures {said}" in page
+    wrong = [r["file"] for r in ours if r["label"] != r["prediction"]]
+    assert {r["file"] for r in read_csv(finished / "report" / "mistakes.csv")} == set(wrong)
     rows = {row["row"] for row in read_csv(finished / "report" / "metrics.csv")}
     assert {"colours of the image's border", "colour histogram", "CNN without attention: ADN"} <= rows
     assert all(html.escape(row) in page.replace("&#39;", "&#x27;") for row in rows)
