@@ -171,7 +171,16 @@ def test_report_of_half_a_run_says_what_is_missing(
     assert "fold 0 lacks 0/CNN-MobileNet-p2/weights.safetensors and 3 more" in capsys.readouterr().err
     (run / "0" / "CNN" / "weights.safetensors").unlink()
     assert main(["detect", str(run), *QUICK[8:]]) == 0
-    assert "CNN fold 0" in capsys.readouterr().out
+    said = capsys.readouterr().out
+    in_order = [
+        "CNN fold 0",
+        "Of 16 anomalous pictures",
+        " (probability, name; ",
+        "mean [95 % interval]",
+        "\nAUROC: ",
+    ]
+    places = [said.rindex(part) for part in in_order]
+    assert places == sorted(places)
     assert what_is_finished(find(run), RunFolder(run), recorded_detector(RunFolder(run)))[1:] == ([0, 1], {})
 
 
