@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from leanet import __version__
+from leanet import __version__, terminal
 from leanet.errors import UserError, install, one_line
 
 if TYPE_CHECKING:
@@ -323,6 +323,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 def guarded(action: Callable[[], int]) -> int:
     """Run an action; a user's mistake becomes one line and exit code 2."""
+    terminal.set_up()
     try:
         return action()
     except UserError as error:
@@ -367,8 +368,9 @@ def parse(verb: str, arguments: list[str]) -> Any:
 
     config_class = getattr(settings, VERBS[verb].config)
     errors = io.StringIO()
+    wrapped = {"-h", "--help"} & set(arguments)
     try:
-        with contextlib.redirect_stderr(errors):
+        with contextlib.redirect_stderr(errors), contextlib.nullcontext() if wrapped else terminal.unwrapped():
             return tyro.cli(
                 config_class,
                 prog=f"leanet {verb}",

@@ -56,7 +56,7 @@ class DamagedError(UserError):
 
 def one_line(text: str) -> str:
     """Text as one line that steers no terminal: control characters, in a file's name say, as Python writes them."""
-    return _STEERING.sub(lambda found: _escaped(found[0]), text)
+    return _STEERING.sub(lambda found: escaped(found[0]), text)
 
 
 def _cut(line: str) -> str:
@@ -64,8 +64,9 @@ def _cut(line: str) -> str:
     return line if len(line) <= LONGEST else f"{line[: LONGEST // 2]} ... {line[-LONGEST // 3 :]}"
 
 
-def _escaped(character: str) -> str:
-    if "\udc80" <= character <= "\udcff":  # a byte of a file name that is not UTF-8
+def escaped(character: str) -> str:
+    """A character as Python writes it; a byte of a file name that was no text shows as that byte."""
+    if "\udc80" <= character <= "\udcff":  # what surrogateescape makes of such a byte
         return f"\\x{ord(character) - 0xDC00:02x}"
     return character.encode("unicode_escape", "surrogatepass").decode()
 

@@ -38,7 +38,7 @@ QUICK = [
 
 @pytest.fixture(scope="module")
 def finished(leaves: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A finished run with two folds, a LEA-Net and its baseline."""
+    """A finished run with two folds, a LEA-Net and its baseline; too few anomalies to choose a threshold by."""
     out = tmp_path_factory.mktemp("runs") / "run"
     assert main(["run", str(leaves), "--out", str(out), *QUICK]) == 0
     return out
@@ -111,6 +111,14 @@ def test_report_is_one_page_that_needs_nothing_else(
     page = (finished / "report" / "index.html").read_text(encoding="utf-8")
     assert not re.search(r"(src|href)=.(?!data:)", page)
     assert page.count("data:image/png") >= 9
+    parts = ["verdict", "mistakes", "results", "roc", "maps", "inside", "settings"]
+    assert re.findall(r'<(?:section|h2)[^>]* id="(\w+)"', page) == parts
+    ours = [r for n in (0, 1) for r in read_csv(finished / str(n) / "CNN-MobileNet-p2" / "predictions.csv")]
+    called = [r["label"] for r in ours if r["prediction"] == "1"]
+    said = f"{called.count('1')} found ({round(100 * called.count('1') / 16)} %), {called.count('0')} false alarm"
+    assert f"Of 16 anomalous pictures {said}" in page
+    wrong = [r["file"] for r in ours if r["label"] != r["prediction"]]
+    assert {r["file"] for r in read_csv(finished / "report" / "mistakes.csv")} == set(wrong)
     rows = {row["row"] for row in read_csv(finished / "report" / "metrics.csv")}
     assert {"colours of the image's border", "colour histogram", "CNN without attention: ADN"} <= rows
     assert all(html.escape(row) in page.replace("&#39;", "&#x27;") for row in rows)
@@ -163,7 +171,16 @@ def test_report_of_half_a_run_says_what_is_missing(
     assert "fold 0 lacks 0/CNN-MobileNet-p2/weights.safetensors and 3 more" in capsys.readouterr().err
     (run / "0" / "CNN" / "weights.safetensors").unlink()
     assert main(["detect", str(run), *QUICK[8:]]) == 0
-    assert "CNN fold 0" in capsys.readouterr().out
+    said = capsys.readouterr().out
+    in_order = [
+        "CNN fold 0",
+        "Of 16 anomalous pictures",
+        " (probability, name; ",
+        "mean [95 % interval]",
+        "\nAUROC: ",
+    ]
+    places = [said.rindex(part) for part in in_order]
+    assert places == sorted(places)
     assert what_is_finished(find(run), RunFolder(run), recorded_detector(RunFolder(run)))[1:] == ([0, 1], {})
 
 

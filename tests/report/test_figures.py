@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import io
+
 import numpy as np
 import pytest
 from sklearn.calibration import calibration_curve
 
 from leanet.experiment.evaluate import Scored
-from leanet.report.figures import curve_points, reliability_bins, training_curves
+from leanet.report.figures import confusion, curve_points, reliability, reliability_bins, training_curves
 
 
 def scored(images: int, seed: int) -> Scored:
@@ -40,3 +42,25 @@ def test_a_loss_that_only_later_folds_have_is_drawn() -> None:
 
 def test_one_class_has_no_curves() -> None:
     assert curve_points(Scored(np.zeros(5, dtype=np.int64), np.linspace(0, 1, 5))) == []
+
+
+def test_no_number_leaves_the_axes_of_the_reliability_curve() -> None:
+    corners = Scored(np.array([0, 0, 1, 1]), np.array([0.0, 0.999, 0.001, 1.0]))
+    figure = reliability([corners, Scored(np.repeat([0, 1], 2000), np.repeat([0.0, 1.0], 2000))])
+    figure.savefig(io.BytesIO(), format="png")  # lays the figure out
+    (axes,) = figure.axes
+    assert len(axes.texts) == 2
+    for text in axes.texts:
+        box = text.get_window_extent()
+        assert axes.bbox.x0 <= box.x0
+        assert box.x1 <= axes.bbox.x1
+        assert axes.bbox.y0 <= box.y0
+        assert box.y1 <= axes.bbox.y1
+
+
+def test_a_matrix_is_drawn_value_by_value() -> None:
+    figure = confusion([scored(60, 0)])
+    assert [image.get_interpolation() for axes in figure.axes for image in axes.images] == ["none"]
+    drawn = io.BytesIO()
+    figure.savefig(drawn, format="svg")
+    assert b"image-rendering:pixelated" in drawn.getvalue()

@@ -24,6 +24,7 @@ from leanet.experiment.map_summary import MapSummary
 from leanet.experiment.open_run import FREE_TO_CHANGE, Run, begin, normal_rows, parts_of_training_side
 from leanet.experiment.run_folder import FoldFolder, write_history
 from leanet.experiment.stored_maps import Maps, MapWriter
+from leanet.experiment.words import explain
 from leanet.networks.registry import build_colorizer
 from leanet.options import to_options
 from leanet.ranks import is_first
@@ -72,6 +73,7 @@ def _colorize(config: ColorizeConfig, begun: Run | None) -> Run:
     wait_for_all(device)  # before anything is written that would change what is to do
     each = f", {len(jobs[to_do[0]])} for each fold" if config.colorizer.cross_fit else ""
     epochs = recipe.epochs_for(len(normal_rows(run, to_do[0])))
+    explain("fold", "ΔE00")
     note(f"colorizers: {config.colorizer.colorizer}{each}, {epochs} epochs, {compute}")
     engine = Engine(lambda: build_colorizer(config.colorizer.colorizer, run.side), loss, compute)
     with progress_bar("colorizers", sum(passes[n] for n in to_do)) as set_done:

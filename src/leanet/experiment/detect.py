@@ -33,6 +33,7 @@ from leanet.experiment.run_folder import (
 )
 from leanet.experiment.stored_maps import Maps
 from leanet.experiment.training_set import TrainingSet, divide, validation_share
+from leanet.experiment.words import explain
 from leanet.files import LARGEST, write_bytes, write_json
 from leanet.networks.leanet import LEANet, LEANetOutput
 from leanet.networks.registry import ADNS, CAANS, build_leanet
@@ -181,6 +182,7 @@ def train_folds(
     compute = resolve(config.compute, 0)  # compiled detectors are slower: see docs/performance.md
     sets = [divide(config, run, t.fold, t.seed) for t in to_do]
     held_out = _validation_note(config, run.labels, sets)
+    explain("F1", "AUROC")
     note(f"{name}: {recipe.last_epoch_for(len(sets[0].train))} epochs, {held_out}, {compute}")
     d = config.detector
     engine = Engine(

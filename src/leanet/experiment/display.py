@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
@@ -15,9 +16,11 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
+from leanet import terminal
 from leanet.errors import one_line
 from leanet.ranks import is_first
 
+terminal.make_printable()  # here too, for programs that call the experiment without the command line
 # Without markup and emoji: a file may be called [red]x or :leaves:.
 stdout = Console(highlight=False, markup=False, emoji=False, soft_wrap=True, quiet=not is_first())
 if not stdout.is_terminal:
@@ -29,22 +32,40 @@ SetDone = Callable[[int, str], None]
 
 
 def note(text: str) -> None:
-    """Print one line for the user, on stdout, whether or not it is a terminal."""
-    stdout.print(one_line(text))
+    """Print a line for the user, on stdout, whether or not it is a terminal."""
+    stdout.print("\n".join(map(one_line, text.split("\n"))))
+
+
+def heading(text: str) -> None:
+    """Print a heading, after an empty line."""
+    stdout.print()
+    stdout.print(one_line(text), style="bold")
+
+
+def paragraph(text: str, hanging: int = 2) -> None:
+    """Print a text in lines as wide as the terminal, the second and further ones indented."""
+    lines = textwrap.wrap(
+        one_line(text),
+        stdout.width,
+        subsequent_indent=" " * hanging,
+        break_long_words=False,
+        break_on_hyphens=False,
+    )
+    stdout.print("\n".join(lines))
 
 
 @contextmanager
 def progress_bar(title: str, total: int) -> Iterator[SetDone]:
-    """Show a bar with the time left; nothing at all where stderr is not a terminal."""
+    """Show a bar with the time left; nothing at all where stderr is no terminal that can redraw a line."""
     columns = (
         TextColumn("{task.description}", markup=False),
         BarColumn(),
         MofNCompleteColumn(),
         TimeElapsedColumn(),
-        TextColumn("left"),
+        TextColumn("left", markup=False),
         TimeRemainingColumn(elapsed_when_finished=False),
     )
-    with Progress(*columns, console=stderr, transient=True, disable=not stderr.is_terminal) as progress:
+    with Progress(*columns, console=stderr, transient=True, disable=not stderr.is_interactive) as progress:
         task = progress.add_task(title, total=total)
 
         def set_done(done: int, now: str) -> None:

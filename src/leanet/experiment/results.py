@@ -11,7 +11,7 @@ from scipy.special import expit, logit
 from sklearn.metrics import roc_auc_score
 
 from leanet.errors import UserError
-from leanet.experiment.evaluate import FEWEST_POSITIVES, Row, Scored, choose_threshold, make_row
+from leanet.experiment.evaluate import FEWEST_POSITIVES, Key, Row, Scored, choose_threshold, make_row
 from leanet.experiment.open_run import Run
 from leanet.experiment.predictions import Predictions, read_predictions
 from leanet.experiment.run_folder import DetectorFolder, RunFolder
@@ -155,6 +155,16 @@ def held_out_row(run: Run, home: RunFolder, detector: DetectorConfig, folds: Seq
             scored[n, s] = Scored(held.labels, held.adn)
             ratios.append(len(held.labels) / (folder.read_metrics()["train"]["images"] - len(held.labels)))
     return make_row(f"{detector.name}: held out", scored, float(np.mean(ratios)))
+
+
+def scores_of(run: Run, home: RunFolder, config: DetectConfig, folds: Sequence[int]) -> dict[Key, Scored]:
+    """The ADN's probabilities of each fold's test images, with each seed."""
+    d = config.detector
+    return {
+        (n, s): adn_scored(outcome(run, home.fold(n).detector(d.name_with(s)), n), d)
+        for n in folds
+        for s in range(d.seeds)
+    }
 
 
 def adn_scored(found: Outcome, detector: DetectorConfig) -> Scored:

@@ -9,8 +9,8 @@ from rich.table import Table as Printed
 from sklearn.metrics import classification_report, confusion_matrix
 
 from leanet.experiment.colorize import colorize
-from leanet.experiment.detect import detect
-from leanet.experiment.display import note, stdout
+from leanet.experiment.detect import train_detectors
+from leanet.experiment.display import heading, note, paragraph, stdout
 from leanet.experiment.estimate import estimate
 from leanet.experiment.evaluate import (
     METRICS,
@@ -25,16 +25,24 @@ from leanet.experiment.evaluate import (
     verdict,
 )
 from leanet.experiment.lock import alone_in
-from leanet.experiment.open_run import begin, find
+from leanet.experiment.open_run import Run, begin, find
 from leanet.experiment.predictions import read_predictions
-from leanet.experiment.results import Table
+from leanet.experiment.results import Table, scores_of, table
 from leanet.experiment.run_folder import RunFolder, plain
 from leanet.experiment.training_set import refuse_too_few_labelled
+from leanet.experiment.verdict import Verdict, verdict_of, write_mistakes
+from leanet.experiment.words import print_words
 from leanet.files import write_csv
 from leanet.ranks import is_first
 from leanet.settings import DetectConfig, RunConfig, parse_folds
 from leanet.training.compute import find_device
 from leanet.training.processes import first_before_others
+
+MOST_NAMED = 10
+"""Of the missed pictures, and of the false alarms, so many are printed by name."""
+
+
+CELLS = "TN FP FN TP at 0.5: normal and called so, false alarms, missed, anomalous and found"
 
 
 def run(config: RunConfig) -> None:
@@ -53,14 +61,16 @@ def run(config: RunConfig) -> None:
 
 
 def detect_and_print(config: DetectConfig) -> None:
-    """Stage 2 and its results table, printed and written to report/metrics.csv."""
-    results = detect(config)
+    """Stage 2, its verdict and its results table, printed and written to the report's folder."""
+    run, home, resolved, folds = train_detectors(config)
     if not is_first():
         return
+    results, scored = table(run, home, resolved, folds), scores_of(run, home, resolved, folds)
+    with alone_in(home.report, wait=True):  # for a `leanet report` under way
+        write_table(home.report, results)
+        mistakes = write_mistakes(home.report, run, scored)
+    print_verdict(run, verdict_of(run, results, scored), mistakes)
     print_table(results)
-    folder = RunFolder(config.out or config.run).report
-    with alone_in(folder, wait=True):  # for a `leanet report` under way
-        write_table(folder, results)
 
 
 def print_fold_reports(config: DetectConfig) -> None:
@@ -83,23 +93,49 @@ def print_fold_reports(config: DetectConfig) -> None:
             note(f"F1 of {name}: {metric_text(found.f1)} ({found.prevalence:.0%} anomalous)")
 
 
+def print_verdict(run: Run, found: Verdict, path: Path) -> None:
+    """Print what was found, then the pictures that were missed and the false alarms, by name.
+
+    Args:
+        path: the file that names all of them.
+    """
+    heading(found.headline)
+    for text in found.details:
+        paragraph(text, hanging=0)
+    for title, mistakes, of in (
+        ("missed", found.missed, f"{found.anomalous} anomalous pictures"),
+        ("false alarms", found.false_alarms, f"{found.normal} normal pictures"),
+    ):
+        if not mistakes:
+            continue
+        heading(f"{title}: {len(mistakes)} of {of} (probability, name; surest first)")
+        for mistake in mistakes[:MOST_NAMED]:
+            note(f"  {mistake.probability:.3f}  {run.images[mistake.row].file}")
+        if len(mistakes) > MOST_NAMED:
+            note(f"  and {len(mistakes) - MOST_NAMED} more: {path}")
+    stdout.print()
+
+
 def print_table(results: Table) -> None:
-    """Print means with intervals, the paired differences to the first row, and all folds' test images pooled."""
+    """Print means with intervals, the paired differences to the first row, and all folds' test images pooled.
+
+    The words are explained below the first table.
+    """
     first, *others = results.rows
     prevalence = f"{first.pooled.anomalous / first.pooled.images:.0%} anomalous"
     trained = f"{len(first.by_fold('f1'))} fold(s), {len(first.runs)} training(s)"
     over = Printed(title=f"mean [95 % interval] over {trained}; {prevalence}")
     against = Printed(title=f"{first.name} less each other row, fold by fold")
     first_seed = "; first seed" if len({seed for _, seed in first.runs}) > 1 else ""
-    together = Printed(title=f"{first.pooled.images} test images pooled, {prevalence}" + first_seed)
-    for table, headers in (
+    together = Printed(title=f"{first.pooled.images} test images pooled, {prevalence}" + first_seed, caption=CELLS)
+    for printed, headers in (
         (over, PRINTED.values()),
         (against, ("F1 at 0.5", "AUROC")),
         (together, [PRINTED[m] for m in ("f1", "auroc", "average_precision")]),
     ):
-        table.add_column("")
+        printed.add_column("", overflow="fold")
         for header in headers:
-            table.add_column(header, justify="right")
+            printed.add_column(header, justify="right", overflow="fold")
     together.add_column("TN FP FN TP", justify="right")
     for row in results.rows:
         over.add_row(row.name, *(cell(row, metric) for metric in PRINTED))
@@ -111,6 +147,8 @@ def print_table(results: Table) -> None:
     for row in others:
         against.add_row(row.name, *compared(first, row))
     stdout.print(over)
+    print_words(results.rows)
+    stdout.print()
     if others and len(first.by_fold("f1")) > 1:
         stdout.print(against)
     stdout.print(together)

@@ -18,6 +18,13 @@ from leanet.experiment.training_set import labelled_rows
 from leanet.settings import DetectConfig
 from leanet.training.detection import anomaly_weight
 
+MAP_ROW, BORDER_ROW, HISTOGRAM_ROW = (
+    "mean ΔE of the anomaly map",
+    "colours of the image's border",
+    "colour histogram",
+)
+"""How the rows are called."""
+
 LEVELS = 4
 """Steps of each primary in a colour histogram: 4 x 4 x 4 colours."""
 
@@ -70,10 +77,10 @@ def simple_rows(run: Run, config: DetectConfig, folds: Sequence[int], ratio: flo
         known = labelled[n, s]
         threshold = choose_threshold(run.labels[known], means[n][known], recall, p_rate)
         maps[n, s] = Scored(run.labels[test[n]], means[n][test[n]], threshold, is_probability=False)
-    rows = [make_row("mean ΔE of the anomaly map", maps, ratio)]
+    rows = [make_row(MAP_ROW, maps, ratio)]
     for name, describe in (
-        ("colours of the image's border", border_histogram),
-        ("colour histogram", colour_histogram),
+        (BORDER_ROW, border_histogram),
+        (HISTOGRAM_ROW, colour_histogram),
     ):
         features = np.concatenate([describe(run.pixels[i : i + 64]) for i in range(0, len(run.pixels), 64)])
         scored = {}

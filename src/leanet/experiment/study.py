@@ -11,7 +11,7 @@ from rich.table import Table as Printed
 
 from leanet.experiment.colorize import colorize
 from leanet.experiment.detect import Training, is_done, train_detectors
-from leanet.experiment.display import note, stdout
+from leanet.experiment.display import heading, note, paragraph, stdout
 from leanet.experiment.estimate import estimate
 from leanet.experiment.evaluate import METRICS, PRINTED, Interval, Row, cell, difference, shown, verdict
 from leanet.experiment.lock import alone_in
@@ -20,6 +20,8 @@ from leanet.experiment.results import detector_rows, held_out_row, ratio_of_side
 from leanet.experiment.run_folder import RunFolder, plain
 from leanet.experiment.simple_rows import simple_rows
 from leanet.experiment.training_set import refuse_too_few_labelled
+from leanet.experiment.verdict import headline
+from leanet.experiment.words import GLOSSARY, print_words
 from leanet.files import write_csv
 from leanet.ranks import is_first
 from leanet.settings import ColorizeConfig, DetectConfig, DetectorConfig, StudyConfig, parse_folds
@@ -179,15 +181,33 @@ def _lines(
     return lines
 
 
+def _print_best(p_rate: float, cells: Sequence[Cell]) -> None:
+    """Print in plain words what the cell with the highest AUROC found, on images held out where there are any."""
+    by_held_out = all(cell.held_out for cell in cells)
+
+    def auroc(cell: Cell) -> float:
+        found = (cell.held_out if cell.held_out and by_held_out else cell.row).interval("auroc")
+        return found.mean if found else 0.0
+
+    best = max(cells, key=auroc)
+    heading(f"p_rate {p_rate:g} (share of the training anomalies kept), {best.detector.name}: {headline(best.row)}")
+    chosen = "pictures held out of the training" if by_held_out else "test pictures, which is partly luck"
+    paragraph(f"It has the highest AUROC of {len(cells)} on the {chosen}. AUROC: {GLOSSARY['AUROC']}.", hanging=0)
+
+
 def print_cells(cells: Sequence[Cell], beside: Mapping[float, Sequence[Row]]) -> None:
-    """Print one line a cell, and a row without a network: means with intervals, and what the attention gained."""
+    """Print what each p_rate's best cell found; then one line a cell, and a row without a network.
+
+    That is means with intervals, and what the attention gained.
+    """
+    for p_rate in beside:
+        _print_best(p_rate, [own for own in cells if own.detector.p_rate == p_rate])
     anomalous = f"{cells[0].row.pooled.prevalence:.0%} anomalous"
     gained = "gain: AUROC less that without attention"
     printed = Printed(title=f"means [95 % intervals] over folds; {anomalous}; {gained}")
     metrics = ("f1", "auroc")
     for header in ("p_rate", "row", *(PRINTED[m] for m in metrics), "gain", "AUROC, held out"):
-        named = header == "row"
-        printed.add_column(header, justify="left" if named else "right", no_wrap=named)
+        printed.add_column(header, justify="left" if header == "row" else "right", overflow="fold")
     for p_rate, rows in beside.items():
         for own in (own for own in cells if own.detector.p_rate == p_rate):
             gain = own.gain("auroc")
@@ -196,4 +216,6 @@ def print_cells(cells: Sequence[Cell], beside: Mapping[float, Sequence[Row]]) ->
             printed.add_row(f"{p_rate:g}", own.detector.name, *(cell(own.row, m) for m in metrics), said, unseen)
         for row in rows:
             printed.add_row(f"{p_rate:g}", row.name, *(cell(row, m) for m in metrics))
+    stdout.print()
     stdout.print(printed)
+    print_words([row for own in cells for row in own.rows])

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, Literal
 
 import matplotlib as mpl
 import numpy as np
@@ -22,6 +22,9 @@ from leanet.experiment.evaluate import PLAIN_THRESHOLD, Key, Scored
 
 MAP_COLOURS = mpl.colormaps["inferno"]
 """Perceptually uniform, and readable with any colour vision."""
+
+CRISP: Literal["none"] = "none"
+"""How matrices are enlarged, in PNG and in SVG: each value stays a square of one colour."""
 
 NORMAL, ANOMALOUS = "#0072B2", "#D55E00"
 """Blue and vermilion of Okabe and Ito's palette, which colour-blind readers tell apart."""
@@ -100,7 +103,8 @@ def confusion(runs: Sequence[Scored]) -> Figure:
         figure.subplots(1, len(decisions), squeeze=False)[0], decisions.items(), strict=True
     ):
         matrix = confusion_matrix(labels, decided, labels=[0, 1])
-        axes.imshow(matrix / np.maximum(matrix.sum(1, keepdims=True), 1), cmap="Blues", vmin=0, vmax=1.4)
+        shares = matrix / np.maximum(matrix.sum(1, keepdims=True), 1)
+        axes.imshow(shares, cmap="Blues", vmin=0, vmax=1.4, interpolation=CRISP)
         for (i, j), count in np.ndenumerate(matrix):
             axes.text(j, i, str(count), ha="center", va="center", fontsize=13)
         names = ["normal", "anomalous"]
@@ -117,7 +121,10 @@ def reliability(runs: Sequence[Scored]) -> Figure:
     given, share, _ = zip(*bins, strict=True)
     axes.plot(given, share, "o-", color=NORMAL)
     for x, y, images in bins:
-        axes.annotate(str(images), (x, y), (4, -11), textcoords="offset points", fontsize=7, color="0.4")
+        # Towards the middle, so that no number leaves the axes.
+        offset = (4 if x < 0.5 else -4, 4 if y < 0.5 else -4)
+        text = axes.annotate(str(images), (x, y), offset, textcoords="offset points", fontsize=7, color="0.4")
+        text.set(ha="left" if x < 0.5 else "right", va="bottom" if y < 0.5 else "top")
     return figure
 
 

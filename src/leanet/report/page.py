@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,7 +11,7 @@ from pathlib import Path
 import jinja2
 import numpy as np
 import yaml
-from matplotlib.figure import Figure
+from markupsafe import Markup, escape
 from numpy.typing import NDArray
 from sklearn.metrics import roc_auc_score
 
@@ -33,42 +34,30 @@ from leanet.experiment.evaluate import (
 from leanet.experiment.finished import finished, recorded_detector, what_is_missing
 from leanet.experiment.localise import aupro, pixel_auroc, read_mask
 from leanet.experiment.open_run import Run, source_of
-from leanet.experiment.results import Table, adn_scored, outcome, ratio_of_sides, table
-from leanet.experiment.run import write_table
+from leanet.experiment.results import Table, ratio_of_sides, scores_of, table
+from leanet.experiment.run import MOST_NAMED, write_table
 from leanet.experiment.run_folder import RunFolder, plain, read_config
+from leanet.experiment.verdict import Verdict, verdict_of, write_mistakes
+from leanet.experiment.words import heading, words_of
 from leanet.files import refuse_other, write_csv, write_text
 from leanet.report import figures
-from leanet.report.pictures import (
-    examples,
-    full_size_attention,
-    layers_figure,
-    losses_of,
-    map_limit,
-    mistakes_sheet,
-    recolouring_sheet,
-    save,
-)
+from leanet.report.charts import Chart, draw_all
+from leanet.report.pictures import full_size_attention, save
 from leanet.settings import DetectConfig, ReportConfig
-
-
-@dataclass(frozen=True)
-class Picture:
-    """A figure on the page: its PNG as a data URI, and its caption."""
-
-    uri: str
-    caption: str
-
 
 GENERATOR = b'<meta name="generator" content="leanet report">'
 """By what a page is known for a report."""
 
+PIXELS_PER_INCH = 96
+"""Of a page, whatever the screen has."""
+
 
 @dataclass(frozen=True)
-class Chart:
-    """A figure to draw, its file's name without suffix, and its caption."""
+class Picture:
+    """A figure on the page: its PNG as a data URI, its width in pixels of the page, and its caption."""
 
-    name: str
-    figure: Figure
+    uri: str
+    width: int
     caption: str
 
 
@@ -99,15 +88,10 @@ def report(config: ReportConfig) -> Path:
     results, recall = table(run, home, detect_config, folds), detect_config.detector.target_recall
     write_table(folder, results)
     scored = scores_of(run, home, detect_config, folds)
-    charts = draw_all(run, home, detect_config, scored)
-    pictures = {}
-    with progress_bar("figures", len(charts)) as set_done:
-        for done, chart in enumerate(charts):
-            set_done(done, chart.name)
-            for suffix in ("png", "svg"):
-                save(chart.figure, folder / "figures" / f"{chart.name}.{suffix}")
-            pictures[chart.name] = Picture(_uri(folder / "figures" / f"{chart.name}.png"), chart.caption)
-    _write_numbers(run, folder, scored)
+    write_mistakes(folder, run, scored)
+    _write_numbers(folder, scored)
+    found = verdict_of(run, results, scored)
+    pictures = _draw(draw_all(run, home, detect_config, scored, found), folder / "figures")
     page = _template().render(
         title=" / ".join(dict.fromkeys(path.resolve().name for path in (run.folder.path, home.path))),
         detector=detect_config.detector.name,
@@ -116,15 +100,17 @@ def report(config: ReportConfig) -> Path:
         folds=len(folds),
         all_folds=len(run.folds),
         trainings=len(results.rows[0].runs),
-        headers=list(PRINTED.values()),
+        verdict=found,
+        mistakes=_lists(run, found),
+        words=words_of(results.rows),
+        headers=[(PRINTED[metric], heading(metric)) for metric in PRINTED],
         rows=[(row.name, [cell(row, metric) for metric in PRINTED]) for row in results.rows],
         differences=_differences(results),
-        words=[
+        shows=[
             _trained_on(home, detect_config, folds),
             *in_words(run, results, missing, recall),
             *without_baseline,
         ],
-        recall=recall,
         notes=results.notes,
         pictures=pictures,
         kinds=kinds_of(run, folder, scored),
@@ -142,104 +128,39 @@ def _is_report(page: Path) -> bool:
     return GENERATOR in beginning or b": leanet report</title>" in beginning  # as earlier versions wrote it
 
 
-def scores_of(run: Run, home: RunFolder, config: DetectConfig, folds: Sequence[int]) -> dict[Key, Scored]:
-    """The ADN's probabilities of each fold's test images, with each seed."""
-    d = config.detector
-    return {
-        (n, s): adn_scored(outcome(run, home.fold(n).detector(d.name_with(s)), n), d)
-        for n in folds
-        for s in range(d.seeds)
-    }
+def _draw(charts: Sequence[Chart], folder: Path) -> dict[str, Picture]:
+    """Write the figures as PNG and SVG; returns them, by name, for the page."""
+    pictures = {}
+    with progress_bar("figures", len(charts)) as set_done:
+        for done, chart in enumerate(charts):
+            set_done(done, chart.name)
+            for suffix in ("png", "svg"):
+                save(chart.figure, folder / f"{chart.name}.{suffix}")
+            width = round(chart.figure.get_figwidth() * PIXELS_PER_INCH)
+            pictures[chart.name] = Picture(_uri(folder / f"{chart.name}.png"), width, chart.caption)
+    return pictures
 
 
-def draw_all(run: Run, home: RunFolder, config: DetectConfig, scored: Mapping[Key, Scored]) -> list[Chart]:
-    """Every figure of the page."""
-    folds = list(dict.fromkeys(fold for fold, _ in scored))
-    first = [s for (_, seed), s in scored.items() if seed == 0]
-    several = config.detector.seeds > 1
-    of_seed = " First seed." if several else ""
-    thin = " Thin: the seeds after the first; numbers are the mean of a fold's seeds." if several else ""
-    rows = examples(run, folds[0], 2)
-    charts = [
-        Chart(
-            "recolouring",
-            recolouring_sheet(run, folds[0], rows),
-            "Test images: input, its lightness (all that the colorizer sees), recoloured, and the anomaly map.",
-        )
-    ]
-    if config.detector.caan != "none":
-        for label, name in ((0, "normal"), (1, "anomalous")):
-            row = next((int(r) for r in rows if run.images[r].label == label), None)
-            if row is None:  # folds edited by hand may test one class only
-                continue
-            figure = layers_figure(run, home, folds[0], config, row)
-            published = "" if config.detector.attention == "published" else ", in the published form"
-            caption = (
-                f"A test image that is {name}, inside the network: the ADN's features before attention, the "
-                'attention map, and the features after, at each of the five points (means over channels). "Not '
-                f'applied": what the CAAN has at a point that this network does not use{published}.{of_seed}'
-            )
-            charts.append(Chart(f"layers_{name}", figure, caption))
-    charts += [
-        Chart("roc", figures.roc(scored), f"ROC curves of the ADN; the dashed line is guessing.{thin}"),
-        Chart(
-            "precision_recall",
-            figures.precision_recall(scored),
-            f"Precision and recall; the dashed line is guessing.{thin}",
-        ),
-        Chart(
-            "scores",
-            figures.histogram(first),
-            f"Probabilities of normal and anomalous test images, all folds.{of_seed}",
-        ),
-        Chart("confusion", figures.confusion(first), f"Decisions on all folds' test images.{of_seed}"),
-        Chart(
-            "reliability",
-            figures.reliability(first),
-            f"Does 0.8 mean four in five? On the dashed line it does. Numbers are of images.{of_seed}",
-        ),
-    ]
-    mistakes = worst_mistakes(run, {n: scored[n, 0] for n in folds})
-    if mistakes:
-        figure = mistakes_sheet(run, mistakes, map_limit(run, folds[0]))
-        caption = (
-            "The most confident mistakes at 0.5, with their anomaly maps, in the colours of those of the first "
-            f"figure.{of_seed}"
-        )
-        charts.append(Chart("mistakes", figure, caption))
-    detectors = {n: home.fold(n).detector(config.detector.name).history for n in folds}
-    colorizers = {n: run.folder.fold(n).colorizer_history for n in folds}
-    for name, title, paths, caption in (
-        ("training_detector", config.detector.name, detectors, f"Training.{of_seed}"),
-        ("training_colorizer", "colorizer", colorizers, "Training of the colorizers."),
+def _lists(run: Run, found: Verdict) -> list[tuple[str, int, list[tuple[str, str]], int]]:
+    """Both kinds of mistakes for the page: title, how many, the first by probability and name, how many more."""
+    lists = []
+    for title, mistakes in (
+        (f"Missed, of {found.anomalous} anomalous pictures", found.missed),
+        (f"False alarms, of {found.normal} normal pictures", found.false_alarms),
     ):
-        losses = {f"fold {n}": found for n, path in paths.items() if path.exists() and (found := losses_of(path))}
-        if losses:
-            charts.append(Chart(name, figures.training_curves(losses, title), caption))
-    return charts
+        named = [(f"{m.probability:.3f}", run.images[m.row].file) for m in mistakes[:MOST_NAMED]]
+        lists.append((title, len(mistakes), named, len(mistakes) - len(named)))
+    return lists
 
 
-def _write_numbers(run: Run, folder: Path, scored: Mapping[Key, Scored]) -> None:
-    """What the figures show that no other table holds: curves; of the first seed, reliability and mistakes."""
+def _write_numbers(folder: Path, scored: Mapping[Key, Scored]) -> None:
+    """What the figures show that no other table holds: curves, and of the first seed, reliability."""
     points = [(fold, seed, *point) for (fold, seed), s in scored.items() for point in figures.curve_points(s)]
     write_csv(folder / "curves.csv", ("fold", "seed", "curve", "x", "y"), points)
-    first = {n: s for (n, seed), s in scored.items() if seed == 0}
-    bins = [(f"{p:.6g}", f"{share:.6g}", count) for p, share, count in figures.reliability_bins([*first.values()])]
+    first = [s for (_, seed), s in scored.items() if seed == 0]
+    bins = [(f"{p:.6g}", f"{share:.6g}", count) for p, share, count in figures.reliability_bins(first)]
     header = ("mean_probability", "share_anomalous", "images")
     write_csv(folder / "reliability.csv", header, bins)
-    mistakes = worst_mistakes(run, first, len(run.images))
-    lines = [(run.images[r].file, run.images[r].label, fold, f"{p:.6g}") for r, fold, p in mistakes]
-    write_csv(folder / "mistakes.csv", ("file", "label", "fold", "adn_probability"), lines)
-
-
-def worst_mistakes(run: Run, scored: Mapping[int, Scored], each: int = 8) -> list[tuple[int, int, float]]:
-    """The wrong decisions at 0.5 that were surest: (row, fold, probability), the surest first."""
-    found = []
-    for fold, s in scored.items():
-        rows = run.rows(run.folds[fold].test)
-        wrong = np.flatnonzero((s.scores >= PLAIN_THRESHOLD) != (s.labels == 1))
-        found += [(int(rows[i]), fold, float(s.scores[i])) for i in wrong]
-    return sorted(found, key=lambda mistake: -abs(mistake[2] - PLAIN_THRESHOLD))[:each]
 
 
 def in_words(
@@ -406,4 +327,11 @@ def _uri(path: Path) -> str:
 
 def _template() -> jinja2.Template:
     source = Path(__file__).with_name("page.html.j2").read_text(encoding="utf-8")
-    return jinja2.Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True).from_string(source)
+    environment = jinja2.Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True)
+    environment.filters["code"] = _with_code
+    return environment.from_string(source)
+
+
+def _with_code(text: str) -> Markup:
+    """A sentence for the page, what stands in backticks as code."""
+    return Markup(re.sub(r"`([^`]+)`", r"<code>\1</code>", str(escape(text))))

@@ -22,10 +22,14 @@ from leanet.experiment.stored_maps import Maps
 from leanet.files import beside
 from leanet.networks.external_attention import external_attention
 from leanet.networks.leanet import LEANet, LEANetFeatures
-from leanet.report.figures import MAP_COLOURS, training_curves
+from leanet.report.figures import CRISP, MAP_COLOURS, training_curves
+from leanet.report.labels import label, style
 from leanet.settings import DetectConfig, parse_folds
 from leanet.training.checkpoint import load_weights
 from leanet.training.colorization import images_to_tensor
+
+DOTS_PER_INCH = 192
+"""Of PNGs: two for each pixel of a page, so that they are sharp on a telephone."""
 
 MOST_KINDS = 8  # subfolders of Positive may be patients or days, and all examples are in memory at once
 
@@ -126,7 +130,8 @@ def _sheet(run: Run, rows: NDArray[np.int64], titles: Sequence[str]) -> tuple[Fi
     for i, row in enumerate(rows):
         image = run.images[row]
         axes[i, 0].imshow(run.pixels[row])
-        axes[i, 0].set_ylabel(image.kind or ("anomalous" if image.label else "normal"), parse_math=False)
+        kind = label(image.kind or ("anomalous" if image.label else "normal"), 20)
+        axes[i, 0].set_ylabel(kind, **style(kind))
     for axis in axes.flat:
         axis.set(xticks=[], yticks=[])
     for axis, title in zip(axes[0], titles, strict=True):
@@ -136,8 +141,8 @@ def _sheet(run: Run, rows: NDArray[np.int64], titles: Sequence[str]) -> tuple[Fi
 
 def _show_map(axis: Axes, values: NDArray[np.float32], least: float, most: float) -> None:
     """A map in its colours, with their scale beside it."""
-    shown = axis.imshow(values, cmap=MAP_COLOURS, vmin=least, vmax=most)
-    axis.figure.colorbar(shown, ax=axis, shrink=0.9)
+    shown = axis.imshow(values, cmap=MAP_COLOURS, vmin=least, vmax=most, interpolation=CRISP)
+    axis.figure.colorbar(shown, ax=axis, shrink=0.8)
 
 
 def _map_title(run: Run) -> str:
@@ -155,8 +160,7 @@ def layers_figure(run: Run, home: RunFolder, fold: int, config: DetectConfig, ro
     axes = figure.subplots(3, 6)
     axes[0, 0].imshow(run.pixels[row])
     delta_e = maps.delta_e(np.array([row]))[0]
-    shown = axes[1, 0].imshow(delta_e, cmap=MAP_COLOURS, vmin=0, vmax=map_limit(run, fold))
-    figure.colorbar(shown, ax=axes[1, 0], shrink=0.8)
+    _show_map(axes[1, 0], delta_e, 0, map_limit(run, fold))
     axes[0, 0].set_title("input", fontsize=10)
     axes[1, 0].set_title(_unit(run), fontsize=10)
     axes[2, 0].set_axis_off()
@@ -165,19 +169,15 @@ def layers_figure(run: Run, home: RunFolder, fold: int, config: DetectConfig, ro
         column = axes[:, point]
         column[0].set_title(f"point {point}: before", fontsize=10)
         for axis, values in ((column[0], before), (column[2], after)):
-            shown = axis.imshow(
-                values, cmap="viridis", vmin=min(0, before.min()), vmax=max(before.max(), after.max())
-            )
+            least, most = min(0, before.min()), max(before.max(), after.max())
+            shown = axis.imshow(values, cmap="viridis", vmin=least, vmax=most, interpolation=CRISP)
             figure.colorbar(shown, ax=axis, shrink=0.8)
         attention = found.attention.get(point)
         column[1].set_title("not applied" if attention is None else "attention", fontsize=10)
         if attention is None:
             _, attention = external_attention(found.before[point - 1], found.guides[point - 1])
         column[2].set_title("after", fontsize=10)
-        shown = column[1].imshow(
-            attention[0, 0].float().numpy(), cmap=MAP_COLOURS, vmin=least_attention(config), vmax=1
-        )
-        figure.colorbar(shown, ax=column[1], shrink=0.8)
+        _show_map(column[1], attention[0, 0].float().numpy(), least_attention(config), 1)
     for axis in axes.flat:
         axis.set(xticks=[], yticks=[])
     return figure
@@ -194,11 +194,11 @@ def mistakes_sheet(run: Run, mistakes: Sequence[tuple[int, int, float]], limit: 
     for i, (row, fold, probability) in enumerate(mistakes):
         image, line, column = run.images[row], 2 * (i // columns), i % columns
         axes[line, column].imshow(run.pixels[row])
-        truth = image.kind or ("anomalous" if image.label else "normal")
-        title = f"{truth}, given {probability:.3f}\n{Path(image.file).name[:28]}"
-        axes[line, column].set_title(title, fontsize=8, parse_math=False)
+        truth = label(image.kind or ("anomalous" if image.label else "normal"), 16)
+        name = label(Path(image.file).name, 28)
+        axes[line, column].set_title(f"{truth}, given {probability:.3f}\n{name}", fontsize=8, **style(truth + name))
         delta_e = run.maps(fold, unpack=False).delta_e(np.array([row]))[0]
-        shown = axes[line + 1, column].imshow(delta_e, cmap=MAP_COLOURS, vmin=0, vmax=limit)
+        shown = axes[line + 1, column].imshow(delta_e, cmap=MAP_COLOURS, vmin=0, vmax=limit, interpolation=CRISP)
     figure.colorbar(shown, ax=axes, label=_unit(run), shrink=0.5)
     return figure
 
@@ -253,4 +253,4 @@ def losses_of(path: Path) -> dict[str, list[float]]:
 def save(figure: Figure, path: Path) -> None:
     """Write a figure as PNG or SVG, by the path's suffix, whole or not at all."""
     with beside(path) as partial:
-        figure.savefig(partial, format=path.suffix[1:], dpi=110)
+        figure.savefig(partial, format=path.suffix[1:], dpi=DOTS_PER_INCH)

@@ -1,0 +1,237 @@
+"""A run's result in plain words: pictures found, missed and called anomalous by mistake, and by which row."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+from scipy.stats import binomtest
+
+from leanet.experiment.evaluate import FEWEST_POSITIVES, PLAIN_THRESHOLD, Key, Row, Scored, difference, verdict
+from leanet.experiment.open_run import Run
+from leanet.experiment.results import MEAN_OF_BOTH, Table
+from leanet.experiment.simple_rows import BORDER_ROW, HISTOGRAM_ROW, MAP_ROW
+from leanet.files import write_csv
+
+GUESSING = 0.6
+"""Below this AUROC, answers are called hardly better than guessing."""
+
+CHANCE = 0.01
+"""How likely chance alone may be to bring a row as many fewer mistakes, for it to be called clearly better."""
+
+_INSTEAD = {
+    ": CAAN": "`leanet predict` gives it as caan_probability.",
+    MEAN_OF_BOTH: "It is the mean of the logits of probability and caan_probability, which `leanet predict` gives.",
+    "without attention: ADN": "Give --caan none to train it alone.",
+    MAP_ROW: "`leanet fit` makes a model of it from the normal pictures alone.",
+    BORDER_ROW: "It sees the outermost 8 % of the picture: the answer lies in the background. Take the pictures "
+    "before one background, or crop them.",
+    HISTOGRAM_ROW: "It sees how much of each colour a picture has, and nothing else: no network is needed here.",
+}
+"""How a row's name ends -> what to do if it is the better one."""
+
+
+class Mistake(NamedTuple):
+    """A test picture that was decided wrongly: its row in images.csv, its fold, and what the ADN gave it."""
+
+    row: int
+    fold: int
+    probability: float
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """A run's result for people.
+
+    Attributes:
+        headline: what was found and what was not, with the threshold.
+        details: which row of the table that is, and whether to use it, a sentence each.
+        missed: the anomalous test pictures that were called normal, the surest mistakes first.
+        false_alarms: the normal ones that were called anomalous, likewise.
+        anomalous, normal: how many pictures of each class were tested.
+    """
+
+    headline: str
+    details: tuple[str, ...]
+    missed: tuple[Mistake, ...]
+    false_alarms: tuple[Mistake, ...]
+    anomalous: int
+    normal: int
+
+
+def verdict_of(run: Run, results: Table, scored: Mapping[Key, Scored]) -> Verdict:
+    """The verdict on a run, by its table's first row: the ADN with its chosen thresholds, of the first seed.
+
+    Args:
+        run: whose pictures were tested.
+        results: the table, the detector's own row first.
+        scored: the ADN's probabilities of each fold's test images, as `scores_of` has them.
+    """
+    first, *others = results.rows
+    mistakes = mistakes_of(run, scored)
+    missed = tuple(m for m in mistakes if run.labels[m.row] == 1)
+    false_alarms = tuple(m for m in mistakes if run.labels[m.row] == 0)
+    pooled = first.pooled
+    details = (_which(first, len(run.folds)), _threshold_in_words(first), *_whether(first, others))
+    normal = pooled.images - pooled.anomalous
+    return Verdict(headline(first), tuple(filter(None, details)), missed, false_alarms, pooled.anomalous, normal)
+
+
+def mistakes_of(run: Run, scored: Mapping[Key, Scored]) -> list[Mistake]:
+    """The first seed's wrong decisions at each fold's threshold, those farthest from it first."""
+    found: list[tuple[float, Mistake]] = []
+    for (fold, seed), s in scored.items():
+        threshold = s.decided_at
+        if seed or threshold is None:
+            continue
+        rows = run.rows(run.folds[fold].test)
+        wrong = np.flatnonzero((s.scores >= threshold) != (s.labels == 1))
+        given = [(int(rows[i]), float(s.scores[i])) for i in wrong]
+        found += [(abs(probability - threshold), Mistake(row, fold, probability)) for row, probability in given]
+    return [mistake for _, mistake in sorted(found, key=lambda pair: -pair[0])]
+
+
+def write_mistakes(folder: Path, run: Run, scored: Mapping[Key, Scored]) -> Path:
+    """Write all mistakes to mistakes.csv; returns its path."""
+    path = folder / "mistakes.csv"
+    lines = [
+        (run.images[m.row].file, run.images[m.row].label, m.fold, *_numbers(m.probability, scored[m.fold, 0]))
+        for m in mistakes_of(run, scored)
+    ]
+    write_csv(path, ("file", "label", "fold", "adn_probability", "threshold"), lines)
+    return path
+
+
+def _numbers(probability: float, scored: Scored) -> tuple[str, str]:
+    return f"{probability:.6g}", f"{scored.decided_at:.6g}"
+
+
+def headline(row: Row) -> str:
+    """What a row's decisions found: 'Of 120 anomalous pictures 116 found (97 %), 1 false alarm in 200; ...'."""
+    p = row.pooled
+    found, alarms = p.true_positives_chosen or 0, p.false_positives_chosen or 0
+    normal = p.images - p.anomalous
+    of_anomalous = f"Of {_count(p.anomalous, 'anomalous picture')} {found} found ({percent(found, p.anomalous)})"
+    if not p.anomalous:
+        of_anomalous = "No anomalous picture was tested"
+    of_normal = f"{_count(alarms, 'false alarm')} in {normal}" if normal else "no normal picture was tested"
+    return f"{of_anomalous}, {of_normal}; {_range(thresholds_of(row))}"
+
+
+def thresholds_of(row: Row) -> list[float]:
+    """At which probability each fold was decided, with the first seed."""
+    chosen = [s.threshold_chosen for (_, seed), s in row.runs.items() if seed == 0]
+    return [PLAIN_THRESHOLD if threshold is None else threshold for threshold in chosen]
+
+
+def percent(part: int, whole: int) -> str:
+    """A share for people: 100 % and 0 % only where it is all or nothing."""
+    if not whole:
+        return "-"
+    rounded = round(100 * part / whole)
+    if part < whole and rounded == 100:
+        return "over 99 %"
+    return "under 1 %" if part and not rounded else f"{rounded} %"
+
+
+def probability_text(value: float) -> str:
+    """A probability in two digits, or as many as it takes not to show 0 or 1."""
+    return next((text for n in (2, 4) if float(text := f"{value:.{n}f}") not in (0, 1)), f"{value:.6g}")
+
+
+def _range(thresholds: Sequence[float]) -> str:
+    least, most = probability_text(min(thresholds)), probability_text(max(thresholds))
+    return f"threshold {least}" if least == most else f"thresholds {least} to {most}, one for each fold"
+
+
+def _count(number: int, name: str) -> str:
+    return f"{number} {name}" + ("" if number == 1 else "s")
+
+
+def _which(first: Row, all_folds: int) -> str:
+    """Which pictures were counted, and by which row."""
+    folds = len(first.by_fold("auroc"))
+    several = " The first seed is counted." if len({seed for _, seed in first.runs}) > 1 else ""
+    return (
+        f"Counted on the test pictures of {folds} of {_count(all_folds, 'fold')} (a fold: a part of the pictures, "
+        f'tested by networks trained on the others). "{first.name}" decides: the network that classifies the '
+        f"picture (ADN: anomaly detection network); `leanet predict` answers by it.{several}"
+    )
+
+
+def _threshold_in_words(first: Row) -> str:
+    """Where the thresholds come from."""
+    chosen = [s.threshold_chosen for (_, seed), s in first.runs.items() if seed == 0]
+    if not (without := chosen.count(None)):
+        return "The thresholds were chosen on pictures held out of the training."
+    reason = f"fewer than {FEWEST_POSITIVES} anomalous pictures were held out of the training to choose one by"
+    if without == len(chosen):
+        return f"The threshold is 0.5: {reason}."
+    return f"In {without} of {len(chosen)} folds the threshold is 0.5: {reason}."
+
+
+def _whether(first: Row, others: Sequence[Row]) -> list[str]:
+    """Whether to use the first row, or what to use instead."""
+    said = []
+    auroc = first.interval("auroc")
+    if auroc and auroc.mean < GUESSING:
+        said.append(
+            f"It hardly does better than guessing (AUROC {auroc.mean:.2f}; 0.5 is guessing): do not use it."
+        )
+    better = sorted((row for row in others if clearly_better(row, first)), key=_quality)
+    if not better:
+        return said if said or not others else ["Use it: no other row of the table is clearly better."]
+    best, *rest = better
+    remedy = next((text for end, text in _INSTEAD.items() if best.name.endswith(end)), "")
+    said.append(f'"{best.name}" is clearly better here: {_compared(best, first)}. {remedy}'.strip())
+    if rest:
+        said.append(f"So {'is' if len(rest) == 1 else 'are'} " + ", ".join(f'"{row.name}"' for row in rest) + ".")
+    return said
+
+
+def clearly_better(row: Row, other: Row) -> bool:
+    """Whether a row makes fewer mistakes than chance would explain, or ranks better in all folds alike.
+
+    Mistakes are compared by the sign test. Which pictures both get wrong is not known here; none is assumed, which
+    makes the test careful. Ranks are compared by the 95 % interval of the paired difference in AUROC. A row that is
+    better by one and worse by the other is not clearly better.
+    """
+    ranks = verdict(difference(row, other, "auroc"))
+    own, its = _mistakes(row), _mistakes(other)
+    fewer = _fewer(own, its)
+    return (fewer and ranks != "lower") or (ranks == "higher" and not _fewer(its, own))
+
+
+def _fewer(own: int | None, its: int | None) -> bool:
+    if own is None or its is None or own >= its:
+        return False
+    return bool(binomtest(own, own + its, alternative="less").pvalue < CHANCE)
+
+
+def _mistakes(row: Row) -> int | None:
+    """Wrong decisions at the chosen thresholds; None where the row decides nothing."""
+    p = row.pooled
+    if p.false_positives_chosen is None or p.false_negatives_chosen is None:
+        return None
+    return p.false_positives_chosen + p.false_negatives_chosen
+
+
+def _quality(row: Row) -> tuple[float, float]:
+    """A key that sorts the best row first: by mistakes, then by AUROC."""
+    mistakes, auroc = _mistakes(row), row.interval("auroc")
+    return (float("inf") if mistakes is None else mistakes), -(auroc.mean if auroc else 0.0)
+
+
+def _compared(row: Row, other: Row) -> str:
+    """By how much a row is better."""
+    said = []
+    own, its = _mistakes(row), _mistakes(other)
+    if own is not None and its is not None:
+        said.append(f"{_count(own, 'mistake')} in {row.pooled.images} pictures instead of {its}")
+    a, b = row.interval("auroc"), other.interval("auroc")
+    if a and b:
+        said.append(f"AUROC {a.mean:.3f} instead of {b.mean:.3f}")
+    return ", ".join(said)

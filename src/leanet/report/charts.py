@@ -1,0 +1,150 @@
+"""The figures of a report: which there are, and what each shows, in a caption."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from matplotlib.figure import Figure
+from numpy.typing import NDArray
+
+from leanet.experiment.evaluate import Key, Scored
+from leanet.experiment.open_run import Run
+from leanet.experiment.run_folder import RunFolder
+from leanet.experiment.verdict import Verdict
+from leanet.experiment.words import GLOSSARY
+from leanet.report import figures
+from leanet.report.pictures import (
+    examples,
+    layers_figure,
+    losses_of,
+    map_limit,
+    mistakes_sheet,
+    recolouring_sheet,
+)
+from leanet.settings import DetectConfig
+
+MOST_SHOWN = 8
+"""Mistakes in their figure."""
+
+
+@dataclass(frozen=True)
+class Chart:
+    """A figure to draw, its file's name without suffix, and its caption."""
+
+    name: str
+    figure: Figure
+    caption: str
+
+
+def draw_all(
+    run: Run,
+    home: RunFolder,
+    config: DetectConfig,
+    scored: Mapping[Key, Scored],
+    found: Verdict,
+) -> list[Chart]:
+    """Every figure of the page, in its order.
+
+    Args:
+        scored: the ADN's probabilities of each fold's test images, with each seed.
+        found: with the mistakes.
+    """
+    folds = list(dict.fromkeys(fold for fold, _ in scored))
+    of_seed = " First seed." if config.detector.seeds > 1 else ""
+    rows = examples(run, folds[0], 2)
+    return [
+        *_of_mistakes(run, found, folds[0], of_seed),
+        *_of_scores(scored, of_seed),
+        Chart(
+            "recolouring",
+            recolouring_sheet(run, folds[0], rows),
+            "Test images: input, its lightness (all that the colorizer sees), recoloured, and the anomaly map: "
+            f"{GLOSSARY['ΔE00']}.",
+        ),
+        *_inside(run, home, config, folds[0], rows, of_seed),
+        *_of_training(run, home, config, folds, of_seed),
+    ]
+
+
+def _of_mistakes(run: Run, found: Verdict, fold: int, of_seed: str) -> list[Chart]:
+    """Pictures and maps of the surest mistakes, half of each kind if there are; none where there are none."""
+    missed = found.missed[: max(MOST_SHOWN // 2, MOST_SHOWN - len(found.false_alarms))]
+    mistakes = [*missed, *found.false_alarms[: MOST_SHOWN - len(missed)]]
+    if not mistakes:
+        return []
+    caption = (
+        "The surest mistakes, with the probability of an anomaly that each was given, and their anomaly maps, in "
+        f"the colours of those of the section Maps.{of_seed}"
+    )
+    return [Chart("mistakes", mistakes_sheet(run, mistakes, map_limit(run, fold)), caption)]
+
+
+def _of_scores(scored: Mapping[Key, Scored], of_seed: str) -> list[Chart]:
+    """What the probabilities are worth: curves, histogram, matrix."""
+    first = [s for (_, seed), s in scored.items() if seed == 0]
+    thin = " Thin: the seeds after the first; numbers are the mean of a fold's seeds." if of_seed else ""
+    return [
+        Chart(
+            "roc",
+            figures.roc(scored),
+            "ROC curves of the ADN: the share of the anomalous pictures found (true positive rate), at each "
+            f"share of false alarms (false positive rate). The dashed line is guessing.{thin}",
+        ),
+        Chart(
+            "precision_recall",
+            figures.precision_recall(scored),
+            "Precision, the share of the alarms that are right, at each recall, the share of the anomalous ones "
+            f"that is found. The dashed line is guessing.{thin}",
+        ),
+        Chart(
+            "scores",
+            figures.histogram(first),
+            f"Probabilities of normal and anomalous test images, all folds; dashed: 0.5.{of_seed}",
+        ),
+        Chart(
+            "reliability",
+            figures.reliability(first),
+            f"Does 0.8 mean four in five? On the dashed line it does. Numbers are of images.{of_seed}",
+        ),
+        Chart("confusion", figures.confusion(first), f"Decisions on all folds' test images.{of_seed}"),
+    ]
+
+
+def _inside(
+    run: Run, home: RunFolder, config: DetectConfig, fold: int, rows: NDArray[np.int64], of_seed: str
+) -> list[Chart]:
+    """A normal and an anomalous image on their way through the network; none without attention."""
+    if config.detector.caan == "none":
+        return []
+    charts = []
+    published = "" if config.detector.attention == "published" else ", in the published form"
+    for label, name in ((1, "anomalous"), (0, "normal")):
+        row = next((int(r) for r in rows if run.images[r].label == label), None)
+        if row is None:  # folds edited by hand may test one class only
+            continue
+        caption = (
+            f"A test image that is {name}, inside the network: the ADN's features before attention, the "
+            'attention map, and the features after, at each of the five points (means over channels). "Not '
+            f'applied": what the CAAN has at a point that this network does not use{published}.{of_seed}'
+        )
+        charts.append(Chart(f"layers_{name}", layers_figure(run, home, fold, config, row), caption))
+    return charts
+
+
+def _of_training(
+    run: Run, home: RunFolder, config: DetectConfig, folds: Sequence[int], of_seed: str
+) -> list[Chart]:
+    """The losses by epoch of what was trained here."""
+    detectors = {n: home.fold(n).detector(config.detector.name).history for n in folds}
+    colorizers = {n: run.folder.fold(n).colorizer_history for n in folds}
+    charts = []
+    for name, title, paths, caption in (
+        ("training_detector", config.detector.name, detectors, f"Training.{of_seed}"),
+        ("training_colorizer", "colorizer", colorizers, "Training of the colorizers."),
+    ):
+        losses = {f"fold {n}": found for n, path in paths.items() if path.exists() and (found := losses_of(path))}
+        if losses:
+            charts.append(Chart(name, figures.training_curves(losses, title), caption))
+    return charts
