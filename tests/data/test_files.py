@@ -109,6 +109,12 @@ def test_masks_are_left_out_where_asked(tmp_path: Path) -> None:
     assert said(found, tmp_path) == ["left out: 1 mask file"]
 
 
+def test_names_are_printable_in_notes(tmp_path: Path) -> None:
+    (tmp_path / "new\nline.png").symlink_to("nowhere")
+    (line,) = said(find_images(tmp_path), tmp_path)
+    assert line == "left out, links that lead nowhere: 1 (new?line.png)"
+
+
 def test_long_lists_are_cut_at_ten_and_counted() -> None:
     numbers = [str(n) for n in range(300)]
     assert listed(numbers) == "0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 290 more"

@@ -117,6 +117,7 @@ def notes(left_out: Iterable[LeftOut], root: Path) -> list[str]:
     said = []
     for why, paths in by_reason.items():
         shown = [path.relative_to(root).as_posix() if path.is_relative_to(root) else str(path) for path in paths]
+        shown = ["".join(c if c.isprintable() else "?" for c in name) for name in shown]
         named = f"{len(paths)} ({listed(sorted(shown), 3)})"
         if why == _NO_PICTURE:
             suffixes = Counter(path.suffix.lower() or "no suffix" for path in paths)
