@@ -445,7 +445,9 @@ def open_pixels(path: Path) -> UInt8Array:
     try:
         # Not np.load, which would also open archives and, given the word, pickles.
         pixels = np.lib.format.open_memmap(path, mode="r")
-    except (EOFError, OverflowError, SyntaxError, TypeError) as error:  # what numpy says of hostile headers
+    except OSError:
+        raise
+    except Exception as error:  # on a hostile header numpy raises nearly anything, tokenize's own errors among it
         raise ValueError(str(error)) from None
     if pixels.dtype != np.uint8 or pixels.ndim != 4 or pixels.shape[1:] != (pixels.shape[1], pixels.shape[1], 3):
         raise ValueError(f"an array {pixels.dtype} of {pixels.shape}")
