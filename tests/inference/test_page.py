@@ -240,6 +240,16 @@ def test_results_survive_a_reload_without_asking_again(opened: Opener, tmp_path:
     expect(page.locator(".card")).to_have_count(0)
 
 
+def test_a_browser_without_a_database_works_and_says_that_it_forgets(opened: Opener) -> None:
+    page = opened()
+    page.add_init_script("Object.defineProperty(window, 'indexedDB', {get() { throw new Error('refused'); }})")
+    page.reload()
+    take_examples(page, 2)
+    expect(page.locator("#kept")).to_contain_text("after a reload, some are gone")
+    page.locator("#clear").click()
+    expect(page.locator(".card")).to_have_count(0)
+
+
 def test_images_of_another_model_or_without_an_answer_are_asked_again(opened: Opener) -> None:
     page = opened()
     page.route("**/v1/predict**", lambda route: route.abort())
