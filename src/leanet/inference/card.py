@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import math
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -12,6 +11,9 @@ from typing import Any, Literal
 from leanet.errors import UserError
 
 FORMAT = 1
+MOST_DELTA_E = 1000
+"""No colour difference is as large, in either coding of the maps."""
+
 CARD, WEIGHTS, COLORIZER = "model.json", "weights.safetensors", "colorizer.safetensors"
 
 
@@ -81,12 +83,13 @@ def card_from(content: dict[str, Any], where: str) -> Card:
 
 
 def _peaks(rows: Any) -> tuple[tuple[float, ...], ...] | None:
-    """The card's `normals_peaks`; ValueError unless they are as many rows as columns of finite numbers above 0."""
+    """The card's `normals_peaks`; ValueError unless they are as many rows as columns of numbers above 0."""
     if rows is None:
         return None
-    peaks = tuple(tuple(float(value) for value in row) for row in rows)
-    if not peaks or any(len(row) != len(peaks) or not all(0 < v < math.inf for v in row) for row in peaks):
-        raise ValueError(f"{rows!r} are no peaks")
+    peaks = tuple(tuple(row) for row in rows)
+    numbers = all(isinstance(value, int | float) and 0 < value < MOST_DELTA_E for row in peaks for value in row)
+    if not numbers or not peaks or any(len(row) != len(peaks) for row in peaks):
+        raise ValueError("no peaks")
     return peaks
 
 
