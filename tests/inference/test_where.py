@@ -154,4 +154,6 @@ def test_overlay_of_earlier_models_begins_at_their_unit_or_at_half_of_the_maximu
     assert shown_from(dataclasses.replace(CARD, normals_peaks=None), result) == 5
     imported = dataclasses.replace(CARD, normals_peaks=None, normals_unit=None)
     assert shown_from(imported, result) == 30
-    assert np.asarray(layer(flat(0), shown_from(imported, answer(imported, flat(0), 0.9)))).shape == (SIDE, SIDE, 4)
+    for faint in (0, 0.8):  # nobody sees such differences
+        shown = layer(flat(faint), shown_from(imported, answer(imported, flat(faint), 0.9)))
+        assert not np.asarray(shown)[..., 3].any()

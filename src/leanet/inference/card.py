@@ -22,6 +22,9 @@ HASH = "card_sha256"
 LARGEST = 10_000_000
 """Bytes of a card; ours have two thousand."""
 
+MOST_DELTA_E = 1000
+"""No colour difference is as large, in either coding of the maps."""
+
 CARD, WEIGHTS, COLORIZER = "model.json", "weights.safetensors", "colorizer.safetensors"
 
 
@@ -154,8 +157,8 @@ def with_threshold(card: Card, threshold: float) -> Card:
 
 
 def _are_peaks(rows: tuple[tuple[float, ...], ...]) -> bool:
-    """Whether these are as many rows as columns of numbers above 0."""
-    return bool(rows) and all(len(row) == len(rows) and min(row) > 0 for row in rows)
+    """Whether these are as many rows as columns of numbers that a map can reach."""
+    return bool(rows) and all(len(row) == len(rows) and 0 < min(row) <= max(row) < MOST_DELTA_E for row in rows)
 
 
 def read_card(folder: Path) -> Card:

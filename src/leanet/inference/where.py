@@ -52,7 +52,7 @@ def ceilings(
 
 def strength(anomaly_map: NDArray[np.float32], ceilings: Ceilings) -> NDArray[np.float32]:
     """A map, lightly smoothed, as a multiple of its ceilings: it stands out above 1; float (S, S)."""
-    limits = np.atleast_2d(np.asarray(ceilings, dtype=np.float32))
+    limits = np.atleast_2d(np.asarray(ceilings, dtype=np.float32)).clip(min=NOTICEABLE)
     spread = Image.fromarray(limits).resize(anomaly_map.shape[::-1], Image.Resampling.BILINEAR)
     found: NDArray[np.float32] = _smoothed(anomaly_map) / np.asarray(spread)
     return found
