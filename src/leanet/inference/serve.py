@@ -14,6 +14,9 @@ from leanet.experiment.display import note
 from leanet.inference.exported import Predictor
 from leanet.settings import ServeConfig
 
+MAX_TOKEN = 4096
+"""Bytes of a token file; a request's header has room for about four times as much."""
+
 NEEDED = ("fastapi", "uvicorn", "python_multipart", "fastapi_offline")
 
 
@@ -31,6 +34,7 @@ def serve(config: ServeConfig, load: Callable[[], Predictor]) -> int:
             raise UserError(f"{name} is missing. {install('serve')}")
     import uvicorn
 
+    from leanet.inference.connections import patient
     from leanet.inference.service import make_app
 
     token = None if config.token_file is None else read_token(config.token_file)
@@ -42,6 +46,8 @@ def serve(config: ServeConfig, load: Callable[[], Predictor]) -> int:
             note("anyone who reaches this address may ask: set --token-file to change that")
         settings = uvicorn.Config(
             app,
+            http=patient(config.timeout),
+            ws="none",
             log_level="warning",
             lifespan="on",
             timeout_graceful_shutdown=5,
@@ -57,12 +63,18 @@ def read_token(path: Path) -> str:
     """The secret in a file, without the blanks around it.
 
     Raises:
-        UserError: no such file, or nothing in it.
+        UserError: no regular file, nothing in it, or more than a header holds.
     """
     try:
-        token = path.read_text(encoding="utf-8").strip()
-    except (OSError, UnicodeDecodeError) as error:
+        if path.exists() and not path.is_file():
+            raise UserError(f"--token-file {path}: not a regular file. Name a text file.")
+        with path.open("rb") as file:
+            content = file.read(MAX_TOKEN + 1)
+        token = content.decode("utf-8").strip()
+    except (OSError, ValueError) as error:
         raise UserError(f"--token-file {path}: cannot be read ({error}). Name a text file.") from None
+    if len(content) > MAX_TOKEN:
+        raise UserError(f"--token-file {path}: more than {MAX_TOKEN} bytes. Put a shorter secret in it.")
     if not token or not token.isascii() or not token.isprintable():
         raise UserError(f"--token-file {path}: one line of ASCII characters is expected. Put a secret in it.")
     return token
