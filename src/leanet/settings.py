@@ -8,6 +8,7 @@ from __future__ import annotations
 import dataclasses
 import itertools
 import math
+import re
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Literal
@@ -394,10 +395,14 @@ class ServeConfig:
     """Pixels that an image may have, in millions."""
     max_files: int = 32
     """Images that a request may hold."""
-    queue: int = 64
-    """Images that may wait; a request past that is told to come again (429)."""
+    queue: int = 256
+    """Images that may wait; past that, whoever has most of them waiting is told to come again (429)."""
+    queue_megapixels: int = 1000
+    """Pixels that may wait to be decoded, in millions; past that likewise."""
     timeout: float = 30.0
-    """Seconds that a request may take to arrive, and again to be answered."""
+    """Seconds that a request may take to arrive, again to be decoded, and again to be answered."""
+    cors_origin: tuple[str, ...] = ()
+    """Sites whose pages may ask from the browser, such as https://example.org; '*' is every site."""
     device: str = "auto"
     """'auto' (CUDA or MPS where present), or 'cpu', 'cuda', 'mps'."""
     precision: Precision = "float32"
@@ -405,11 +410,17 @@ class ServeConfig:
     where the processor has it, and coarser: 'leanet info MODEL' says by how much."""
 
     def __post_init__(self) -> None:
-        for option in ("max_megabytes", "max_megapixels", "max_files", "timeout"):
+        for option in ("max_megabytes", "max_megapixels", "max_files", "queue_megapixels", "timeout"):
             _at_least("--" + option.replace("_", "-"), getattr(self, option), 1)
         _at_least("--queue", self.queue, self.max_files)
         if not 0 <= self.port < 65536:
             raise UserError(f"--port {self.port}: a number from 0 to 65535 is expected.")
+        for origin in self.cors_origin:
+            if origin != "*" and not re.fullmatch(r"[a-z][a-z0-9+.-]*://[^/?#@*\s]+", origin):
+                raise UserError(
+                    f"--cors-origin {origin}: scheme and host in small letters are expected, as in "
+                    "https://example.org, or '*'."
+                )
 
 
 @dataclass(frozen=True)

@@ -5,13 +5,13 @@ from __future__ import annotations
 import asyncio
 import base64
 import io
+import os
 import re
 import socket
 import tempfile
 import threading
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -24,8 +24,11 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from leanet.cli import main
+from leanet.data.pixels import Decoded, decode_bytes
+from leanet.errors import UserError
+from leanet.inference import service
 from leanet.inference.model import load
-from leanet.inference.request import Admission
+from leanet.inference.request import Admission, Share, client_of
 from leanet.inference.result import Result
 from leanet.inference.serve import read_token
 from leanet.inference.service import PAGE, Service, make_app
@@ -197,7 +200,7 @@ def test_past_the_queue_one_is_told_when_to_come_again() -> None:
     with TestClient(make_app(model, config)) as client, ThreadPoolExecutor() as pool:
         first = pool.submit(send, client, picture, picture)
         assert model.asked.acquire(timeout=30)
-        refused = send(client, picture)
+        refused = send(client, picture, picture)
         assert (refused.status_code, refused.headers["Retry-After"]) == (429, "1")
         assert client.get("/health").status_code == 200
         model.go.set()
@@ -224,22 +227,139 @@ def test_what_arrives_too_slowly_is_not_waited_for() -> None:
             await asyncio.Event().wait()
         return {"type": "http.request", "body": b"x", "more_body": True}
 
-    service = Service(made("CNN", "none", 1), ServeConfig(Path("m"), timeout=1))
+    slow = Service(made("CNN", "none", 1), ServeConfig(Path("m"), timeout=1))
     with pytest.raises(HTTPException) as refused:
-        asyncio.run(service.predict(Request(scope, receive), ()))
+        asyncio.run(slow.predict(Request(scope, receive), ()))
     assert (refused.value.status_code, asked) == (408, 2)
 
 
-def test_so_many_bytes_are_held_and_no_more() -> None:
-    admission = Admission(ServeConfig(Path("m"), max_megabytes=1))
-    with ExitStack() as requests:
-        counts = [requests.enter_context(admission.bytes_in()) for _ in range(9)]
-        for count in counts[:8]:
-            count(1_000_000)
-        with pytest.raises(HTTPException) as refused:
-            counts[8](1)
-    assert refused.value.status_code == 429
-    assert admission.bytes == 0
+async def outcome(share: Share, flow: str, amount: int, leave: asyncio.Event) -> int:
+    """Hold some until all may leave; gives the status."""
+    try:
+        async with share.held_by(flow, amount):
+            await leave.wait()
+    except HTTPException as error:
+        return error.status_code
+    return 200
+
+
+def test_where_there_is_no_room_whoever_holds_most_gives_way() -> None:
+    async def act() -> None:
+        share, leave = Share(100), asyncio.Event()
+
+        async def ask(flow: str, amount: int) -> asyncio.Task[int]:
+            task = asyncio.create_task(outcome(share, flow, amount, leave))
+            await asyncio.sleep(0)
+            return task
+
+        early = [await ask("greedy", 20) for _ in range(5)]
+        assert await (await ask("greedy", 20)) == 429  # it has most itself
+        small = [await ask(f"client {number}", 10) for number in range(6)]
+        assert share.held == 100
+        assert [await task for task in early[2:]] == [429, 429, 429]  # the latest of the greedy
+        assert await (await ask("another", 30)) == 429  # it would have most
+        assert share.held == 100
+        leave.set()
+        assert [await task for task in (*early[:2], *small)] == [200] * 8
+        assert share.held == 0
+        assert await outcome(share, "alone", 500, leave) == 200  # an idle service takes any request
+
+    asyncio.run(act())
+
+
+def test_bytes_are_held_within_limits_and_given_back() -> None:
+    async def upload(admission: Admission, chunks: int, leave: asyncio.Event) -> int:
+        try:
+            async with admission.bytes_in() as count:
+                for _ in range(chunks):
+                    count(100_000)
+                    assert admission.bytes.held <= 8_000_000
+                await leave.wait()
+        except HTTPException as error:
+            return error.status_code
+        return 200
+
+    async def act() -> None:
+        admission, leave = Admission(ServeConfig(Path("m"), max_megabytes=1)), asyncio.Event()
+        assert await upload(admission, 11, leave) == 413
+        full = [asyncio.create_task(upload(admission, 10, leave)) for _ in range(8)]
+        await asyncio.sleep(0)
+        small = [asyncio.create_task(upload(admission, 1, leave)) for _ in range(20)]
+        await asyncio.sleep(0)
+        leave.set()
+        assert [await task for task in small] == [200] * 20
+        assert sorted([await task for task in full]) == [200] * 6 + [429] * 2
+        assert admission.bytes.held == 0
+
+    asyncio.run(act())
+
+
+def test_light_images_do_not_wait_for_heavy_ones_which_are_decoded_one_at_a_time(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    go, asked, at_once = threading.Event(), threading.Semaphore(0), 0
+
+    def slow(data: bytes, name: Path, max_pixels: int) -> Decoded:
+        nonlocal at_once
+        decoded = decode_bytes(data, name, max_pixels)
+        if decoded.pixels.size > 10_000:
+            at_once += 1
+            asked.release()
+            assert go.wait(30)
+            assert at_once == 1
+            at_once -= 1
+        return decoded
+
+    monkeypatch.setattr(service, "HEAVY", 10_000)
+    monkeypatch.setattr(service, "decode_bytes", slow)
+    heavy, light = png(Image.new("RGB", (100, 100))), png(Image.new("RGB", (8, 8)))
+    config = ServeConfig(Path("m"), max_megapixels=1)
+    with TestClient(make_app(made("CNN", "none", 1), config)) as client, ThreadPoolExecutor() as pool:
+        waiting = [pool.submit(send, client, ("heavy.png", heavy)) for _ in range(3)]
+        assert asked.acquire(timeout=30)
+        assert send(client, ("light.png", light)).status_code == 200
+        assert send(client, ("bomb.png", png(Image.new("1", (1_001, 1_000))))).status_code == 422
+        assert not any(future.done() for future in waiting)
+        go.set()
+        assert [future.result(30).status_code for future in waiting] == [200] * 3
+
+
+def test_what_finds_no_thread_in_time_is_told_to_come_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    go = threading.Event()
+
+    def stuck(data: bytes, name: Path, max_pixels: int) -> Decoded:
+        assert go.wait(30)
+        return decode_bytes(data, name, max_pixels)
+
+    monkeypatch.setattr(service, "decode_bytes", stuck)
+    with TestClient(make_app(made("CNN", "none", 1), ServeConfig(Path("m"), timeout=1))) as client:
+        answer = send(client, ("a.png", png(Image.new("RGB", (8, 8)))))
+        assert (answer.status_code, answer.headers["Retry-After"]) == (429, "1")
+        go.set()
+        assert send(client, ("a.png", png(Image.new("RGB", (8, 8))))).status_code == 200
+
+
+def test_when_the_client_leaves_its_images_are_given_up() -> None:
+    image = png(Image.new("RGB", (8, 8)))
+    messages: list[dict[str, Any]] = [
+        {"type": "http.request", "body": image, "more_body": False},
+        {"type": "http.disconnect"},
+    ]
+
+    async def receive() -> dict[str, Any]:
+        return messages.pop(0)
+
+    async def act() -> int:
+        asked = Service(model, ServeConfig(Path("m")))
+        async with asked.running(None):
+            scope = {"type": "http", "method": "POST", "headers": [], "client": ("192.0.2.1", 1)}
+            response = await asked.predict(Request(scope, receive), ())
+            model.go.set()
+            return response.status_code
+
+    model = Stuck()
+    assert asyncio.run(act()) == 400
+    assert not model.asked.acquire(blocking=False)
 
 
 class Broken(Stuck):
@@ -309,10 +429,69 @@ def test_the_pages_need_no_other_server(client: TestClient) -> None:
 
 
 def test_the_description_of_the_api_has_what_is_answered(client: TestClient) -> None:
-    answers = client.get("/openapi.json").json()["paths"]["/v1/predict"]["post"]["responses"]
+    description = client.get("/openapi.json").json()
+    paths = description["paths"]
+    answers = paths["/v1/predict"]["post"]["responses"]
     assert set(answers) == {"200", "400", "401", "408", "413", "422", "429", "503"}
-    for status in ("200", "422"):
-        assert answers[status]["content"]["application/json"]["schema"]["$ref"].endswith("/Predictions")
+    for status, answer in answers.items():
+        body = "Predictions" if status in ("200", "422") else "Problem"
+        assert answer["content"]["application/json"]["schema"]["$ref"] == f"#/components/schemas/{body}"
+    assert "Retry-After" in answers["429"]["headers"].keys() & answers["503"]["headers"].keys()
+    assert "WWW-Authenticate" in answers["401"]["headers"]
+    assert set(paths["/v1/model"]["get"]["responses"]) == {"200", "400", "401"}
+    assert {method for path in paths.values() for method in path} == {"get", "post"}
+    assert description["components"]["schemas"]["Problem"]["properties"].keys() == {"detail"}
+
+
+def test_head_is_answered_as_get_is_without_the_body(folder: Path, tmp_path: Path) -> None:
+    (tmp_path / "a.png").write_bytes(png(next(pictures())))
+    config = ServeConfig(folder, examples=tmp_path)
+    paths = ("/", "/health", "/v1/model", "/v1/examples", "/v1/examples/0", "/docs", "/openapi.json")
+    with TestClient(make_app(load(folder), config, "open sesame")) as client:
+        for path in paths:
+            for headers in ({}, {"Authorization": "Bearer open sesame"}):
+                full, head = client.get(path, headers=headers), client.head(path, headers=headers)
+                assert (head.status_code, head.content) == (full.status_code, b""), path
+                assert head.headers["content-length"] == full.headers["content-length"], path
+        assert client.head("/v1/predict").status_code == 405
+
+
+def test_pages_of_other_sites_may_ask_where_that_is_wanted(folder: Path) -> None:
+    ask = {"Origin": "https://example.org", "Access-Control-Request-Method": "POST"}
+    ask["Access-Control-Request-Headers"] = "authorization, content-type"
+    allowed = "access-control-allow-origin"
+    with TestClient(make_app(load(folder), ServeConfig(folder, cors_origin=("https://example.org",)))) as client:
+        preflight = client.options("/v1/predict", headers=ask)
+        assert (preflight.status_code, preflight.headers[allowed]) == (200, "https://example.org")
+        answer = client.get("/v1/model", headers={"Origin": "https://example.org"})
+        assert (answer.status_code, answer.headers[allowed]) == (200, "https://example.org")
+        assert allowed not in client.get("/v1/model", headers={"Origin": "https://example.com"}).headers
+    with TestClient(make_app(load(folder), ServeConfig(folder))) as client:
+        assert client.options("/v1/predict", headers=ask).status_code == 405
+        assert allowed not in client.get("/v1/model", headers={"Origin": "https://example.org"}).headers
+    for wrong in ("example.org", "https://example.org/", "https://example.org/page", "https://*.org", ""):
+        with pytest.raises(UserError, match="--cors-origin"):
+            ServeConfig(folder, cors_origin=(wrong,))
+
+
+@pytest.mark.parametrize(
+    "kind",
+    ["multipart/form-data; boundary=b", "Multipart/Form-Data; Boundary=b", "MULTIPART/FORM-DATA ;BOUNDARY=b"],
+)
+def test_content_types_compare_without_case(client: TestClient, kind: str) -> None:
+    body = b'--b\r\ncontent-disposition: Form-Data; Name="f"; FileName="a.png"\r\nCONTENT-TYPE: Image/PNG\r\n\r\n'
+    body += png(Image.new("RGB", (8, 8))) + b"\r\n--b--\r\n"
+    answer = client.post("/v1/predict", content=body, headers={"Content-Type": kind})
+    assert answer.status_code == 200, answer.text
+    (found,) = answer.json()["results"]
+    assert (found["file"], found["error"]) == ("a.png", None)
+
+
+def test_whom_an_address_counts_for() -> None:
+    assert client_of("192.0.2.1") == client_of("::ffff:192.0.2.1") != client_of("192.0.2.2")
+    assert client_of("2001:db8::1") == client_of("2001:db8::2:3:4:5") != client_of("2001:db8:0:1::1")
+    assert client_of("fe80::1%eth0") == client_of("fe80::2")
+    assert client_of("testclient") == "testclient"
 
 
 def test_mistakes_at_the_start_are_one_line(
@@ -336,6 +515,22 @@ def test_mistakes_at_the_start_are_one_line(
     assert "no images in it" in message(str(folder), "--port", "0", "--examples", str(tmp_path))
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None if name == "fastapi" else object())
     assert 'pip install -c constraints.txt -e ".[serve]"' in message(str(folder))
+
+
+@pytest.mark.parametrize("kind", ["device", "pipe", "folder", "long", "binary"])
+def test_a_token_file_that_is_none_is_named_at_once(tmp_path: Path, kind: str) -> None:
+    path = tmp_path / "token"
+    if kind == "device":
+        path.symlink_to("/dev/zero")
+    elif kind == "pipe":
+        os.mkfifo(path)
+    elif kind == "folder":
+        path.mkdir()
+    else:
+        path.write_bytes(b"a" * 5000 if kind == "long" else b"\xff\xfe")
+    expected = {"long": "larger than", "binary": "cannot be read"}.get(kind, "not a regular file")
+    with pytest.raises(UserError, match=f"--token-file {path}: {expected}"):
+        read_token(path)
 
 
 def test_a_token_is_read_without_its_line_end(tmp_path: Path) -> None:

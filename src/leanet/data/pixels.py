@@ -26,6 +26,8 @@ MAX_PIXELS = 200_000_000
 MAX_BYTES = 2_000_000_000  # of a file; the largest image that is read takes 1.6 GB uncompressed
 MAX_SIDE = 65_535  # a JPEG's; the resize keeps one side while it shrinks the other
 MAX_JPEG_SCANS = 200  # a progressive JPEG has some ten; each takes as long to decode as the whole picture
+_USUAL_SCANS = 10  # those of a progressive JPEG that is not made to keep a decoder busy
+_PILLOW_PIXEL = 4  # bytes of a pixel in Pillow's memory, of whatever mode but the smallest
 _JPEG_MARKER = re.compile(rb"\xff[^\x00\x01\xd0-\xd8\xff]")  # none of those without a length, but the end
 FORMATS = (
     "JPEG",
@@ -92,6 +94,19 @@ class Decoded:
     def broken_profile(self) -> bool:
         """Whether the embedded color profile was of no use, so that the values count as sRGB."""
         return self.profile is BROKEN
+
+
+@dataclass(frozen=True)
+class Cost:
+    """What decoding a file takes, by its header alone.
+
+    Attributes:
+        pixels: width times height; 0 where `decode_bytes` refuses the file without decoding it.
+        bytes: of the pixels, as the decoder has to make them; of a JPEG of many scans, as often as it makes them.
+    """
+
+    pixels: int
+    bytes: int
 
 
 @dataclass(frozen=True)
@@ -183,6 +198,8 @@ def decode_bytes(data: bytes, name: Path, max_pixels: int = MAX_PIXELS) -> Decod
         raise UnreadableImageError(name, "empty file")
     if data[:2] == b"\xff\xd8" and _jpeg_scans(data) > MAX_JPEG_SCANS:
         raise UnreadableImageError(name, f"more than {MAX_JPEG_SCANS} scans")
+    if (canvas := _webp_canvas(data)) and (reason := _size_problem(*canvas, max_pixels)):
+        raise UnreadableImageError(name, reason)
     try:
         with _open(data) as image:
             if reason := _size_problem(*image.size, max_pixels):
@@ -200,6 +217,25 @@ def decode_bytes(data: bytes, name: Path, max_pixels: int = MAX_PIXELS) -> Decod
         raise UnreadableImageError(name, _reason(error, data)) from None
     pixels = np.asarray(rgb if turn is None else rgb.transpose(turn))
     return Decoded(pixels, *stored, turn is not None, several, profile)
+
+
+def cost_of(data: bytes, max_pixels: int = MAX_PIXELS) -> Cost:
+    """Look at a file's header to tell what `decode_bytes` will take."""
+    scans = _jpeg_scans(data) if data[:2] == b"\xff\xd8" else 1
+    stored = _PILLOW_PIXEL
+    size = _webp_canvas(data)
+    if not size:
+        try:
+            with _open(data) as image:
+                size = image.size
+                channels = len(image.getbands()) * (2 if ";16" in str(getattr(image, "tile", "")) else 1)
+                stored = max(stored, channels)
+        except Exception:  # as in decode_bytes, which will say why
+            return Cost(0, 0)
+    if scans > MAX_JPEG_SCANS or _size_problem(*size, max_pixels):
+        return Cost(0, 0)
+    pixels = size[0] * size[1]
+    return Cost(pixels, pixels * stored * max(1, scans // _USUAL_SCANS))
 
 
 def resize(image: UInt8Array, size: int) -> UInt8Array:
@@ -483,6 +519,25 @@ def _jpeg_scans(data: bytes) -> int:
         scans += kind == 0xDA
         at += int.from_bytes(data[at : at + 2])  # the segment's length, itself included
     return scans
+
+
+def _webp_canvas(data: bytes) -> tuple[int, int] | None:
+    """Width and height of a WebP file; None of any other.
+
+    Read here since libwebp, which Pillow asks, takes 8 bytes a pixel before it tells: a file of 36 bytes can claim
+    268 megapixels.
+    """
+    if data[:4] != b"RIFF" or data[8:12] != b"WEBP":
+        return None
+    match data[12:16]:
+        case b"VP8X":
+            return int.from_bytes(data[24:27], "little") + 1, int.from_bytes(data[27:30], "little") + 1
+        case b"VP8L":
+            bits = int.from_bytes(data[21:25], "little")
+            return bits % 2**14 + 1, (bits >> 14) % 2**14 + 1
+        case b"VP8 ":
+            return int.from_bytes(data[26:28], "little") % 2**14, int.from_bytes(data[28:30], "little") % 2**14
+    return None
 
 
 def _open(data: bytes) -> Image.Image:

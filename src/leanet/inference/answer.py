@@ -49,6 +49,12 @@ class Predictions(BaseModel):
     results: list[Prediction]
 
 
+class Problem(BaseModel):
+    """Why there is no answer, in one line."""
+
+    detail: str
+
+
 class ModelInfo(BaseModel):
     """What the service asks: the model's name, networks, thresholds, and how well it did."""
 

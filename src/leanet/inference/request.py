@@ -1,77 +1,178 @@
-"""What is sent to the service: read within limits, and never written to disk."""
+"""What is sent to the service: whom it counts for, read within limits, and never written to disk."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import contextmanager
-from typing import Any
+import functools
+import ipaddress
+from collections import Counter
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import TypeVar
 
 from fastapi import HTTPException, Request
 from starlette.datastructures import UploadFile
 from starlette.formparsers import MultiPartException, MultiPartParser
+from starlette.requests import ClientDisconnect
 
+from leanet.inference.lane import Flow
 from leanet.settings import ServeConfig
 
 HELD_REQUESTS = 8
 """Bodies of how many requests of the largest size may be held in memory at once."""
 
+T = TypeVar("T")
+
+
+def client_of(host: str) -> str:
+    """Whom an address counts for: itself; with IPv6 its /64 network, all of which one machine may have."""
+    try:
+        address = ipaddress.ip_address(host)
+    except ValueError:  # a socket of this machine, or a test
+        return host
+    if isinstance(address, ipaddress.IPv6Address):
+        if address.ipv4_mapped is None:
+            return str(ipaddress.ip_network((int(address), 64), strict=False))
+        address = address.ipv4_mapped
+    return str(address)
+
+
+def flow_of(request: Request, size: int) -> Flow:
+    """Whom a request takes turns as: its client, with all its requests of about that size (within a factor of 4).
+
+    By the size as well, since many people may share an address: behind a proxy, or in one office.
+    """
+    return client_of(request.client.host if request.client else ""), size.bit_length() // 2
+
+
+@dataclass(eq=False)
+class _Holding:
+    flow: Flow
+    amount: int
+    scope: asyncio.Timeout
+
+
+class Share:
+    """Something of which there is so much, held by requests while they are answered.
+
+    Where it does not suffice, the flow that holds most gives up its latest request, which is told to come again. So
+    there is room for whoever comes next, however many ask for more than there is. What nobody holds may be taken by
+    any one request within its own limits.
+    """
+
+    def __init__(self, limit: int) -> None:
+        self.limit, self.held = limit, 0
+        self._holdings: list[_Holding] = []
+
+    @asynccontextmanager
+    async def held_by(self, flow: Flow, amount: int = 0) -> AsyncIterator[Callable[[int], None]]:
+        """Hold some for a while; gives a function that takes more.
+
+        Raises:
+            HTTPException: 429, from the function too: there is no room, or it had to be given up.
+        """
+        try:
+            async with asyncio.timeout(None) as scope:
+                holding = _Holding(flow, 0, scope)
+                self._holdings.append(holding)
+                try:
+                    self._take(holding, amount)
+                    yield functools.partial(self._take, holding)
+                finally:
+                    self._release(holding)
+        except TimeoutError:
+            raise busy() from None
+
+    def _take(self, holding: _Holding, more: int) -> None:
+        if self.held and (missing := self.held + more - self.limit) > 0:
+            for other in self._who_gives_way(holding.flow, more, missing):
+                self._release(other)
+                other.scope.reschedule(asyncio.get_running_loop().time())
+        holding.amount += more
+        self.held += more
+
+    def _who_gives_way(self, flow: Flow, more: int, missing: int) -> list[_Holding]:
+        """The latest requests, each of the flow that then holds most, that hold what is missing together."""
+        stay, gone = [other for other in self._holdings if other.amount], []
+        of: Counter[Flow] = Counter()
+        for other in stay:
+            of[other.flow] += other.amount
+        while missing > 0:
+            most = max(of, key=lambda one: of[one])
+            if of[most] <= of[flow] + more:
+                raise busy()
+            latest = next(other for other in reversed(stay) if other.flow == most)
+            stay.remove(latest)
+            gone.append(latest)
+            of[most] -= latest.amount
+            missing -= latest.amount
+        return gone
+
+    def _release(self, holding: _Holding) -> None:
+        if holding in self._holdings:
+            self._holdings.remove(holding)
+            self.held -= holding.amount
+
 
 class Admission:
-    """What is in the house now: images that wait, and bytes of bodies."""
+    """What is in the house now: bytes of bodies, pixels that wait to be decoded, images that wait for an answer."""
 
     def __init__(self, config: ServeConfig) -> None:
-        self.config = config
-        self.images = 0
-        self.bytes = 0
+        self._max_megabytes = config.max_megabytes
+        self.bytes = Share(HELD_REQUESTS * config.max_megabytes * 1_000_000)
+        self.pixels = Share(config.queue_megapixels * 1_000_000)
+        self.images = Share(config.queue)
 
-    def check_room(self) -> None:
-        """Say that there is no room before a body is read for nothing."""
-        if self.images >= self.config.queue:
-            raise busy()
+    @asynccontextmanager
+    async def bytes_in(self) -> AsyncIterator[Callable[[int], None]]:
+        """Give a function that counts a request's bytes as they arrive, and forget them at the end."""
+        async with self.bytes.held_by(object()) as take:
+            arrived = 0
 
-    @contextmanager
-    def images_in(self, count: int) -> Iterator[None]:
-        """Let images in, or say that there is no room."""
-        if self.images + count > self.config.queue:
-            raise busy()
-        self.images += count
-        try:
-            yield
-        finally:
-            self.images -= count
+            def count(more: int) -> None:
+                nonlocal arrived
+                arrived += more
+                if arrived > self._max_megabytes * 1_000_000:
+                    raise HTTPException(413, f"the request is larger than {self._max_megabytes} MB")
+                take(more)
 
-    @contextmanager
-    def bytes_in(self) -> Iterator[Callable[[int], None]]:
-        """Give a function that counts bytes as they arrive, and forget them at the end."""
-        held, limit = 0, self.config.max_megabytes * 1_000_000
-
-        def count(more: int) -> None:
-            nonlocal held
-            held += more
-            self.bytes += more
-            if held > limit:
-                raise HTTPException(413, f"the request is larger than {self.config.max_megabytes} MB")
-            if self.bytes > HELD_REQUESTS * limit:
-                raise busy()
-
-        try:
             yield count
-        finally:
-            self.bytes -= held
 
 
 class _InMemory(MultiPartParser):
     spool_max_size = 0  # never rolls over to a file: nothing that was sent touches the disk
 
 
-async def within(seconds: float, status: int, detail: str, work: Any) -> Any:
+async def within(seconds: float, status: int, detail: str, work: Awaitable[T]) -> T:
     """Wait for some work; past the time, an HTTP error of this status."""
     try:
         async with asyncio.timeout(seconds):
             return await work
     except TimeoutError:
-        raise HTTPException(status, detail, {"Retry-After": "1"} if status == 503 else None) from None
+        raise HTTPException(status, detail, None if status == 408 else {"Retry-After": "1"}) from None
+
+
+async def while_there(request: Request, work: Awaitable[T]) -> T:
+    """Wait for some work on a request that was read; give it up where the client leaves.
+
+    Raises:
+        ClientDisconnect: it left.
+    """
+
+    async def left() -> None:
+        while (await request.receive())["type"] != "http.disconnect":
+            pass
+
+    working, leaving = asyncio.ensure_future(work), asyncio.ensure_future(left())
+    try:
+        await asyncio.wait((working, leaving), return_when=asyncio.FIRST_COMPLETED)
+        if not working.done():
+            raise ClientDisconnect
+        return working.result()
+    finally:
+        working.cancel()
+        leaving.cancel()
 
 
 async def read_files(
@@ -91,7 +192,8 @@ async def read_files(
             count(len(chunk))
             yield chunk
 
-    if not request.headers.get("content-type", "").startswith("multipart/form-data"):
+    kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    if kind != "multipart/form-data":
         return [("image", b"".join([chunk async for chunk in counted()]))]
     parser = _InMemory(request.headers, counted(), max_files=config.max_files, max_fields=16)  # type: ignore[arg-type]
     try:
@@ -126,4 +228,7 @@ def _printable(name: str) -> str:
 
 def busy() -> HTTPException:
     """The error that tells a client to come again."""
-    return HTTPException(429, "too much is waiting; come again in a moment", {"Retry-After": "1"})
+    return HTTPException(429, BUSY, {"Retry-After": "1"})
+
+
+BUSY = "too much is waiting; come again in a moment"

@@ -15,7 +15,8 @@ from leanet.inference.exported import Predictor
 from leanet.reading import read_text
 from leanet.settings import ServeConfig
 
-TOKEN_BYTES = 10_000
+MAX_TOKEN = 4096
+"""Bytes of a token file; a request's header has room for about four times as much."""
 
 NEEDED = ("fastapi", "uvicorn", "python_multipart", "fastapi_offline")
 
@@ -34,6 +35,7 @@ def serve(config: ServeConfig, load: Callable[[], Predictor]) -> int:
             raise UserError(f"{name} is missing. {install('serve')}")
     import uvicorn
 
+    from leanet.inference.connections import patient
     from leanet.inference.service import make_app
 
     token = None if config.token_file is None else read_token(config.token_file)
@@ -45,6 +47,8 @@ def serve(config: ServeConfig, load: Callable[[], Predictor]) -> int:
             note("anyone who reaches this address may ask: set --token-file to change that")
         settings = uvicorn.Config(
             app,
+            http=patient(config.timeout),
+            ws="none",
             log_level="warning",
             lifespan="on",
             timeout_graceful_shutdown=5,
@@ -60,10 +64,10 @@ def read_token(path: Path) -> str:
     """The secret in a file, without the blanks around it.
 
     Raises:
-        UserError: no such file, or nothing in it.
+        UserError: no regular file, nothing in it, or more than a header holds.
     """
     try:
-        token = read_text(path, TOKEN_BYTES).strip()
+        token = read_text(path, MAX_TOKEN).strip()
     except (OSError, ValueError) as error:
         raise UserError(f"--token-file {path}: cannot be read ({error}). Name a text file.") from None
     if not token or not token.isascii() or not token.isprintable():

@@ -1,0 +1,133 @@
+"""Work of many clients that waits for a few threads: clients take turns, by the size of what they bring."""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import heapq
+import itertools
+from collections.abc import Callable, Coroutine, Hashable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, Generic, TypeAlias, TypeVar
+
+Flow: TypeAlias = Hashable
+"""Whoever takes turns with others: what belongs to one flow is done in the order in which it came."""
+
+Item = TypeVar("Item")
+Answer = TypeVar("Answer")
+T = TypeVar("T")
+
+_STALE = 64
+"""Flows that are remembered beside those that wait; more are looked through for those that have had their turn."""
+
+
+class FairQueue(Generic[T]):
+    """A queue that gives every flow the same share of the work (self-clocked fair queueing).
+
+    An item's stamp is the work that its flow will have been given once the item is done, counted from the stamp
+    that was last taken where the flow had nothing waiting. The least stamp is taken first, so that one large item,
+    or a thousand of one flow, delay another flow by no more than what that flow brings itself.
+    """
+
+    def __init__(self) -> None:
+        self._waiting: list[tuple[float, int, T]] = []
+        self._stamps: dict[Flow, float] = {}
+        self._now = 0.0
+        self._number = itertools.count()
+
+    def __len__(self) -> int:
+        return len(self._waiting)
+
+    def put(self, flow: Flow, work: float, item: T) -> None:
+        """Let an item wait that brings so much work."""
+        stamp = max(self._now, self._stamps.get(flow, 0.0)) + work
+        self._stamps[flow] = stamp
+        heapq.heappush(self._waiting, (stamp, next(self._number), item))
+
+    def get(self) -> T:
+        """Take the item whose turn it is.
+
+        Raises:
+            IndexError: nothing waits.
+        """
+        self._now, _, item = heapq.heappop(self._waiting)
+        if len(self._stamps) > _STALE + 2 * len(self._waiting):
+            self._stamps = {flow: stamp for flow, stamp in self._stamps.items() if stamp > self._now}
+        return item
+
+
+class Lane(Generic[Item, Answer]):
+    """Threads, and what waits for them; to be used in one event loop.
+
+    Args:
+        work: gives the answers to a batch of items, in their order; called in one of the threads.
+        threads: how many batches are worked on at once.
+        batch: how many items `work` is given at most; whatever comes while all threads are busy waits together.
+    """
+
+    def __init__(
+        self, name: str, work: Callable[[Sequence[Item]], Sequence[Answer]], *, threads: int = 1, batch: int = 1
+    ) -> None:
+        self._work, self._free, self._batch = work, threads, batch
+        self._queue: FairQueue[tuple[Item, asyncio.Future[Answer]]] = FairQueue()
+        self._threads = ThreadPoolExecutor(threads, name)
+
+    async def answer(self, flow: Flow, size: float, item: Item) -> Answer:
+        """Wait for an item's turn, and for its answer; when cancelled before its turn, it is not worked on.
+
+        Raises:
+            Exception: what the work raised.
+        """
+        loop = asyncio.get_running_loop()
+        answer: asyncio.Future[Answer] = loop.create_future()
+        self._queue.put(flow, size, (item, answer))
+        loop.call_soon(self._start)  # not at once: what comes together is then worked on together
+        return await answer
+
+    def close(self) -> None:
+        """Begin nothing more."""
+        self._threads.shutdown(wait=False, cancel_futures=True)
+
+    def _start(self) -> None:
+        loop = asyncio.get_running_loop()
+        while self._free and (batch := self._next_batch()):
+            self._free -= 1
+            working = loop.run_in_executor(self._threads, self._work, [item for item, _ in batch])
+            working.add_done_callback(functools.partial(self._hand_out, [answer for _, answer in batch]))
+
+    def _next_batch(self) -> list[tuple[Item, asyncio.Future[Answer]]]:
+        batch: list[tuple[Item, asyncio.Future[Answer]]] = []
+        while self._queue and len(batch) < self._batch:
+            item, answer = self._queue.get()
+            if not answer.cancelled():
+                batch.append((item, answer))
+        return batch
+
+    def _hand_out(self, waiting: list[asyncio.Future[Answer]], work: asyncio.Future[Sequence[Answer]]) -> None:
+        self._free += 1
+        self._start()
+        there = [future for future in waiting if not future.cancelled()]
+        if work.cancelled():
+            for future in there:
+                future.cancel()
+        elif error := work.exception():
+            for future in there:
+                future.set_exception(error)
+        else:
+            for future, answer in zip(waiting, work.result(), strict=True):
+                if not future.cancelled():
+                    future.set_result(answer)
+
+
+async def together(work: Sequence[Coroutine[Any, Any, T]]) -> list[T]:
+    """Wait for all; where one fails, none goes on.
+
+    Raises:
+        Exception: what the first that failed raised.
+    """
+    tasks = [asyncio.ensure_future(one) for one in work]
+    try:
+        return await asyncio.gather(*tasks)
+    finally:
+        for task in tasks:
+            task.cancel()
