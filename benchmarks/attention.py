@@ -44,7 +44,7 @@ def load(run: Run, home: RunFolder, config: DetectConfig, fold: int, seed: int) 
     """A finished detector, ready to predict."""
     model = build_detector(config.detector, run.side)
     load_weights(model, home.fold(fold).detector(config.detector.name_with(seed)).weights)
-    return predictor(model, resolve(config.compute, 0))
+    return predictor(model, resolve(config.compute, 0).in_float32())
 
 
 def answers(

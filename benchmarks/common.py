@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import csv
 import datetime
 import multiprocessing
 import os
@@ -25,6 +24,8 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 
 import torch
+
+from leanet import files
 
 REPOSITORY = Path(__file__).parents[1]
 LEANET = str(Path(sysconfig.get_path("scripts")) / "leanet")
@@ -70,19 +71,7 @@ def _version(package: str) -> str:
 def write_csv(path: Path, rows: Sequence[Mapping[str, object]], machine: Mapping[str, object]) -> None:
     """Write the rows, each with the machine's facts behind it; their keys together are the header."""
     header = list(dict.fromkeys(key for row in (*rows, machine) for key in row))
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(path.name + ".partial")
-    with partial.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, header)
-        writer.writeheader()
-        writer.writerows({**row, **machine} for row in rows)
-    partial.replace(path)
-
-
-def read_csv(path: Path) -> list[dict[str, str]]:
-    """The rows of a CSV file with a header."""
-    with path.open(newline="", encoding="utf-8") as file:
-        return list(csv.DictReader(file))
+    files.write_csv(path, header, [[{**row, **machine}.get(key, "") for key in header] for row in rows])
 
 
 def link(image: Path, place: Path) -> None:
@@ -302,7 +291,7 @@ def call(*arguments: str) -> None:
 
 def adn_metrics(run: Path) -> dict[str, dict[str, str]]:
     """The ADN's lines of a run's report/metrics.csv: 'fold 0', ..., 'mean over folds' -> column -> value."""
-    rows = read_csv(run / "report" / "metrics.csv")
+    rows = files.read_csv(run / "report" / "metrics.csv")
     adn = next(row["row"] for row in rows if row["row"].endswith(": ADN"))
     return {row["over"]: row for row in rows if row["row"] == adn}
 

@@ -12,7 +12,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from benchmarks.common import LEANET, Watched, adn_metrics, facts, parser, read_csv, verdict, watch, write_csv
+from benchmarks.common import LEANET, Watched, adn_metrics, facts, parser, verdict, watch, write_csv
+from leanet.files import read_csv
 
 MINUTES, MEMORY_GB, DISK_GB, F1 = 75.0, 2.5, 2.5, 0.99
 

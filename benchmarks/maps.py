@@ -23,6 +23,7 @@ from benchmarks.results import results_of
 from leanet.experiment.evaluate import Interval, Row, cell, difference, interval, shown, verdict
 from leanet.experiment.open_run import find
 from leanet.experiment.run_folder import RunFolder
+from leanet.files import beside
 
 METRICS = ("f1", "auroc")
 IN_SAMPLE, BY_MAXIMUM, CROSS_FIT = ARMS = (("in-sample", "normals"), ("in-sample", "max"), ("cross-fit", "normals"))
@@ -42,9 +43,8 @@ def share_colorizers(source: Path, target: Path) -> None:
         if not copy.exists():
             copy.parent.mkdir(parents=True, exist_ok=True)
             shutil.copy(weights.with_name("history.csv"), copy.with_name("history.csv"))
-            partial = copy.with_name(copy.name + ".partial")
-            shutil.copy(weights, partial)
-            partial.replace(copy)
+            with beside(copy) as partial:
+                shutil.copy(weights, partial)
 
 
 def main() -> None:

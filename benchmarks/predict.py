@@ -5,8 +5,8 @@
 The bar: 4 times as fast (goal 6) at 256 px in batches of 32. Networks are Unet and ResNet18 with the ResNet
 CAAN at point 2, untrained, the same weights on both sides. Timed: decode, resize, colorizer, ΔE00, LEA-Net.
 
-Ours is what `leanet predict` does for some thousands of files: `results_of` with a model, in the
-precision that the machine is fast in, the colour functions compiled.
+Ours is what `leanet predict` does for some thousands of files: `results_of` with a model, the colour functions
+compiled, in float32 or in the --precision asked for.
 """
 
 from __future__ import annotations
@@ -19,14 +19,14 @@ from torch import nn
 
 from benchmarks.baseline import predict_files
 from benchmarks.common import BASELINE, OURS, alternate, apart, facts, report, seconds_an_image
-from benchmarks.ours import batches_of, best_compute, open_images, timing_parser
+from benchmarks.ours import batches_of, open_images, timing_parser
 from leanet.data.pixels import decode
 from leanet.inference.card import Card
 from leanet.inference.model import Model
 from leanet.inference.predict_files import results_of
 from leanet.networks.registry import build_colorizer, build_leanet
 from leanet.settings import ComputeConfig
-from leanet.training.compute import keep_freed_memory
+from leanet.training.compute import keep_freed_memory, resolve_for_prediction
 
 BAR = 4.0
 UNIT = 10.0  # ΔE00 that maps are divided by: of the size that trainings find
@@ -44,15 +44,18 @@ def plain_work(networks: tuple[nn.Module, nn.Module], batches: list[list[str]], 
 
 def main() -> None:
     """Time both in turn, and see that both say the same."""
-    arguments = timing_parser(__doc__, "predict", batch=32).parse_args()
+    timing = timing_parser(__doc__, "predict", batch=32)
+    timing.add_argument("--precision", choices=("float32", "bfloat16"), default="float32", help="(%(default)s)")
+    arguments = timing.parse_args()
     machine, side = facts(), arguments.side
     with open_images(arguments) as images:
-        compute = best_compute(compiled=True)
+        compute = resolve_for_prediction(ComputeConfig(precision=arguments.precision, compile="on"))
+        print(f"leanet computes on {compute}")
         rows = images.choose(np.arange(len(images.run.images)), arguments)
         batches = [images.of(batch) for batch in batches_of(rows, arguments.batch)]
         plain = build_colorizer("Unet", side), build_leanet("ResNet18", "ResNet", (2,), side)
         card = Card("ResNet18", "ResNet", (2,), side, "true", "normals", UNIT, 0.5, "benchmark", colorizer="Unet")
-        model = Model(card, plain[1].eval(), plain[0].eval(), ComputeConfig(compile="on"))
+        model = Model(card, plain[1].eval(), plain[0].eval(), compute)
         files = [Path(file) for batch in batches for file in batch]
 
         keep_freed_memory()

@@ -13,7 +13,7 @@ from pathlib import Path
 from benchmarks.common import link
 from leanet.data.folder import CLASS_NAMES, scan
 from leanet.experiment.open_run import find
-from leanet.experiment.run_folder import write_csv
+from leanet.files import write_csv
 
 
 def main() -> None:

@@ -29,13 +29,14 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from benchmarks.common import call, data_options, experiment_parser, facts, read_csv, write_csv
+from benchmarks.common import call, data_options, experiment_parser, facts, write_csv
 from leanet.experiment.evaluate import METRICS, PRINTED, Row, Scored, cell, difference, make_row, shown, verdict
 from leanet.experiment.finished import finished, recorded_detector
 from leanet.experiment.open_run import Run, find
 from leanet.experiment.results import MEAN_OF_BOTH, detector_rows, mean_of_logits, outcome, ratio_of_sides, table
 from leanet.experiment.run_folder import RunFolder, read_config
 from leanet.experiment.study import HELD_OUT
+from leanet.files import read_csv
 from leanet.settings import DetectorConfig
 
 POINTS = ("1", "2", "3", "4", "5")

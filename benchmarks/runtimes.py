@@ -90,7 +90,7 @@ def models(run: Run, dataset: Path, fold: int, detector: tuple[str, str, int], w
         write_openvino(model, int8, [decode(dataset / file) for file in chosen])
     return {
         FLOAT32: model,
-        "PyTorch, as `leanet predict` runs it": load(folder, ComputeConfig(device="cpu", compile="off")),
+        "PyTorch bfloat16": load(folder, ComputeConfig(device="cpu", precision="bfloat16", compile="off")),
         "ONNX Runtime": load_exported(onnx),
         "OpenVINO": load_exported(plain),
         INT8: load_exported(int8),

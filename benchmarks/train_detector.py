@@ -21,7 +21,7 @@ from benchmarks.ours import batches_of, best_compute, compare_training, open_ima
 from leanet.experiment.colorize import write_maps
 from leanet.experiment.detect import map_reader
 from leanet.experiment.map_summary import MapSummary
-from leanet.experiment.run_folder import MapWriter
+from leanet.experiment.stored_maps import MapWriter
 from leanet.networks.leanet import LEANet
 from leanet.networks.registry import build_colorizer, build_leanet
 from leanet.training.detection import RECIPES, DetectionData, loss

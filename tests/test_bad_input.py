@@ -188,6 +188,15 @@ def test_a_full_disk(capsys: pytest.CaptureFixture[str]) -> None:
     assert "run/history.csv: No space left on device. Make room" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("code", [errno.EACCES, errno.EROFS, errno.ENAMETOOLONG, errno.ENOTDIR])
+def test_what_the_system_refuses_is_one_line(capsys: pytest.CaptureFixture[str], code: int) -> None:
+    def refused() -> int:
+        raise OSError(code, "reason", "run/\x1b[31m\nconfig.yaml")
+
+    assert guarded(refused) == 2
+    assert capsys.readouterr().err == "error: run/\\x1b[31m\\nconfig.yaml: reason. Choose another name or place.\n"
+
+
 def test_unknown_command(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["colour"]) == 2
     assert "unknown command 'colour'" in capsys.readouterr().err
@@ -301,6 +310,47 @@ def test_demo_deletes_nothing_but_an_earlier_demo(tmp_path: Path, capsys: pytest
     assert main(["demo", "--out", str(tmp_path / "images.csv")]) == 2
 
 
+def test_demo_keeps_what_was_put_beside_an_earlier_demo(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for name in (".leanet-demo", "images.csv", "notes.txt"):
+        (tmp_path / name).write_text("precious")
+    assert main(["demo", "--out", str(tmp_path)]) == 2
+    assert "notes.txt: no demo made this" in capsys.readouterr().err
+    assert sorted(p.name for p in tmp_path.iterdir()) == [".leanet-demo", "images.csv", "notes.txt"]
+
+
+@pytest.mark.parametrize("name", ["config.yaml", "images.csv", "report/notes.txt", "0/1.txt", "1/maps.zarr"])
+def test_a_run_is_written_over_nothing_of_the_data_sets(
+    data: Path, capsys: pytest.CaptureFixture[str], name: str
+) -> None:
+    own = data / name
+    own.parent.mkdir(exist_ok=True)
+    own.write_text("precious: 1\n")
+    before = sorted(data.rglob("*"))
+    assert main(["run", str(data), "--out", str(data), *OPTIONS]) == 2
+    assert f"{data / name.split('/')[0]}: is there already" in capsys.readouterr().err
+    assert own.read_text() == "precious: 1\n"
+    assert sorted(data.rglob("*")) == before
+
+
+@pytest.mark.parametrize("name", ["all", "held-out"])
+def test_a_fit_deletes_nothing_that_no_fit_made(
+    data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], name: str
+) -> None:
+    own = tmp_path / "model.work" / name / "photo.txt"
+    own.parent.mkdir(parents=True)
+    own.write_text("precious")
+    assert main(["fit", str(data), "--out", str(tmp_path / "model"), *OPTIONS]) == 2
+    assert f"{own.parent}: is there already" in capsys.readouterr().err
+    assert own.read_text() == "precious"
+    assert [p.name for p in own.parent.parent.iterdir()] == [name]
+
+
+def test_a_refused_fit_leaves_nothing(data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["fit", str(data), "--out", str(tmp_path / "model"), *OPTIONS, "--n-splits", "9"]) == 2
+    assert "9" in capsys.readouterr().err
+    assert [p.name for p in tmp_path.iterdir()] == ["data"]
+
+
 @pytest.fixture(scope="module")
 def colorized(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run folder with the first stage of one fold done."""
@@ -322,7 +372,6 @@ def colorized(tmp_path_factory: pytest.TempPathFactory) -> Path:
         ("splits.json", "{}", "splits.json"),
         ("0/maps.zarr/zarr.json", "{}", "leanet colorize"),
         ("0/maps.zarr/delta_e/zarr.json", "no json", "leanet colorize"),
-        ("0/CNN/checkpoint.safetensors", "no tensors", "Delete it"),
         ("0/CNN/config.yaml", "a list\n", "--out"),
     ],
 )
@@ -377,13 +426,14 @@ def test_a_pixel_cache_that_was_cut_off_is_made_anew(
     shutil.copytree(colorized, run)
     (pixels,) = (run / "pixels").glob("*.npy")
     whole = pixels.read_bytes()
-    for content in (whole[:-100], b""):
+    for content in (whole[:-100], b"", whole.replace(b"|u1", b"|i1", 1), b"PK\x03\x04 an archive"):
         pixels.write_bytes(content)
         capsys.readouterr()
         assert main(["detect", str(run), "--folds", "0"]) == 2
         assert "damaged. Run `leanet colorize` again" in capsys.readouterr().err
         small = [*OPTIONS[:6], "--compile", "off", "--folds", "0"]
         assert main(["colorize", str(colorized.parent / "data"), "--out", str(run), *small]) == 0
+        assert f"{pixels.name}: damaged; the pixel cache was made anew" in capsys.readouterr().out
         assert pixels.read_bytes() == whole
 
 

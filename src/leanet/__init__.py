@@ -2,17 +2,34 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-from typing import TYPE_CHECKING
+import os
+from typing import TYPE_CHECKING, Literal
 
 if TYPE_CHECKING:
-    from leanet.inference.model import Model
+    import torch
+
+    from leanet.inference.anomaly_model import AnomalyModel
 
 __version__ = "0.1.0"
 
 
-def load(folder: str | Path) -> Model:
-    """A trained model from its folder; see `leanet.inference.model.load`."""
-    from leanet.inference.model import load as load_model  # torch is heavy, and --help must be instant
+def load(
+    path: str | os.PathLike[str],
+    *,
+    device: str | torch.device = "cpu",
+    precision: Literal["float32", "bfloat16"] = "float32",
+) -> AnomalyModel:
+    """A trained model, from its folder or from an exported file.
 
-    return load_model(Path(folder))
+    Args:
+        path: folder that `leanet fit` or `leanet import-authors` made, or an .onnx or .xml file of `leanet export`,
+            which needs no torch.
+        device: 'cpu', 'cuda', 'mps', or 'auto' for CUDA or MPS where present; exported files take the CPU alone.
+        precision: 'float32', or, of a folder, 'bfloat16': faster where the processor has it, and coarser.
+    Raises:
+        leanet.errors.UserError: no model there, a damaged one, a missing library, or a device or precision that
+            this machine or the file does not have.
+    """
+    from leanet.inference.load import load as load_model  # torch is heavy, and --help must be instant
+
+    return load_model(path, device=device, precision=precision)

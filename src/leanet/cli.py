@@ -12,10 +12,13 @@ import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any
 
 from leanet import __version__
-from leanet.errors import UserError, install
+from leanet.errors import UserError, install, one_line
+
+if TYPE_CHECKING:
+    from leanet.inference.anomaly_model import AnomalyModel
 
 
 @dataclass(frozen=True)
@@ -35,7 +38,8 @@ def _run(config: Any) -> int:
 
     run(config)
     if is_first():
-        draw_detectors(config.stages()[1])
+        with _alone_in_report_of(config.out, wait=True):
+            draw_detectors(config.stages()[1])
     return 0
 
 
@@ -46,7 +50,8 @@ def _colorize(config: Any) -> int:
 
     run = colorize(config)
     if is_first():
-        draw_colorizers(run, config.compute.folds, run.folder.report)
+        with _alone_in_report_of(config.out, wait=True):
+            draw_colorizers(run, config.compute.folds, run.folder.report)
     return 0
 
 
@@ -57,7 +62,8 @@ def _detect(config: Any) -> int:
 
     detect_and_print(config)
     if is_first():
-        draw_detectors(config)
+        with _alone_in_report_of(config.out or config.run, wait=True):
+            draw_detectors(config)
     return 0
 
 
@@ -72,8 +78,16 @@ def _study(config: Any) -> int:
 def _report(config: Any) -> int:
     from leanet.report.page import report
 
-    report(config)
+    with _alone_in_report_of(config.run):
+        report(config)
     return 0
+
+
+def _alone_in_report_of(folder: Path, *, wait: bool = False) -> contextlib.AbstractContextManager[None]:
+    """Let no other process draw into a run's report meanwhile."""
+    from leanet.experiment.lock import alone_in
+
+    return alone_in(folder / "report", wait=wait) if folder.is_dir() else contextlib.nullcontext()
 
 
 def _fit(config: Any) -> int:
@@ -98,17 +112,16 @@ def _info(config: Any) -> int:
     from leanet.inference.card import read_card
 
     card = dataclasses.asdict(read_card(config.model))
+    if card["normals_peaks"]:
+        card["normals_peaks"] = [" ".join(f"{value:.1f}" for value in row) for row in card["normals_peaks"]]
     print(yaml.safe_dump(card, sort_keys=False, allow_unicode=True), end="")
     return 0
 
 
 def _predict(config: Any) -> int:
-    from leanet.inference.predict_files import find_files, predict_files, refuse_among_pictures
+    from leanet.inference.predict_files import predict
 
-    files = find_files(config.images)
-    if config.maps:
-        refuse_among_pictures(config.maps, config.images, files)
-    return predict_files(_model(config, len(files)), files, config.out, config.maps)
+    return predict(config, lambda images: _model(config, images))
 
 
 def _serve(config: Any) -> int:
@@ -117,24 +130,24 @@ def _serve(config: Any) -> int:
     return serve(config, lambda: _model(config, 0))
 
 
-def _model(config: Any, images: int) -> Any:
+def _model(config: Any, images: int) -> AnomalyModel:
     """The model that a configuration names, to ask about so many images; torch only where it is needed."""
-    from leanet.inference.exported import SUFFIXES, load_exported
-
-    if config.model.suffix in SUFFIXES:
-        return load_exported(config.model)
-
     from leanet.experiment.display import note
-    from leanet.inference.model import COMPILE_PAYS_FROM, load
-    from leanet.settings import ComputeConfig
+    from leanet.inference.exported import ExportedModel
+    from leanet.inference.load import load
+
+    model = load(config.model, device=config.device, precision=config.precision, images=images)
+    if model.card.colorizer is None:
+        raise UserError(f"{config.model}: has no colorizer, so it cannot make anomaly maps of images by itself.")
+    if isinstance(model, ExportedModel):
+        return model
+
+    from leanet.inference.model import Model
     from leanet.training.compute import keep_freed_memory
 
-    compiled: Literal["on", "off"] = "on" if images >= COMPILE_PAYS_FROM else "off"
-    model = load(config.model, ComputeConfig(device=config.device, precision=config.precision, compile=compiled))
-    if model.colorizer is None:
-        raise UserError(f"{config.model}: has no colorizer, so it cannot make anomaly maps of images by itself.")
+    assert isinstance(model, Model)
     keep_freed_memory()
-    note(f"computing on {model.computes_on}")
+    note(f"computing on {model.compute}")
     return model
 
 
@@ -146,21 +159,23 @@ def _check(config: Any) -> int:
 
 def _demo(config: Any) -> int:
     from leanet.experiment.demo import demo, demo_model
+    from leanet.experiment.lock import alone_in
     from leanet.report.page import report
     from leanet.settings import ExportConfig, PredictConfig, ReportConfig
 
-    run = demo(config)
-    _run(run)
-    page = report(ReportConfig(run.out))
-    _fit(demo_model(run))
-    model, spots = run.out / "model", str(run.dataset / "test" / "spot")
-    _predict(PredictConfig(model, (spots,), run.out / "predictions.csv", run.out / "maps"))
-    if importlib.util.find_spec("onnxscript") is None:
-        print(f"the export is left out, for want of onnxscript. {install('export')}")
-    else:
-        _export(ExportConfig(model))
-        _predict(PredictConfig(run.out / "model.onnx", (spots,), run.out / "predictions-onnx.csv"))
-    print(f"the results, to look at: {page}")
+    with alone_in(config.out):
+        run = demo(config)
+        _run(run)
+        page = report(ReportConfig(run.out))
+        _fit(demo_model(run))
+        model, spots = run.out / "model", str(run.dataset / "test" / "spot")
+        _predict(PredictConfig(model, (spots,), run.out / "predictions.csv", run.out / "maps"))
+        if importlib.util.find_spec("onnxscript") is None:
+            print(f"the export is left out, for want of onnxscript. {install('export')}")
+        else:
+            _export(ExportConfig(model))
+            _predict(PredictConfig(run.out / "model.onnx", (spots,), run.out / "predictions-onnx.csv"))
+        print(f"the results, to look at: {page}")
     return 0
 
 
@@ -177,6 +192,9 @@ def _export_authors(config: Any) -> int:
     export_authors(config)
     return 0
 
+
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+"""What the system says where more cannot be written."""
 
 VERBS = {
     "run": Verb(
@@ -308,7 +326,7 @@ def guarded(action: Callable[[], int]) -> int:
     try:
         return action()
     except UserError as error:
-        return _complain(str(error))
+        return _complain(error.on_command_line)
     except KeyboardInterrupt:
         print("\nstopped; give the same command again to go on", file=sys.stderr)
         return 130
@@ -316,9 +334,11 @@ def guarded(action: Callable[[], int]) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
     except OSError as error:
-        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+        is_full = error.errno in FULL
+        if not error.strerror or not (error.filename or is_full):  # a defect, or not about a file
             raise
-        return _complain(f"{error.filename or 'disk'}: {error.strerror}. Make room, and give the command again.")
+        remedy = "Make room, and give the command again." if is_full else "Choose another name or place."
+        return _complain(f"{error.filename or 'disk'}: {error.strerror}. {remedy}")
 
 
 def _dispatch(arguments: list[str]) -> int:
@@ -400,7 +420,7 @@ def _one_line(box: str, verb: str) -> str:
 
 
 def _complain(message: str) -> int:
-    print(f"error: {message}", file=sys.stderr)
+    print(f"error: {one_line(message)}", file=sys.stderr)
     return 2
 
 

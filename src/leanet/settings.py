@@ -22,6 +22,7 @@ CaanName = Literal["MobileNet", "ResNet", "Direct", "none"]
 RecipeName = Literal["leanet", "authors"]
 MapCoding = Literal["true", "authors"]
 AttentionForm = Literal["published", "affine"]
+Precision = Literal["auto", "bfloat16", "float32"]
 
 
 @dataclass(frozen=True)
@@ -60,8 +61,9 @@ class ComputeConfig:
     """Seed of the splits, the initial weights, the order of the images and the augmentation."""
     folds: str = "all"
     """Which folds to run: 'all', or numbers counted from 0, such as 0,2."""
-    precision: Literal["auto", "bfloat16", "float32"] = "auto"
-    """Arithmetic: 'auto' takes bfloat16 where the processor has it in hardware."""
+    precision: Precision = "auto"
+    """Arithmetic of the training: 'auto' takes bfloat16 where the processor has it in hardware. Anomaly maps,
+    probabilities and thresholds are computed in float32 in any case."""
     compile: Literal["auto", "on", "off"] = "auto"
     """torch.compile: 'auto' uses it where there is enough training to repay the minutes that it takes."""
     device: str = "auto"
@@ -342,7 +344,8 @@ class ExportConfig:
     model: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="MODEL")]
     """Model folder that `leanet fit` made."""
     out: Path | None = None
-    """File to write; by default MODEL.onnx or MODEL.xml (and .bin) beside the folder."""
+    """File to write; by default MODEL.onnx or MODEL.xml (and .bin) beside the folder. Only an earlier export is
+    written over."""
     format: Literal["onnx", "openvino"] = "onnx"
     """ONNX for any runtime, or OpenVINO's own."""
     int8: Path | None = None
@@ -358,13 +361,17 @@ class PredictConfig:
     images: Annotated[tuple[str, ...], tyro.conf.Positional, tyro.conf.arg(metavar="IMAGES")]
     """One or more files, folders (searched through) or patterns such as 'field/*.jpg'."""
     out: Path = Path("predictions.csv")
-    """CSV file to write, one line an image."""
+    """CSV file to write, one line an image; - is standard output. Only an earlier one is written over."""
     maps: Path | None = None
     """Also write each image's overlay (PNG) and anomaly map (.npy, ΔE00) to this folder, apart from the images."""
+    threshold: float | None = None
+    """Call an image anomalous from this probability on, instead of from the model's threshold; with a model of good
+    pictures only, from this mean ΔE on."""
     device: str = "auto"
     """'auto' (CUDA or MPS where present), or 'cpu', 'cuda', 'mps'."""
-    precision: Literal["auto", "bfloat16", "float32"] = "auto"
-    """Arithmetic: 'auto' takes bfloat16 where the processor has it in hardware."""
+    precision: Precision = "float32"
+    """Arithmetic: 'float32' ('auto' is the same) answers as leanet.load and exported files do; 'bfloat16' is faster
+    where the processor has it, and coarser: 'leanet info MODEL' says by how much."""
 
 
 @dataclass(frozen=True)
@@ -393,8 +400,9 @@ class ServeConfig:
     """Seconds that a request may take to arrive, and again to be answered."""
     device: str = "auto"
     """'auto' (CUDA or MPS where present), or 'cpu', 'cuda', 'mps'."""
-    precision: Literal["auto", "bfloat16", "float32"] = "auto"
-    """Arithmetic: 'auto' takes bfloat16 where the processor has it in hardware."""
+    precision: Precision = "float32"
+    """Arithmetic: 'float32' ('auto' is the same) answers as leanet.load and exported files do; 'bfloat16' is faster
+    where the processor has it, and coarser: 'leanet info MODEL' says by how much."""
 
     def __post_init__(self) -> None:
         for option in ("max_megabytes", "max_megapixels", "max_files", "timeout"):
@@ -449,7 +457,7 @@ class DemoConfig:
     """The main job on the embedded default: synthetic leaves with spots of wrong colour."""
 
     out: Path = Path("demo-run")
-    """Run folder to make anew; what an earlier demo left there is replaced."""
+    """Run folder to make anew; what an earlier demo made there is replaced."""
     seed: int = 0
     """Seed of the images and of the training."""
 

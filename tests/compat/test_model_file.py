@@ -19,6 +19,7 @@ from leanet.cli import main
 from leanet.compat.authors import predict
 from leanet.compat.model_file import read_model_file
 from leanet.errors import UserError
+from leanet.inference.model import load
 from leanet.training.detection import probability
 
 PAIR = ["--adn", "CNN", "--caan", "Direct", "--attention-point", "1"]
@@ -48,7 +49,7 @@ def rewrite(path: Path, change: Callable[[dict[str, Any]], None]) -> None:
 def test_imported_model_predicts_what_the_authors_program_does(saved: Path, tmp_path: Path) -> None:
     out = tmp_path / "model"
     assert main(["import-authors", str(saved), *PAIR, "--out", str(out)]) == 0
-    model = leanet.load(out)
+    model = load(out)
     assert model.network is not None
     found = predict(model.network, *recordings.inputs())
     expected = recordings.load("CNN_Direct_p1")["outputs"]
@@ -60,7 +61,7 @@ def test_imported_model_predicts_what_the_authors_program_does(saved: Path, tmp_
 def test_imported_model_needs_maps_of_its_coding(saved: Path, tmp_path: Path) -> None:
     out = tmp_path / "model"
     main(["import-authors", str(saved), *PAIR, "--out", str(out)])
-    model = leanet.load(out)
+    model = load(out)
     image, anomaly_map = recordings.inputs()
     pixels, maps = np.rint(image * 255).astype(np.uint8), anomaly_map[..., 0]
     with pytest.raises(UserError, match="cannot make anomaly maps: pass anomaly_maps"):
@@ -76,8 +77,8 @@ def test_imported_model_needs_maps_of_its_coding(saved: Path, tmp_path: Path) ->
     activated = predict(model.network, pixels / 255, scaled)[0]
     logits = np.log(activated / (1 - activated))
     expected = probability(torch.from_numpy(logits))
-    found = model.predict(pixels, maps * 7, map_coding="authors")
-    np.testing.assert_allclose([p.probability for p in found], expected, atol=1e-4)
+    found = model.predict(list(pixels), maps * 7, map_coding="authors")
+    np.testing.assert_allclose(np.array([p.probability for p in found], float), expected, atol=1e-4)
     assert [p.anomalous for p in found] == [bool(a[1] >= a[0]) for a in activated]
     assert [p.caan_probability for p in found] == [None, None]
 
@@ -185,17 +186,17 @@ def test_changed_model_folders_are_refused(saved: Path, tmp_path: Path, capsys: 
     for change in ({"adn": "ResNet18"}, {"adn": "LeNet"}, {"image_size": 100}, {"attention_points": ["one"]}):
         (out / "model.json").write_text(json.dumps(card | change))
         with pytest.raises(UserError, match="does not describe the weights"):
-            leanet.load(out)
+            load(out)
     (out / "model.json").write_text(json.dumps(card))
     weights = (out / "weights.safetensors").read_bytes()
     (out / "weights.safetensors").write_bytes(weights[:-1] + b"x")
     with pytest.raises(UserError, match="changed since it was saved"):
-        leanet.load(out)
+        load(out)
     (out / "model.json").write_text(json.dumps({**card, "format": 99}))
     with pytest.raises(UserError, match="format 99"):
-        leanet.load(out)
+        load(out)
     (out / "model.json").write_text("{}")
     with pytest.raises(UserError, match="damaged"):
-        leanet.load(out)
+        load(out)
     with pytest.raises(UserError, match="not a model folder"):
         leanet.load(tmp_path)

@@ -1,11 +1,16 @@
 """The report on a dataset: everything found is counted, and what would stop a run is a problem."""
 
+import re
+import shlex
+import shutil
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
+from profiles import DISPLAY_P3, SRGB, rgb, srgb_curve
 
+from leanet.cli import main, parse
 from leanet.data.check import check_dataset
 from leanet.data.folder import scan
 
@@ -46,10 +51,59 @@ def test_problems_are_one_line_each(tmp_path: Path) -> None:
     assert report.duplicates.across == (("Negative/0.png", "Positive/same.png"),)
     assert len(report.problems) == 4
     assert all("\n" not in problem for problem in report.problems)
-    assert "empty file" in report.problems[0]
-    assert "same picture in both classes" in report.problems[2]
-    assert "1 anomalous images" in report.problems[3]
+    assert "1 anomalous images" in report.problems[0]
+    assert "same picture in both classes" in report.problems[1]
+    assert "empty file" in report.problems[2]
     assert len(check_dataset(scan(tmp_path), 3, skip_unreadable=True).problems) == 2
+
+
+def test_profiles_and_shapes_are_counted(tmp_path: Path) -> None:
+    wide, same = rgb("Display P3", DISPLAY_P3, srgb_curve()), rgb("sRGB IEC61966-2.1", SRGB, srgb_curve())
+    sizes = [(40, 30), (40, 30), (30, 40), (60, 20), (21, 20), (20, 20)]
+    for i, (size, profile) in enumerate(zip(sizes, (wide, wide, same, b"rubbish", b"", b""), strict=True)):
+        path = tmp_path / ("Negative", "Positive")[i % 2] / f"{i}.png"
+        path.parent.mkdir(exist_ok=True)
+        noise = np.random.default_rng(i).integers(0, 256, (size[1], size[0], 3), dtype=np.uint8)
+        Image.fromarray(noise).save(path, icc_profile=profile)
+    report = check_dataset(scan(tmp_path), 2)
+    assert report.profiles == {"Display P3 (converted to sRGB)": 2, "sRGB IEC61966-2.1 (sRGB)": 1}
+    assert report.broken_profiles == 1
+    assert report.squeezed == 4
+    assert report.aspect == pytest.approx(4 / 3)
+
+
+def test_hundreds_of_copies_and_unreadable_files_are_counted_not_listed(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for label, name in enumerate(("Negative", "Positive")):
+        for i in range(6):
+            save(tmp_path / name / f"{i}.png", seed=10 * label + i)
+    for i in range(60):
+        shutil.copy(tmp_path / "Negative" / "0.png", tmp_path / "Negative" / f"copy{i:03}.png")
+        (tmp_path / "Positive" / f"empty{i:03}.png").touch()
+    for i in range(12):
+        for copy in range(2):
+            save(tmp_path / "Positive" / f"pair{i:02}{copy}.png", seed=100 + i)
+    assert main(["check", str(tmp_path), "--n-splits", "2", "--no-estimate"]) == 2
+    lines = capsys.readouterr().out.splitlines()
+    assert len(lines) < 45
+    assert any(line.endswith("copy008.png, 51 more") for line in lines)
+    assert {"50 more are unreadable", "3 more sets of duplicates", "50 more problems"} <= set(lines)
+
+
+def test_a_first_look_is_offered_with_its_time(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for label, name in enumerate(("Negative", "Positive")):
+        for i in range(4):
+            save(tmp_path / "my set" / name / f"{i}.png", seed=10 * label + i)
+    own = ["--n-splits", "2", "--colorizer", "Unet", "--adn", "CNN", "--caan", "Direct", "--image-size", "160"]
+    assert main(["check", str(tmp_path / "my set"), *own]) == 0
+    said = capsys.readouterr().out
+    offered = re.search(r"a first look takes \d+ (?:s|min): leanet (.*)", said)
+    assert offered
+    config = parse("run", shlex.split(offered[1])[1:])
+    assert config.dataset == tmp_path / "my set"
+    assert (config.data.image_size, config.compute.folds) == (128, "0")
+    assert (config.data.n_splits, config.detector.adn, config.detector.caan) == (2, "CNN", "Direct")
 
 
 def test_nothing_readable(tmp_path: Path) -> None:

@@ -8,7 +8,17 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from leanet.data.folder import Dataset, Sample, by_group, check_folds, group_copies, limit_per_class, scan
+from leanet.data.folder import (
+    Dataset,
+    Sample,
+    by_group,
+    check_folds,
+    group_copies,
+    has_anomalies,
+    limit_per_class,
+    scan,
+    scan_normals,
+)
 from leanet.errors import UserError
 
 SHARED = Path(__file__).parents[3] / "shared" / "data"
@@ -28,9 +38,11 @@ def grouped(groups: list[tuple[str, int]]) -> Dataset:
     return Dataset(Path("made"), tuple(sorted(samples, key=lambda s: (s.label, s.file))), ())
 
 
-def message(root: Path, *, normal_dir: str = "Negative", groups: Path | None = None) -> str:
+def message(
+    root: Path, *, normal_dir: str = "Negative", abnormal_dir: str = "Positive", groups: Path | None = None
+) -> str:
     with pytest.raises(UserError) as caught:
-        scan(root, normal_dir=normal_dir, groups=groups)
+        scan(root, normal_dir=normal_dir, abnormal_dir=abnormal_dir, groups=groups)
     text = str(caught.value)
     assert "\n" not in text
     return text
@@ -65,7 +77,11 @@ def test_ignores_hidden_files_other_suffixes_and_run_folders(tmp_path: Path) -> 
     touch(tmp_path, ["Negative/.a.png", "Negative/.thumbs/t.png", "Positive/notes.txt", "Positive/README"])
     dataset = scan(tmp_path)
     assert [s.file for s in dataset.samples] == ["Negative/a.png", "Positive/b.png"]
-    assert dataset.notes == ("files without an image's suffix were ignored: 1 .txt, 1 no suffix",)
+    assert dataset.notes == (
+        "not read: 0/, train/, beside Negative/ and Positive/",
+        "left out: 1 hidden file",
+        "left out, no pictures: 1 .txt, 1 no suffix",
+    )
 
 
 def test_other_class_folder_names(tmp_path: Path) -> None:
@@ -88,6 +104,81 @@ def test_mvtec_layout_is_pooled_with_masks(tmp_path: Path) -> None:
     assert dataset.notes[1].startswith("1 anomalous image")
 
 
+def test_every_split_is_pooled_whatever_is_in_it_and_however_it_is_called(tmp_path: Path) -> None:
+    touch(tmp_path, ["Train/GOOD/0.png", "Train/bad/1.png", "test/Good/2.png", "test/bad/1.png", "test/loose.png"])
+    touch(tmp_path, ["val/ok/4.png", "valid/good/5.png", "validation/good/6.png", "validation/rust/deep/7.png"])
+    touch(tmp_path, ["Ground_Truth/BAD/1_mask.png", "old/good/8.png", "root.png"])
+    dataset = scan(tmp_path)
+    assert [(s.file, s.label, s.kind, s.mask) for s in dataset.samples] == [
+        ("Train/GOOD/0.png", 0, "", None),
+        ("test/Good/2.png", 0, "", None),
+        ("val/ok/4.png", 0, "", None),
+        ("valid/good/5.png", 0, "", None),
+        ("validation/good/6.png", 0, "", None),
+        ("test/bad/1.png", 1, "bad", "Ground_Truth/BAD/1_mask.png"),  # a mask is of test/'s image
+        ("Train/bad/1.png", 1, "bad", None),
+        ("validation/rust/deep/7.png", 1, "rust", None),
+    ]
+    assert dataset.notes == (
+        "MVTec AD layout: all images of Train/, test/, val/, valid/ and validation/ pooled into new folds",
+        "not read: old/, beside Train/, test/, val/, valid/, validation/",
+        f"not read: 1 image in {tmp_path.name}/ itself (root.png). "
+        "Put them into Train/, test/, val/, valid/, validation/",
+        "not read: 1 image in test/ itself (loose.png). Put them into test/good/ or a folder of their kind",
+        "2 anomalous images have no mask in Ground_Truth/",
+    )
+
+
+def test_splits_of_class_folders_are_pooled(tmp_path: Path) -> None:
+    touch(
+        tmp_path,
+        ["train/Negative/a.png", "train/Positive/rust/b.png", "test/negative/c.png", "test/positive/d.png"],
+    )
+    found = [(s.file, s.label, s.kind) for s in scan(tmp_path).samples]
+    assert found == [
+        ("train/Negative/a.png", 0, ""),
+        ("test/negative/c.png", 0, ""),
+        ("test/positive/d.png", 1, ""),
+        ("train/Positive/rust/b.png", 1, "rust"),
+    ]
+
+
+def test_loco_masks_in_folders(tmp_path: Path) -> None:
+    touch(tmp_path, ["train/good/0.png", "validation/good/0.png", "test/good/0.png", "test/logical/000.png"])
+    touch(
+        tmp_path,
+        ["test/structural/000.png", "ground_truth/logical/000/000.png", "ground_truth/logical/000/001.png"],
+    )
+    touch(tmp_path, ["ground_truth/structural/000/000.png"])
+    dataset = scan(tmp_path)
+    assert [s.mask for s in dataset.of_class(1)] == ["ground_truth/logical/000", "ground_truth/structural/000"]
+    assert [s.file for s in dataset.of_class(0)] == ["train/good/0.png", "test/good/0.png", "validation/good/0.png"]
+
+
+def test_links_between_the_classes_do_not_mix_them(tmp_path: Path) -> None:
+    touch(tmp_path, ["Negative/a.png", "Positive/b.png", "other/c.png"])
+    (tmp_path / "Negative" / "root").symlink_to("..")
+    (tmp_path / "Positive" / "normals").symlink_to("../Negative")
+    dataset = scan(tmp_path)
+    assert [(s.file, s.label) for s in dataset.samples] == [("Negative/a.png", 0), ("Positive/b.png", 1)]
+    assert dataset.notes[-1] == "left out, links to what is read already: 2 (Negative/root, Positive/normals)"
+    (tmp_path / "Also").symlink_to("Negative")
+    assert "share images" in message(tmp_path, normal_dir="Also", abnormal_dir="Negative")
+
+
+def test_normals_alone_follow_the_same_rules(tmp_path: Path) -> None:
+    touch(tmp_path, ["Train/Good/a.png", "val/good/b.png"])
+    assert not has_anomalies(tmp_path, "Positive")
+    assert [s.file for s in scan_normals(tmp_path).samples] == ["Train/Good/a.png", "val/good/b.png"]
+    touch(tmp_path, ["Train/bad/c.png"])
+    assert has_anomalies(tmp_path, "Positive")
+
+
+def test_a_folder_without_readable_pictures_says_what_it_has(tmp_path: Path) -> None:
+    touch(tmp_path, ["Negative/a.heic", "Positive/b.png"])
+    assert "HEIC is not read; convert to JPEG or PNG" in message(tmp_path)
+
+
 def test_missing_root_and_folders_are_named_with_the_remedy(tmp_path: Path) -> None:
     assert message(tmp_path / "nowhere") == f"{tmp_path / 'nowhere'}: no such dataset folder. Check the path."
     touch(tmp_path, ["healthy/a.png", "Positive/b.png"])
@@ -101,7 +192,7 @@ def test_missing_root_and_folders_are_named_with_the_remedy(tmp_path: Path) -> N
 
 def test_mvtec_without_defects_is_refused(tmp_path: Path) -> None:
     touch(tmp_path, ["train/good/a.png", "test/good/b.png"])
-    assert "without anomalous images in test/<defect>" in message(tmp_path)
+    assert "without anomalous images in <defect>/ of train/, test/" in message(tmp_path)
 
 
 def test_ambiguous_and_shared_class_folders_are_refused(tmp_path: Path) -> None:
@@ -206,6 +297,9 @@ def test_check_folds_names_the_class_and_the_remedy() -> None:
         ("plantvillage_potato", 152, 2000, True, 0),
         ("plantvillage_pepper", 1478, 997, True, 2),
         ("hurricane", 800, 800, False, 0),
+        ("apple", 615, 584, True, 0),
+        ("retina_dr", 276, 322, True, 0),
+        ("magnetic_tile", 400, 392, False, 0),
     ],
 )
 def test_real_sets_hold_what_their_readme_says(

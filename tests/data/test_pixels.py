@@ -244,7 +244,7 @@ def test_cache_holds_the_resized_pixels_in_order(images: Path, tmp_path: Path) -
 
 def test_second_call_decodes_nothing(images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     first = build_cache(images, FILES, 16, tmp_path / "cache")
-    monkeypatch.setattr(pixels, "decode", None)
+    monkeypatch.setattr(pixels, "decode_with_origin", None)
     second = build_cache(images, FILES, 16, tmp_path / "cache")
     assert same(first, second)
     (images / "0.png").rename(images / "renamed.png")

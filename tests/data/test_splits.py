@@ -126,7 +126,7 @@ def test_splits_come_back_and_are_readable(tmp_path: Path) -> None:
     assert (content["n_splits"], content["seed"], len(content["folds"])) == (5, 7, 5)
     assert [file.name for file in tmp_path.iterdir()] == ["splits.json"]
     with pytest.raises(UserError, match="cannot write the splits"):
-        write_splits(tmp_path / "none" / "splits.json", folds, 7)
+        write_splits(path / "splits.json", folds, 7)
 
 
 def test_a_file_may_be_left_out(tmp_path: Path) -> None:

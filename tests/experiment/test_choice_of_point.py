@@ -9,7 +9,7 @@ import pytest
 
 from benchmarks import results
 from leanet.cli import parse
-from leanet.experiment.run_folder import write_csv
+from leanet.files import write_csv
 from leanet.settings import ColorizeConfig, DataConfig
 
 Line = tuple[str, ...]

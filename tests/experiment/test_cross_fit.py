@@ -13,12 +13,13 @@ from leanet.cli import main
 from leanet.experiment import colorize
 from leanet.experiment.colorize import PREDICTION_BATCH, jobs_of, recolour
 from leanet.experiment.open_run import find
-from leanet.experiment.run_folder import DELTA_E_STEP
+from leanet.experiment.stored_maps import DELTA_E_STEP
 from leanet.networks.registry import build_colorizer
 from leanet.settings import ColorizeConfig, ColorizerConfig
 from leanet.training.checkpoint import Checkpoint
 
 OPTIONS = ["--image-size", "64", "--n-splits", "2", "--cross-fit", "2", "--colorizer-epochs", "1", "--folds", "0"]
+OPTIONS += ["--precision", "bfloat16"]  # of the training: maps are in float32, on every machine
 
 
 def test_each_map_is_of_the_colorizer_that_did_not_see_the_image(

@@ -19,6 +19,20 @@ def masks() -> np.ndarray:
     return made
 
 
+def test_masks_in_a_folder_make_up_one_together(tmp_path: Path) -> None:
+    for number in range(2):  # each covers a quarter of every pixel of the small mask, together they cover a half
+        part = np.zeros((8, 8), np.uint8)
+        part[number::2, ::2] = 1 + number
+        Image.fromarray(part).save(tmp_path / f"{number:03}.png")
+    assert read_mask(tmp_path, 4).all()
+    assert not read_mask(tmp_path / "000.png", 4).any()
+    Image.fromarray(np.full((8, 8), 200, np.uint16)).save(tmp_path / "deep.png")
+    assert read_mask(tmp_path / "deep.png", 4).all()
+    Image.new("L", (9, 9)).save(tmp_path / "other.png")
+    with pytest.raises(OSError, match="no masks of one size"):
+        read_mask(tmp_path, 4)
+
+
 def test_a_perfect_map_scores_one_and_a_map_of_nothing_a_half() -> None:
     truth = masks()
     perfect = truth.astype(np.float32)

@@ -10,13 +10,13 @@ import numpy as np
 import pytest
 from sklearn.metrics import roc_auc_score
 
-from benchmarks.common import read_csv
 from leanet.cli import main
 from leanet.experiment.finished import recorded_detector
 from leanet.experiment.open_run import find
 from leanet.experiment.results import held_out_row
 from leanet.experiment.run_folder import RunFolder
 from leanet.experiment.study import Cell
+from leanet.files import read_csv
 from leanet.settings import StudyConfig
 
 

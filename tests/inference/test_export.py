@@ -9,7 +9,9 @@ import shutil
 import subprocess
 import sys
 from dataclasses import replace
+from hashlib import sha256
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -34,6 +36,9 @@ def test_resize_in_the_graph_is_the_resize_of_the_cache(height: int, width: int,
     image = np.random.default_rng(seed).integers(0, 256, (height, width, 3), dtype=np.uint8)
     np.testing.assert_array_equal(resized(torch.from_numpy(image), size).numpy(), resize(image, size))
 
+
+TAIL = 2 + 2 + len("leanet_sha256") + 2 + 64
+"""Bytes that the hash takes at the end of an .onnx: an entry, its key, its value."""
 
 PAIRS = list(itertools.product(ADNS, CAANS))
 
@@ -62,6 +67,31 @@ def test_onnx_runtime_agrees_with_pytorch(adn: str, caan: str, tmp_path: Path) -
             assert found.caan_probability == pytest.approx(expected.caan_probability, abs=1e-3)
 
 
+@pytest.fixture(scope="module")
+def exported_onnx(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The small model, exported."""
+    path = tmp_path_factory.mktemp("exported") / "m.onnx"
+    write_onnx(load(folder), path)
+    return path
+
+
+def test_files_of_earlier_versions_without_a_hash_of_their_own_are_read(folder: Path, exported_onnx: Path) -> None:
+    import onnx
+
+    proto = onnx.load(exported_onnx)
+    properties = {p.key: p.value for p in proto.metadata_props}
+    assert properties.pop("leanet_sha256") == sha256(exported_onnx.read_bytes()[:-TAIL]).hexdigest()
+    file = exported_onnx.with_name("old.onnx")
+    onnx.helper.set_model_props(proto, properties)
+    onnx.save(proto, file)  # the hash taken away from a file of this version
+    with pytest.raises(UserError, match="damaged"):
+        load_exported(file)
+    content = {k: v for k, v in json.loads(properties["leanet"]).items() if k != "card_sha256"}
+    onnx.helper.set_model_props(proto, {"leanet": json.dumps({**content, "format": 1})})
+    onnx.save(proto, file)
+    assert load_exported(file).card == load(folder).card
+
+
 def test_the_exported_file_predicts_without_torch_or_our_networks(folder: Path, tmp_path: Path) -> None:
     file = tmp_path / "m.onnx"
     assert main(["export", str(folder), "--out", str(file)]) == 0
@@ -70,6 +100,7 @@ def test_the_exported_file_predicts_without_torch_or_our_networks(folder: Path, 
     code = (
         "import sys; from leanet.cli import main\n"
         f"code = main(['predict', {str(file)!r}, {str(picture)!r}, '--out', {str(tmp_path / 'p.csv')!r}])\n"
+        f"import leanet; leanet.load({str(file)!r}).predict(open({str(picture)!r}, 'rb').read())\n"
         "assert 'torch' not in sys.modules and not any(m.startswith('leanet.networks') for m in sys.modules)\n"
         "sys.exit(code)"
     )
@@ -147,16 +178,70 @@ def test_openvino_agrees_with_pytorch_and_keeps_the_card(folder: Path, tmp_path:
     shutil.copy(tmp_path / "m.xml", tmp_path / "changed.xml")
     with pytest.raises(UserError, match="damaged"):
         load_exported(tmp_path / "changed.xml")
+    (tmp_path / "changed.bin").unlink()
+    with pytest.raises(UserError, match=r"changed\.bin: missing; changed\.xml needs it"):
+        load_exported(tmp_path / "changed.xml")
+    shutil.copy(weights, tmp_path / "changed.bin")
+    text = (tmp_path / "m.xml").read_bytes()
+    for at in range(0, len(text), len(text) // 50):
+        (tmp_path / "changed.xml").write_bytes(text[:at] + bytes([text[at] ^ 1]) + text[at + 1 :])
+        with pytest.raises(UserError, match="damaged"):
+            load_exported(tmp_path / "changed.xml")
     for picture in pictures():
         expected, found = model.predict(picture), exported.predict_pixels([picture])[0]
         assert found.probability == pytest.approx(expected.probability, abs=1e-3)
         assert found.anomaly_map is not None
+        assert expected.anomaly_map is not None
         # OpenVINO has no float64: resized in float32, a few pixels are one grey level off, and show around them.
         assert np.quantile(np.abs(found.anomaly_map - expected.anomaly_map), 0.99) < 0.1
-        resized_before = resize(picture, 64)
-        expected, found = model.predict(resized_before), exported.predict_pixels([resized_before])[0]
+        found = exported.predict(picture)  # which resizes it before, as `leanet predict` does
+        assert found.probability == pytest.approx(expected.probability, abs=1e-3)
         assert found.anomaly_map is not None
         np.testing.assert_allclose(found.anomaly_map, expected.anomaly_map, atol=0.1)
+
+
+def square(*shape: int, dtype: Any = np.uint8) -> Any:
+    return np.zeros(shape, dtype)
+
+
+@pytest.mark.parametrize(
+    ("images", "sizes"),
+    [
+        ([square(0, 0, 3)], None),
+        ([square(64, 0, 3)], None),
+        ([square(64, 64)], None),
+        ([square(64, 64, 4)], None),
+        ([square(3, 64, 64)], None),
+        ([square(1, 64, 64, 3)], None),
+        ([square(64, 64, 3, dtype=np.float32)], None),
+        ([square(64, 64, 3, dtype=np.uint16)], None),
+        ([square(64, 64, 3, dtype=object)], None),
+        ([square(65_536, 1, 3)], None),
+        ([[[0, 0, 0]]], None),
+        (["a.png"], None),
+        ([None], None),
+        ([square(64, 64, 3)], [(64, 64), (64, 64)]),
+        ([square(64, 64, 3)], [(0, 64)]),
+        ([square(64, 64, 3)], [(64,)]),
+    ],
+)
+def test_arrays_that_are_no_images_are_refused_by_every_model(
+    folder: Path, exported_onnx: Path, images: list[Any], sizes: Any
+) -> None:
+    for model in (load(folder), load_exported(exported_onnx)):
+        with pytest.raises(UserError, match="expected, found"):
+            model.predict_pixels(images, sizes=sizes)
+        assert model.predict_pixels([]) == []
+
+
+@pytest.mark.parametrize(
+    "maps", [square(1, 64, 64) - 1.0, square(64, 64), square(1, 32, 32), square(1, 64, 64) * 1j]
+)
+def test_maps_that_are_none_are_refused(folder: Path, maps: Any) -> None:
+    with pytest.raises(UserError, match=r"anomaly_maps: .* expected, found"):
+        load(folder).predict_pixels([square(64, 64, 3)], maps)
+    with pytest.raises(UserError, match="has no colorizer"):
+        replace(load(folder), colorizer=None).predict_pixels([square(64, 64, 3)])
 
 
 @pytest.mark.slow
@@ -199,7 +284,8 @@ def test_the_threshold_is_metadata(folder: Path, tmp_path: Path) -> None:
     assert content["threshold"] == 0.3
     onnx.helper.set_model_props(proto, {"leanet": json.dumps({**content, "threshold": 0.0})})
     onnx.save(proto, tmp_path / "other.onnx")
-    assert OnnxModel(tmp_path / "other.onnx").predict_pixels([next(pictures())])[0].anomalous
+    with pytest.raises(UserError, match="changed since it was saved"):
+        OnnxModel(tmp_path / "other.onnx")
 
 
 def test_what_is_no_exported_model_is_refused(

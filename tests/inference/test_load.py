@@ -70,7 +70,7 @@ def test_a_minute_of_many_clients(folder: Path) -> None:
                 with lock:
                     statuses[response.status_code] += 1
 
-    options = ("--precision", "float32", "--max-megabytes", "2", "--max-megapixels", "4", "--queue", "48")
+    options = ("--max-megabytes", "2", "--max-megapixels", "4", "--queue", "48")
     with served(folder, *options) as (address, process), ThreadPoolExecutor(CLIENTS) as pool:
         until = time.monotonic() + SECONDS
         clients = [pool.submit(one_client, number, address, until) for number in range(CLIENTS)]

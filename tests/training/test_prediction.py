@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import torch
 
@@ -46,3 +48,18 @@ def test_leanet_predicts_what_it_would_in_evaluation_mode(bfloat16: bool, tolera
     spread = expected.adn_logits.std()
     assert (found.adn_logits - expected.adn_logits).abs().max() < tolerance * spread
     assert not found.adn_logits.requires_grad
+
+
+def test_float32_is_not_tf32_while_predicting() -> None:
+    convolutions: Any = torch.backends.cudnn.conv  # type: ignore[attr-defined]  # torch declares it at run time
+    before, seen = convolutions.fp32_precision, []
+
+    class Watching(torch.nn.Module):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            seen.append(convolutions.fp32_precision)
+            return x
+
+    predictor(Watching(), Compute(torch.device("cpu"), False, compiled=False))(torch.zeros(1, 1, 2, 2))
+    assert before == "tf32"
+    assert seen == ["ieee"]
+    assert convolutions.fp32_precision == before

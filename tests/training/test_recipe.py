@@ -158,7 +158,10 @@ def test_initial_weights_spread_as_keras_would_have_them(name: str) -> None:
 def test_fancy_pca_moves_real_leaves_by_as_much_as_recorded(potato: Path) -> None:
     """About 1.6 grey levels: the length of the colour that alpha = 0.08, one standard deviation, adds."""
     lengths = []
-    for file in sorted((potato / "Positive").iterdir())[::80] + sorted((potato / "Negative").iterdir())[::40]:
+    files = {
+        kind: sorted(p for p in (potato / kind).rglob("*.*") if p.is_file()) for kind in ("Positive", "Negative")
+    }
+    for file in files["Positive"][::80] + files["Negative"][::40]:
         rgb = torch.tensor(resize(decode(file), 128)).permute(2, 0, 1)[None].float() / 255
         added = fancy_pca(rgb, alpha=torch.tensor([0.08])) - rgb
         lengths.append(255 * float(added.flatten(2).median(2).values.norm()))

@@ -20,7 +20,7 @@ from numpy.typing import DTypeLike, NDArray
 
 from leanet.data.folder import CLASS_NAMES
 from leanet.errors import UserError
-from leanet.experiment.run_folder import DELTA_E_STEP
+from leanet.experiment.stored_maps import DELTA_E_STEP
 from leanet.settings import check_image_size
 
 CHUNK = 16

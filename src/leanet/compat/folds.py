@@ -11,7 +11,7 @@ import shutil
 import zipfile
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, TypeAlias
 
@@ -26,7 +26,9 @@ from leanet.errors import UserError
 from leanet.experiment.display import SetDone, note, progress_bar
 from leanet.experiment.map_summary import MapSummary
 from leanet.experiment.open_run import Run, find
-from leanet.experiment.run_folder import ImageRow, MapWriter, RunFolder, write_config, write_csv
+from leanet.experiment.run_folder import ImageRow, RunFolder, write_config
+from leanet.experiment.stored_maps import MapWriter
+from leanet.files import beside, is_free, write_csv
 from leanet.training.colorization import images_to_tensor
 
 EXPORT_SIDE, EXPORT_FOLDS = 256, 5
@@ -87,22 +89,11 @@ def export_folds(run: Path, out: Path) -> None:
 def _beside(out: Path) -> Iterator[Path]:
     """A folder beside `out` to fill. It becomes `out` at the end; on an error nothing is left of it."""
     try:
-        if out.exists() and (not out.is_dir() or any(out.iterdir())):
+        if not is_free(out):
             raise UserError(f"{out}: exists and is not an empty folder. Name one that does not exist yet.")
-        target = out.resolve()
-        partial = target.with_name(target.name + ".partial")
-        made = [parent for parent in target.parents if not parent.exists()]
-        try:
-            shutil.rmtree(partial, ignore_errors=True)
-            partial.mkdir(parents=True)
+        with beside(out) as partial:
+            partial.mkdir()
             yield partial
-            partial.replace(target)
-        except BaseException:
-            shutil.rmtree(partial, ignore_errors=True)
-            with suppress(OSError):
-                for parent in made:
-                    parent.rmdir()
-            raise
     except OSError as error:
         raise UserError(f"{out}: cannot write there ({error.strerror}). Name another folder.") from None
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from leanet.data.folder import CLASS_NAMES, Dataset, by_group, group_copies
 from leanet.data.pixels import (
+    Decoded,
     Duplicates,
     ImageInfo,
     UnreadableImageError,
@@ -18,6 +19,9 @@ from leanet.data.pixels import (
 )
 from leanet.data.splits import make_folds
 from leanet.errors import UserError
+
+SQUARE = 1.05
+"""Up to this ratio of its sides a picture counts as square."""
 
 
 @dataclass(frozen=True)
@@ -32,6 +36,9 @@ class CheckReport:
         distinct_sizes: how many different sizes there are.
         formats: readable images by format and mode as stored, such as "PNG RGBA".
         converted: readable images by what decoding does to them beyond plain RGB, such as "CMYK to RGB".
+        profiles: readable images by the name of their embedded color profile, and what is done with it.
+        broken_profiles: readable images whose profile is of no use, so that they count as sRGB.
+        squeezed: readable images that are far from square; aspect: their median width : height, above 1 or below.
         unreadable: (file, reason).
         duplicates: files with the same bytes, within and across the classes.
         notes: worth telling; problems: one line each, and a run would stop at any of them.
@@ -48,6 +55,10 @@ class CheckReport:
     distinct_sizes: int
     formats: dict[str, int]
     converted: dict[str, int]
+    profiles: dict[str, int]
+    broken_profiles: int
+    squeezed: int
+    aspect: float | None
     unreadable: tuple[tuple[str, str], ...]
     duplicates: Duplicates
     notes: tuple[str, ...]
@@ -59,6 +70,8 @@ class _Facts:
     info: ImageInfo
     stored: str
     conversions: tuple[str, ...]
+    profile: str
+    broken_profile: bool
 
 
 def check_dataset(
@@ -85,12 +98,13 @@ def check_dataset(
     same = duplicates([fact.info for fact in facts], [labels[fact.info.file] for fact in facts])
     readable = dataset.without(errors)
     sizes = sorted(((f.info.width, f.info.height) for f in facts), key=lambda size: (size[0] * size[1], size))
+    aspects = sorted(width / height for width, height in sizes if not 1 / SQUARE <= width / height <= SQUARE)
     members = by_group(dataset)
     largest_group = max(members, key=lambda group: len(members[group]))
     stop_at = {} if skip_unreadable else errors
-    problems = [str(skippable(dataset.root / file, error.reason)) for file, error in stop_at.items()]
+    problems = _fold_problems(group_copies(readable, same.within)[0], n_splits, seed)
     problems += [contradiction(files, labels) for files in same.across]
-    problems += _fold_problems(group_copies(readable, same.within)[0], n_splits, seed)
+    problems += [str(skippable(dataset.root / file, error.reason)) for file, error in stop_at.items()]
     return CheckReport(
         counts={name: len(dataset.of_class(label)) for label, name in enumerate(CLASS_NAMES)},
         kinds=dict(sorted(Counter(sample.kind for sample in dataset.of_class(1)).items())),
@@ -103,6 +117,10 @@ def check_dataset(
         distinct_sizes=len(set(sizes)),
         formats=dict(Counter(fact.stored for fact in facts).most_common()),
         converted=dict(Counter(what for fact in facts for what in fact.conversions).most_common()),
+        profiles=dict(Counter(fact.profile for fact in facts if fact.profile).most_common()),
+        broken_profiles=sum(fact.broken_profile for fact in facts),
+        squeezed=len(aspects),
+        aspect=aspects[len(aspects) // 2] if aspects else None,
         unreadable=tuple((file, error.reason) for file, error in errors.items()),
         duplicates=same,
         notes=dataset.notes,
@@ -121,7 +139,16 @@ def _examine(dataset: Dataset, file: str) -> _Facts | UnreadableImageError:
     if decoded.turned:
         conversions.append("turned by EXIF orientation")
     info = ImageInfo(file, sha256_of(path), width, height)
-    return _Facts(info, f"{decoded.format} {decoded.mode}", tuple(conversions))
+    stored = f"{decoded.format} {decoded.mode}"
+    return _Facts(info, stored, tuple(conversions), _profile_of(decoded), decoded.broken_profile)
+
+
+def _profile_of(decoded: Decoded) -> str:
+    if decoded.profile is None or decoded.broken_profile:
+        return ""
+    if decoded.profile.is_srgb:
+        return f"{decoded.profile.name} (sRGB)"
+    return f"{decoded.profile.name} (converted to sRGB)"
 
 
 def _fold_problems(dataset: Dataset, n_splits: int, seed: int) -> list[str]:

@@ -1,17 +1,17 @@
-"""What lies in a dataset folder: images, labels, kinds, masks and groups. No image is opened here."""
+"""What lies in a dataset folder: images, labels, kinds, masks and groups. No image is decoded here."""
 
-import csv
-import os
 from collections import Counter
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
 import numpy as np
 
+from leanet.data.files import IMAGE_SUFFIXES, LeftOut, find_images, identity, notes
+from leanet.data.groups import read_groups
+from leanet.data.layout import Layout, Masks, Place, arrange, found_in
 from leanet.errors import UserError
 
-IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp"})
 CLASS_NAMES = ("normal", "anomalous")
 LEAST = (3, 2)  # images of each class for any folds at all: two normal ones to train a colorizer on
 
@@ -29,7 +29,8 @@ class Sample:
         label: 0 normal, 1 anomalous.
         kind: the anomaly's kind (first subfolder of Positive, or MVTec AD defect); "" where there is none.
         group: images of one group are never parted by a split; the file itself where no group is known.
-        mask: posix path, relative to the root, of the ground-truth mask; None where there is none.
+        mask: posix path, relative to the root, of the ground-truth mask, or of the folder of masks that make it up
+            together; None where there is none.
     """
 
     file: str
@@ -41,7 +42,7 @@ class Sample:
 
 @dataclass(frozen=True)
 class Dataset:
-    """The images of a folder: normals first, sorted by file within a class. `notes` are for the user."""
+    """The images of a folder: normals first, sorted within a folder of a class. `notes` are for the user."""
 
     root: Path
     samples: tuple[Sample, ...]
@@ -65,10 +66,10 @@ def scan(
 ) -> Dataset:
     """List the images of a dataset folder.
 
-    Two layouts are known: a folder for each class (names in any case, subfolders included; whatever else
-    lies in the root is ignored, so that a run may be written there too), and, where neither class folder
-    exists, MVTec AD (train/good, test/good, test/<defect>, ground_truth/<defect>/<stem>_mask.png). Hidden
-    files and files without an image's suffix are ignored.
+    Two layouts are known: a folder for each class (subfolders included; whatever else lies in the root is left
+    alone, so that a run may be written there too), and, where neither class folder exists, MVTec AD
+    (train/good, test/good, test/<defect>, ground_truth/<defect>), see `leanet.data.layout`. What is not read is
+    in the notes. Names of folders count in any case. Each real file is read once, however many links lead to it.
 
     Args:
         root: the dataset folder.
@@ -79,39 +80,59 @@ def scan(
         UserError: a missing root; a missing, empty, ambiguous or shared class folder; a bad groups file.
     """
     root = Path(root)
-    if not root.is_dir():
-        raise UserError(f"{root}: no such dataset folder. Check the path.")
-    normal, abnormal = _descend(root, normal_dir), _descend(root, abnormal_dir)
-    if normal is None and abnormal is None and _is_mvtec(root):
-        dataset = _scan_mvtec(root)
-    else:
-        dataset = _scan_class_folders(root, (normal_dir, normal), (abnormal_dir, abnormal))
+    layout = arrange(root, normal_dir, abnormal_dir)
+    for label, asked in enumerate((normal_dir, abnormal_dir)):
+        if not layout.of_class(label) and not layout.mvtec:
+            raise UserError(
+                f"{root}: no folder {asked}/ of {CLASS_NAMES[label]} images. {found_in(root)} {_CLASS_REMEDY}"
+                + (" With normal images alone, `leanet fit` is all that works." if label else "")
+            )
+    dataset = _dataset(root, layout, layout.places)
+    for label, place in enumerate(("good/", "<defect>/")):
+        if not dataset.of_class(label):
+            if layout.mvtec:
+                raise UserError(
+                    f"{root}: MVTec AD layout without {CLASS_NAMES[label]} images in {place} of "
+                    f"{', '.join(layout.splits)}. {_accepted()}"
+                    + (" With normal images alone, `leanet fit` is all that works." if label else "")
+                )
+            raise _empty(layout.of_class(label)[0].folder, label, dataset)
+    if bare := sum(sample.label == 1 and sample.mask is None for sample in dataset.samples) if layout.masks else 0:
+        text = f"{bare} anomalous images have no mask in {layout.masks}/"
+        dataset = replace(dataset, notes=(*dataset.notes, text))
     return dataset if groups is None else _with_groups(dataset, Path(groups))
 
 
-def has_anomalies(root: Path, abnormal_dir: str) -> bool:
+def has_anomalies(root: Path, abnormal_dir: str, normal_dir: str = "Negative") -> bool:
     """Whether a dataset folder holds anomalous images at all, in either layout."""
-    if not root.is_dir():
-        raise UserError(f"{root}: no such dataset folder. Check the path.")
-    folder = _descend(root, abnormal_dir)
-    if folder is not None:
-        return bool(_images(folder)[0])
-    return _is_mvtec(root) and any(_images(f)[0] for f in _subfolders(root / "test") if f.name != "good")
+    root = Path(root)
+    return any(find_images(place.folder).images for place in arrange(root, normal_dir, abnormal_dir).of_class(1))
 
 
-def scan_normals(root: Path, *, normal_dir: str = "Negative", groups: Path | None = None) -> Dataset:
+def scan_normals(
+    root: Path, *, normal_dir: str = "Negative", abnormal_dir: str = "Positive", groups: Path | None = None
+) -> Dataset:
     """List the normal images of a dataset folder that has no others; arguments and errors as in `scan`."""
-    folder = _descend(root, normal_dir)
-    if folder is None and (root / "train" / "good").is_dir():
-        folder = root / "train" / "good"
-    if folder is None:
-        raise UserError(f"{root}: no folder {normal_dir}/ of normal images. {_found(root)} {_CLASS_REMEDY}")
-    files, others = _images(folder)
-    if not files:
-        raise UserError(f"{folder}: no normal images in it. {_accepted()} {_CLASS_REMEDY}")
-    samples = tuple(_sample(root, path, 0, "") for path in files)
-    dataset = Dataset(root, samples, tuple(_ignored_note(others)))
+    root = Path(root)
+    layout = arrange(root, normal_dir, abnormal_dir)
+    places = layout.of_class(0)
+    if not places:
+        raise UserError(f"{root}: no folder {normal_dir}/ of normal images. {found_in(root)} {_CLASS_REMEDY}")
+    dataset = _dataset(root, layout, places)
+    if not dataset.samples:
+        raise _empty(places[0].folder, 0, dataset)
     return dataset if groups is None else _with_groups(dataset, Path(groups))
+
+
+def _dataset(root: Path, layout: Layout, places: Sequence[Place]) -> Dataset:
+    samples, left_out = _samples_of(root, places)
+    said = (*layout.notes, *notes(left_out, root))
+    return Dataset(root, tuple(sorted(_each_mask_once(samples), key=lambda sample: sample.label)), said)
+
+
+def _empty(folder: Path, label: int, dataset: Dataset) -> UserError:
+    said = "".join(f" It has {text.removeprefix('left out, ')}." for text in dataset.notes[:1])
+    return UserError(f"{folder}: no {CLASS_NAMES[label]} images in it.{said} {_accepted()} {_CLASS_REMEDY}")
 
 
 def limit_per_class(dataset: Dataset, n: int, seed: int) -> Dataset:
@@ -184,51 +205,29 @@ def group_copies(dataset: Dataset, copies: Sequence[Sequence[str]]) -> tuple[Dat
     return replace(dataset, samples=samples), sum(len(files) - 1 for files in copies)
 
 
-def _scan_class_folders(root: Path, normal: tuple[str, Path | None], abnormal: tuple[str, Path | None]) -> Dataset:
-    samples: list[Sample] = []
-    ignored: Counter[str] = Counter()
-    for label, (name, folder) in enumerate((normal, abnormal)):
-        if folder is None:
-            raise UserError(
-                f"{root}: no folder {name}/ of {CLASS_NAMES[label]} images. {_found(root)} {_CLASS_REMEDY}"
-                + (" With normal images alone, `leanet fit` is all that works." if label else "")
-            )
-        files, others = _images(folder)
-        ignored.update(others)
-        if not files:
-            raise UserError(f"{folder}: no {CLASS_NAMES[label]} images in it. {_accepted()} {_CLASS_REMEDY}")
-        for path in files:
-            kind = path.relative_to(folder).parts[0] if label and path.parent != folder else ""
-            samples.append(_sample(root, path, label, kind))
-    if len({sample.file for sample in samples}) < len(samples):
-        raise UserError(
-            f"{root}: --normal-dir {normal[0]} and --abnormal-dir {abnormal[0]} share images. "
-            "Name two separate folders."
-        )
-    return Dataset(root, tuple(samples), tuple(_ignored_note(ignored)))
+def _samples_of(root: Path, places: Sequence[Place]) -> tuple[list[Sample], list[LeftOut]]:
+    """The images of some places, each of a class's once, and what was passed over."""
+    roots = {identity(place.folder) for place in places}
+    samples, left_out = list[Sample](), list[LeftOut]()
+    for place in places:
+        found = find_images(place.folder, roots - {identity(place.folder)})
+        left_out += found.left_out
+        masks = None if place.masks is None else Masks(place.masks)
+        for path in found.images:
+            inside = path.relative_to(place.folder)
+            kind = place.kind or (inside.parts[0] if place.label and len(inside.parts) > 1 else "")
+            mask = None if masks is None else masks.of(inside)
+            samples.append(_sample(root, path, place.label, kind, mask))
+    return samples, left_out
 
 
-def _scan_mvtec(root: Path) -> Dataset:
-    normals = [path for part in ("train", "test") for path in _images(root / part / "good")[0]]
-    samples = [_sample(root, path, 0, "") for path in normals]
-    for folder in _subfolders(root / "test"):
-        if folder.name != "good":
-            for path in _images(folder)[0]:
-                mask = root / "ground_truth" / folder.name / f"{path.stem}_mask.png"
-                samples.append(_sample(root, path, 1, folder.name, mask if mask.is_file() else None))
-    for label, place in enumerate(("train/good and test/good", "test/<defect>")):
-        if not any(sample.label == label for sample in samples):
-            raise UserError(
-                f"{root}: MVTec AD layout without {CLASS_NAMES[label]} images in {place}. {_accepted()}"
-            )
-    notes = ["MVTec AD layout: all images of train/ and test/ pooled into new folds"]
-    if bare := sum(sample.label == 1 and sample.mask is None for sample in samples):
-        notes.append(f"{bare} anomalous images have no mask in ground_truth/")
-    return Dataset(root, tuple(samples), tuple(notes))
-
-
-def _is_mvtec(root: Path) -> bool:
-    return (root / "train" / "good").is_dir() and (root / "test").is_dir()
+def _each_mask_once(samples: Iterable[Sample]) -> Iterator[Sample]:
+    """Leave a mask to the first of several images of one name, which is that of test/."""
+    taken = set[str]()
+    for sample in samples:
+        yield replace(sample, mask=None) if sample.mask in taken else sample
+        if sample.mask:
+            taken.add(sample.mask)
 
 
 def _sample(root: Path, path: Path, label: int, kind: str, mask: Path | None = None) -> Sample:
@@ -240,100 +239,11 @@ def _sample(root: Path, path: Path, label: int, kind: str, mask: Path | None = N
     return Sample(file, label, kind, file, None if mask is None else mask.relative_to(root).as_posix())
 
 
-def _images(folder: Path) -> tuple[list[Path], Counter[str]]:
-    """Return the image files below a folder, sorted, and counts of the other files by suffix."""
-    files, others = list[Path](), Counter[str]()
-    for path in visible_files(folder):
-        if path.suffix.lower() in IMAGE_SUFFIXES:
-            files.append(path)
-        else:
-            others[path.suffix.lower() or "no suffix"] += 1
-    return sorted(files, key=lambda path: path.as_posix()), others
-
-
-def visible_files(folder: Path) -> Iterator[Path]:
-    """Every file below a folder, in no order: links are followed, names that begin with a dot passed over."""
-    for parent, folders, names in os.walk(folder, followlinks=True):
-        folders[:] = [name for name in folders if not name.startswith(".")]
-        yield from (Path(parent, name) for name in names if not name.startswith("."))
-
-
-def _subfolders(folder: Path) -> list[Path]:
-    return sorted(path for path in folder.iterdir() if path.is_dir() and not path.name.startswith("."))
-
-
-def _descend(root: Path, name: str) -> Path | None:
-    """Find a folder below the root by its name in any case; None where there is none."""
-    folder = root
-    for part in PurePosixPath(name).parts:
-        matches = [path for path in _subfolders(folder) if path.name.lower() == part.lower()]
-        exact = [path for path in matches if path.name == part]
-        if len(matches) > 1 and not exact:
-            raise UserError(
-                f"{folder}: {matches[0].name}/ and {matches[1].name}/ are both {name}. Merge or rename one."
-            )
-        if not matches:
-            return None
-        folder = (exact or matches)[0]
-    return None if folder == root else folder
-
-
-def _found(root: Path) -> str:
-    names = [f"{path.name}/" for path in _subfolders(root)]
-    listed = ", ".join(names[:8]) + (f" and {len(names) - 8} more" if len(names) > 8 else "")
-    return f"Found {listed}." if names else "It has no subfolders."
-
-
 def _accepted() -> str:
-    return f"Images are {' '.join(sorted(IMAGE_SUFFIXES))} files."
-
-
-def _ignored_note(ignored: Counter[str]) -> Iterator[str]:
-    if ignored:
-        listed = ", ".join(f"{count} {suffix}" for suffix, count in sorted(ignored.items()))
-        yield f"files without an image's suffix were ignored: {listed}"
+    return f"Images are {' '.join(sorted(IMAGE_SUFFIXES))} files, and others whose content says so."
 
 
 def _with_groups(dataset: Dataset, path: Path) -> Dataset:
-    groups = _read_groups(path)
-    unknown = sorted(set(groups) - {sample.file for sample in dataset.samples})
-    if unknown:
-        more = f" and {len(unknown) - 1} more" if len(unknown) > 1 else ""
-        raise UserError(
-            f"{path}: names {unknown[0]}{more}, not in {dataset.root}. "
-            f"Files are named relative to the dataset, as in {dataset.samples[0].file}."
-        )
+    groups, said = read_groups(path, [sample.file for sample in dataset.samples], dataset.root)
     samples = tuple(replace(sample, group=groups.get(sample.file, sample.file)) for sample in dataset.samples)
-    alone = len(samples) - len(groups)
-    if not alone:
-        return replace(dataset, samples=samples)
-    have, are = ("files have", "are groups of their") if alone > 1 else ("file has", "is a group of its")
-    note = f"{alone} {have} no entry in {path.name} and {are} own"
-    return replace(dataset, samples=samples, notes=(*dataset.notes, note))
-
-
-def _read_groups(path: Path) -> dict[str, str]:
-    """Read file -> group from a CSV file with these two columns; other columns are ignored."""
-    try:
-        with path.open(newline="", encoding="utf-8-sig") as stream:
-            reader = csv.DictReader(stream)
-            missing = {"file", "group"} - set(reader.fieldnames or ())
-            if missing:
-                raise UserError(
-                    f"{path}: no column {' and no column '.join(sorted(missing))}. "
-                    f"The first line must be file,group."
-                )
-            groups: dict[str, str] = {}
-            for row in reader:
-                file, group = row["file"], row["group"]
-                if not file or not group:
-                    raise UserError(
-                        f"{path}: line {reader.line_num} lacks a file or a group. Complete or remove it."
-                    )
-                if groups.setdefault(file, group) != group:
-                    raise UserError(f"{path}: {file} is in two groups, {groups[file]} and {group}. Keep one.")
-            return groups
-    except OSError as error:
-        raise UserError(f"{path}: cannot read the groups file ({error.strerror}). Check --groups.") from None
-    except (UnicodeDecodeError, csv.Error):
-        raise UserError(f"{path}: not a CSV file in UTF-8. Save it as CSV with the columns file,group.") from None
+    return replace(dataset, samples=samples, notes=(*dataset.notes, *said))

@@ -1,7 +1,6 @@
 """From image files to pixels: safe decoding, the one resize, and the decode-once cache."""
 
 import hashlib
-import json
 import os
 import re
 import shutil
@@ -17,9 +16,14 @@ import numpy as np
 import numpy.typing as npt
 from PIL import ExifTags, Image, UnidentifiedImageError
 
+from leanet.data.color_profile import BROKEN, Profile, read_profile
+from leanet.data.files import advice, is_special, unread_format
 from leanet.errors import UserError
+from leanet.files import unfinished, write_json
+from leanet.reading import parse_json, read_bytes
 
 MAX_PIXELS = 200_000_000
+MAX_BYTES = 2_000_000_000  # of a file; the largest image that is read takes 1.6 GB uncompressed
 MAX_SIDE = 65_535  # a JPEG's; the resize keeps one side while it shrinks the other
 MAX_JPEG_SCANS = 200  # a progressive JPEG has some ten; each takes as long to decode as the whole picture
 _JPEG_MARKER = re.compile(rb"\xff[^\x00\x01\xd0-\xd8\xff]")  # none of those without a length, but the end
@@ -32,7 +36,8 @@ FORMATS = (
     "WEBP",
     "GIF",
 )  # never EPS or the like, which start other programs
-RESIZE_VERSION = 2  # raise it when decode or resize give other pixels than before: old caches are then not found
+RESIZE_VERSION = 3  # raise it when decode or resize give other pixels than before: old caches are then not found
+MAX_FACTS = 1_000_000_000  # bytes of what a cache remembers of its files
 THREADS = min(4, max(2, os.cpu_count() or 2))
 
 UInt8Array: TypeAlias = npt.NDArray[np.uint8]
@@ -42,9 +47,7 @@ R = TypeVar("R")
 Fact: TypeAlias = tuple[int, int] | str
 """What the cache remembers of a file: (width, height), or the reason why it is unreadable."""
 
-DAMAGED_ARRAY = (ValueError, EOFError)
-"""What np.load raises of an array file that was cut off or is none; json's error is a ValueError too."""
-
+_DNG_VERSION = 50706  # the TIFF tag
 _pillow_limit = threading.Lock()
 _TURN = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -75,6 +78,7 @@ class Decoded:
         format, mode: as stored.
         turned: whether EXIF turned it.
         first_of_several: whether there were further frames or pages, which are left out.
+        profile: the embedded color profile; None where there was none.
     """
 
     pixels: UInt8Array
@@ -82,6 +86,12 @@ class Decoded:
     mode: str
     turned: bool
     first_of_several: bool
+    profile: Profile | None
+
+    @property
+    def broken_profile(self) -> bool:
+        """Whether the embedded color profile was of no use, so that the values count as sRGB."""
+        return self.profile is BROKEN
 
 
 @dataclass(frozen=True)
@@ -103,12 +113,16 @@ class Cache:
         pixels: uint8 (N, size, size, 3), memory-mapped, read-only; row i belongs to infos[i].
         infos: the N readable images, in the order asked for.
         skipped: (file, reason) of every unreadable file.
+        broken_profiles: images whose color profile was of no use.
+        healed: whether the file was there, but damaged, and was made anew.
     """
 
     path: Path
     pixels: UInt8Array
     infos: tuple[ImageInfo, ...]
     skipped: tuple[tuple[str, str], ...]
+    broken_profiles: int = 0
+    healed: bool = False
 
 
 @dataclass(frozen=True)
@@ -128,8 +142,13 @@ def decode(path: Path) -> UInt8Array:
         16-bit greyscale: divided by 257 and rounded (65535 becomes 255); nothing is stretched or clipped.
         16-bit RGB and RGBA: Pillow's decoder keeps the high byte, which is within 1 of division by 257.
         32-bit integer greyscale: as 16-bit; values outside 0..65535 make the file unreadable.
-        CMYK, YCbCr, CIELAB: Pillow's conversion. Colour profiles (ICC) are ignored.
-        Alpha or a transparent colour: composited on white (but not the transparent colour of 16-bit RGB).
+        CMYK, YCbCr, CIELAB: Pillow's conversion, where no profile says more.
+        Embedded color profile (ICC): converted to sRGB, see `leanet.data.color_profile`; greyscale of 16 bits in
+            full depth, all else in 8 bits. A profile that is broken, or meant for another kind of image, counts as
+            sRGB. What PNG says of color otherwise (gAMA, cHRM, cICP) and what EXIF says is ignored.
+        Alpha or a transparent colour: composited on white (but not the transparent colour of 16-bit RGB), after the
+            profile.
+        Camera raw that is stored as TIFF (DNG): unreadable; what a TIFF's reader finds is its thumbnail.
         Animation, several pages: the first frame.
         Floating point: unreadable.
     JPEG is decoded at full size (no draft mode).
@@ -147,6 +166,11 @@ def decode(path: Path) -> UInt8Array:
 def decode_with_origin(path: Path) -> Decoded:
     """Do as `decode`, and tell how the file stored the image."""
     try:
+        status = path.stat()
+        if is_special(status):
+            raise UnreadableImageError(path, "a pipe, device or socket")
+        if status.st_size > MAX_BYTES:
+            raise UnreadableImageError(path, f"more than {MAX_BYTES // 10**9} GB")
         data = path.read_bytes()
     except OSError as error:
         raise UnreadableImageError(path, (error.strerror or "cannot be read").lower()) from None
@@ -164,16 +188,18 @@ def decode_bytes(data: bytes, name: Path, max_pixels: int = MAX_PIXELS) -> Decod
             if reason := _size_problem(*image.size, max_pixels):
                 raise UnreadableImageError(name, reason)
             stored = image.format or "", image.mode
+            if _DNG_VERSION in getattr(image, "tag_v2", ()):
+                raise UnreadableImageError(name, advice("camera raw"))
             image.load()
             turn = _TURN.get(_orientation(image))
-            rgb = to_rgb(image)
+            rgb, profile = to_rgb(image)
             several = bool(getattr(image, "is_animated", False))
     except (UserError, MemoryError):
         raise
     except Exception as error:  # on damaged data Pillow's decoders raise nearly anything
-        raise UnreadableImageError(name, _reason(error)) from None
+        raise UnreadableImageError(name, _reason(error, data)) from None
     pixels = np.asarray(rgb if turn is None else rgb.transpose(turn))
-    return Decoded(pixels, *stored, turn is not None, several)
+    return Decoded(pixels, *stored, turn is not None, several, profile)
 
 
 def resize(image: UInt8Array, size: int) -> UInt8Array:
@@ -193,6 +219,27 @@ def resize(image: UInt8Array, size: int) -> UInt8Array:
         return image
     across = Image.fromarray(image).resize((size, image.shape[0]), Image.Resampling.BILINEAR)
     return np.asarray(across.resize((size, size), Image.Resampling.BILINEAR))
+
+
+def checked_images(images: Sequence[UInt8Array], sizes: Sequence[tuple[int, int]] | None = None) -> None:
+    """Refuse what is not a batch of images.
+
+    Args:
+        images: each uint8 (H, W, 3) with a side of up to MAX_SIDE.
+        sizes: height and width of each image as it was before, 1 or more; None where it is the same.
+    Raises:
+        UserError: an array of another type or shape, or sizes for another number of images.
+    """
+    for image in images:
+        found = f"{getattr(image, 'dtype', type(image).__name__)} {np.shape(image)}"
+        if not isinstance(image, np.ndarray) or image.dtype != np.uint8:
+            raise UserError(f"an array of uint8, (H, W, 3), is expected, found {found}.")
+        if image.ndim != 3 or image.shape[2] != 3 or not min(image.shape) > 0 or max(image.shape) > MAX_SIDE:
+            raise UserError(f"an array (H, W, 3) with sides of 1 to {MAX_SIDE} is expected, found {found}.")
+    if sizes is not None and (len(sizes) != len(images) or any(len(s) != 2 or min(s) < 1 for s in sizes)):
+        raise UserError(
+            f"sizes: a height and a width for each of {len(images)} images expected, found {sizes!r:.50}."
+        )
 
 
 def build_cache(
@@ -224,15 +271,17 @@ def build_cache(
     hashes = in_threads(lambda file: sha256_of(root / file), files)
     target = folder / f"{_key(hashes, size)[:16]}-{size}.npy"
     try:
-        facts = _stored_facts(target)
-        if facts is None:
+        stored = _stored_facts(target, len(files))
+        healed = stored is None and target.exists()
+        if stored is None:
             folder.mkdir(parents=True, exist_ok=True)
-            facts = _fill(target, [root / file for file in files], size, skip_unreadable, on_progress)
-        pixels: UInt8Array = np.load(target, mmap_mode="r")
+            stored = _fill(target, [root / file for file in files], size, skip_unreadable, on_progress)
+        pixels = open_pixels(target)
     except OSError as error:
         raise UserError(
             f"{folder}: cannot write the pixel cache ({error.strerror}). Choose another place with --out."
         ) from None
+    facts, broken_profiles = stored
     skipped = tuple((file, fact) for file, fact in zip(files, facts, strict=True) if isinstance(fact, str))
     if skipped and not skip_unreadable:
         raise skippable(root / skipped[0][0], skipped[0][1], len(skipped) - 1)
@@ -241,7 +290,7 @@ def build_cache(
         for file, sha256, fact in zip(files, hashes, facts, strict=True)
         if not isinstance(fact, str)
     )
-    return Cache(target, pixels, infos, skipped)
+    return Cache(target, pixels, infos, skipped, broken_profiles, healed)
 
 
 def duplicates(infos: Sequence[ImageInfo], labels: Sequence[int]) -> Duplicates:
@@ -300,12 +349,11 @@ def _fill(
     size: int,
     skip_unreadable: bool,
     on_progress: Callable[[int], None] | None,
-) -> list[Fact]:
+) -> tuple[list[Fact], int]:
     """Write the cache beside its place and rename it; nothing half-written stays behind on an error."""
     _refuse_full_disk(target.parent, len(paths), size)
-    partial, compact = target.with_suffix(".partial"), target.with_suffix(".compact.partial")
-    try:
-        facts = _decode_rows(partial, paths, size, on_progress)
+    with unfinished(target) as partial, unfinished(target.with_suffix(".compact")) as compact:
+        facts, broken_profiles = _decode_rows(partial, paths, size, on_progress)
         bad = [row for row, fact in enumerate(facts) if isinstance(fact, str)]
         if bad and not skip_unreadable:
             raise skippable(paths[bad[0]], str(facts[bad[0]]), len(bad) - 1)
@@ -315,12 +363,10 @@ def _fill(
             _refuse_full_disk(target.parent, len(paths) - len(bad), size)
             _copy_rows(partial, compact, sorted(set(range(len(paths))) - set(bad)))
             compact.replace(partial)
-        _facts_file(target).write_text(json.dumps({"size": size, "images": facts}, indent=0))
+        content = {"size": size, "broken_profiles": broken_profiles, "images": facts}
+        write_json(_facts_file(target), content, indent=0)
         partial.replace(target)  # last: the cache counts as there once this file is
-    finally:
-        partial.unlink(missing_ok=True)
-        compact.unlink(missing_ok=True)
-    return facts
+    return facts, broken_profiles
 
 
 def _refuse_full_disk(folder: Path, count: int, size: int) -> None:
@@ -339,25 +385,30 @@ def skippable(path: Path, reason: str, more: int = 0) -> UnreadableImageError:
 
 def _decode_rows(
     partial: Path, paths: Sequence[Path], size: int, on_progress: Callable[[int], None] | None
-) -> list[Fact]:
-    """Decode each file straight into its row of a new .npy file; rows of unreadable files stay zero."""
+) -> tuple[list[Fact], int]:
+    """Decode each file straight into its row of a new .npy file; rows of unreadable files stay zero.
+
+    Returns:
+        what the cache remembers of each file, and how many have a color profile of no use.
+    """
     rows = _new_rows(partial, len(paths), size)
 
-    def one(row: int) -> Fact:
+    def one(row: int) -> tuple[Fact, bool]:
         try:
-            image = decode(paths[row])
+            decoded = decode_with_origin(paths[row])
         except UnreadableImageError as error:
-            return error.reason
-        rows[row] = resize(image, size)
-        return image.shape[1], image.shape[0]
+            return error.reason, False
+        rows[row] = resize(decoded.pixels, size)
+        height, width, _ = decoded.pixels.shape
+        return (width, height), decoded.broken_profile
 
-    facts = in_threads(one, range(len(paths)), on_progress)
+    found = in_threads(one, range(len(paths)), on_progress)
     rows.flush()
-    return facts
+    return [fact for fact, _ in found], sum(broken for _, broken in found)
 
 
 def _copy_rows(source: Path, target: Path, wanted: Sequence[int]) -> None:
-    old = np.load(source, mmap_mode="r")
+    old = open_pixels(source)
     new = _new_rows(target, len(wanted), old.shape[1])
     for row, origin in enumerate(wanted):
         new[row] = old[origin]
@@ -368,16 +419,37 @@ def _new_rows(path: Path, count: int, size: int) -> np.memmap[Any, np.dtype[np.u
     return np.lib.format.open_memmap(path, mode="w+", dtype=np.uint8, shape=(count, size, size, 3))
 
 
-def _stored_facts(target: Path) -> list[Fact] | None:
-    """Read the facts of a finished cache; None where there is none, or a damaged one."""
+def _stored_facts(target: Path, count: int) -> tuple[list[Fact], int] | None:
+    """Read what `_decode_rows` found for a finished cache; None where there is none, or a damaged one."""
     if not (target.is_file() and _facts_file(target).is_file()):
         return None
     try:
-        np.load(target, mmap_mode="r")
-        images = json.loads(_facts_file(target).read_text())["images"]
-    except DAMAGED_ARRAY:
+        content = parse_json(read_bytes(_facts_file(target), MAX_FACTS))
+        facts = [f if isinstance(f, str) else (int(f[0]), int(f[1])) for f in content["images"]]
+        if len(open_pixels(target)) != sum(not isinstance(fact, str) for fact in facts) or len(facts) != count:
+            raise ValueError("of another length")
+        return facts, int(content["broken_profiles"])
+    except (KeyError, IndexError, TypeError, ValueError, OSError):
         return None
-    return [fact if isinstance(fact, str) else (fact[0], fact[1]) for fact in images]
+
+
+def open_pixels(path: Path) -> UInt8Array:
+    """A file of pixels, uint8 (N, side, side, 3), memory-mapped and read-only.
+
+    Raises:
+        OSError: it cannot be opened.
+        ValueError: it is no such file, or was cut off.
+    """
+    if not path.is_file():
+        raise ValueError("no regular file")
+    try:
+        # Not np.load, which would also open archives and, given the word, pickles.
+        pixels = np.lib.format.open_memmap(path, mode="r")
+    except (EOFError, OverflowError, SyntaxError, TypeError) as error:  # what numpy says of hostile headers
+        raise ValueError(str(error)) from None
+    if pixels.dtype != np.uint8 or pixels.ndim != 4 or pixels.shape[1:] != (pixels.shape[1], pixels.shape[1], 3):
+        raise ValueError(f"an array {pixels.dtype} of {pixels.shape}")
+    return pixels
 
 
 def _facts_file(target: Path) -> Path:
@@ -391,6 +463,8 @@ def _key(hashes: Sequence[str], size: int) -> str:
 def sha256_of(path: Path) -> str:
     """Hash a file's bytes; "" where it cannot be read, which decoding will report."""
     try:
+        if is_special(path.stat()):
+            return ""
         with path.open("rb") as stream:
             return hashlib.file_digest(stream, "sha256").hexdigest()
     except OSError:
@@ -434,36 +508,51 @@ def _orientation(image: Image.Image) -> int:
         return 1
 
 
-def to_rgb(image: Image.Image) -> Image.Image:
-    """Convert a loaded image of any mode to RGB, as `decode` says.
+def to_rgb(image: Image.Image) -> tuple[Image.Image, Profile | None]:
+    """Convert a loaded image of any mode to RGB in sRGB, as `decode` says; with its profile, None without one.
 
     Raises:
         ValueError: floating-point pixels, or grey values outside 0..65535.
     """
+    data = image.info.get("icc_profile")
+    profile = read_profile(bytes(data)) if isinstance(data, bytes | bytearray) and data else None
+    if profile and not profile.suits(image.mode):
+        profile = BROKEN
+    managed = None if profile in (None, BROKEN) or profile.is_srgb or profile.space == "Lab" else profile
     if image.mode.startswith("I"):
-        return _from_deep_grey(image)
+        return _from_deep_grey(image, managed), profile
     if image.mode == "F":
         raise ValueError("floating-point pixels")
-    if image.has_transparency_data:
-        white = Image.new("RGBA", image.size, "white")
-        return Image.alpha_composite(white, image.convert("RGBA")).convert("RGB")
-    return image.convert("RGB")
+    if image.mode not in ("CMYK", "LAB"):
+        image = image.convert("RGBA" if image.has_transparency_data else "RGB")
+    if managed:
+        image = managed.convert(image)
+    if image.mode == "RGBA":
+        image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
+    return image if image.mode == "RGB" else image.convert("RGB"), profile
 
 
-def _from_deep_grey(image: Image.Image) -> Image.Image:
+def _from_deep_grey(image: Image.Image, profile: Profile | None) -> Image.Image:
     """Scale greyscale of 16 or 32 bits, 0..65535, to 8 bits, and replicate it."""
     values = np.asarray(image)
     if values.min() < 0 or values.max() > 65535:
         raise ValueError("grey values outside 0..65535")
-    grey = ((values.astype(np.uint32) + 128) // 257).astype(np.uint8)
+    if profile and profile.curve is not None:
+        rgb = profile.curve[values]
+    else:
+        grey = ((values.astype(np.uint32) + 128) // 257).astype(np.uint8)
+        rgb = np.repeat(grey[..., None], 3, 2)
+        if profile:
+            rgb = np.array(profile.convert(Image.fromarray(rgb)))
     if (transparent := image.info.get("transparency")) is not None:
-        grey[values == transparent] = 255
-    return Image.fromarray(grey).convert("RGB")
+        rgb[values == transparent] = 255
+    return Image.fromarray(rgb)
 
 
-def _reason(error: Exception) -> str:
+def _reason(error: Exception, data: bytes) -> str:
     if isinstance(error, UnidentifiedImageError):
-        return "not an image, or of an unknown format"
+        name = unread_format(data[:32])
+        return advice(name) if name else "not an image, or of an unknown format"
     text = " ".join(str(error).split()) or type(error).__name__
     if "could not create decoder" in text:  # all that libwebp says
         return "damaged or truncated file"

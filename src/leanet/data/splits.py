@@ -1,6 +1,5 @@
 """Stratified, grouped, seeded folds, and the file a person can open and edit."""
 
-import json
 import warnings
 from collections import Counter
 from collections.abc import Sequence
@@ -14,6 +13,11 @@ from sklearn.model_selection import StratifiedGroupKFold, StratifiedKFold
 
 from leanet.data.folder import CLASS_NAMES, Dataset, Sample, by_group, check_folds
 from leanet.errors import UserError
+from leanet.files import write_json
+from leanet.reading import parse_json, read_text
+
+LARGEST = 1_000_000_000
+"""Bytes of a file of splits; a million images in five folds have a third of this."""
 
 _SHAPE = '{"n_splits": 2, "seed": 0, "folds": [{"train": ["Negative/a.png", ...], "test": [...]}, ...]}'
 
@@ -87,11 +91,8 @@ def write_splits(path: Path, folds: Sequence[Fold], seed: int) -> None:
         UserError: the file cannot be written.
     """
     sides = [{"train": list(fold.train), "test": list(fold.test)} for fold in folds]
-    text = json.dumps({"n_splits": len(folds), "seed": seed, "folds": sides}, indent=1, ensure_ascii=False)
-    partial = path.with_name(path.name + ".partial")
     try:
-        partial.write_text(text + "\n", encoding="utf-8")
-        partial.replace(path)
+        write_json(path, {"n_splits": len(folds), "seed": seed, "folds": sides}, indent=1)
     except OSError as error:
         raise UserError(
             f"{path}: cannot write the splits ({error.strerror}). Choose another place with --out."
@@ -184,7 +185,7 @@ def _check_groups_allow(fold: Fold, index: int, dataset: Dataset) -> None:
 
 def _parse(path: Path) -> tuple[Fold, ...]:
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = parse_json(read_text(path, LARGEST))
     except OSError as error:
         raise UserError(f"{path}: cannot read the splits ({error.strerror}). Check the path.") from None
     except ValueError as error:
@@ -195,7 +196,7 @@ def _parse(path: Path) -> tuple[Fold, ...]:
     except (KeyError, TypeError):
         raise UserError(f"{path}: not a file of splits. It must look like {_SHAPE}.") from None
     if n_splits != len(folds) or not folds:
-        raise UserError(f"{path}: n_splits is {n_splits}, but there are {len(folds)} folds. Make them agree.")
+        raise UserError(f"{path}: n_splits is {n_splits!r:.40}, but there are {len(folds)} folds. Make them agree.")
     return folds
 
 

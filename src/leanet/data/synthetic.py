@@ -11,8 +11,6 @@ belongs to which lightness sees it at once. (How much of each colour an image ha
 from __future__ import annotations
 
 import math
-import shutil
-import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,6 +22,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from leanet.color.lab import lab_to_rgb
+from leanet.files import beside, is_free
 
 Defect = Literal["spot", "streak"]
 Field = NDArray[np.float64]  # (S, S): one number a pixel
@@ -91,15 +90,14 @@ def make_leaves(
         raise ValueError(f"colour_shift={colour_shift}: beyond 0..1 colours would leave the palette of leaves.")
     if defect_size <= 0:
         raise ValueError(f"defect_size={defect_size}: it must be above 0.")
-    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+    if not is_free(out):
         raise FileExistsError(f"{out}: already there and not an empty folder. Remove it or choose another name.")
 
-    out.parent.mkdir(parents=True, exist_ok=True)
-    beside = Path(tempfile.mkdtemp(prefix=f".{out.name}-", dir=out.parent))
-    try:
+    with beside(out) as folder:
+        folder.mkdir()
         for i in range(n_normal):
             leaf = grow_leaf(np.random.default_rng((seed, 0, i)), image_size)
-            _save(beside / "train" / "good" / f"{i:03d}.png", _to_pixels(paint(leaf, right_colour(leaf))))
+            _save(folder / "train" / "good" / f"{i:03d}.png", _to_pixels(paint(leaf, right_colour(leaf))))
         for i in range(n_anomalous):
             rng = np.random.default_rng((seed, 1, i))
             leaf = grow_leaf(rng, image_size)
@@ -108,14 +106,9 @@ def make_leaves(
             wrong = wrong_colour(leaf)
             chrominance = right_colour(leaf) + colour_shift * share * (wrong - right_colour(leaf))
             stem = f"{i // 2:03d}"
-            _save(beside / "test" / kind / f"{stem}.png", _to_pixels(paint(leaf, chrominance)))
+            _save(folder / "test" / kind / f"{stem}.png", _to_pixels(paint(leaf, chrominance)))
             mask = np.where(share * leaf.cover >= 0.5, 255, 0).astype(np.uint8)
-            _save(beside / "ground_truth" / kind / f"{stem}_mask.png", mask)
-        beside.chmod(0o755)  # mkdtemp's folders are private
-        beside.replace(out)
-    except BaseException:
-        shutil.rmtree(beside, ignore_errors=True)
-        raise
+            _save(folder / "ground_truth" / kind / f"{stem}_mask.png", mask)
 
 
 def grow_leaf(rng: np.random.Generator, image_size: int) -> Leaf:

@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
+import dataclasses
+import shlex
+
 from leanet.data.check import CheckReport, check_dataset
+from leanet.data.files import cut, listed
 from leanet.data.folder import limit_per_class, scan
 from leanet.data.splits import too_large_groups
 from leanet.experiment.display import note, progress_bar
-from leanet.experiment.estimate import estimate
+from leanet.experiment.estimate import estimate, minutes, time_of
 from leanet.experiment.open_run import refuse_missing_opencv
+from leanet.options import argument, to_options
 from leanet.settings import CheckConfig
+
+QUICK_SIDE, QUICK_FOLDS = 128, "0"
+"""A first look: one fold of small images. Below this side little is left to see of a picture."""
 
 
 def check_and_print(config: CheckConfig) -> int:
@@ -26,21 +34,44 @@ def check_and_print(config: CheckConfig) -> int:
             skip_unreadable=data.skip_unreadable,
             on_progress=lambda done: set_done(done, ""),
         )
-    for line in _lines(report):
+    for line in _lines(report, data.image_size):
         note(line)
-    for text in too_large_groups(dataset, data.n_splits):
-        note(f"note: {text}")
-    for problem in report.problems:
-        note(f"problem: {problem}")
+    for line in cut([f"note: {text}" for text in too_large_groups(dataset, data.n_splits)], "groups are as large"):
+        note(line)
+    for line in cut([f"problem: {problem}" for problem in report.problems], "problems"):
+        note(line)
     if report.problems:
         return 2
     if config.estimate:
-        estimate(config, [(detector, None) for detector in config.detector.beside_baseline(compare=True)])
+        _estimate(config)
     note("no problems found")
     return 0
 
 
-def _lines(report: CheckReport) -> list[str]:
+def _estimate(config: CheckConfig) -> None:
+    """Say how long a run takes and, unless it is one already, how long a first look."""
+    detectors = [(detector, None) for detector in config.detector.beside_baseline(compare=True)]
+    estimate(config, detectors)
+    first = dataclasses.replace(
+        config,
+        data=dataclasses.replace(config.data, image_size=min(QUICK_SIDE, config.data.image_size)),
+        compute=dataclasses.replace(config.compute, folds=QUICK_FOLDS),
+    )
+    if first != config:
+        quick = time_of(first, detectors)
+        note(f"a first look takes {minutes(quick.total)}: {_command(first)}")
+
+
+def _command(first: CheckConfig) -> str:
+    """The command of a first look, with the other options that were given."""
+    usual = to_options(CheckConfig(first.dataset))
+    given = {name: value for name, value in to_options(first).items() if value != usual[name]}
+    quick = {"image_size": first.data.image_size, "folds": first.compute.folds}
+    arguments = [part for name, value in {**quick, **given}.items() for part in argument(name, value)]
+    return shlex.join(["leanet", "run", str(first.dataset), "--out", "quick", *arguments])
+
+
+def _lines(report: CheckReport, side: int) -> list[str]:
     lines = [f"images: {report.counts['normal']} normal, {report.counts['anomalous']} anomalous"]
     if any(report.kinds):
         lines.append("kinds of anomaly: " + _listed(report.kinds))
@@ -51,16 +82,32 @@ def _lines(report: CheckReport) -> list[str]:
         lines.append(
             f"sizes: smallest {sizes[0]}, median {sizes[1]}, largest {sizes[2]}; {report.distinct_sizes} different"
         )
+    if report.aspect is not None:
+        many = sum(report.formats.values())
+        lines.append(
+            f"not square: {report.squeezed} of {many}, typically {_ratio(report.aspect)}; a run squeezes them to "
+            f"{side} x {side}. Crop them beforehand where shapes matter"
+        )
     lines.append("formats: " + _listed(report.formats))
     if report.converted:
         lines.append("converted on reading: " + _listed(report.converted))
+    if report.profiles:
+        lines.append("color profiles: " + _listed(report.profiles))
+    if report.broken_profiles:
+        lines.append(f"color profiles that cannot be used: {report.broken_profiles}; these images count as sRGB")
     name, size = report.largest_group
     if size > 1:
         lines.append(f"groups: {report.groups}, the largest is {name} with {size} images")
-    lines += [f"unreadable: {file} ({reason})" for file, reason in report.unreadable]
-    lines += [f"exact duplicates (no split parts them): {', '.join(files)}" for files in report.duplicates.within]
+    lines += cut([f"unreadable: {file} ({reason})" for file, reason in report.unreadable], "are unreadable")
+    copies = [f"exact duplicates (no split parts them): {listed(files)}" for files in report.duplicates.within]
+    lines += cut(copies, "sets of duplicates")
     return lines + [f"note: {text}" for text in report.notes]
 
 
 def _listed(counts: dict[str, int]) -> str:
-    return ", ".join(f"{name} {count}" for name, count in counts.items())
+    return listed([f"{name} {count}" for name, count in counts.items()])
+
+
+def _ratio(aspect: float) -> str:
+    """Width : height with the larger side as a multiple of the smaller."""
+    return f"{aspect:.2f} : 1" if aspect > 1 else f"1 : {1 / aspect:.2f}"

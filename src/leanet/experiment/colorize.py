@@ -17,15 +17,18 @@ from torch import Tensor, nn
 from leanet.color.anomaly_map import anomaly_map, authors_anomaly_map
 from leanet.color.lab import decode_chrominance, rgb_to_lab
 from leanet.color.opencv_lab import opencv_lab_8_bit
+from leanet.errors import DamagedError
 from leanet.experiment.display import note, progress_bar
+from leanet.experiment.lock import alone_in
 from leanet.experiment.map_summary import MapSummary
 from leanet.experiment.open_run import FREE_TO_CHANGE, Run, begin, normal_rows, parts_of_training_side
-from leanet.experiment.run_folder import FoldFolder, MapWriter, write_history
+from leanet.experiment.run_folder import FoldFolder, write_history
+from leanet.experiment.stored_maps import Maps, MapWriter
 from leanet.networks.registry import build_colorizer
 from leanet.options import to_options
 from leanet.ranks import is_first
 from leanet.settings import ColorizeConfig, ColorizerConfig, MapCoding, RecipeName, parse_folds
-from leanet.training.checkpoint import Checkpoint, load_weights, made_from, save_weights
+from leanet.training.checkpoint import Checkpoint, is_whole, load_weights, made_from, save_weights
 from leanet.training.colorization import RECIPES, ColorizationData, loss
 from leanet.training.compute import Compute, find_device, fused, resolve, return_freed_memory
 from leanet.training.loop import Engine, train
@@ -43,15 +46,21 @@ def colorize(config: ColorizeConfig, begun: Run | None = None) -> Run:
         config: the stage's options.
         begun: what `begin` returned for them, where that is done already.
     Raises:
-        UserError: bad data, or a run folder of another data set or with other options.
+        UserError: bad data, or a run folder of another data set, with other options, or that another process works
+            in.
     """
+    with alone_in(config.out):
+        return _colorize(config, begun)
+
+
+def _colorize(config: ColorizeConfig, begun: Run | None) -> Run:
     device = find_device(config.compute.device)
     if not begun:
         with first_before_others(device):
             begun = begin(config)
     run = begun
     folds = parse_folds(config.compute.folds, len(run.folds))
-    to_do = [n for n in folds if not run.folder.fold(n).maps.exists()]
+    to_do = [n for n in folds if not is_made(run, n)]
     if not to_do:
         note("colorizers: all folds asked for are done already")
         return run
@@ -135,7 +144,25 @@ def images_of(job: Job, run: Run) -> str:
 
 def is_trained(job: Job, run: Run) -> bool:
     """Whether the colorizer is there, and was trained on these images: the splits may have been edited since."""
-    return job.weights.exists() and made_from(job.weights) in ("", images_of(job, run))
+    if not job.weights.exists():
+        return False
+    if not is_whole(job.weights):
+        note(f"note: {job.weights}: damaged; this colorizer is trained anew")
+        return False
+    return made_from(job.weights) in ("", images_of(job, run))
+
+
+def is_made(run: Run, number: int) -> bool:
+    """Whether a fold's maps are there, and whole as the colorizer is; says so where they are damaged."""
+    folder = run.folder.fold(number)
+    if not folder.maps.exists():
+        return False
+    try:
+        Maps(folder.maps, len(run.images), run.side).verify()
+    except DamagedError:
+        note(f"note: {folder.maps}: damaged; these anomaly maps are made anew")
+        return False
+    return is_whole(folder.colorizer_weights) or not folder.colorizer_weights.exists()
 
 
 def shift(set_done: Callable[[int, str], None], start: int, done: int, now: str) -> None:
@@ -215,7 +242,7 @@ def write_maps(
 ) -> None:
     """Recolour these rows' images; write their anomaly maps, and take them into the summary."""
     return_freed_memory()
-    colorizer = predictor(model, compute)
+    colorizer = predictor(model, compute.in_float32())
     for start in range(0, len(rows), PREDICTION_BATCH):
         some = rows[start : start + PREDICTION_BATCH]
         images = torch.from_numpy(run.pixels[some]).permute(0, 3, 1, 2).to(compute.device)

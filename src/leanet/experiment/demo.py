@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
-import shutil
+from pathlib import Path
 
 from leanet.data.synthetic import make_leaves
 from leanet.errors import UserError
 from leanet.experiment.display import note
 from leanet.experiment.run_folder import RunFolder
+from leanet.files import is_free, is_partial, remove
 from leanet.settings import (
     ColorizerConfig,
     ComputeConfig,
@@ -19,6 +20,12 @@ from leanet.settings import (
     RunConfig,
 )
 
+MARKER = ".leanet-demo"
+"""A file that says of a folder that a demo made it."""
+
+_MADE = (MARKER, "leaves", "config.yaml", "splits.json", "images.csv", "pixels", "report", "model", "model.onnx")
+_MADE += ("model.work", "maps", "predictions.csv", "predictions-onnx.csv", *"0123")
+
 
 def demo_model(run: RunConfig) -> FitConfig:
     """The fit that follows the demo's run: the same options, on all its leaves."""
@@ -28,13 +35,10 @@ def demo_model(run: RunConfig) -> FitConfig:
 
 def demo(config: DemoConfig) -> RunConfig:
     """Make the leaves, and return the run over them: both stages, with the baseline beside."""
-    marker = config.out / ".leanet-demo"
-    if config.out.exists():
-        if not marker.exists() and (not config.out.is_dir() or any(config.out.iterdir())):
-            raise UserError(f"{config.out}: exists and is no earlier demo. Choose another --out.")
-        shutil.rmtree(config.out)
+    if not is_free(config.out):
+        _remove_earlier(config.out)
     RunFolder(config.out).make()
-    marker.touch()
+    (config.out / MARKER).touch()
     leaves = config.out / "leaves"
     make_leaves(leaves, seed=config.seed)
     note(f"made synthetic leaves: {leaves}")
@@ -47,3 +51,15 @@ def demo(config: DemoConfig) -> RunConfig:
         detector=DetectorConfig(attention_point=(3,), epochs=7),
         compute=ComputeConfig(seed=config.seed),
     )
+
+
+def _remove_earlier(out: Path) -> None:
+    """Remove what an earlier demo made; UserError where there is anything else."""
+    if not (out / MARKER).is_file():
+        raise UserError(f"{out}: exists and is no earlier demo. Choose another --out.")
+    there = sorted(out.iterdir(), key=lambda path: path.name == MARKER)  # last: stopped, it stays a demo's
+    for path in there:
+        if path.name not in _MADE and not is_partial(path):
+            raise UserError(f"{path}: no demo made this. Move it elsewhere, or choose another --out.")
+    for path in there:
+        remove(path)

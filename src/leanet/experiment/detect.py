@@ -15,29 +15,30 @@ from sklearn.metrics import log_loss
 from torch import Tensor, nn
 
 from leanet.color.anomaly_map import scale_map
-from leanet.errors import UserError
+from leanet.errors import DamagedError, UserError
 from leanet.experiment.colorize import PREDICTION_BATCH, fingerprint_of, image_passes_of, shift
 from leanet.experiment.display import note, progress_bar
 from leanet.experiment.evaluate import FEWEST_POSITIVES, Scored, metric_text, score
-from leanet.experiment.open_run import Run, differing_option, find, record
+from leanet.experiment.lock import alone_in
+from leanet.experiment.open_run import Run, differing_option, find, record, write_images
 from leanet.experiment.predictions import write_predictions
 from leanet.experiment.results import Table, adn_scored, outcome, table
 from leanet.experiment.run_folder import (
     DetectorFolder,
-    Maps,
     RunFolder,
     amend_config,
     read_config,
     write_config,
     write_history,
-    write_json,
-    write_text,
 )
+from leanet.experiment.stored_maps import Maps
 from leanet.experiment.training_set import TrainingSet, divide, validation_share
+from leanet.files import LARGEST, write_bytes, write_json
 from leanet.networks.leanet import LEANet, LEANetOutput
 from leanet.networks.registry import ADNS, CAANS, build_leanet
 from leanet.options import to_options
 from leanet.ranks import is_first
+from leanet.reading import read_bytes
 from leanet.settings import DetectConfig, DetectorConfig, RecipeName, parse_folds
 from leanet.training.checkpoint import Checkpoint, save_weights
 from leanet.training.colorization import images_to_tensor
@@ -59,7 +60,7 @@ def detect(config: DetectConfig) -> Table:
         The results over the folds asked for; no rows but in the first of several processes.
     Raises:
         UserError: no run there, a fold without anomaly maps or with maps of another coding than asked for, or a
-            detector made with other options.
+            detector made with other options; or another process works in the folder that is written to.
     """
     run, home, config, folds = train_detectors(config)
     return table(run, home, config, folds) if is_first() else Table((), ())
@@ -68,11 +69,18 @@ def detect(config: DetectConfig) -> Table:
 def train_detectors(config: DetectConfig) -> tuple[Run, RunFolder, DetectConfig, tuple[int, ...]]:
     """Do as `detect`, without the results: returns run, folder of the detectors, options resolved, and folds."""
     run = find(config.run)
+    home = RunFolder(config.out) if config.out else run.folder
+    with alone_in(home.path):
+        return _train_detectors(config, run, home)
+
+
+def _train_detectors(
+    config: DetectConfig, run: Run, home: RunFolder
+) -> tuple[Run, RunFolder, DetectConfig, tuple[int, ...]]:
     config = resolved(config, run)
     folds = parse_folds(config.compute.folds, len(run.folds))
     for number in folds:
         run.maps(number)
-    home = RunFolder(config.out) if config.out else run.folder
     detectors = config.detector.beside_baseline(config.compare)
     configs = [dataclasses.replace(config, detector=detector) for detector in detectors]
     for each in configs:
@@ -122,15 +130,17 @@ def recipe_of(detector: DetectorConfig, recipe: RecipeName) -> Recipe:
 
 def _prepare(home: RunFolder, config: DetectConfig, run: Run) -> None:
     """Record the options in the folder that detectors are written to; into --out, copy what describes the run."""
+    home.refuse_others(len(run.folds))
     home.make()
     if config.out:
-        for source, copy in ((run.folder.images, home.images), (run.folder.splits, home.splits)):
-            text = source.read_text(encoding="utf-8")
-            if copy.exists() and copy.read_text(encoding="utf-8") != text:
-                raise UserError(
-                    f"{home.path}: holds results of another run than {run.folder.path}. Choose another --out."
-                )
-            write_text(copy, text)
+        splits = read_bytes(run.folder.splits, LARGEST)
+        same_images = not home.images.exists() or tuple(home.read_images()) == run.images
+        if not same_images or (home.splits.exists() and read_bytes(home.splits, LARGEST) != splits):
+            raise UserError(
+                f"{home.path}: holds results of another run than {run.folder.path}. Choose another --out."
+            )
+        write_images(home, run.images)
+        write_bytes(home.splits, splits)
     # The run's own config keeps what its colorizers were made with; each detector's folder has its own config.
     stage1 = set() if config.out else set(to_options(config.compute))
     options = {k: v for k, v in to_options(config).items() if k not in {"run", "out"} | stage1}
@@ -156,7 +166,10 @@ def train_folds(
     """
     name = config.detector.name + (f", seed {', '.join(map(str, seeds))}" if any(seeds) else "")
     trainings = [Training(n, s, home.fold(n).detector(config.detector.name_with(s))) for s in seeds for n in folds]
-    to_do = [t for t in trainings if t.folder.lacking()]
+    to_do = [t for t in trainings if not is_done(t, run)]
+    for training in to_do:
+        if training.folder.metrics.exists():  # written last
+            note(f"note: {training.folder.path}: damaged or incomplete; this detector is trained anew")
     if is_first():
         for training in (t for t in trainings if t not in to_do):
             _choose_again(config, run, training)
@@ -191,6 +204,17 @@ class Training:
 
     def __str__(self) -> str:
         return f"fold {self.fold}" + (f", seed {self.seed}" if self.seed else "")
+
+
+def is_done(training: Training, run: Run) -> bool:
+    """Whether a detector has all its files, and these are whole."""
+    try:
+        if training.folder.lacking():
+            return False
+        outcome(run, training.folder, training.fold)
+    except DamagedError:
+        return False
+    return True
 
 
 def _choose_again(config: DetectConfig, run: Run, training: Training) -> None:
@@ -260,7 +284,7 @@ def _train(
         return
     write_history(folder.history, history)
     save_weights(engine.bare_model, folder.weights)
-    model = predictor(engine.bare_model, engine.compute)
+    model = predictor(engine.bare_model, engine.compute.in_float32())
     for path, rows in ((folder.predictions, run.rows(run.folds[number].test)), (folder.validation, held)):
         if len(rows):
             write_predictions(path, run, number, rows, *predict(model, run.pixels, read_maps, rows))

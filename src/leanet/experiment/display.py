@@ -15,12 +15,14 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
+from leanet.errors import one_line
 from leanet.ranks import is_first
 
-stdout = Console(highlight=False, soft_wrap=True, quiet=not is_first())
+# Without markup and emoji: a file may be called [red]x or :leaves:.
+stdout = Console(highlight=False, markup=False, emoji=False, soft_wrap=True, quiet=not is_first())
 if not stdout.is_terminal:
     stdout.width = 140  # a table in a file or a pipe need not fit a screen
-stderr = Console(stderr=True, highlight=False, quiet=not is_first())
+stderr = Console(stderr=True, highlight=False, markup=False, emoji=False, quiet=not is_first())
 
 SetDone = Callable[[int, str], None]
 """set_done(units done in all, what is being done now)"""
@@ -28,14 +30,14 @@ SetDone = Callable[[int, str], None]
 
 def note(text: str) -> None:
     """Print one line for the user, on stdout, whether or not it is a terminal."""
-    stdout.print(text, markup=False)
+    stdout.print(one_line(text))
 
 
 @contextmanager
 def progress_bar(title: str, total: int) -> Iterator[SetDone]:
     """Show a bar with the time left; nothing at all where stderr is not a terminal."""
     columns = (
-        TextColumn("{task.description}"),
+        TextColumn("{task.description}", markup=False),
         BarColumn(),
         MofNCompleteColumn(),
         TimeElapsedColumn(),
@@ -46,6 +48,6 @@ def progress_bar(title: str, total: int) -> Iterator[SetDone]:
         task = progress.add_task(title, total=total)
 
         def set_done(done: int, now: str) -> None:
-            progress.update(task, completed=done, description=f"{title} {now}")
+            progress.update(task, completed=done, description=one_line(f"{title} {now}"))
 
         yield set_done

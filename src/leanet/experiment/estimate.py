@@ -19,9 +19,11 @@ from leanet.settings import CheckConfig, DetectorConfig, FitConfig, RunConfig, S
 from leanet.training import colorization, detection
 from leanet.training.compute import resolve
 from leanet.training.loop import Engine, Loss
+from leanet.training.prediction import predictor
 from leanet.training.recipe import Recipe
 
 TIMED_STEPS = 2
+TIMED_MAPS = 8
 MOST_NAMED = 3
 """More detectors than these are told together."""
 
@@ -43,7 +45,15 @@ class Estimate:
 
 
 def estimate(config: Config, detectors: Iterable[tuple[DetectorConfig, RunFolder | None]]) -> Estimate:
-    """Time a few steps, print what is left to train will take, and return it.
+    """Time a few steps, print what is left to train will take, and return it; see `time_of`."""
+    found = time_of(config, detectors)
+    if found.total:
+        note(f"estimated time on this machine: {minutes(found.total)} ({', '.join(_parts(found))})")
+    return found
+
+
+def time_of(config: Config, detectors: Iterable[tuple[DetectorConfig, RunFolder | None]]) -> Estimate:
+    """Time a few steps, and tell what is left to train will take.
 
     What a stopped training had done counts as still to do.
 
@@ -63,7 +73,7 @@ def estimate(config: Config, detectors: Iterable[tuple[DetectorConfig, RunFolder
     if without_maps:
         an_image = _seconds_of_colorizer(config)
         colorizers = len(without_maps) * _colorizer_passes(config, round(normals * train_share)) * an_image
-        maps = len(without_maps) * len(dataset.samples) * an_image * 0.5
+        maps = len(without_maps) * len(dataset.samples) * _seconds_of_a_map(config)
 
     seconds: dict[str, float] = {}
     steps: dict[str, float] = {}
@@ -78,19 +88,16 @@ def estimate(config: Config, detectors: Iterable[tuple[DetectorConfig, RunFolder
             labelled = normals + len(dataset.of_class(1)) * d.p_rate
             passes = colorize.image_passes_of(recipe, round(labelled * train_share))
             seconds[d.name] = seconds.get(d.name, 0) + len(to_do) * passes * steps[d.name]
-    found = Estimate(colorizers, maps, seconds)
-    if found.total:
-        note(f"estimated time on this machine: {_minutes(found.total)} ({', '.join(_parts(found))})")
-    return found
+    return Estimate(colorizers, maps, seconds)
 
 
 def _parts(found: Estimate) -> list[str]:
     """What takes how long, in words."""
-    detectors = [f"{name} {_minutes(seconds)}" for name, seconds in found.detectors.items()]
+    detectors = [f"{name} {minutes(seconds)}" for name, seconds in found.detectors.items()]
     if len(detectors) > MOST_NAMED:
-        detectors = [f"{len(detectors)} different detectors {_minutes(sum(found.detectors.values()))}"]
+        detectors = [f"{len(detectors)} different detectors {minutes(sum(found.detectors.values()))}"]
     colorizers = found.colorizers + found.maps
-    return ([f"colorizers {_minutes(colorizers)}"] if colorizers else []) + detectors
+    return ([f"colorizers {minutes(colorizers)}"] if colorizers else []) + detectors
 
 
 def _colorizer_passes(config: Config, normals: int) -> int:
@@ -105,6 +112,18 @@ def _seconds_of_colorizer(config: Config) -> float:
     build = partial(build_colorizer, config.colorizer.colorizer, config.data.image_size)
     recipe = colorize.recipe_of(config.colorizer, config.compute.recipe)
     return _seconds_an_image(config, build, colorization.loss, recipe, _lab_batch)
+
+
+def _seconds_of_a_map(config: Config) -> float:
+    """Seconds of recolouring an image, which is done in float32 whatever the training computes in."""
+    side = config.data.image_size
+    network = build_colorizer(config.colorizer.colorizer, side)
+    recolour = predictor(network, resolve(config.compute, 0).in_float32())
+    lightness, _ = _lab_batch(TIMED_MAPS, side)
+    recolour(lightness)
+    started = time.perf_counter()
+    recolour(lightness).cpu()
+    return (time.perf_counter() - started) / TIMED_MAPS
 
 
 def _seconds_an_image(
@@ -136,5 +155,6 @@ def _labelled_batch(n: int, side: int) -> tuple[Tensor, ...]:
     return images, torch.rand(n, 1, side, side), torch.arange(n) % 2
 
 
-def _minutes(seconds: float) -> str:
+def minutes(seconds: float) -> str:
+    """A time in words: seconds, or minutes from a minute and a half on."""
     return f"{seconds:.0f} s" if seconds < 90 else f"{seconds / 60:.0f} min"

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from leanet.color.anomaly_map import NORMALS_UNIT_QUANTILE
 from leanet.experiment.open_run import Run, normal_rows
-from leanet.experiment.run_folder import DELTA_E_STEP
+from leanet.experiment.stored_maps import DELTA_E_STEP
 
 
 class MapSummary:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
-import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,12 +14,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from leanet.color.opencv_lab import check_opencv
+from leanet.data.files import cut
 from leanet.data.folder import Dataset, Sample, check_folds, group_copies, limit_per_class, scan
 from leanet.data.pixels import Cache, build_cache, duplicates, refuse_duplicates_across
 from leanet.data.splits import Fold, inner_parts, make_folds, read_splits, too_large_groups, write_splits
 from leanet.errors import UserError, install
 from leanet.experiment.display import note, progress_bar
-from leanet.experiment.run_folder import ImageRow, Maps, RunFolder, write_config, write_csv
+from leanet.experiment.run_folder import ImageRow, RunFolder, write_config
+from leanet.experiment.stored_maps import Maps
+from leanet.files import contents, remove, write_csv
 from leanet.options import to_options
 from leanet.settings import ColorizeConfig, ColorizerConfig, DataConfig, FitConfig, MapCoding, parse_folds
 from leanet.training.compute import find_device
@@ -88,11 +90,12 @@ class Run:
         Args:
             unpack: see `Maps`; False for who reads few of them, or each once.
         Raises:
-            UserError: there are none, or they are damaged, were made from other images or another split, or have
-                another coding than the run.
+            UserError: there are none, or they were made from other images or another split, or have another coding
+                than the run.
+            DamagedError: they are not what was written.
         """
         path = self.folder.fold(number).maps
-        maps = Maps(path, len(self.images), unpack)
+        maps = Maps(path, len(self.images), self.side, unpack)
         if maps.attributes.get("fingerprint") != self.fingerprint(number):
             raise UserError(
                 f"{path}: made from another images.csv or splits.json than this run's. Restore these, or delete "
@@ -129,14 +132,16 @@ def begin(config: ColorizeConfig) -> Run:
     find_device(config.compute.device)
     for text in dataset.notes:
         note(f"note: {text}")
-    folder, is_new = RunFolder(config.out), not config.out.exists()
+    folder, is_new = RunFolder(config.out), not contents(config.out)
     refuse_other_options(folder, config)
+    folder.refuse_others(config.data.n_splits)
     folder.make()
     try:
         return _fill(folder, dataset, config)
     except BaseException:
         if is_new:  # a run that never began leaves nothing behind
-            shutil.rmtree(config.out, ignore_errors=True)
+            for path in contents(config.out):
+                remove(path)
         raise
 
 
@@ -209,7 +214,7 @@ def _fill(folder: RunFolder, dataset: Dataset, config: ColorizeConfig) -> Run:
     untested = len(dataset.samples) - sum(len(fold.test) for fold in folds)
     if untested:
         note(f"note: {folder.splits}: {untested} of {len(dataset.samples)} images are in no fold's test side")
-    for text in too_large_groups(dataset, len(folds)):
+    for text in cut(too_large_groups(dataset, len(folds)), "groups are as large"):
         note(f"note: {text}")
     run = Run(folder, images, np.array(labels, dtype=np.int64), cache.pixels, folds, config.colorizer.map_coding)
     if k := config.colorizer.cross_fit:
@@ -281,8 +286,12 @@ def decode_images(folder: RunFolder, dataset: Dataset, data: DataConfig) -> Cach
             skip_unreadable=data.skip_unreadable,
             on_progress=lambda done: set_done(done, ""),
         )
-    for file, reason in cache.skipped:
-        note(f"left out: {file} ({reason})")
+    if cache.healed:
+        note(f"note: {cache.path}: damaged; the pixel cache was made anew")
+    for line in cut([f"left out: {file} ({reason})" for file, reason in cache.skipped], "are unreadable"):
+        note(line)
+    if cache.broken_profiles:
+        note(f"note: {cache.broken_profiles} images with a color profile that cannot be used: taken as sRGB")
     return cache
 
 

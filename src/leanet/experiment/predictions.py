@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import csv
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from leanet.errors import UserError
+from leanet.errors import DamagedError, UserError
 from leanet.experiment.evaluate import PLAIN_THRESHOLD
 from leanet.experiment.open_run import Run
-from leanet.experiment.run_folder import write_csv
+from leanet.files import read_csv, write_csv
 
 COLUMNS = ("file", "label", "fold", "adn_probability", "caan_probability", "prediction")
 """`prediction` is the plain decision, at probability 0.5."""
@@ -33,21 +32,26 @@ def read_predictions(path: Path) -> Predictions:
 
     Raises:
         UserError: it is missing: the fold is not done.
+        DamagedError: it is not what was written.
     """
     if not path.exists():
         raise UserError(f"{path}: no predictions yet. Run `leanet detect` for this fold.")
     try:
-        with path.open(newline="", encoding="utf-8") as file:
-            rows = list(csv.DictReader(file))
+        rows = read_csv(path)
         caan = [row["caan_probability"] for row in rows]
-        return Predictions(
+        labels = [int(row["label"]) for row in rows]
+        found = Predictions(
             tuple(row["file"] for row in rows),
-            np.array([int(row["label"]) for row in rows]),
+            np.array(labels),
             np.array([float(row["adn_probability"]) for row in rows]),
             np.array([float(p) for p in caan]) if all(caan) else None,
         )
+        probabilities = found.adn if found.caan is None else np.concatenate([found.adn, found.caan])
+        if set(labels) - {0, 1} or not ((probabilities >= 0) & (probabilities <= 1)).all() or not rows:
+            raise ValueError("other values than predictions have")
     except (KeyError, TypeError, ValueError, OSError):
-        raise UserError(f"{path}: damaged. Delete {path.parent} and run `leanet detect` again.") from None
+        raise DamagedError(path, "damaged. Give the run's command again: it trains this detector anew.") from None
+    return found
 
 
 def write_predictions(

@@ -24,11 +24,13 @@ from leanet.experiment.evaluate import (
     score,
     verdict,
 )
+from leanet.experiment.lock import alone_in
 from leanet.experiment.open_run import begin, find
 from leanet.experiment.predictions import read_predictions
 from leanet.experiment.results import Table
-from leanet.experiment.run_folder import RunFolder, plain, write_csv
+from leanet.experiment.run_folder import RunFolder, plain
 from leanet.experiment.training_set import refuse_too_few_labelled
+from leanet.files import write_csv
 from leanet.ranks import is_first
 from leanet.settings import DetectConfig, RunConfig, parse_folds
 from leanet.training.compute import find_device
@@ -39,13 +41,14 @@ def run(config: RunConfig) -> None:
     """Both stages; prints how long it will take before, and the results table after."""
     first, second = config.stages()
     started = time.monotonic()
-    with first_before_others(find_device(config.compute.device)):
-        begun = begin(first)  # whatever is wrong with the data is said before anything is timed
-    refuse_too_few_labelled(second, begun)
-    detectors = config.detector.beside_baseline(config.compare)
-    estimate(config, [(detector, RunFolder(config.out)) for detector in detectors])
-    colorize(first, begun)
-    detect_and_print(second)
+    with alone_in(config.out):
+        with first_before_others(find_device(config.compute.device)):
+            begun = begin(first)  # whatever is wrong with the data is said before anything is timed
+        refuse_too_few_labelled(second, begun)
+        detectors = config.detector.beside_baseline(config.compare)
+        estimate(config, [(detector, RunFolder(config.out)) for detector in detectors])
+        colorize(first, begun)
+        detect_and_print(second)
     note(f"done in {duration(time.monotonic() - started)}: {config.out}")
 
 
@@ -55,7 +58,9 @@ def detect_and_print(config: DetectConfig) -> None:
     if not is_first():
         return
     print_table(results)
-    write_table(RunFolder(config.out or config.run).report, results)
+    folder = RunFolder(config.out or config.run).report
+    with alone_in(folder, wait=True):  # for a `leanet report` under way
+        write_table(folder, results)
 
 
 def print_fold_reports(config: DetectConfig) -> None:
@@ -68,11 +73,12 @@ def print_fold_reports(config: DetectConfig) -> None:
             if probabilities is None:
                 continue
             decided = (probabilities >= PLAIN_THRESHOLD).astype(int)
-            note(f"\nfold {number}, {name}: confusion matrix (rows: true normal, anomalous)")
-            note(str(confusion_matrix(p.labels, decided, labels=[0, 1])))
+            stdout.print(f"\nfold {number}, {name}: confusion matrix (rows: true normal, anomalous)")
+            stdout.print(str(confusion_matrix(p.labels, decided, labels=[0, 1])))
             if len(set(p.labels)) == 2:  # with one class, half of the report would be undefined, and shown as 0
                 names = ["normal", "anomalous"]
-                note(classification_report(p.labels, decided, labels=[0, 1], target_names=names, zero_division=0))
+                said = classification_report(p.labels, decided, labels=[0, 1], target_names=names, zero_division=0)
+                stdout.print(said)
             found = score(Scored(p.labels, probabilities))
             note(f"F1 of {name}: {metric_text(found.f1)} ({found.prevalence:.0%} anomalous)")
 
@@ -104,10 +110,10 @@ def print_table(results: Table) -> None:
         together.add_row(row.name, f1, _number(p.auroc), _number(p.average_precision), confusion)
     for row in others:
         against.add_row(row.name, *compared(first, row))
-    stdout.print(over, markup=False)
+    stdout.print(over)
     if others and len(first.by_fold("f1")) > 1:
-        stdout.print(against, markup=False)
-    stdout.print(together, markup=False)
+        stdout.print(against)
+    stdout.print(together)
     for text in results.notes:
         note(f"note: {text}")
 

@@ -2,19 +2,11 @@
 
 from __future__ import annotations
 
-import contextlib
-import csv
+import dataclasses
 import functools
-import hashlib
-import io
-import json
 import math
-import os
 import platform
-import shutil
-import tempfile
-import warnings
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -22,16 +14,14 @@ from typing import Any
 
 import numpy as np
 import yaml
-import zarr
 from numpy.typing import NDArray
-from zarr import Array
-from zarr.codecs import BloscCodec, numcodecs
 
-from leanet.data.pixels import DAMAGED_ARRAY
-from leanet.errors import UserError
-
-DELTA_E_STEP = 0.005
-"""Anomaly maps are stored as uint16 in steps of this many ΔE00 units."""
+from leanet.data.pixels import open_pixels
+from leanet.errors import DamagedError, UserError
+from leanet.files import LARGEST, is_free, open_text, read_csv, unfinished, write_csv, write_text
+from leanet.options import read_options
+from leanet.reading import parse_json, read_bytes
+from leanet.training.checkpoint import is_whole
 
 _PACKAGES = ("torch", "accelerate", "numpy", "pillow", "zarr", "safetensors", "scikit-learn")
 
@@ -87,12 +77,11 @@ class DetectorFolder:
         return self.path / "metrics.json"
 
     def lacking(self) -> list[str]:
-        """Names of the files that a finished detector has and this folder has not: empty where it is done.
-
-        Raises:
-            UserError: metrics.json is damaged.
-        """
-        held_out = self.metrics.exists() and self.read_metrics().get("validation", {}).get("images")
+        """Names of the files that a finished detector has and this folder has not, or not whole: empty if done."""
+        try:
+            held_out = self.metrics.exists() and self.read_metrics()["validation"]["images"]
+        except DamagedError:
+            return [self.metrics.name]
         needed = [
             self.weights,
             self.history,
@@ -100,20 +89,28 @@ class DetectorFolder:
             *([self.validation] if held_out else []),
             self.metrics,
         ]
-        return [path.name for path in needed if not path.exists()]
+        there = [path for path in needed if path.exists()]
+        if self.weights in there and not _are_whole(self.weights, self.weights.stat().st_mtime_ns):
+            there.remove(self.weights)
+        if self.history in there and not read_history(self.history):
+            there.remove(self.history)
+        return [path.name for path in needed if path not in there]
 
     def read_metrics(self) -> dict[str, Any]:
-        """What metrics.json holds.
+        """What metrics.json holds; `validation` counts no images where earlier versions left it out.
 
         Raises:
-            UserError: it is damaged.
+            DamagedError: it is not what was written.
         """
         try:
-            found = json.loads(self.metrics.read_text(encoding="utf-8"))
-        except (ValueError, OSError):
-            found = None
-        if not isinstance(found, dict):
-            raise UserError(f"{self.metrics}: damaged. Delete {self.path} and run `leanet detect` again.")
+            found: dict[str, Any] = parse_json(read_bytes(self.metrics, LARGEST))
+            found = {"validation": {"images": 0, "anomalous": 0}, **found}
+            [int(found[side]["images"]) for side in ("train", "validation")]
+            [int(found["epoch"]), dict(found["adn"])]
+        except (KeyError, TypeError, ValueError, OSError):
+            raise DamagedError(
+                self.metrics, "damaged. Give the run's command again: it trains this detector anew."
+            ) from None
         return found
 
 
@@ -207,11 +204,28 @@ class RunFolder:
         """
         try:
             self.path.mkdir(parents=True, exist_ok=True)
-            probe = self.path / ".writable"
-            probe.touch()
-            probe.unlink()
+            with unfinished(self.path / "anything") as probe:
+                probe.touch()
         except OSError as error:
             raise UserError(f"{self.path}: cannot write there ({error.strerror}). Choose another --out.") from None
+
+    def refuse_others(self, folds: int) -> None:
+        """Raise UserError where something that no run wrote stands where this many folds would be written."""
+        if "recorded" in self.read_config():
+            return
+        places = [self.config, self.report, *(self.fold(number).path for number in range(folds))]
+        taken = [place for place in places if not is_free(place) and not _of_the_published_program(place)]
+        if self.images.exists() and not self._begins_like_ours(self.images):
+            taken.append(self.images)
+        if taken:
+            raise UserError(
+                f"{taken[0]}: is there already, and of no run; a run would write there. Choose another --out."
+            )
+
+    @staticmethod
+    def _begins_like_ours(images: Path) -> bool:
+        with open_text(images) as file:
+            return file.readline(1000).strip() == ",".join(f.name for f in dataclasses.fields(ImageRow))
 
     def read_images(self) -> list[ImageRow]:
         """The lines of images.csv.
@@ -222,15 +236,17 @@ class RunFolder:
         if not self.images.exists():
             raise UserError(f"{self.path}: not a run folder (no images.csv). Make one with `leanet colorize`.")
         try:
-            with self.images.open(newline="", encoding="utf-8") as file:
-                return [
-                    ImageRow(**{**row, **{k: int(row[k]) for k in ("label", "width", "height")}})  # type: ignore[arg-type]
-                    for row in csv.DictReader(file)
-                ]
+            rows = [
+                ImageRow(**{**row, **{k: int(row[k]) for k in ("label", "width", "height")}})  # type: ignore[arg-type]
+                for row in read_csv(self.images)
+            ]
+            if len({row.file for row in rows if row.file and row.label in (0, 1)}) < len(rows) or not rows:
+                raise ValueError("a file listed twice, or a label that is none")
         except (KeyError, TypeError, ValueError, OSError):
-            raise UserError(
-                f"{self.images}: damaged, or not a list of images. Delete it and run `leanet colorize` again."
+            raise DamagedError(
+                self.images, "damaged, or not a list of images. Delete it and run `leanet colorize` again."
             ) from None
+        return rows
 
     def read_config(self) -> dict[str, Any]:
         """The recorded options, or an empty mapping where none are recorded yet."""
@@ -243,18 +259,23 @@ class RunFolder:
             UserError: it is missing, damaged, or of another length.
         """
         name = self.read_config().get("recorded", {}).get("pixels", "")
-        path = self.pixels / name
+        path = self.pixels / Path(name).name
         if not name or not path.is_file():
             raise UserError(f"{path}: the pixel cache is missing. Run `leanet colorize` again; it makes it anew.")
         try:
-            pixels: NDArray[np.uint8] = np.load(path, mmap_mode="r")
-        except DAMAGED_ARRAY:
-            raise UserError(f"{path}: damaged. Run `leanet colorize` again; it makes it anew.") from None
+            pixels = open_pixels(path)
+        except (ValueError, OSError):
+            raise DamagedError(path, "damaged. Run `leanet colorize` again; it makes it anew.") from None
         if len(pixels) != images:
             raise UserError(
                 f"{path}: {len(pixels)} images where images.csv has {images}. Delete it and run `leanet colorize`."
             )
         return pixels
+
+
+def _of_the_published_program(fold: Path) -> bool:
+    """Whether a folder holds nothing but a fold's arrays, beside which a run of ours has room."""
+    return fold.is_dir() and all(file.suffix == ".npz" for file in fold.iterdir())
 
 
 def write_config(path: Path, options: Mapping[str, Any], recorded: Mapping[str, Any]) -> None:
@@ -284,29 +305,25 @@ def read_config(path: Path) -> dict[str, Any]:
     if not path.exists():
         return {}
     try:
-        loaded = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (yaml.YAMLError, OSError, UnicodeDecodeError):
-        loaded = None
-    if not isinstance(loaded, dict):
-        raise UserError(f"{path}: damaged, not a mapping of options in YAML. Mend it, or choose another --out.")
-    return loaded
+        return read_options(path)
+    except (OSError, ValueError):
+        raise UserError(
+            f"{path}: damaged, not a mapping of options in YAML. Mend it, or choose another --out."
+        ) from None
 
 
-def write_text(path: Path, text: str) -> None:
-    """Write a text file beside its target, then rename it: never half of it."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(path.name + ".partial")
-    partial.write_text(text, encoding="utf-8", newline="")
-    partial.replace(path)
+def read_history(path: Path) -> list[dict[str, float]]:
+    """A training's history, one row an epoch; none where the file is damaged."""
+    try:
+        return [{name: float(value) for name, value in row.items()} for row in read_csv(path)]
+    except (OSError, ValueError):
+        return []
 
 
-def write_csv(path: Path, header: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
-    """Write a CSV file with a header line, whole or not at all."""
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(header)
-    writer.writerows(rows)
-    write_text(path, text.getvalue())
+@functools.cache
+def _are_whole(weights: Path, _changed: int) -> bool:
+    """As `is_whole`, but read once: a report asks for every detector more than once."""
+    return is_whole(weights)
 
 
 def plain(value: object) -> object:
@@ -316,122 +333,7 @@ def plain(value: object) -> object:
     return f"{value:.6g}" if isinstance(value, float) else value
 
 
-def write_json(path: Path, content: object) -> None:
-    """Write indented JSON, whole or not at all."""
-    write_text(path, json.dumps(content, indent=2, ensure_ascii=False) + "\n")
-
-
 def write_history(path: Path, history: Sequence[Mapping[str, float]]) -> None:
     """Write a training's history, one line an epoch."""
     header = list(history[0]) if history else ["epoch"]
     write_csv(path, header, [[f"{row[k]:.7g}" for k in header] for row in history])
-
-
-@contextlib.contextmanager
-def _no_word_of_numcodecs() -> Iterator[None]:
-    """Zarr warns that programs not built on it may not know the filter Delta: true, and no news to our users."""
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message="Numcodecs codecs are not", category=UserWarning)
-        yield
-
-
-class MapWriter:
-    """Writes RUN/<fold>/maps.zarr: one chunk an image, beside its place until `close`."""
-
-    def __init__(self, path: Path, images: int, side: int) -> None:
-        self.path = path
-        self._partial = path.with_name(path.name + ".partial")
-        shutil.rmtree(self._partial, ignore_errors=True)
-        self._group = zarr.open_group(self._partial, mode="w")
-        # Bit planes, and differences of neighbours, were smallest on leaves: a quarter less than zstd alone.
-        with _no_word_of_numcodecs():
-            bits = BloscCodec(cname="zstd", clevel=5, shuffle="bitshuffle", typesize=2)
-            self._delta_e = self._array("delta_e", (images, side, side), "uint16", compressors=bits)
-            bytes_ = BloscCodec(cname="zstd", clevel=7, shuffle="shuffle", typesize=1)
-            differences = numcodecs.Delta(dtype="|u1")
-            self._chroma = self._array(
-                "recoloured_ab", (images, 2, side, side), "uint8", filters=differences, compressors=bytes_
-            )
-
-    def _array(self, name: str, shape: tuple[int, ...], dtype: str, **codecs: Any) -> Array[Any]:
-        return self._group.create_array(
-            name,
-            shape=shape,
-            chunks=(1, *shape[1:]),
-            dtype=dtype,
-            chunk_key_encoding={"name": "default", "separator": "."},  # a directory costs as much disk as a file
-            # A chunk is written even where all of it is 0, so that a missing one means a damaged fold.
-            config={"write_empty_chunks": True},
-            **codecs,
-        )
-
-    def write(self, rows: NDArray[np.int64], delta_e: NDArray[np.float32], coded_ab: NDArray[np.float32]) -> None:
-        """Write the maps (n, H, W) in ΔE00 and the chrominance (n, 2, H, W) in [0, 1] of these rows."""
-        self._delta_e.oindex[rows] = np.rint(delta_e / DELTA_E_STEP).clip(0, 65535).astype(np.uint16)
-        self._chroma.oindex[rows] = np.rint(coded_ab * 255).astype(np.uint8)
-
-    def close(self, attributes: Mapping[str, Any]) -> None:
-        """Store the attributes and move the finished group to its place."""
-        self._group.attrs.update(dict(attributes))
-        shutil.rmtree(self.path, ignore_errors=True)
-        self._partial.rename(self.path)
-
-
-class Maps:
-    """Reads RUN/<fold>/maps.zarr.
-
-    Unpacked, all anomaly maps are decoded into a scratch file at the first use: for who reads them many times.
-    """
-
-    def __init__(self, path: Path, images: int, unpack: bool = True) -> None:
-        self._path, self._unpack = path, unpack
-        if not path.exists():
-            raise UserError(f"{path}: no anomaly maps yet. Run `leanet colorize` first, for the same folds.")
-        try:
-            with _no_word_of_numcodecs():
-                self._delta_e = zarr.open_array(path / "delta_e", mode="r")
-                self._chroma = zarr.open_array(path / "recoloured_ab", mode="r")
-            self.attributes: dict[str, Any] = dict(zarr.open_group(path, mode="r").attrs)
-            self.normals_p99 = float(self.attributes["normals_p99"])
-            complete = self._delta_e.nchunks_initialized == self._chroma.nchunks_initialized == images
-        except (KeyError, TypeError, ValueError, OSError):
-            complete = False
-        if not complete:
-            raise UserError(f"{path}: damaged anomaly maps. Delete it and run `leanet colorize` again.")
-
-    def __len__(self) -> int:
-        return int(self._delta_e.shape[0])
-
-    @property
-    def identity(self) -> str:
-        """What tells these maps from any others: a hash of their images, split and values."""
-        return hashlib.sha256(json.dumps(self.attributes, sort_keys=True).encode()).hexdigest()[:16]
-
-    @functools.cached_property
-    def _decoded(self) -> NDArray[np.uint16]:
-        """The maps unpacked into a memory-mapped scratch file: a chunk costs a millisecond, every epoch anew.
-
-        Beside the maps, since the system's folder for such files is often held in memory.
-        """
-        beside, needed = self._path.parent, 2 * math.prod(self._delta_e.shape)
-        place = beside if os.access(beside, os.W_OK) else Path(tempfile.gettempdir())
-        if shutil.disk_usage(place).free < needed:  # a memory map on a full disk dies by SIGBUS
-            raise UserError(f"{place}: unpacking the anomaly maps needs {needed / 1e9:.1f} GB. Make room there.")
-        with tempfile.TemporaryFile(dir=place) as scratch:
-            decoded = np.memmap(scratch, dtype=np.uint16, mode="w+", shape=self._delta_e.shape)
-        for start in range(0, len(self), 64):
-            decoded[start : start + 64] = np.asarray(self._delta_e[start : start + 64])
-        return decoded
-
-    def delta_e(self, rows: NDArray[np.int64]) -> NDArray[np.float32]:
-        """Anomaly maps (n, H, W) of these rows, in ΔE00."""
-        if self._unpack:
-            stored = self._decoded[rows]
-        else:
-            stored = np.stack([np.asarray(self._delta_e[int(r)]) for r in rows])
-        return stored.astype(np.float32) * np.float32(DELTA_E_STEP)
-
-    def coded_ab(self, rows: NDArray[np.int64]) -> NDArray[np.float32]:
-        """Recoloured chrominance (n, 2, H, W) of these rows, coded to [0, 1]."""
-        stored = np.stack([np.asarray(self._chroma[int(r)]) for r in rows])
-        return stored.astype(np.float32) / np.float32(255)

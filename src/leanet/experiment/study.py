@@ -10,15 +10,17 @@ from functools import partial
 from rich.table import Table as Printed
 
 from leanet.experiment.colorize import colorize
-from leanet.experiment.detect import train_detectors
+from leanet.experiment.detect import Training, is_done, train_detectors
 from leanet.experiment.display import note, stdout
 from leanet.experiment.estimate import estimate
 from leanet.experiment.evaluate import METRICS, PRINTED, Interval, Row, cell, difference, shown, verdict
+from leanet.experiment.lock import alone_in
 from leanet.experiment.open_run import Run, begin
 from leanet.experiment.results import detector_rows, held_out_row, ratio_of_sides, unchosen_note
-from leanet.experiment.run_folder import RunFolder, plain, write_csv
+from leanet.experiment.run_folder import RunFolder, plain
 from leanet.experiment.simple_rows import simple_rows
 from leanet.experiment.training_set import refuse_too_few_labelled
+from leanet.files import write_csv
 from leanet.ranks import is_first
 from leanet.settings import ColorizeConfig, DetectConfig, DetectorConfig, StudyConfig, parse_folds
 from leanet.training.compute import find_device
@@ -61,7 +63,14 @@ def study(config: StudyConfig, draw: Callable[[Sequence[Cell]], None] | None = N
 
     Args:
         draw: called with the cells that are done, after each that was trained and at the end.
+    Raises:
+        UserError: bad data, options that do not fit the folder's, or a folder that another process works in.
     """
+    with alone_in(config.out):
+        return _study(config, draw)
+
+
+def _study(config: StudyConfig, draw: Callable[[Sequence[Cell]], None] | None) -> list[Cell]:
     first = ColorizeConfig(config.dataset, config.out, config.data, config.colorizer, config.compute)
     home = RunFolder(config.out)
     grid = [DetectConfig(home.path, home.cell(d.p_rate).path, d, config.compute, False) for d in config.cells()]
@@ -106,7 +115,8 @@ def study(config: StudyConfig, draw: Callable[[Sequence[Cell]], None] | None = N
 def _is_trained(wanted: DetectConfig, run: Run) -> bool:
     d, home = wanted.detector, RunFolder(wanted.out or wanted.run)
     folds = parse_folds(wanted.compute.folds, len(run.folds))
-    return not any(home.fold(n).detector(d.name_with(s)).lacking() for n in folds for s in range(d.seeds))
+    trainings = [Training(n, s, home.fold(n).detector(d.name_with(s))) for n in folds for s in range(d.seeds)]
+    return all(is_done(training, run) for training in trainings)
 
 
 def _others(home: RunFolder, cells: Sequence[Cell]) -> list[str]:
@@ -186,4 +196,4 @@ def print_cells(cells: Sequence[Cell], beside: Mapping[float, Sequence[Row]]) ->
             printed.add_row(f"{p_rate:g}", own.detector.name, *(cell(own.row, m) for m in metrics), said, unseen)
         for row in rows:
             printed.add_row(f"{p_rate:g}", row.name, *(cell(row, m) for m in metrics))
-    stdout.print(printed, markup=False)
+    stdout.print(printed)

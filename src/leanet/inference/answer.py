@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 import io
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from typing import Any, Literal
 
@@ -16,7 +16,7 @@ from pydantic import BaseModel
 
 from leanet.inference.card import Card
 from leanet.inference.predict_files import Loaded
-from leanet.inference.result import Result, layer, shown_unit
+from leanet.inference.result import Result, layer, shown_from
 from leanet.settings import ServeConfig
 
 MapName = Literal["overlay", "anomaly_map", "recoloured", "attention", "input"]
@@ -61,6 +61,7 @@ class ModelInfo(BaseModel):
     threshold: float
     map_threshold: float | None
     normals_unit: float | None
+    normals_peaks: tuple[tuple[float, ...], ...] | None
     classes: tuple[str, str] = ("normal", "anomalous")
     maps: tuple[MapName, ...]
     training: dict[str, Any]
@@ -82,9 +83,17 @@ def prediction(name: str, result: Result, image: Loaded, card: Card, maps: Seque
         box=result.box,
         width=image.size[1],
         height=image.size[0],
-        note="the first of several frames or pages" if image.first_of_several else None,
+        note="; ".join(_notes(image)) or None,
         maps=_pictures(result, card, maps, image.pixels) if maps else None,
     )
+
+
+def _notes(image: Loaded) -> Iterator[str]:
+    """What a person should know of how a file was read."""
+    if image.first_of_several:
+        yield "the first of several frames or pages"
+    if image.broken_profile:
+        yield "its color profile cannot be used: taken as sRGB"
 
 
 def _pictures(result: Result, card: Card, maps: Sequence[MapName], pixels: NDArray[np.uint8]) -> dict[MapName, str]:
@@ -93,7 +102,7 @@ def _pictures(result: Result, card: Card, maps: Sequence[MapName], pixels: NDArr
         if name == "input":
             found[name] = Image.fromarray(pixels)
         elif name == "overlay" and result.anomaly_map is not None:
-            found[name] = layer(result.anomaly_map, shown_unit(card, result))
+            found[name] = layer(result.anomaly_map, shown_from(card, result))
         elif name == "anomaly_map" and result.anomaly_map is not None:
             grey = np.rint(result.anomaly_map * DELTA_E_STEPS).clip(0, 65535)
             found[name] = Image.fromarray(grey.astype(np.uint16))

@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import importlib.util
 import io
-import json
 import logging
-import tempfile
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
+from xml.etree import ElementTree
 
 import numpy as np
 import torch
@@ -24,10 +22,13 @@ from leanet.color.lab import decode_lab, encode_lab, lab_to_rgb, rgb_to_lab
 from leanet.data.pixels import decode, resize
 from leanet.errors import UserError, install
 from leanet.experiment.display import note
-from leanet.inference.card import sha256_of_file
-from leanet.inference.exported import METADATA, OUTPUTS, PAINTED, WEIGHTS_HASH
+from leanet.files import beside, refuse_other, unfinished
+from leanet.inference.card import to_json
+from leanet.inference.deviation import deviation
+from leanet.inference.exported import METADATA, OUTPUTS, PAINTED, load_exported
 from leanet.inference.model import Model, load
 from leanet.inference.predict_files import at_even_steps, find_files
+from leanet.inference.seal import seal
 from leanet.networks.folding import fold_batch_norm
 from leanet.settings import ExportConfig
 
@@ -136,10 +137,10 @@ def export(config: ExportConfig) -> None:
     out = config.out or folder.with_name(folder.name + suffix)
     if out.suffix != suffix:
         raise UserError(f"--out {out}: a name that ends in {suffix} is expected.")
+    _refuse_others(out, config.model, openvino)
     model = load(config.model)
     calibration = None if config.int8 is None else calibration_images(config.int8, model.card.image_size)
     try:
-        out.parent.mkdir(parents=True, exist_ok=True)
         if openvino:
             write_openvino(model, out, calibration)
         else:
@@ -148,6 +149,34 @@ def export(config: ExportConfig) -> None:
         raise UserError(f"{out}: cannot be written ({error.strerror or error}). Choose another --out.") from None
     size = sum(path.stat().st_size for path in {out, out.with_suffix(".bin")} if path.exists())
     note(f"exported: {out} ({size / 1e6:.0f} MB)")
+    if calibration is not None:
+        note(f"int8 {deviation(model, load_exported(out), calibration)}")
+
+
+def _refuse_others(out: Path, model: Path, openvino: bool) -> None:
+    """Raise UserError where something else than an earlier export would be written over."""
+    inputs = list(model.glob("*"))
+    is_ours = _is_openvino_of_ours if openvino else _is_onnx_of_ours
+    refuse_other(out, f"--out {out}", is_ours, inputs)
+    if openvino:
+        weights = out.with_suffix(".bin")
+        refuse_other(weights, f"--out {out}: {weights}", lambda _: out.exists() and is_ours(out), inputs)
+
+
+def _is_onnx_of_ours(path: Path) -> bool:
+    import onnx
+
+    try:
+        return METADATA in {entry.key for entry in onnx.load(path, load_external_data=False).metadata_props}
+    except Exception:  # protobuf has classes of its own for what is no model
+        return False
+
+
+def _is_openvino_of_ours(path: Path) -> bool:
+    try:
+        return ElementTree.parse(path).find(f"rt_info/{METADATA}") is not None
+    except (ElementTree.ParseError, ValueError, LookupError):
+        return False
 
 
 def write_onnx(model: Model, path: Path) -> None:
@@ -172,13 +201,10 @@ def write_onnx(model: Model, path: Path) -> None:
         )
     assert program is not None
     proto = program.model_proto
-    onnx.helper.set_model_props(proto, {METADATA: _card_json(model)})
-    partial = path.with_name(path.name + ".partial")
-    try:
+    onnx.helper.set_model_props(proto, {METADATA: to_json(model.card)})
+    with beside(path) as partial:
         onnx.save(proto, partial)
-        partial.replace(path)
-    finally:
-        partial.unlink(missing_ok=True)
+        seal(partial, ".onnx")
 
 
 def write_openvino(model: Model, path: Path, calibration: Sequence[NDArray[np.uint8]] | None) -> None:
@@ -191,19 +217,19 @@ def write_openvino(model: Model, path: Path, calibration: Sequence[NDArray[np.ui
     """
     import openvino
 
-    with tempfile.TemporaryDirectory(dir=path.parent, prefix=path.stem) as folder:
-        there = Path(folder)
+    with unfinished(path) as there:
+        there.mkdir()
         write_onnx(model, there / "model.onnx")
         graph = openvino.convert_model(there / "model.onnx")
         if calibration is not None:
             graph = _quantized(graph, calibration)
-        graph.set_rt_info(_card_json(model), METADATA)
+        graph.set_rt_info(to_json(model.card), METADATA)
         xml, weights = there / path.name, (there / path.name).with_suffix(".bin")
         openvino.save_model(graph, xml, compress_to_fp16=False)
-        graph.set_rt_info(sha256_of_file(weights), WEIGHTS_HASH)
-        openvino.save_model(graph, xml, compress_to_fp16=False)
-        weights.replace(path.with_suffix(".bin"))
+        seal(xml, ".xml", weights)
+        # A .bin by itself would be nobody's: stopped in between, there is an .xml that does not fit its .bin.
         xml.replace(path)
+        weights.replace(path.with_suffix(".bin"))
 
 
 def calibration_images(dataset: Path, side: int) -> list[NDArray[np.uint8]]:
@@ -229,7 +255,3 @@ def _quantized(graph: Any, calibration: Sequence[NDArray[np.uint8]]) -> Any:
         preset=nncf.QuantizationPreset.MIXED,
         ignored_scope=nncf.IgnoredScope(types=sorted(others), validate=False),
     )
-
-
-def _card_json(model: Model) -> str:
-    return json.dumps(dataclasses.asdict(model.card))

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
-import json
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, ClassVar, Protocol
@@ -12,15 +11,19 @@ from typing import Any, ClassVar, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from leanet.errors import UserError, install
-from leanet.inference.card import Card, card_from, check_hash
+from leanet.data.pixels import checked_images
+from leanet.errors import DamagedError, UserError, install
+from leanet.inference.anomaly_model import AnomalyModel
+from leanet.inference.card import HASH, Card, card_from, check_hash
 from leanet.inference.result import Result, make_result
+from leanet.inference.seal import is_sealed, is_whole
+from leanet.reading import parse_json
 
 METADATA = "leanet"
 """Where an exported file keeps the model's card, as JSON."""
 
 WEIGHTS_HASH = "leanet_weights_sha256"
-"""Where an .xml keeps the hash of the .bin beside it."""
+"""Where an .xml of an earlier version has the hash of the .bin beside it."""
 
 SUFFIXES = (".onnx", ".xml")
 
@@ -49,7 +52,7 @@ class Predictor(Protocol):
         ...
 
 
-class ExportedModel(ABC):
+class ExportedModel(AnomalyModel):
     """A file that `leanet export` wrote, whatever runs it.
 
     Attributes:
@@ -65,13 +68,25 @@ class ExportedModel(ABC):
 
     def __init__(self, path: Path) -> None:
         _require(self.runtime, self.extra, path)
+        self._path = path
+        beside = self._beside(path)
+        if beside is not None and not beside.is_file():
+            raise DamagedError(beside, f"missing; {path.name} needs it. Export the model anew.")
+        sealed = is_sealed(path)
+        if sealed and not is_whole(path, beside):  # before the runtime, which a hostile file can make crash
+            raise _damaged(path)
         try:
             card, outputs = self._open(path)
-            content = json.loads(card)
             _check_outputs(outputs)
         except Exception:  # the runtimes have a dozen classes of their own for what is wrong with a file
             raise _damaged(path) from None
-        self.card = card_from(content, str(path))
+        self.card = card_from(card, path)
+        if not sealed and HASH in parse_json(card):  # only a card of an earlier version comes without a seal
+            raise _damaged(path)
+
+    def _beside(self, _path: Path) -> Path | None:
+        """The file that belongs to this one; None where one file holds all."""
+        return None
 
     @abstractmethod
     def _open(self, path: Path) -> tuple[str, list[str]]:
@@ -84,17 +99,31 @@ class ExportedModel(ABC):
     def predict_pixels(
         self,
         images: Sequence[NDArray[np.uint8]],
+        anomaly_maps: NDArray[np.float32] | None = None,
         *,
         sizes: Sequence[tuple[int, int]] | None = None,
         paint: bool = False,
     ) -> list[Result]:
-        """Classify images of any sizes, one by one; see `Predictor`."""
+        """Classify images of any sizes, one by one; see `AnomalyModel`.
+
+        Raises:
+            UserError: an array of another type or shape, sizes for another number of images, or anomaly maps,
+                which the file makes itself.
+        """
+        if anomaly_maps is not None:
+            raise UserError("anomaly_maps: an exported model makes its own. Leave them out.")
+        checked_images(images, sizes)
         shapes = sizes or [image.shape[:2] for image in images]
         return [self._predict(i, shape, paint) for i, shape in zip(images, shapes, strict=True)]
 
     def _predict(self, image: NDArray[np.uint8], size: tuple[int, ...], paint: bool) -> Result:
         names = (*OUTPUTS, PAINTED) if paint else OUTPUTS
-        found = dict(zip(names, self._run(np.ascontiguousarray(image), names), strict=True))
+        try:
+            found = dict(zip(names, self._run(np.ascontiguousarray(image), names), strict=True))
+        except MemoryError:
+            raise
+        except Exception:  # as when it is opened: a file of an earlier version may be damaged in any place
+            raise _damaged(self._path) from None
         card = self.card
         return make_result(
             card,
@@ -116,7 +145,8 @@ class OnnxModel(ExportedModel):
         import onnxruntime
 
         onnxruntime.set_default_logger_severity(3)
-        self._session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
+        # Its fallback, to the very same provider, would print a banner.
+        self._session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"], enable_fallback=0)
         card: str = self._session.get_modelmeta().custom_metadata_map[METADATA]
         return card, [output.name for output in self._session.get_outputs()]
 
@@ -130,11 +160,15 @@ class OpenVinoModel(ExportedModel):
 
     runtime, extra = "openvino", "openvino"
 
+    def _beside(self, path: Path) -> Path:
+        return path.with_suffix(".bin")
+
     def _open(self, path: Path) -> tuple[str, list[str]]:
         import openvino
 
         model = openvino.Core().read_model(path)
-        check_hash(path.with_suffix(".bin"), model.get_rt_info(WEIGHTS_HASH).astype(str))
+        if not is_sealed(path):
+            check_hash(self._beside(path), model.get_rt_info(WEIGHTS_HASH).astype(str))
         self._compiled = openvino.Core().compile_model(model, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
         return model.get_rt_info(METADATA).astype(str), [n for output in model.outputs for n in output.names]
 
@@ -149,7 +183,7 @@ def load_exported(path: Path) -> ExportedModel:
     Raises:
         UserError: the runtime is missing, no such file, or one that `leanet export` did not write.
     """
-    return OnnxModel(path) if path.suffix == ".onnx" else OpenVinoModel(path)
+    return OnnxModel(path) if path.suffix.lower() == ".onnx" else OpenVinoModel(path)
 
 
 def _require(module: str, extra: str, path: Path) -> None:
@@ -164,5 +198,5 @@ def _check_outputs(names: Sequence[str]) -> None:
         raise ValueError(f"no output {min(missing)}")
 
 
-def _damaged(path: Path) -> UserError:
-    return UserError(f"{path}: damaged, or not written by `leanet export`. Export the model anew.")
+def _damaged(path: Path) -> DamagedError:
+    return DamagedError(path, "damaged, or not written by `leanet export`. Export the model anew.")

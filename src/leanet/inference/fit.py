@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import shutil
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
 from leanet.data.folder import has_anomalies, limit_per_class, scan_normals
 from leanet.data.splits import Fold, inner_parts, refuse_one_normal
@@ -17,6 +18,7 @@ from leanet.experiment.detect import build_detector, map_scale, resolved, train_
 from leanet.experiment.display import note
 from leanet.experiment.estimate import estimate
 from leanet.experiment.evaluate import PLAIN_THRESHOLD
+from leanet.experiment.lock import alone_in
 from leanet.experiment.open_run import (
     Run,
     begin,
@@ -30,18 +32,27 @@ from leanet.experiment.open_run import (
     write_images,
 )
 from leanet.experiment.results import adn_scored, outcome
-from leanet.experiment.run_folder import RunFolder, versions_here
+from leanet.experiment.run_folder import RunFolder, read_history, versions_here
 from leanet.experiment.training_set import refuse_too_few_labelled
+from leanet.files import is_free, remove
 from leanet.inference.card import Card
-from leanet.inference.model import refuse_existing, save
+from leanet.inference.deviation import deviation
+from leanet.inference.model import Model, refuse_existing, save
+from leanet.inference.where import ceilings
 from leanet.networks.registry import build_colorizer
 from leanet.options import to_options
 from leanet.ranks import count
 from leanet.settings import ColorizeConfig, DetectConfig, FitConfig
 from leanet.training.checkpoint import load_weights
+from leanet.training.compute import Compute, find_device, has_bfloat16
 
 HELD_OUT, ALL = "held-out", "all"
 """The run folders of the two trainings, in OUT.work."""
+
+COMPARED = 64
+"""Images at most by which a model's answers in bfloat16 are compared with those in float32."""
+MARKER = ".leanet-fit"
+"""A file that says of OUT.work that a fit made it."""
 
 NORMALS_BELOW = 0.95
 """Without anomalies to learn from, the share of held-out normals whose mean ΔE lies below the threshold."""
@@ -55,26 +66,55 @@ def fit(config: FitConfig) -> Card:
     Returns:
         The card of the model that was written.
     Raises:
-        UserError: bad data, or OUT exists.
+        UserError: bad data, OUT exists, or another process makes it.
     """
     if count() > 1:
         raise UserError("leanet fit: one process only. Leave `accelerate launch` out; it is for run and study.")
-    refuse_existing(config.out)
     out = config.out.resolve()
     work = out.with_name(out.name + ".work")
-    compute = dataclasses.replace(config.compute, folds="0")
-    first = ColorizeConfig(config.dataset, work / HELD_OUT, config.data, config.colorizer, compute)
-    if has_anomalies(config.dataset, config.data.abnormal_dir):
-        card = _fit_detector(config, first, work)
-    else:
-        note("no anomalous images: fitting the unsupervised half, a colorizer and a threshold on its map")
-        card = _fit_map(config, first, work)
-    for made in HELD_OUT, ALL:
-        shutil.rmtree(work / made)
-    with contextlib.suppress(OSError):  # something else lies there
-        work.rmdir()
+    try:
+        with alone_in(work):
+            refuse_existing(config.out)
+            card = _fit(config, work)
+    finally:
+        with contextlib.suppress(OSError):  # unfinished, or something else lies there
+            work.rmdir()
     note(f"model: {config.out}")
     return card
+
+
+def _fit(config: FitConfig, work: Path) -> Card:
+    _claim(work)
+    compute = dataclasses.replace(config.compute, folds="0")
+    first = ColorizeConfig(config.dataset, work / HELD_OUT, config.data, config.colorizer, compute)
+    try:
+        if has_anomalies(config.dataset, config.data.abnormal_dir, config.data.normal_dir):
+            card = _fit_detector(config, first, work)
+        else:
+            note("no anomalous images: fitting the unsupervised half, a colorizer and a threshold on its map")
+            card = _fit_map(config, first, work)
+    except BaseException:
+        if not first.out.exists():  # a fit that never began leaves nothing behind
+            _leave(work)
+        raise
+    _leave(work)
+    return card
+
+
+def _claim(work: Path) -> None:
+    """Make OUT.work; UserError where something lies in the way there that no fit left."""
+    ours = (work / MARKER).is_file() or "recorded" in RunFolder(work / HELD_OUT).read_config()
+    for made in (work / HELD_OUT, work / ALL):
+        if not (ours or is_free(made)):
+            raise UserError(f"{made}: is there already, and no fit made it. Move it, or choose another --out.")
+    RunFolder(work).make()
+    (work / MARKER).touch()
+
+
+def _leave(work: Path) -> None:
+    """Remove what a fit made in OUT.work."""
+    for made in HELD_OUT, ALL, MARKER:
+        remove(work / made)
 
 
 def _fit_detector(config: FitConfig, first: ColorizeConfig, work: Path) -> Card:
@@ -94,7 +134,7 @@ def _fit_detector(config: FitConfig, first: ColorizeConfig, work: Path) -> Card:
     folder = home.fold(0).detector(config.detector.name)
     metrics = folder.read_metrics()
     scored = adn_scored(outcome(run, folder, 0), config.detector)
-    history_epochs = len(folder.history.read_text(encoding="utf-8").splitlines()) - 1
+    history_epochs = len(read_history(folder.history))
     share = metrics["epoch"] / history_epochs
 
     note("then on all images")
@@ -117,6 +157,7 @@ def _fit_detector(config: FitConfig, first: ColorizeConfig, work: Path) -> Card:
         attention=d.attention,
         map_scale=map_scale(final),
         threshold=PLAIN_THRESHOLD if scored.threshold is None else scored.threshold,
+        normals_peaks=_normals_peaks(run),
         validation={
             "what": f"a detector trained on {parts}, tested on the others",
             "threshold": "0.5, for want of anomalous images to choose it by"
@@ -126,8 +167,7 @@ def _fit_detector(config: FitConfig, first: ColorizeConfig, work: Path) -> Card:
             **metrics["adn"],
         },
     )
-    save(config.out, card, network, colorizer)
-    return card
+    return _save(config, Model(card, network.eval(), colorizer.eval()), run)
 
 
 def _fit_map(config: FitConfig, first: ColorizeConfig, work: Path) -> Card:
@@ -142,6 +182,7 @@ def _fit_map(config: FitConfig, first: ColorizeConfig, work: Path) -> Card:
     card = dataclasses.replace(
         _card(config, whole),
         map_threshold=threshold,
+        normals_peaks=_normals_peaks(run),
         validation={
             "what": "normal images that the colorizer had not seen; there were no anomalous ones to test on",
             "images": len(held_out),
@@ -149,8 +190,44 @@ def _fit_map(config: FitConfig, first: ColorizeConfig, work: Path) -> Card:
             "threshold": f"mean ΔE that {NORMALS_BELOW:.0%} of them lie below",
         },
     )
-    save(config.out, card, None, colorizer)
+    return _save(config, Model(card, None, colorizer.eval()), run)
+
+
+def _save(config: FitConfig, model: Model, held_out: Run) -> Card:
+    """Write the model; where the machine has bfloat16, its card says what that would change.
+
+    Args:
+        held_out: the first training's run, on whose test images that is measured.
+    """
+    card, device = model.card, find_device(config.compute.device)
+    if has_bfloat16(device):
+        rows = held_out.rows(held_out.folds[0].test)
+        pixels = held_out.pixels[rows[:: -(-len(rows) // COMPARED)]]
+        exact, coarse = (
+            dataclasses.replace(model, compute=Compute(device, bfloat16, compiled=False))
+            for bfloat16 in (False, True)
+        )
+        found = deviation(exact, coarse, list(pixels))
+        note(f"--precision bfloat16, which is faster, {found}")
+        card = dataclasses.replace(card, validation=card.validation | {"bfloat16": dataclasses.asdict(found)})
+    save(config.out, card, model.network, model.colorizer)
     return card
+
+
+def _normals_peaks(run: Run) -> tuple[tuple[float, ...], ...] | None:
+    """What maps have to go beyond, by the first training; None where groups left it no normal image to test on."""
+    fold = run.folds[0]
+    training, held_out = (rows[run.labels[rows] == 0] for rows in (run.rows(fold.train), run.rows(fold.test)))
+    if not len(training) or not len(held_out):
+        return None
+    found = ceilings(_maps_of(run, training), _maps_of(run, held_out))
+    return tuple(tuple(round(float(value), 3) for value in row) for row in found)
+
+
+def _maps_of(run: Run, rows: NDArray[np.int64]) -> Iterator[NDArray[np.float32]]:
+    """The first fold's anomaly maps of these rows, one by one: float (S, S), ΔE."""
+    maps = run.maps(0, unpack=False)
+    return (maps.delta_e(rows[i : i + 1])[0] for i in range(len(rows)))
 
 
 def everything(run: Run, folder: Path) -> Run:
@@ -165,7 +242,11 @@ def _normals_only(config: FitConfig, folder: Path) -> Run:
     """A run on normal images alone: a fifth of them, no group parted, is its one fold's test side."""
     refuse_missing_opencv(config.colorizer)
     data = config.data
-    dataset = scan_normals(config.dataset, normal_dir=data.normal_dir, groups=data.groups)
+    dataset = scan_normals(
+        config.dataset, normal_dir=data.normal_dir, abnormal_dir=data.abnormal_dir, groups=data.groups
+    )
+    for text in dataset.notes:
+        note(f"note: {text}")
     if data.max_per_class is not None:
         dataset = limit_per_class(dataset, data.max_per_class, config.compute.seed)
     home = RunFolder(folder)

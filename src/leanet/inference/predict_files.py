@@ -2,21 +2,23 @@
 
 from __future__ import annotations
 
-import contextlib
-import csv
 import functools
 import glob
 import itertools
-from collections.abc import Callable, Iterator, Sequence
+import os
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO, TextIO
+from typing import TextIO
 
 import numpy as np
 from numpy.typing import NDArray
+from PIL import Image
+from PIL.PngImagePlugin import PngInfo
 
-from leanet.data.folder import IMAGE_SUFFIXES, visible_files
+from leanet.data.files import find_images, folders_below, notes
+from leanet.data.layout import MASKS
 from leanet.data.pixels import (
     THREADS,
     Decoded,
@@ -27,14 +29,20 @@ from leanet.data.pixels import (
 )
 from leanet.errors import UserError
 from leanet.experiment.display import note, progress_bar
-from leanet.inference.card import Card
+from leanet.files import STANDARD_OUTPUT, beside, csv_writer, open_text, refuse_other, remove, written
+from leanet.inference.anomaly_model import AnomalyModel
+from leanet.inference.card import CARD, Card
 from leanet.inference.exported import Predictor
-from leanet.inference.result import COLUMNS, Result, csv_row, overlay, shown_unit
+from leanet.inference.result import COLUMNS, Result, csv_row, overlay, shown_from
+from leanet.settings import PredictConfig
 
 BATCH = 32
 
-MASKS = "ground_truth"
-"""A folder of an MVTec AD data set that holds masks, not images to predict."""
+LONGEST_NAME = 255 - len(".png")
+"""Bytes that most file systems take for a name, less the ending."""
+
+SOFTWARE = "leanet predict"
+"""What an overlay says that it was written by, in its metadata."""
 
 
 @dataclass(frozen=True)
@@ -45,68 +53,87 @@ class Loaded:
         pixels: uint8 (S, S, 3), S the model's image size.
         size: height and width that the file has.
         first_of_several: whether the file holds further frames or pages.
+        broken_profile: whether its color profile is of no use, so that its values count as sRGB.
     """
 
     pixels: NDArray[np.uint8]
     size: tuple[int, int]
     first_of_several: bool
+    broken_profile: bool
 
 
-def predict_files(model: Predictor, files: Sequence[Path], out: Path, maps: Path | None) -> int:
-    """Classify files; an unreadable one becomes a line with its error, and the others are still done.
+@dataclass
+class Counts:
+    """Of the files that were to be predicted: how many, and with which of them something was the matter."""
+
+    files: int
+    unreadable: int = 0
+    unwritten: int = 0
+    several: int = 0
+    broken_profiles: int = 0
+
+    def told(self, out: Path) -> int:
+        """Tell the user; the exit code is 1 where a file was not done whole."""
+        note(f"{self.files - self.unreadable} of {self.files} images predicted: {out}")
+        if self.several:
+            note(f"{self.several} with several frames or pages: the first was taken")
+        if self.broken_profiles:
+            note(f"{self.broken_profiles} with a color profile that cannot be used: taken as sRGB")
+        if self.unreadable:
+            note(f"{self.unreadable} unreadable: see the column error")
+        if self.unwritten:
+            note(f"{self.unwritten} without their overlay and map: see the column error")
+        return 1 if self.unreadable or self.unwritten else 0
+
+
+def predict(config: PredictConfig, model: Callable[[int], AnomalyModel]) -> int:
+    """Ask a model about files; one that is unreadable becomes a line with its error, and the others are still done.
 
     Args:
-        model: what to ask.
-        files: what `find_files` found.
-        out: the CSV file to write, whole or not at all.
-        maps: folder for an overlay and the raw anomaly map of each image; None for none.
+        config: the model, the images, and where to write.
+        model: loads the model, to be asked about so many images.
     Returns:
-        0, or 1 where a file was unreadable.
+        0, or 1 where a file was not done whole.
     Raises:
-        UserError: a place that cannot be written.
+        UserError: no images, or a place that is not to be written to.
+        OSError: the table cannot be written.
     """
-    if not out.name or out.is_dir():
-        raise UserError(f"--out {out}: the name of a file is expected.")
-    names = _map_names(files) if maps else {}
-    partial = out.with_name(out.name + ".partial")
-    unreadable = several = 0
-    try:
-        out.parent.mkdir(parents=True, exist_ok=True)
-        if maps:
-            maps.mkdir(parents=True, exist_ok=True)
-        with (
-            partial.open("w", newline="", encoding="utf-8", errors="surrogateescape") as stream,
-            progress_bar("images", len(files)) as set_done,
-        ):
-            writer = _writer(stream)
-            for done, (file, image, found) in enumerate(results_of(model, files)):
-                several += image is not None and image.first_of_several
-                if maps and not isinstance(found, str):
-                    found = _write_maps(maps / names[file], file, found, model.card)
-                if isinstance(found, str):
-                    writer(csv_row(str(file), None, found))
-                    unreadable += 1
-                else:
-                    writer(csv_row(str(file), found))
-                set_done(done + 1, "")
-        partial.replace(out)
-    except OSError as error:
-        raise UserError(
-            f"{error.filename or out}: cannot be written ({error.strerror}). Choose another place."
-        ) from None
-    finally:
-        with contextlib.suppress(OSError):
-            partial.unlink(missing_ok=True)
-    note(f"{len(files) - unreadable} of {len(files)} images predicted: {out}")
-    if several:
-        note(f"{several} with several frames or pages: the first was taken")
-    if unreadable:
-        note(f"{unreadable} unreadable: see the column error")
-    return 1 if unreadable else 0
+    files = find_files(config.images)
+    names = _map_names(files) if config.maps else {}
+    _refuse_outputs(config, files, names)
+    with written(config.out) as table:
+        asked = model(len(files))
+        if config.threshold is not None:
+            asked = asked.with_threshold(config.threshold)
+        counts = predict_files(asked, files, table, config.maps, names)
+        table.flush()  # a full disk shows here at the latest
+        return counts.told(config.out)
+
+
+def predict_files(
+    model: Predictor, files: Sequence[Path], table: TextIO, maps: Path | None, names: Mapping[Path, str]
+) -> Counts:
+    """Write a line of CSV for each file and, with `maps`, its overlay and map under its name to that folder."""
+    counts = Counts(len(files))
+    write_row = csv_writer(table)
+    write_row(COLUMNS)
+    with progress_bar("images", len(files)) as set_done:
+        for done, (file, image, found) in enumerate(results_of(model, files)):
+            counts.several += image is not None and image.first_of_several
+            counts.broken_profiles += image is not None and image.broken_profile
+            if isinstance(found, str):
+                counts.unreadable += 1
+                write_row(csv_row(str(file), None, found))
+            else:
+                problem = _write_maps(maps / names[file], file, found, model.card) if maps else ""
+                counts.unwritten += bool(problem)
+                write_row(csv_row(str(file), found, problem))
+            set_done(done + 1, "")
+    return counts
 
 
 def find_files(images: Sequence[str]) -> list[Path]:
-    """Files, in the order given; folders and patterns give theirs sorted.
+    """Files, in the order given; folders and patterns give theirs sorted, and what folders hold besides is said.
 
     Raises:
         UserError: nothing given, something that does not exist or match, or a folder without images.
@@ -117,32 +144,97 @@ def find_files(images: Sequence[str]) -> list[Path]:
     for given in images:
         path = Path(given)
         if path.is_dir():
-            found = sorted(
-                p
-                for p in visible_files(path)
-                if p.suffix.lower() in IMAGE_SUFFIXES and MASKS not in p.relative_to(path).parts
-            )
-            if not found:
-                raise UserError(f"{path}: no images in it. Images are {' '.join(sorted(IMAGE_SUFFIXES))} files.")
+            inside = find_images(path, without=MASKS)
+            said = notes(inside.left_out, path)
+            if not inside.images:
+                raise UserError(f"{path}: no images in it.{''.join(f' {text}.' for text in said)}")
+            for text in said:
+                note(f"note: {path}: {text}")
+            found = inside.images
         elif path.exists():
-            found = [path]
+            found = (path,)
         else:
-            found = sorted(Path(p) for p in glob.glob(given, recursive=True))  # noqa: PTH207 - takes absolute patterns
+            found = tuple(sorted(p for p in matching(given) if not p.is_dir()))
             if not found:
                 raise UserError(f"{given}: no such file or folder, and no file matches it. Check the path.")
-        files |= dict.fromkeys(p for p in found if p.is_file())
-    if not files:
-        raise UserError(f"{images[0]}: matches folders only. Name them without a pattern, or match files.")
+        files |= dict.fromkeys(found)
     return list(files)
 
 
-def refuse_among_pictures(maps: Path, images: Sequence[str], files: Sequence[Path]) -> None:
+def matching(pattern: str) -> Iterator[Path]:
+    """The files and folders that match a pattern, in no order; `**` enters each folder once, however many links."""
+    parts = Path(pattern).parts
+    if "**" not in parts:
+        yield from (Path(found) for found in glob.glob(pattern))  # noqa: PTH207 - takes absolute patterns
+        return
+    at = parts.index("**")
+    rest = parts[at + 1 :] or ("*",)
+    for start in glob.glob(str(Path(*parts[:at]))) if at else ["."]:  # noqa: PTH207 - as above
+        for folder in folders_below(Path(start)):
+            yield from matching(str(Path(glob.escape(str(folder)), *rest)))
+
+
+def _refuse_outputs(config: PredictConfig, files: Sequence[Path], names: Mapping[Path, str]) -> None:
+    """Raise UserError where something else than an earlier prediction's output would be written over.
+
+    Args:
+        names: of each file's pictures in --maps.
+    """
+    out, maps = config.out, config.maps
+    if out != STANDARD_OUTPUT:
+        remedy = "Choose another name, or - for standard output."
+        refuse_other(out, f"--out {out}", _is_table, [*files, config.model], remedy)
+    if not maps:
+        return
+    _refuse_among_pictures(maps, config.images, files)
+    if any((maps / name).exists() for name in (CARD, "config.yaml")):
+        raise UserError(f"--maps {maps}: the folder of a model or a run. Choose another folder.")
+    table, folder = (Path(os.path.realpath(path)) for path in (out, maps))
+    in_the_way = table.parent == folder and table.suffix in PICTURES and table.stem in names.values()
+    if in_the_way or folder.is_relative_to(table):
+        raise UserError(f"--out {out}: --maps {maps} writes there. Choose another name.")
+    for picture in (maps / (name + suffix) for name in names.values() for suffix in PICTURES):
+        if os.path.lexists(picture):
+            said = f"--maps {maps}: {picture}"
+            refuse_other(picture, said, PICTURES[picture.suffix], remedy="Choose another folder.")
+    maps.mkdir(parents=True, exist_ok=True)
+
+
+def _refuse_among_pictures(maps: Path, images: Sequence[str], files: Sequence[Path]) -> None:
     """Raise UserError where maps would lie among the pictures: over them, or predicted with them next time."""
     place = maps.resolve()
     searched = (Path(given) for given in images)
     among = [folder for folder in searched if folder.is_dir() and place.is_relative_to(folder.resolve())]
     if among := among or [file for file in files if file.resolve().is_relative_to(place)]:
         raise UserError(f"--maps {maps}: {among[0]} is to be predicted. Choose a folder apart from the pictures.")
+
+
+def _is_table(path: Path) -> bool:
+    """Whether a file is a table of predictions, by its first line; further columns may follow in other versions."""
+    with open_text(path) as file:
+        return file.readline(200).startswith("file,probability,decision,")
+
+
+def _is_overlay(path: Path) -> bool:
+    try:
+        with Image.open(path, formats=["PNG"]) as image:
+            return bool(image.info.get("Software") == SOFTWARE)
+    except (OSError, ValueError, SyntaxError):  # Pillow's, for what is no PNG
+        return False
+
+
+def _is_map(path: Path) -> bool:
+    """Whether a file is a raw map: a square of float32 beside the overlay that is written before it."""
+    try:
+        found = np.load(path, mmap_mode="r", allow_pickle=False)
+    except (OSError, ValueError, EOFError):
+        return False
+    square = found.dtype == np.float32 and found.ndim == 2 and found.shape[0] == found.shape[1]
+    return square and _is_overlay(path.with_suffix(".png"))
+
+
+PICTURES = {".png": _is_overlay, ".npy": _is_map}
+"""What --maps writes of each image, and how it is recognised."""
 
 
 def at_even_steps(files: Sequence[Path], count: int) -> list[Path]:
@@ -175,7 +267,7 @@ def results_of(model: Predictor, files: Sequence[Path]) -> Iterator[tuple[Path, 
 def loaded(decoded: Decoded, side: int) -> Loaded:
     """What of a decoded image is kept until it is predicted."""
     height, width = decoded.pixels.shape[:2]
-    return Loaded(resize(decoded.pixels, side), (height, width), decoded.first_of_several)
+    return Loaded(resize(decoded.pixels, side), (height, width), decoded.first_of_several, decoded.broken_profile)
 
 
 def _load(file: Path, side: int) -> Loaded | str:
@@ -187,44 +279,39 @@ def _load(file: Path, side: int) -> Loaded | str:
 
 
 def _map_names(files: Sequence[Path]) -> dict[Path, str]:
-    """A name for each file's pictures: its stem, with a number where several files share one."""
+    """A name for each file's pictures: its stem, with a number where several files share one, cut if too long."""
     names: dict[Path, str] = {}
     taken: set[str] = set()
     for file in files:
-        candidates = itertools.chain([file.stem], (f"{file.stem}-{n}" for n in itertools.count(2)))
+        endings = itertools.chain([""], (f"-{n}" for n in itertools.count(2)))
+        candidates = (_cut(file.stem, LONGEST_NAME - len(ending)) + ending for ending in endings)
         names[file] = next(name for name in candidates if name.casefold() not in taken)
         taken.add(names[file].casefold())
     return names
 
 
-def _write_maps(path: Path, file: Path, result: Result, card: Card) -> Result | str:
-    """Write a file's overlay and map; gives the result again, or why the file can no longer be read."""
+def _cut(name: str, most: int) -> str:
+    """As much of a name as so many bytes hold."""
+    while len(os.fsencode(name)) > most:
+        name = name[:-1]
+    return name
+
+
+def _write_maps(path: Path, file: Path, result: Result, card: Card) -> str:
+    """Write a file's overlay and map, both or none; gives what prevented it, or ""."""
     if result.anomaly_map is None:
-        return result
+        return ""
+    png, npy = (path.with_name(path.name + suffix) for suffix in PICTURES)
     try:
-        image = decode(file)
-    except UnreadableImageError as error:
-        return error.reason
-    with _beside(path.with_name(path.name + ".png")) as png:
-        overlay(image, result, shown_unit(card, result)).save(png, format="PNG")
-    with _beside(path.with_name(path.name + ".npy")) as npy:
-        np.save(npy, result.anomaly_map)
-    return result
-
-
-@contextlib.contextmanager
-def _beside(path: Path) -> Iterator[BinaryIO]:
-    """A file to write, moved to its place when it is whole."""
-    partial = path.with_name(path.name + ".partial")
-    try:
-        with partial.open("wb") as file:
-            yield file
-        partial.replace(path)
-    finally:
-        partial.unlink(missing_ok=True)
-
-
-def _writer(stream: TextIO) -> Callable[[Sequence[str]], object]:
-    writer = csv.writer(stream, lineterminator="\n")
-    writer.writerow(COLUMNS)
-    return writer.writerow
+        picture, made_by = overlay(decode(file), result, shown_from(card, result)), PngInfo()
+        made_by.add_text("Software", SOFTWARE)
+        with beside(png) as partial:
+            picture.save(partial, format="PNG", pnginfo=made_by)
+        with beside(npy) as partial, partial.open("wb") as stream:
+            np.save(stream, result.anomaly_map)
+    except (UnreadableImageError, OSError) as error:
+        remove(png)
+        remove(npy)
+        reason = error.reason if isinstance(error, UnreadableImageError) else error.strerror or str(error)
+        return f"overlay and map not written: {reason}"
+    return ""

@@ -12,7 +12,10 @@ from pathlib import Path
 from leanet.errors import UserError, install
 from leanet.experiment.display import note
 from leanet.inference.exported import Predictor
+from leanet.reading import read_text
 from leanet.settings import ServeConfig
+
+TOKEN_BYTES = 10_000
 
 NEEDED = ("fastapi", "uvicorn", "python_multipart", "fastapi_offline")
 
@@ -60,8 +63,8 @@ def read_token(path: Path) -> str:
         UserError: no such file, or nothing in it.
     """
     try:
-        token = path.read_text(encoding="utf-8").strip()
-    except (OSError, UnicodeDecodeError) as error:
+        token = read_text(path, TOKEN_BYTES).strip()
+    except (OSError, ValueError) as error:
         raise UserError(f"--token-file {path}: cannot be read ({error}). Name a text file.") from None
     if not token or not token.isascii() or not token.isprintable():
         raise UserError(f"--token-file {path}: one line of ASCII characters is expected. Put a secret in it.")

@@ -35,7 +35,8 @@ from leanet.experiment.localise import aupro, pixel_auroc, read_mask
 from leanet.experiment.open_run import Run, source_of
 from leanet.experiment.results import Table, adn_scored, outcome, ratio_of_sides, table
 from leanet.experiment.run import write_table
-from leanet.experiment.run_folder import RunFolder, plain, read_config, write_csv, write_text
+from leanet.experiment.run_folder import RunFolder, plain, read_config
+from leanet.files import refuse_other, write_csv, write_text
 from leanet.report import figures
 from leanet.report.pictures import (
     examples,
@@ -56,6 +57,10 @@ class Picture:
 
     uri: str
     caption: str
+
+
+GENERATOR = b'<meta name="generator" content="leanet report">'
+"""By what a page is known for a report."""
 
 
 @dataclass(frozen=True)
@@ -84,6 +89,8 @@ def report(config: ReportConfig) -> Path:
         raise UserError(
             f"{config.run}: no fold is finished. {what_is_missing(missing)} Go on with the same command."
         )
+    path = folder / "index.html"
+    refuse_other(path, str(path), _is_report, remedy="Move it elsewhere.")
     without_baseline = []
     if asked.compare and detect_config.detector.caan != "none" and not detect_config.compare:
         without_baseline = [
@@ -125,10 +132,14 @@ def report(config: ReportConfig) -> Path:
         settings=_settings(run, home, detect_config, folds[0]),
         fingerprint=run.fingerprint(folds[0]),
     )
-    path = folder / "index.html"
     write_text(path, page)
     note(f"report: {path}")
     return path
+
+
+def _is_report(page: Path) -> bool:
+    beginning = page.read_bytes()[:4096]
+    return GENERATOR in beginning or b": leanet report</title>" in beginning  # as earlier versions wrote it
 
 
 def scores_of(run: Run, home: RunFolder, config: DetectConfig, folds: Sequence[int]) -> dict[Key, Scored]:

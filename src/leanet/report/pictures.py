@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -18,7 +17,9 @@ from leanet.color.lab import decode_lab, encode_lab, lab_to_rgb, rgb_to_lab
 from leanet.experiment.detect import build_detector, map_reader, map_scale
 from leanet.experiment.display import note
 from leanet.experiment.open_run import Run, find
-from leanet.experiment.run_folder import Maps, RunFolder
+from leanet.experiment.run_folder import RunFolder, read_history
+from leanet.experiment.stored_maps import Maps
+from leanet.files import beside
 from leanet.networks.external_attention import external_attention
 from leanet.networks.leanet import LEANet, LEANetFeatures
 from leanet.report.figures import MAP_COLOURS, training_curves
@@ -32,8 +33,8 @@ MOST_KINDS = 8  # subfolders of Positive may be patients or days, and all exampl
 def draw_colorizers(run: Run, folds: str, report: Path) -> None:
     """Draw the colorizers' losses into a report folder; an imported run has none."""
     histories = {n: run.folder.fold(n).colorizer_history for n in parse_folds(folds, len(run.folds))}
-    curves = {f"fold {n}": losses_of(path) for n, path in histories.items() if path.exists()}
-    if curves:
+    losses = {f"fold {n}": losses_of(path) for n, path in histories.items() if path.exists()}
+    if curves := {fold: found for fold, found in losses.items() if found}:
         save(training_curves(curves, "colorizer"), report / "colorizer_loss.png")
 
 
@@ -241,16 +242,15 @@ def _unit(run: Run) -> str:
 
 
 def losses_of(path: Path) -> dict[str, list[float]]:
-    """The losses in a history.csv: name -> one value an epoch."""
-    with path.open(newline="", encoding="utf-8") as file:
-        rows = list(csv.DictReader(file))
+    """The losses in a history.csv: name -> one value an epoch; nothing, and a note, where it is damaged."""
+    rows = read_history(path)
+    if not rows:
+        note(f"note: {path}: damaged; its curve is not drawn")
     names = [n for n in rows[0] if n.endswith("loss")] if rows else []
-    return {n: [float(row[n]) for row in rows] for n in names}
+    return {n: [row[n] for row in rows] for n in names}
 
 
 def save(figure: Figure, path: Path) -> None:
     """Write a figure as PNG or SVG, by the path's suffix, whole or not at all."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(path.name + ".partial")
-    figure.savefig(partial, format=path.suffix[1:], dpi=110)
-    partial.replace(path)
+    with beside(path) as partial:
+        figure.savefig(partial, format=path.suffix[1:], dpi=110)

@@ -2,18 +2,29 @@
 
 from __future__ import annotations
 
+import copy
+import hashlib
 import json
 import time
 from dataclasses import dataclass, field, fields
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from leanet.errors import UserError
+from leanet.errors import DamagedError, UserError
+from leanet.files import beside, partial_of, remove
 from leanet.ranks import is_first
+from leanet.reading import parse_json
+
+ENTRY, SHA256 = "leanet", "sha256"
+"""One entry holds a file's metadata as JSON, its hash among them: of several, safetensors writes any order.
+
+Files of earlier versions have separate entries and no hash.
+"""
 
 
 @dataclass
@@ -60,44 +71,54 @@ class Checkpoint:
         tensors |= {f"best.{k}": v.contiguous() for k, v in progress.best.items()}
         numbers = {f.name: getattr(progress, f.name) for f in fields(progress) if f.name != "best"}
         metadata = {"fingerprint": self.fingerprint, "progress": json.dumps(numbers)}
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        _save(tensors, self._partial, metadata)
-        self._partial.replace(self.path)
+        _save(tensors, self.path, metadata)
 
     def load(self, model: nn.Module, optimizer: torch.optim.Optimizer) -> Progress:
-        """Restore the state where a file is there; a fresh Progress otherwise.
+        """Restore the state where a file is there; a fresh Progress otherwise, or where the file is damaged.
 
         Raises:
             UserError: the file belongs to another training.
         """
         if not self.path.exists():
             return Progress()
-        with _open_safetensors(self.path) as file:
-            metadata = file.metadata()
+        untouched = copy.deepcopy(model.state_dict())
+        try:
+            metadata, tensors = read_safetensors(self.path)
             if metadata["fingerprint"] != self.fingerprint:
                 raise UserError(
                     f"{self.path}: begun with other options, precision or processes. Repeat them, or delete this "
                     f"file to start anew."
                 )
-            tensors: dict[str, Tensor] = {k: file.get_tensor(k) for k in file.keys()}  # noqa: SIM118
-        model.load_state_dict(_below("model.", tensors))
-        parameters = [p for group in optimizer.param_groups for p in group["params"]]
-        state: dict[int, dict[str, Tensor]] = {}
-        for key, tensor in _below("optimizer.", tensors).items():
-            index, name = key.split(".")
-            state.setdefault(int(index), {})[name] = _laid_out_like(parameters[int(index)], tensor)
-        groups = optimizer.state_dict()["param_groups"]
-        optimizer.load_state_dict({"state": state, "param_groups": groups})
-        return Progress(**json.loads(metadata["progress"]), best=_below("best.", tensors))
+            return _restored(metadata, tensors, model, optimizer)
+        except torch.OutOfMemoryError:
+            raise
+        except (DamagedError, KeyError, IndexError, TypeError, ValueError, RuntimeError):
+            if is_first():
+                print(f"note: {self.path}: damaged; its training begins anew")
+            model.load_state_dict(untouched)
+            optimizer.state.clear()
+            return Progress()
 
     def remove(self) -> None:
         """Delete the file, once what was trained is saved, and what a kill while saving left beside it."""
         self.path.unlink(missing_ok=True)
-        self._partial.unlink(missing_ok=True)
+        remove(partial_of(self.path))
 
-    @property
-    def _partial(self) -> Path:
-        return self.path.with_name(self.path.name + ".partial")
+
+def _restored(
+    metadata: dict[str, str], tensors: dict[str, Tensor], model: nn.Module, optimizer: torch.optim.Optimizer
+) -> Progress:
+    """Bring model and optimiser to the state of a checkpoint; what does not fit raises nearly anything."""
+    progress = Progress(**parse_json(metadata["progress"]), best=_below("best.", tensors))
+    model.load_state_dict(_below("model.", tensors))
+    parameters = [p for group in optimizer.param_groups for p in group["params"]]
+    state: dict[int, dict[str, Tensor]] = {}
+    for key, tensor in _below("optimizer.", tensors).items():
+        index, name = key.split(".")
+        state.setdefault(int(index), {})[name] = _laid_out_like(parameters[int(index)], tensor)
+    groups = optimizer.state_dict()["param_groups"]
+    optimizer.load_state_dict({"state": state, "param_groups": groups})
+    return progress
 
 
 def save_weights(model: nn.Module, path: Path, made_from: str = "") -> None:
@@ -106,42 +127,89 @@ def save_weights(model: nn.Module, path: Path, made_from: str = "") -> None:
     Args:
         made_from: a fingerprint of what it was trained on, for `made_from`.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(path.name + ".partial")
-    _save({k: v.contiguous() for k, v in model.state_dict().items()}, partial, {"made_from": made_from})
-    partial.replace(path)
+    _save({k: v.contiguous() for k, v in model.state_dict().items()}, path, {"made_from": made_from})
 
 
 def made_from(path: Path) -> str:
-    """The fingerprint that `save_weights` was given; '' without one."""
-    with _open_safetensors(path) as file:
-        metadata: dict[str, str] = file.metadata() or {}
-    return metadata.get("made_from", "")
+    """The fingerprint that `save_weights` was given; '' without one.
+
+    Raises:
+        DamagedError: the file is not what was saved.
+    """
+    return read_safetensors(path)[0].get("made_from", "")
 
 
 def load_weights(model: nn.Module, path: Path) -> None:
-    """Read weights that `save_weights` wrote into a model of the same architecture."""
-    with _open_safetensors(path) as file:
-        model.load_state_dict({k: file.get_tensor(k) for k in file.keys()})  # noqa: SIM118
+    """Read weights that `save_weights` wrote into a model of the same architecture.
+
+    Raises:
+        DamagedError: the file is not what was saved, has other weights than the model, or NaN or infinity in them.
+    """
+    tensors = read_safetensors(path)[1]
+    if not all(bool(torch.isfinite(t).all()) for t in tensors.values()):
+        raise DamagedError(path, f"has weights that are NaN or infinite. {_REMEDY}")
+    try:
+        model.load_state_dict(tensors)
+    except RuntimeError:
+        raise DamagedError(path, f"has the weights of another network. {_REMEDY}") from None
+
+
+def is_whole(path: Path) -> bool:
+    """Whether a file of weights is there and is what was saved."""
+    try:
+        read_safetensors(path)
+    except DamagedError:
+        return False
+    return True
+
+
+def read_safetensors(path: Path) -> tuple[dict[str, str], dict[str, Tensor]]:
+    """Metadata and tensors of a file that `save_weights` or a checkpoint wrote.
+
+    Raises:
+        DamagedError: no such file, or not what was written.
+    """
+    if not path.is_file():  # a pipe would never end
+        raise DamagedError(path, f"missing, or no regular file. {_REMEDY}")
+    try:
+        with safe_open(path, "pt") as file:
+            stored: dict[str, str] = file.metadata() or {}
+            metadata: dict[str, str] = dict(parse_json(stored[ENTRY])) if ENTRY in stored else stored
+            tensors: dict[str, Tensor] = {k: file.get_tensor(k) for k in file.keys()}  # noqa: SIM118
+        if set(stored) - {ENTRY, *_EARLIER} or (
+            ENTRY in stored and metadata[SHA256] != _hash_of(tensors, metadata)
+        ):
+            raise ValueError("its content is not what was written")
+    except (SafetensorError, KeyError, OSError, TypeError, ValueError, RuntimeError):
+        raise DamagedError(path, f"damaged, or not a safetensors file. {_REMEDY}") from None
+    return metadata, tensors
+
+
+_EARLIER = {"made_from", "fingerprint", "progress"}
+"""The entries of earlier versions."""
+
+_REMEDY = "Give the command that made it again, or make the model anew."
 
 
 def _save(tensors: dict[str, Tensor], path: Path, metadata: dict[str, str]) -> None:
     try:
-        save_file(tensors, path, metadata)
+        content = {**metadata, SHA256: _hash_of(tensors, metadata)}
+        with beside(path) as partial:
+            save_file(tensors, partial, {ENTRY: json.dumps(content, sort_keys=True)})
     except SafetensorError as error:
-        path.unlink(missing_ok=True)
         raise UserError(
             f"{path}: cannot be written ({error}). Make room there and give the command again."
         ) from None
 
 
-def _open_safetensors(path: Path) -> safe_open:
-    try:
-        return safe_open(path, "pt")
-    except (SafetensorError, OSError):
-        raise UserError(
-            f"{path}: damaged, or not a safetensors file. Delete it; its training begins anew."
-        ) from None
+def _hash_of(tensors: dict[str, Tensor], metadata: dict[str, str]) -> str:
+    """A hash of names, types, shapes and values, and of the metadata but the hash itself."""
+    described: list[Any] = [sorted((k, v) for k, v in metadata.items() if k != SHA256)]
+    described += [(name, str(tensors[name].dtype), list(tensors[name].shape)) for name in sorted(tensors)]
+    digest = hashlib.sha256(json.dumps(described).encode())
+    for name in sorted(tensors):
+        digest.update(tensors[name].detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data)
+    return digest.hexdigest()
 
 
 def _laid_out_like(parameter: Tensor, tensor: Tensor) -> Tensor:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import dataclasses
 import functools
 import gc
 import sys
@@ -13,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from leanet.errors import UserError
+from leanet.errors import OptionError
 from leanet.ranks import count
 from leanet.settings import ComputeConfig
 
@@ -39,24 +40,42 @@ class Compute:
         together = f", {self.processes} processes" if self.processes > 1 else ""
         return f"{self.device.type}, {precision}, {'torch.compile' if self.compiled else 'eager'}{together}"
 
+    def in_float32(self) -> Compute:
+        """The same in float32, which predictions are made in whatever the training computes in."""
+        return dataclasses.replace(self, bfloat16=False)
+
 
 def resolve(config: ComputeConfig, passes_to_compile_for: float) -> Compute:
-    """Decide device, precision and compilation.
+    """Decide device, precision and compilation of a training.
 
     Args:
         config: the user's wishes.
         passes_to_compile_for: the amount of training to come that compilation makes faster, in passes of one
             256 x 256 image; 0 where it makes none faster.
     Raises:
-        UserError: a device that this machine does not have.
+        OptionError: a device that this machine does not have.
     """
     device = find_device(config.device)
     bfloat16 = config.precision == "bfloat16" or (config.precision == "auto" and has_bfloat16(device))
     wanted = config.compile == "on" or (config.compile == "auto" and passes_to_compile_for >= COMPILE_PAYS_FROM)
     if config.precision == "bfloat16" and not has_bfloat16(device):
-        _say_once("note: --precision bfloat16: no hardware for it here; float32 would be faster.")
+        _say_once("note: precision bfloat16: no hardware for it here; float32 would be faster.")
     alone = count() == 1  # what several processes tell each other would part a graph at every BatchNorm
     return Compute(device, bfloat16, wanted and alone and compiler_works(device.type), count())
+
+
+def resolve_for_prediction(config: ComputeConfig) -> Compute:
+    """Decide device, precision and compilation of predictions: float32 unless bfloat16 is asked for by name.
+
+    Thresholds are chosen in float32, and exported files compute in it, so that a faster arithmetic by default would
+    give another answer.
+
+    Raises:
+        OptionError: a device that this machine does not have.
+    """
+    return resolve(
+        dataclasses.replace(config, precision="float32" if config.precision == "auto" else config.precision), 0
+    )
 
 
 @functools.cache
@@ -119,7 +138,7 @@ def _of_glibc(name: str) -> Callable[..., Any] | None:
 
 
 def find_device(name: str) -> torch.device:
-    """The torch device of a --device value; UserError where this machine does not have it."""
+    """The torch device of that name, or of 'auto'; OptionError where this machine does not have it."""
     if name == "auto":
         if torch.cuda.is_available():
             return torch.device("cuda")
@@ -127,5 +146,8 @@ def find_device(name: str) -> torch.device:
     available = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
     if not available.get(name.split(":")[0], False):
         here = ", ".join(n for n, there in available.items() if there)
-        raise UserError(f"--device {name}: this machine has {here}. Choose one of these, or auto.")
-    return torch.device(name)
+        raise OptionError("device", name, f"this machine has {here}. Choose one of these, or auto.")
+    try:
+        return torch.device(name)
+    except RuntimeError:
+        raise OptionError("device", name, "a number is expected after the colon, such as cuda:0.") from None

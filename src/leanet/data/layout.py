@@ -1,0 +1,183 @@
+"""Where a dataset folder keeps each class: in a folder of its own, or in MVTec AD's splits, beside the masks."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path, PurePath, PurePosixPath
+
+from leanet.data.files import IMAGE_SUFFIXES, find_images, folded, identity, listed, same_name
+from leanet.errors import UserError
+
+SPLITS = ("train", "test", "val", "valid", "validation")
+"""Folders that the MVTec AD layout and its kin divide a set into; they are pooled."""
+
+GOOD = ("good", "normal", "ok")
+"""Folders of normal images within a split, beside the class folder's own name."""
+
+MASKS = "ground_truth"
+
+
+@dataclass(frozen=True)
+class Place:
+    """A folder with images of one class.
+
+    Attributes:
+        folder: searched with its subfolders.
+        label: 0 normal, 1 anomalous.
+        kind: of all its anomalies; "" where subfolders name theirs.
+        masks: the folder of their masks; None where there is none.
+    """
+
+    folder: Path
+    label: int
+    kind: str = ""
+    masks: Path | None = None
+
+
+@dataclass(frozen=True)
+class Layout:
+    """What `arrange` found.
+
+    Attributes:
+        places: normal ones first.
+        mvtec: whether it is the MVTec AD layout.
+        splits: the names of its splits; masks: of its folder of masks, "" where there is none.
+        notes: what is not read, for the user.
+    """
+
+    places: tuple[Place, ...]
+    mvtec: bool
+    splits: tuple[str, ...]
+    masks: str
+    notes: tuple[str, ...]
+
+    def of_class(self, label: int) -> tuple[Place, ...]:
+        """The places of this label."""
+        return tuple(place for place in self.places if place.label == label)
+
+
+class Masks:
+    """The masks of one defect, by the images' names.
+
+    Of `<name>`, that is `<name>_mask.png`, `<name>.png` (or of another image's suffix), or the images in the folder
+    `<name>/`, which make up one mask together.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self._of: dict[str, Path] = {}
+        images = find_images(folder).images
+        for path in images:
+            if path.parent != folder:
+                self._of[path.parent.relative_to(folder).as_posix()] = path.parent
+        for path in images:
+            self._of[path.relative_to(folder).with_suffix("").as_posix().removesuffix("_mask")] = path
+
+    def of(self, image: PurePath) -> Path | None:
+        """The mask of an image, named as seen from its defect's folder; a file or a folder, None where none is."""
+        return self._of.get(image.with_suffix("").as_posix(), self._of.get(image.stem))
+
+
+def arrange(root: Path, normal_dir: str, abnormal_dir: str) -> Layout:
+    """Find where the classes are; either may be missing.
+
+    Raises:
+        UserError: no such folder, class folders that share images, or two that differ in case alone.
+    """
+    if not root.is_dir():
+        raise UserError(f"{root}: no such dataset folder. Check the path.")
+    folders = descend(root, normal_dir), descend(root, abnormal_dir)
+    if folders == (None, None) and (splits := _splits(root, normal_dir)):
+        return _mvtec(root, splits, normal_dir, abnormal_dir)
+    found = [Place(folder, label) for label, folder in enumerate(folders) if folder is not None]
+    _refuse_shared(root, found, normal_dir, abnormal_dir)
+    read = {PurePosixPath(name).parts[0] for name in (normal_dir, abnormal_dir) if PurePosixPath(name).parts}
+    unread = _unread(root, read, f"{normal_dir}/ and {abnormal_dir}/") if found else ()
+    return Layout(tuple(found), False, (), "", unread)
+
+
+def found_in(root: Path) -> str:
+    """Say which subfolders there are."""
+    names = [f"{path.name}/" for path in _subfolders(root)]
+    return f"Found {listed(names, 8)}." if names else "It has no subfolders."
+
+
+def descend(root: Path, name: str) -> Path | None:
+    """Find a folder below the root by its name in any case; None where there is none."""
+    folder = root
+    for part in PurePosixPath(name).parts:
+        matches = [path for path in _subfolders(folder) if same_name(path.name, part)]
+        exact = [path for path in matches if path.name == part]
+        if len(matches) > 1 and not exact:
+            raise UserError(
+                f"{folder}: {matches[0].name}/ and {matches[1].name}/ are both {name}. Merge or rename one."
+            )
+        if not matches:
+            return None
+        folder = (exact or matches)[0]
+    return None if folder == root else folder
+
+
+def _mvtec(root: Path, splits: list[Path], normal_dir: str, abnormal_dir: str) -> Layout:
+    good = {folded(name) for name in (*GOOD, normal_dir)}
+    masks = next((path for path in _subfolders(root) if same_name(path.name, MASKS)), None)
+    masks_of = {folded(path.name): path for path in _subfolders(masks)} if masks else {}
+    normals, anomalies = list[Place](), list[Place]()
+    for split in splits:
+        for folder in _subfolders(split):
+            if folded(folder.name) in good:
+                normals.append(Place(folder, 0))
+            else:
+                kind = "" if same_name(folder.name, abnormal_dir) else folder.name
+                anomalies.append(Place(folder, 1, kind, masks_of.get(folded(folder.name))))
+    anomalies.sort(key=lambda place: not same_name(place.folder.parent.name, "test"))  # whose masks they are
+    names = tuple(f"{split.name}/" for split in splits)
+    pooled = " and ".join(filter(None, (", ".join(names[:-1]), names[-1])))
+    notes = (
+        f"MVTec AD layout: all images of {pooled} pooled into new folds",
+        *_unread(root, {*SPLITS, MASKS}, ", ".join(names)),
+        *(
+            note
+            for split in splits
+            for note in _loose_images(split, f"{split.name}/{GOOD[0]}/ or a folder of their kind")
+        ),
+    )
+    return Layout((*normals, *anomalies), True, names, masks.name if masks else "", notes)
+
+
+def _splits(root: Path, normal_dir: str) -> list[Path]:
+    """The folders of splits in SPLITS' order, where one of them has a folder of normal images; else none."""
+    found = [path for name in SPLITS for path in _subfolders(root) if same_name(path.name, name)]
+    good = {folded(name) for name in (*GOOD, normal_dir)}
+    return found if any(folded(path.name) in good for split in found for path in _subfolders(split)) else []
+
+
+def _refuse_shared(root: Path, places: list[Place], normal_dir: str, abnormal_dir: str) -> None:
+    if len(places) == 2:
+        one, other = (place.folder.resolve() for place in places)
+        if identity(one) == identity(other) or one.is_relative_to(other) or other.is_relative_to(one):
+            raise UserError(
+                f"{root}: --normal-dir {normal_dir} and --abnormal-dir {abnormal_dir} share images. "
+                "Name two separate folders."
+            )
+
+
+def _unread(root: Path, read: set[str], instead: str) -> tuple[str, ...]:
+    """Notes on what lies in the root beside the folders that are read."""
+    known = {folded(name) for name in read}
+    others = [f"{path.name}/" for path in _subfolders(root) if folded(path.name) not in known]
+    said = [f"not read: {listed(others)}, beside {instead}"] if others else []
+    return (*said, *_loose_images(root, instead))
+
+
+def _loose_images(folder: Path, place: str) -> list[str]:
+    """A note on images that lie in no class."""
+    images = [p.name for p in folder.iterdir() if p.suffix.lower() in IMAGE_SUFFIXES and not p.name.startswith(".")]
+    if not images:
+        return []
+    where = f"{folder.name or folder.resolve().name}/ itself"
+    what = "images" if len(images) > 1 else "image"
+    return [f"not read: {len(images)} {what} in {where} ({listed(sorted(images), 3)}). Put them into {place}"]
+
+
+def _subfolders(folder: Path) -> list[Path]:
+    return sorted(path for path in folder.iterdir() if path.is_dir() and not path.name.startswith("."))

@@ -1,0 +1,115 @@
+"""What counts as a picture in Python, and its pixels; needs no torch, so that exported models can use it."""
+
+from __future__ import annotations
+
+import os
+import sys
+import warnings
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol, TypeAlias, TypeGuard
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageOps
+
+from leanet.data.color_profile import BROKEN
+from leanet.data.pixels import decode, decode_bytes, to_rgb
+from leanet.errors import UserError
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+class BinaryFile(Protocol):
+    """An open file, or what reads like one."""
+
+    def read(self) -> bytes: ...
+
+
+Picture: TypeAlias = (
+    "str | os.PathLike[str] | bytes | bytearray | memoryview | BinaryFile | Image.Image | NDArray[Any] | Tensor"
+)
+"""A path; a file's content, as bytes or as a file open for reading bytes; a PIL image; an array uint8 (H, W, 3) or
+(H, W); or a tensor (3, H, W). Arrays and tensors are RGB, uint8 or float in [0, 1]."""
+
+
+def is_picture(given: object) -> TypeGuard[Picture]:
+    """Whether this is one picture by its type; several are another iterable, or an array (N, H, W, 3)."""
+    if isinstance(given, str | os.PathLike | Image.Image | bytes | bytearray) or hasattr(given, "read"):
+        return True
+    return 0 < getattr(given, "ndim", 0) < 4
+
+
+def to_pixels(picture: Picture, name: str = "picture") -> NDArray[np.uint8]:
+    """A picture of any kind as uint8 (H, W, 3), sRGB.
+
+    Args:
+        name: stands in the messages where the picture has no path.
+    Raises:
+        UserError: an unreadable file or image; an array or tensor of another shape or type than `Picture` says;
+            nothing of the kind.
+    """
+    if isinstance(picture, str | os.PathLike):
+        return decode(Path(picture))
+    if isinstance(picture, bytes | bytearray | memoryview):
+        return decode_bytes(bytes(picture), Path(name)).pixels
+    if isinstance(picture, Image.Image):
+        return _of_pil_image(picture, name)
+    if hasattr(picture, "read"):
+        return decode_bytes(_content(picture, name), Path(name)).pixels
+    return _of_array(_as_array(picture, name), name)
+
+
+def _of_pil_image(picture: Image.Image, name: str) -> NDArray[np.uint8]:
+    try:
+        image, profile = to_rgb(ImageOps.exif_transpose(picture))
+    except MemoryError:
+        raise
+    except Exception as error:  # opened, but not decoded yet: Pillow's decoders raise nearly anything
+        raise UserError(
+            f"{name}: a PIL image that cannot be used ({error}). Replace it, or convert it to RGB beforehand."
+        ) from None
+    if profile is BROKEN:
+        warnings.warn(f"{name}: its color profile cannot be used: taken as sRGB", stacklevel=2)
+    return np.asarray(image)
+
+
+def _content(file: BinaryFile, name: str) -> bytes:
+    try:
+        content = file.read()
+    except (OSError, ValueError) as error:  # ValueError: closed, or text that is no UTF-8
+        raise UserError(f"{name}: the file cannot be read ({error}). Open it for reading, in mode 'rb'.") from None
+    if not isinstance(content, bytes):
+        raise UserError(f"{name}: the file gives {type(content).__name__}, not bytes. Open it in mode 'rb'.")
+    return content
+
+
+def _as_array(picture: object, name: str) -> NDArray[Any]:
+    """An array (H, W, 3) or (H, W), if that is what the array or tensor holds."""
+    torch = sys.modules.get("torch")  # whoever holds a tensor has imported it
+    if torch is not None and isinstance(picture, torch.Tensor):
+        tensor = picture.detach().cpu()
+        array: NDArray[Any] = (tensor.float() if tensor.is_floating_point() else tensor).numpy()
+        return array.transpose(1, 2, 0) if array.ndim == 3 and array.shape[0] == 3 else array
+    if hasattr(picture, "__array__"):
+        return np.asarray(picture)
+    raise UserError(
+        f"{name}: a path, bytes, a file open for reading bytes, a PIL image, an array or a tensor is expected, "
+        f"found {type(picture).__name__}."
+    )
+
+
+def _of_array(array: NDArray[Any], name: str) -> NDArray[np.uint8]:
+    if array.ndim == 2:
+        array = np.repeat(array[..., None], 3, axis=2)
+    if array.ndim != 3 or array.shape[2] != 3 or 0 in array.shape:
+        raise UserError(
+            f"{name}: an array of shape (H, W, 3) or a tensor of (3, H, W) is expected, found {array.shape}."
+        )
+    if np.issubdtype(array.dtype, np.floating):
+        if not np.isfinite(array).all() or array.min() < 0 or array.max() > 1:
+            raise UserError(f"{name}: floats must lie in [0, 1]. Divide 8-bit values by 255, or pass uint8.")
+        array = np.rint(array * 255).astype(np.uint8)
+    if array.dtype != np.uint8:
+        raise UserError(f"{name}: an array of uint8, or of floats in [0, 1], is expected, found {array.dtype}.")
+    return np.ascontiguousarray(array)

@@ -1,0 +1,92 @@
+"""Where an anomaly map stands out: beyond what the maps of unseen normal pictures reach at their peaks.
+
+An edge or a shadow is often recoloured badly in normal pictures, too, and more so in one part of the picture than
+in another. What a map has to go beyond, its *ceilings*, is therefore known for each cell of a coarse grid.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+from scipy.ndimage import find_objects, gaussian_filter
+from scipy.ndimage import label as connected_regions
+
+Box: TypeAlias = tuple[int, int, int, int]
+"""Left, top, width, height in pixels of the image that was given."""
+
+Ceilings: TypeAlias = float | Sequence[Sequence[float]]
+"""ΔE above 0 that a map has to go beyond: everywhere the same, or in each cell, rows from the top."""
+
+CELLS = 8
+"""Cells along each side; every image size is a multiple of it."""
+
+PEAK_QUANTILE = 0.95
+"""The share of held-out normals whose maps stay below the ceilings everywhere; of 20 or fewer, all."""
+
+SMOOTHING = 1 / 64
+"""Standard deviation of the Gaussian before peaks are taken, as a share of the side: one hot pixel is no region."""
+
+NOTICEABLE = 1.0
+"""ΔE below which no difference is seen, and none counts: a black background would have a ceiling of 0."""
+
+
+def ceilings(
+    training: Iterable[NDArray[np.float32]], held_out: Iterable[NDArray[np.float32]]
+) -> NDArray[np.float64]:
+    """What the maps of unseen normal pictures stay below, cell by cell: (CELLS, CELLS), ΔE.
+
+    The training normals say how the peaks differ from cell to cell, the held-out ones how high they are.
+
+    Args:
+        training, held_out: maps of normal pictures, float (S, S), ΔE; at least one each.
+    """
+    usual = np.mean([_peaks(_smoothed(one)) for one in training], axis=0)
+    highest = [strength(one, usual.tolist()).max() for one in held_out]
+    found: NDArray[np.float64] = usual * np.quantile(highest, PEAK_QUANTILE, method="higher")
+    return found
+
+
+def strength(anomaly_map: NDArray[np.float32], ceilings: Ceilings) -> NDArray[np.float32]:
+    """A map, lightly smoothed, as a multiple of its ceilings: it stands out above 1; float (S, S)."""
+    limits = np.atleast_2d(np.asarray(ceilings, dtype=np.float32))
+    spread = Image.fromarray(limits).resize(anomaly_map.shape[::-1], Image.Resampling.BILINEAR)
+    found: NDArray[np.float32] = _smoothed(anomaly_map) / np.asarray(spread)
+    return found
+
+
+def strongest_region(anomaly_map: NDArray[np.float32], ceilings: Ceilings, width: int, height: int) -> Box | None:
+    """The box around the region that goes farthest beyond the ceilings; None where none does.
+
+    The region is what is connected with its strongest pixel and at least half as strong.
+
+    Args:
+        anomaly_map: float (S, S), ΔE.
+        ceilings: ΔE to go beyond.
+        width, height: of the image that the box is to be drawn on.
+    """
+    found = strength(anomaly_map, ceilings)
+    peak = found.max()
+    if not peak > 1:
+        return None
+    regions, _ = connected_regions(found >= peak / 2, np.ones((3, 3)))
+    rows, columns = find_objects(regions)[regions.flat[found.argmax()] - 1]
+    down, across = anomaly_map.shape
+    left, top = columns.start * width // across, rows.start * height // down
+    right, bottom = -(-columns.stop * width // across), -(-rows.stop * height // down)
+    return left, top, right - left, bottom - top
+
+
+def _smoothed(anomaly_map: NDArray[np.float32]) -> NDArray[np.float32]:
+    found: NDArray[np.float32] = gaussian_filter(anomaly_map, SMOOTHING * len(anomaly_map))
+    return found.clip(min=NOTICEABLE)
+
+
+def _peaks(anomaly_map: NDArray[np.float32]) -> NDArray[np.float32]:
+    """The largest value in each cell: (S, S) -> (CELLS, CELLS)."""
+    cell = len(anomaly_map) // CELLS
+    found: NDArray[np.float32] = anomaly_map.reshape(CELLS, cell, CELLS, cell).max((1, 3))
+    return found

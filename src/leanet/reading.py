@@ -1,0 +1,103 @@
+"""Files that anyone may have made or changed: read within limits of size and depth, whatever is in them."""
+
+from __future__ import annotations
+
+import errno
+import json
+import math
+import os
+import stat
+from pathlib import Path
+from types import NoneType, UnionType
+from typing import Any, Literal, Union, get_args, get_origin
+
+import yaml
+
+DEEPEST = 20
+"""Levels of lists and mappings inside each other that a YAML file may have; a config file has three."""
+
+
+def read_bytes(path: Path, limit: int) -> bytes:
+    """A file's content, if it has no more than `limit` bytes.
+
+    Raises:
+        OSError: it cannot be read, is no regular file (a pipe never ends, nor does /dev/zero), or is larger.
+    """
+    found = path.stat()
+    if stat.S_ISDIR(found.st_mode):
+        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
+    if not stat.S_ISREG(found.st_mode):
+        raise OSError(errno.EINVAL, "not a regular file", str(path))
+    with path.open("rb") as file:
+        data = file.read(limit + 1)
+    if len(data) > limit:
+        raise OSError(errno.EFBIG, f"larger than {limit / 1e6:g} MB", str(path))
+    return data
+
+
+def read_text(path: Path, limit: int) -> str:
+    """A text file's content, line ends as they are; a file name in it that is not UTF-8 keeps its bytes.
+
+    Raises:
+        OSError: see `read_bytes`.
+    """
+    return read_bytes(path, limit).decode("utf-8", "surrogateescape")
+
+
+def parse_json(text: str | bytes) -> Any:
+    """What a JSON text holds.
+
+    Raises:
+        ValueError: it is no JSON, or nested too deep.
+    """
+    try:
+        return json.loads(text)
+    except RecursionError:
+        raise ValueError("nested too deep") from None
+
+
+def parse_yaml(text: str) -> Any:
+    """What a YAML text holds.
+
+    Raises:
+        ValueError: it is no plain YAML, is nested too deep, or has aliases, by which few bytes become gigabytes.
+    """
+    depth = 0
+    try:
+        for event in yaml.parse(text, Loader=yaml.SafeLoader):
+            if isinstance(event, yaml.AliasEvent):
+                raise ValueError("aliases are not read")
+            depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
+            if depth > DEEPEST:
+                raise ValueError("nested too deep")
+        return yaml.safe_load(text)
+    except Exception as error:  # on a value that does not fit its tag PyYAML raises nearly anything
+        raise ValueError(" ".join(str(error).split())) from None
+
+
+def fits(value: object, hint: Any) -> bool:
+    """Whether a plain value, as JSON and YAML have them, is one of a type; floats must be finite.
+
+    Args:
+        hint: Any, a class, a Literal, a union, a tuple of one type, or a dict.
+    """
+    origin, arguments = get_origin(hint), get_args(hint)
+    if hint is Any:
+        return True
+    if origin is Literal:
+        return any(type(value) is type(each) and value == each for each in arguments)
+    if origin in (Union, UnionType):
+        return any(fits(value, each) for each in arguments)
+    if origin is tuple:
+        return isinstance(value, list | tuple) and all(fits(each, arguments[0]) for each in value)
+    if origin is dict:
+        return isinstance(value, dict) and all(
+            fits(k, arguments[0]) and fits(v, arguments[1]) for k, v in value.items()
+        )
+    if hint is float:
+        return (isinstance(value, float) and math.isfinite(value)) or fits(value, int)
+    if hint is int:
+        return isinstance(value, int) and not isinstance(value, bool) and abs(value) < 2**63
+    if hint is Path:
+        return isinstance(value, str | Path)
+    return isinstance(value, NoneType if hint is None else hint)

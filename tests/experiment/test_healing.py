@@ -1,0 +1,192 @@
+"""What a run finds damaged in its folder it makes anew, says so, and comes to the same results."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+from torch import nn
+
+from leanet.cli import main
+from leanet.errors import DamagedError
+from leanet.experiment.stored_maps import ARRAYS, CHUNKS, DIGEST, Maps, MapWriter
+from leanet.files import read_csv, write_csv
+from leanet.training.checkpoint import load_weights, save_weights
+
+IMAGES, SIDE = 5, 64
+
+
+def flip(path: Path) -> None:
+    data = bytearray(path.read_bytes())
+    data[len(data) // 2] ^= 1
+    path.write_bytes(data)
+
+
+@pytest.fixture(scope="module")
+def stored(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Five maps of noise, each another."""
+    path = tmp_path_factory.mktemp("maps") / "maps.zarr"
+    writer, generator = MapWriter(path, IMAGES, SIDE), np.random.default_rng(0)
+    maps = generator.uniform(0, 20, (IMAGES, SIDE, SIDE)).astype(np.float32)
+    writer.write(np.arange(IMAGES), maps, generator.uniform(0, 1, (IMAGES, 2, SIDE, SIDE)).astype(np.float32))
+    writer.close({"normals_p99": 9.5, "mean_delta_e": maps.mean((1, 2)).tolist(), "coding": "true"})
+    return path
+
+
+@pytest.fixture
+def maps(stored: Path, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(stored, tmp_path / "maps.zarr"))
+
+
+def change_attribute(path: Path, **values: object) -> None:
+    content = json.loads((path / "zarr.json").read_text())
+    content["attributes"] |= values
+    (path / "zarr.json").write_text(json.dumps(content))
+
+
+DAMAGES: dict[str, Callable[[Path], object]] = {
+    "a flipped bit": lambda p: flip(p / "delta_e" / "c.2.0.0"),
+    "a flipped bit of the colours": lambda p: flip(p / "recoloured_ab" / "c.4.0.0.0"),
+    "two exchanged": lambda p: shutil.copy(p / "delta_e" / "c.1.0.0", p / "delta_e" / "c.3.0.0"),
+    "an empty one": lambda p: (p / "delta_e" / "c.0.0.0").write_bytes(b""),
+    "one missing": lambda p: (p / "delta_e" / "c.0.0.0").unlink(),
+    "another unit": lambda p: change_attribute(p, normals_p99=9.6),
+    "other hashes": lambda p: change_attribute(p, **{CHUNKS: {"delta_e": "", "recoloured_ab": ""}}),
+    "no digest": lambda p: change_attribute(p, **{DIGEST: None}),
+    "a changed description": lambda p: (p / "delta_e" / "zarr.json").write_text(
+        (p / "delta_e" / "zarr.json").read_text().replace('"clevel": 5', '"clevel": 6')
+    ),
+    "no JSON": lambda p: (p / "zarr.json").write_text("["),
+    "nested": lambda p: (p / "zarr.json").write_text("[" * 100_000),
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_damaged_or_exchanged_maps_are_noticed(maps: Path, damage: str) -> None:
+    Maps(maps, IMAGES, SIDE).verify()
+    DAMAGES[damage](maps)
+    with pytest.raises(DamagedError, match=r"maps.zarr: damaged anomaly maps. Run `leanet colorize` again"):
+        Maps(maps, IMAGES, SIDE).verify()
+
+
+@pytest.mark.parametrize("unpack", [True, False])
+def test_reading_alone_notices_a_changed_chunk(maps: Path, unpack: bool) -> None:
+    flip(maps / "delta_e" / "c.2.0.0")
+    with pytest.raises(DamagedError):
+        Maps(maps, IMAGES, SIDE, unpack).delta_e(np.array([2]))
+    flip(maps / "recoloured_ab" / "c.2.0.0.0")
+    with pytest.raises(DamagedError):
+        Maps(maps, IMAGES, SIDE, unpack).coded_ab(np.array([2]))
+
+
+def test_maps_of_earlier_versions_are_read_and_have_the_same_identity(maps: Path) -> None:
+    now = Maps(maps, IMAGES, SIDE)
+    content = json.loads((maps / "zarr.json").read_text())
+    content["attributes"] = {k: v for k, v in content["attributes"].items() if k not in (CHUNKS, ARRAYS, DIGEST)}
+    (maps / "zarr.json").write_text(json.dumps(content))
+    before = Maps(maps, IMAGES, SIDE)
+    before.verify()
+    assert before.identity == now.identity
+    np.testing.assert_array_equal(before.delta_e(np.arange(IMAGES)), now.delta_e(np.arange(IMAGES)))
+    (maps / "delta_e" / "c.0.0.0").write_bytes(b"random bytes, no chunk")
+    with pytest.raises(DamagedError):
+        before.verify()
+
+
+@pytest.mark.parametrize("shape", [[5, 10**6, 10**6], [10**12, 64, 64], [5, 32, 32]])
+def test_a_hostile_description_takes_no_memory(maps: Path, shape: list[int]) -> None:
+    content = json.loads((maps / "zarr.json").read_text())
+    content["attributes"] = {"normals_p99": 9.5, "mean_delta_e": [1.0] * IMAGES}  # as of an earlier version
+    (maps / "zarr.json").write_text(json.dumps(content))
+    described = json.loads((maps / "delta_e" / "zarr.json").read_text())
+    described["shape"] = shape
+    described["chunk_grid"]["configuration"]["chunk_shape"] = [1, *shape[1:]]
+    (maps / "delta_e" / "zarr.json").write_text(json.dumps(described))
+    with pytest.raises(DamagedError):
+        Maps(maps, IMAGES, SIDE)
+
+
+def test_weights_know_their_own_hash_and_refuse_what_is_not_finite(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    network, file = nn.Conv2d(3, 4, 3), tmp_path / "weights.safetensors"
+    save_weights(network, file, "these images")
+    first = file.read_bytes()
+    save_weights(network, file, "these images")
+    assert file.read_bytes() == first
+    for at in range(0, len(first), 37):
+        file.write_bytes(first[:at] + bytes([first[at] ^ 1]) + first[at + 1 :])
+        with pytest.raises(DamagedError, match=r"weights\.safetensors: "):
+            load_weights(network, file)
+    file.write_bytes(first)
+    plain = load_file(file)  # as an earlier version wrote them, without a hash
+    save_file(plain, file, {"made_from": ""})
+    load_weights(network, file)
+    save_file({**plain, "bias": torch.full((4,), torch.nan)}, file, {"made_from": ""})
+    with pytest.raises(DamagedError, match="NaN or infinite"):
+        load_weights(network, file)
+    save_file({**plain, "bias": torch.zeros(5)}, file, {"made_from": ""})
+    with pytest.raises(DamagedError, match="another network"):
+        load_weights(network, file)
+
+
+def test_a_name_that_is_not_utf_8_is_read_as_it_was_written(tmp_path: Path) -> None:
+    name = os.fsdecode(b"caf\xe9,1.png")
+    write_csv(tmp_path / "images.csv", ["file"], [[name]])
+    assert read_csv(tmp_path / "images.csv") == [{"file": name}]
+
+
+def test_a_run_makes_anew_what_is_damaged_and_says_so(
+    leaves: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "run"
+    data = ["colorize", str(leaves), "--out", str(out), "--image-size", "64", "--n-splits", "2", "--folds", "0"]
+    colorize = [*data, "--colorizer-epochs", "1", "--compile", "off", "--max-per-class", "8"]
+    detect = [
+        "detect",
+        str(out),
+        "--folds",
+        "0",
+        "--epochs",
+        "1",
+        "--adn",
+        "CNN",
+        "--caan",
+        "Direct",
+        "--no-compare",
+    ]
+    assert main(colorize) == 0
+    assert main(detect) == 0
+    capsys.readouterr()
+    detector, made = out / "0" / "CNN-Direct-p2", out / "0"
+    kept = [
+        made / "colorizer" / "weights.safetensors",
+        detector / "predictions.csv",
+        detector / "weights.safetensors",
+    ]
+    kept += sorted(p for p in (made / "maps.zarr").rglob("*") if p.is_file())
+    before = {path: path.read_bytes() for path in kept}
+    flip(made / "maps.zarr" / "delta_e" / "c.0.0.0")
+    flip(made / "colorizer" / "weights.safetensors")
+    (made / "colorizer" / "history.csv").write_text("no,history\n1")
+    for name in ("predictions.csv", "weights.safetensors", "metrics.json"):
+        (detector / "history.csv").write_text("epoch,loss\n1,low\n")
+        (detector / name).write_bytes((detector / name).read_bytes()[:-30])
+        if name != "metrics.json":
+            (detector / "checkpoint.safetensors").write_text("no tensors")
+        assert main(colorize) == 0
+        said = capsys.readouterr().out
+        if name == "predictions.csv":
+            assert f"{made / 'maps.zarr'}: damaged; these anomaly maps are made anew" in said
+            assert f"{kept[0]}: damaged; this colorizer is trained anew" in said
+        assert main(detect) == 0
+        said = capsys.readouterr().out
+        assert f"{detector}: damaged or incomplete; this detector is trained anew" in said
+        assert ("checkpoint.safetensors: damaged; its training begins anew" in said) == (name != "metrics.json")
+        assert {path: path.read_bytes() for path in kept} == before
