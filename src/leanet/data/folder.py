@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from leanet.data.files import IMAGE_SUFFIXES, LeftOut, find_images, identity, notes
+from leanet.data.find import IMAGE_SUFFIXES, LeftOut, find_images, identity, notes
 from leanet.data.groups import read_groups
 from leanet.data.layout import Layout, Masks, Place, arrange, found_in
 from leanet.errors import UserError

@@ -9,7 +9,7 @@ import unicodedata
 from collections.abc import Iterable, Sequence
 from pathlib import Path, PurePosixPath
 
-from leanet.data.files import folded, listed
+from leanet.data.find import folded, listed
 from leanet.errors import UserError
 from leanet.reading import read_bytes
 

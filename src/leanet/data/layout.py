@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path, PurePath, PurePosixPath
 
-from leanet.data.files import IMAGE_SUFFIXES, find_images, folded, identity, listed, same_name
+from leanet.data.find import IMAGE_SUFFIXES, find_images, folded, identity, listed, same_name
 from leanet.errors import UserError
 
 SPLITS = ("train", "test", "val", "valid", "validation")

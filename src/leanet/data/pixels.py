@@ -17,7 +17,7 @@ import numpy.typing as npt
 from PIL import ExifTags, Image, UnidentifiedImageError
 
 from leanet.data.color_profile import BROKEN, Profile, read_profile
-from leanet.data.files import advice, is_special, unread_format
+from leanet.data.find import advice, is_special, unread_format
 from leanet.errors import UserError
 from leanet.files import unfinished, write_json
 from leanet.reading import parse_json, read_bytes

@@ -6,7 +6,7 @@ import dataclasses
 import shlex
 
 from leanet.data.check import CheckReport, check_dataset
-from leanet.data.files import cut, listed
+from leanet.data.find import cut, listed
 from leanet.data.folder import limit_per_class, scan
 from leanet.data.splits import too_large_groups
 from leanet.experiment.display import note, progress_bar

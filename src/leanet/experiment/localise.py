@@ -10,7 +10,7 @@ from PIL import Image
 from scipy.ndimage import label as connected_regions
 from sklearn.metrics import auc, roc_auc_score, roc_curve
 
-from leanet.data.files import find_images, is_special
+from leanet.data.find import find_images, is_special
 
 FALSE_POSITIVE_LIMIT = 0.3
 """AUPRO is the area up to this false positive rate, the usual one."""

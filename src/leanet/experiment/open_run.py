@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from leanet.color.opencv_lab import check_opencv
-from leanet.data.files import cut
+from leanet.data.find import cut
 from leanet.data.folder import Dataset, Sample, check_folds, group_copies, limit_per_class, scan
 from leanet.data.pixels import Cache, build_cache, duplicates, refuse_duplicates_across
 from leanet.data.splits import Fold, inner_parts, make_folds, read_splits, too_large_groups, write_splits

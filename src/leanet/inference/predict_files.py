@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
-from leanet.data.files import find_images, folders_below, notes
+from leanet.data.find import find_images, folders_below, notes
 from leanet.data.layout import MASKS
 from leanet.data.pixels import (
     THREADS,

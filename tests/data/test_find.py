@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from leanet.data.files import Found, cut, find_images, folders_below, listed, notes
+from leanet.data.find import Found, cut, find_images, folders_below, listed, notes
 from leanet.data.pixels import UnreadableImageError, decode
 
 HEIC = b"\0\0\0\x18ftypmif1\0\0\0\0mif1heic" + bytes(100)
