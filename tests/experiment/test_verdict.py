@@ -116,6 +116,7 @@ def test_the_verdict_names_what_was_counted(
     assert '"p3: ADN" decides' in text
     assert "The first seed is counted." in text
     assert "In 1 of 2 folds the threshold is 0.5: fewer than 10 anomalous pictures were held out" in text
+    assert "Few pictures were tested (4 anomalous, 4 normal)" in text
     print_verdict(run, found, Path("mistakes.csv"))
     said = capsys.readouterr().out.split("\n")
     names = [line.strip() for line in said if line.startswith("  ")]
@@ -153,15 +154,16 @@ def test_a_clearly_better_row_is_named_with_its_mistakes() -> None:
     assert "`leanet predict` gives it as caan_probability." in said
     assert 'So is "colour histogram".' in said
     assert "border" not in said
+    assert "Few pictures" not in said
     assert "no network is needed here" in words_about(first, histogram)
-    assert "Use it: no other row of the table is clearly better." in words_about(first, border)
+    assert "No other row of the table is clearly better: use this one." in words_about(first, border)
 
 
 def test_answers_like_guesses_are_not_recommended() -> None:
     guess = row("p3: ADN", one_fold(10, 10, 10, 10))
     said = words_about(guess, row("colour histogram", one_fold(11, 9, 10, 10)))
     assert "hardly does better than guessing (AUROC 0.50; 0.5 is guessing): do not use it." in said
-    assert "Use it:" not in said
+    assert "use this one" not in said
 
 
 def test_better_is_what_chance_brings_in_less_than_one_of_a_hundred() -> None:

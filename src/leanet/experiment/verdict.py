@@ -19,6 +19,9 @@ from leanet.files import write_csv
 GUESSING = 0.6
 """Below this AUROC, answers are called hardly better than guessing."""
 
+FEW = 20
+"""Below so many test pictures of a class, the verdict warns: one picture more or less is 5 % of them."""
+
 CHANCE = 0.01
 """How likely chance alone may be to bring a row as many fewer mistakes, for it to be called clearly better."""
 
@@ -75,8 +78,9 @@ def verdict_of(run: Run, results: Table, scored: Mapping[Key, Scored]) -> Verdic
     missed = tuple(m for m in mistakes if run.labels[m.row] == 1)
     false_alarms = tuple(m for m in mistakes if run.labels[m.row] == 0)
     pooled = first.pooled
-    details = (_which(first, len(run.folds)), _threshold_in_words(first), *_whether(first, others))
     normal = pooled.images - pooled.anomalous
+    few = _few_in_words(pooled.anomalous, normal)
+    details = (_which(first, len(run.folds)), _threshold_in_words(first), few, *_whether(first, others))
     return Verdict(headline(first), tuple(filter(None, details)), missed, false_alarms, pooled.anomalous, normal)
 
 
@@ -173,6 +177,15 @@ def _threshold_in_words(first: Row) -> str:
     return f"In {without} of {len(chosen)} folds the threshold is 0.5: {reason}."
 
 
+def _few_in_words(anomalous: int, normal: int) -> str:
+    """A warning where so few pictures were tested that others may change all numbers; else nothing."""
+    if min(anomalous, normal) >= FEW:
+        return ""
+    return (
+        f"Few pictures were tested ({anomalous} anomalous, {normal} normal): with others, all numbers may differ."
+    )
+
+
 def _whether(first: Row, others: Sequence[Row]) -> list[str]:
     """Whether to use the first row, or what to use instead."""
     said = []
@@ -183,7 +196,7 @@ def _whether(first: Row, others: Sequence[Row]) -> list[str]:
         )
     better = sorted((row for row in others if clearly_better(row, first)), key=_quality)
     if not better:
-        return said if said or not others else ["Use it: no other row of the table is clearly better."]
+        return said if said or not others else ["No other row of the table is clearly better: use this one."]
     best, *rest = better
     remedy = next((text for end, text in _INSTEAD.items() if best.name.endswith(end)), "")
     said.append(f'"{best.name}" is clearly better here: {_compared(best, first)}. {remedy}'.strip())
