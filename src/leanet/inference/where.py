@@ -59,9 +59,9 @@ def strength(anomaly_map: NDArray[np.float32], ceilings: Ceilings) -> NDArray[np
 
 
 def strongest_region(anomaly_map: NDArray[np.float32], ceilings: Ceilings, width: int, height: int) -> Box | None:
-    """The box around the region that goes farthest beyond the ceilings; None where none does.
+    """The box around the region that goes beyond the ceilings the most, in sum; None where none does.
 
-    The region is what is connected with its strongest pixel and at least half as strong.
+    Regions are what is connected and at least half as strong as the strongest pixel.
 
     Args:
         anomaly_map: float (S, S), ΔE.
@@ -73,7 +73,8 @@ def strongest_region(anomaly_map: NDArray[np.float32], ceilings: Ceilings, width
     if not peak > 1:
         return None
     regions, _ = connected_regions(found >= peak / 2, np.ones((3, 3)))
-    rows, columns = find_objects(regions)[regions.flat[found.argmax()] - 1]
+    beyond = np.bincount(regions.ravel(), (found - 1).clip(min=0).ravel())[1:]
+    rows, columns = find_objects(regions)[int(beyond.argmax())]
     down, across = anomaly_map.shape
     left, top = columns.start * width // across, rows.start * height // down
     right, bottom = -(-columns.stop * width // across), -(-rows.stop * height // down)
