@@ -67,6 +67,8 @@ def test_each_region_has_the_ceiling_of_its_own_part_of_the_picture() -> None:
 
 def test_of_two_regions_the_one_beyond_is_framed() -> None:
     assert answer(CARD, spotted((8, 8, 19), (40, 48, 30)), 0.9).box == (48, 40, 8, 8)
+    # The largest excess in sum: two spots of 15 beyond, joined, come before one of 25 beyond.
+    assert answer(CARD, spotted((8, 8, 35), (8, 16, 35), (40, 48, 45)), 0.9).box == (8, 8, 16, 8)
     # A single hot pixel is no region, however hot beside the normals' peaks.
     pixel = spotted((40, 48, 30))
     pixel[10, 10] = 100
