@@ -16,6 +16,7 @@ import asyncio
 import contextlib
 import io
 import re
+import signal
 import statistics
 import struct
 import subprocess
@@ -38,6 +39,7 @@ from leanet.inference.model import save
 from leanet.networks.registry import build_colorizer, build_leanet
 
 BAR = 5.0
+PATIENCE = 100.0  # the service's own limits, 30 s each to arrive, be decoded and be answered, end before
 HEAVY_SIDE = 7000
 
 
@@ -133,7 +135,7 @@ async def client(port: int, image: bytes, until: float, answers: Answers) -> Non
                     started = time.perf_counter()
                     status = "no answer"
                     try:
-                        status = await ask(reader, writer, request)
+                        status = await asyncio.wait_for(ask(reader, writer, request), PATIENCE)
                     finally:
                         answers.statuses[status] += 1
                     if status == "200":
@@ -199,6 +201,7 @@ def main() -> None:
     arguments.add_argument("--heavy-side", type=int, default=HEAVY_SIDE, help="side in pixels (%(default)s)")
     given = arguments.parse_args()
     machine = facts()
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # so that the server is stopped too
     clients = min(given.ordinary, 1000), min(given.heavy, 1000), min(given.silent, 5000)
     with tempfile.TemporaryDirectory(prefix="leanet-benchmark-") as scratch:
         images = ordinary_png(Path(scratch) / "leaves"), heavy_png(given.heavy_side)
