@@ -332,3 +332,11 @@ def test_real_images_decode() -> None:
     assert sorted(path.suffix for path in odd) == [".jpg", ".png"]
     for path in [*odd, *sorted(root.glob("*/*.JPG"))[:20]]:
         assert decode(path).shape == (256, 256, 3)
+
+
+def test_a_large_picture_is_laid_on_white_as_a_whole_one_is(tmp_path: Path) -> None:
+    rgba = np.random.default_rng(0).integers(0, 256, (1100, 1000, 4), dtype=np.uint8)
+    Image.fromarray(rgba).save(tmp_path / "large.png", compress_level=0)
+    white = Image.new("RGBA", (1000, 1100), "white")
+    whole = Image.alpha_composite(white, Image.fromarray(rgba)).convert("RGB")
+    assert np.array_equal(decode(tmp_path / "large.png"), np.asarray(whole))

@@ -49,6 +49,8 @@ R = TypeVar("R")
 Fact: TypeAlias = tuple[int, int] | str
 """What the cache remembers of a file: (width, height), or the reason why it is unreadable."""
 
+_STRIP_PIXELS = 1_000_000  # composited at once
+
 _DNG_VERSION = 50706  # the TIFF tag
 _pillow_limit = threading.Lock()
 _TURN = {
@@ -585,8 +587,20 @@ def to_rgb(image: Image.Image) -> tuple[Image.Image, Profile | None]:
     if managed:
         image = managed.convert(image)
     if image.mode == "RGBA":
-        image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
+        image = _on_white(image)
     return image if image.mode == "RGB" else image.convert("RGB"), profile
+
+
+def _on_white(image: Image.Image) -> Image.Image:
+    """RGBA laid on white, as RGB: in strips, for Pillow lets no other thread run while it composites one."""
+    width, height = image.size
+    laid = Image.new("RGB", image.size)
+    rows = max(1, _STRIP_PIXELS // width)
+    for top in range(0, height, rows):
+        strip = image.crop((0, top, width, min(top + rows, height)))
+        white = Image.new("RGBA", strip.size, "white")
+        laid.paste(Image.alpha_composite(white, strip).convert("RGB"), (0, top))
+    return laid
 
 
 def _from_deep_grey(image: Image.Image, profile: Profile | None) -> Image.Image:

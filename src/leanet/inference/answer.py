@@ -6,13 +6,13 @@ import base64
 import io
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import matplotlib as mpl
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
-from pydantic import BaseModel
+from pydantic import BaseModel, Field
 
 from leanet.inference.card import Card
 from leanet.inference.predict_files import Loaded
@@ -35,7 +35,7 @@ class Prediction(BaseModel):
     caan_probability: float | None = None
     mean_delta_e: float | None = None
     peak_delta_e: float | None = None
-    box: tuple[int, int, int, int] | None = None
+    box: Annotated[tuple[int, ...], Field(min_length=4, max_length=4)] | None = None
     width: int | None = None
     height: int | None = None
     note: str | None = None
@@ -68,7 +68,7 @@ class ModelInfo(BaseModel):
     map_threshold: float | None
     normals_unit: float | None
     normals_peaks: tuple[tuple[float, ...], ...] | None
-    classes: tuple[str, str] = ("normal", "anomalous")
+    classes: tuple[str, ...] = ("normal", "anomalous")
     maps: tuple[MapName, ...]
     training: dict[str, Any]
     validation: dict[str, Any]

@@ -182,7 +182,7 @@ def make_app(
             allow_headers=("Authorization", "Content-Type"),
             expose_headers=("Retry-After",),
         )
-    guarded = [Depends(_bearer(token))]
+    guarded = [] if token is None else [Depends(_bearer(token))]
 
     @app.exception_handler(RequestValidationError)
     async def bad_parameter(_request: Request, error: RequestValidationError) -> JSONResponse:
@@ -219,7 +219,7 @@ def make_app(
         "/v1/predict",
         dependencies=guarded,
         responses=_IMAGES_ANSWERED | _answers(*_PROBLEMS),
-        openapi_extra={"requestBody": _REQUEST_BODY},
+        openapi_extra={"requestBody": _request_body(config.max_files)},
     )
     async def predict(
         request: Request,
@@ -280,19 +280,14 @@ def _answers(*statuses: int) -> dict[int | str, dict[str, Any]]:
     return found
 
 
-_REQUEST_BODY = {
-    "required": True,
-    "content": {
-        "multipart/form-data": {
-            "schema": {
-                "type": "object",
-                "properties": {"files": {"type": "array", "items": {"type": "string", "format": "binary"}}},
-                "required": ["files"],
-            }
-        },
-        "image/*": {"schema": {"type": "string", "format": "binary"}},
-    },
-}
+def _request_body(max_files: int) -> dict[str, Any]:
+    image = {"type": "string", "format": "binary"}
+    files = {"type": "array", "items": image, "minItems": 1, "maxItems": max_files}
+    form = {"type": "object", "properties": {"files": files}, "required": ["files"]}
+    return {
+        "required": True,
+        "content": {"multipart/form-data": {"schema": form}, "image/*": {"schema": image}},
+    }
 
 
 def _answer_head(app: FastAPI) -> None:
@@ -308,12 +303,10 @@ def _answer_head(app: FastAPI) -> None:
             )
 
 
-def _bearer(token: str | None) -> Callable[..., None]:
+def _bearer(token: str) -> Callable[..., None]:
     scheme = HTTPBearer(auto_error=False)
 
     def check(given: HTTPAuthorizationCredentials | None = Depends(scheme)) -> None:  # noqa: B008 - FastAPI's way
-        if token is None:
-            return
         if given is None or not hmac.compare_digest(given.credentials.encode(), token.encode()):
             raise HTTPException(401, "a valid bearer token is needed", {"WWW-Authenticate": "Bearer"})
 
