@@ -158,7 +158,7 @@ def unfinished(path: Path) -> Iterator[Path]:
         remove(partial)
         yield partial
     except OSError as error:
-        if error.filename in (None, partial, str(partial)):
+        if error.errno is not None and error.filename in (None, partial, str(partial)):
             error.filename = str(path)
         raise
     finally:
@@ -175,11 +175,6 @@ def partial_of(path: Path) -> Path:
     """
     digest = hashlib.sha256(os.fsencode(path.name)).hexdigest()
     return path.with_name(f"{OWN}{digest[:12]}.partial")
-
-
-def is_partial(path: Path) -> bool:
-    """Whether a path is a name that `partial_of` gives."""
-    return path.name.startswith(OWN) and path.suffix == ".partial"
 
 
 def remove(path: Path) -> None:

@@ -9,9 +9,11 @@ import os
 import stat
 from pathlib import Path
 from types import NoneType, UnionType
-from typing import Any, Literal, Union, get_args, get_origin
+from typing import Any, Literal, Protocol, Union, get_args, get_origin
 
 import yaml
+
+_PART = 2**20
 
 DEEPEST = 20
 """Levels of lists and mappings inside each other that a YAML file may have; a config file has three."""
@@ -29,10 +31,35 @@ def read_bytes(path: Path, limit: int) -> bytes:
     if not stat.S_ISREG(found.st_mode):
         raise OSError(errno.EINVAL, "not a regular file", str(path))
     with path.open("rb") as file:
-        data = file.read(limit + 1)
-    if len(data) > limit:
-        raise OSError(errno.EFBIG, f"larger than {limit / 1e6:g} MB", str(path))
-    return data
+        try:
+            return read_within(file, limit)
+        except OSError as error:
+            error.filename = error.filename or str(path)
+            raise
+
+
+class Readable(Protocol):
+    """An open file, or what reads like one."""
+
+    def read(self, size: int, /) -> bytes: ...
+
+
+def read_within(file: Readable, limit: int) -> bytes:
+    """What is left of an open file, if it is no more than `limit` bytes.
+
+    Raises:
+        OSError: it cannot be read, or is larger.
+        TypeError: it gives something else than bytes.
+    """
+    parts, size = list[bytes](), 0
+    while part := file.read(_PART):  # not limit + 1 at once: Python would make room for as much
+        if not isinstance(part, bytes):
+            raise TypeError(f"{type(part).__name__} instead of bytes")
+        parts.append(part)
+        size += len(part)
+        if size > limit:
+            raise OSError(errno.EFBIG, f"larger than {limit / 1e6:g} MB")
+    return b"".join(parts)
 
 
 def read_text(path: Path, limit: int) -> str:

@@ -97,7 +97,9 @@ def make_run(path: Path, made: Made) -> Path:
     for f in range(len(folds)):
         writer = MapWriter(folder.fold(f).maps, len(files), side)
         writer.write(np.arange(len(files)), made.maps[f, ..., 0], made.colored[f, ..., 1:].transpose(0, 3, 1, 2))
-        writer.close({"coding": "true", "fingerprint": run.fingerprint(f), "normals_p99": 1.0})
+        means = made.maps[f].mean((1, 2, 3), dtype=np.float64).tolist()
+        described = {"coding": "true", "fingerprint": run.fingerprint(f), "normals_p99": 1.0, "mean_delta_e": means}
+        writer.close(described)
     return path
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import shutil
 from collections.abc import Callable
@@ -19,6 +20,7 @@ from leanet.cli import main
 from leanet.compat.authors import predict
 from leanet.compat.model_file import read_model_file
 from leanet.errors import UserError
+from leanet.inference.card import read_card, to_json
 from leanet.inference.model import load
 from leanet.training.detection import probability
 
@@ -68,7 +70,7 @@ def test_imported_model_needs_maps_of_its_coding(saved: Path, tmp_path: Path) ->
         model.predict(pixels)
     with pytest.raises(UserError, match="trained on maps of the coding 'authors'"):
         model.predict(pixels, maps, map_coding="true")
-    with pytest.raises(UserError, match=r"shape \(2, 256, 256\) expected, found \(2, 128, 256\)"):
+    with pytest.raises(UserError, match=r"shape \(2, 256, 256\) expected, found float32 \(2, 128, 256\)"):
         model.predict(pixels, maps[:, ::2], map_coding="authors")
     with pytest.raises(UserError, match="finite numbers"):
         model.predict(pixels, maps - 0.5, map_coding="authors")
@@ -182,12 +184,17 @@ def test_changed_model_folders_are_refused(saved: Path, tmp_path: Path, capsys: 
     main(["import-authors", str(saved), *PAIR, "--out", str(out)])
     assert main(["import-authors", str(saved), *PAIR, "--out", str(out)]) == 2
     assert "exists already" in capsys.readouterr().err
-    card = json.loads((out / "model.json").read_text())
+    stored = (out / "model.json").read_text()
+    card = json.loads(stored)
     for change in ({"adn": "ResNet18"}, {"adn": "LeNet"}, {"image_size": 100}, {"attention_points": ["one"]}):
         (out / "model.json").write_text(json.dumps(card | change))
-        with pytest.raises(UserError, match="does not describe the weights"):
+        with pytest.raises(UserError, match="changed since it was saved"):
             load(out)
-    (out / "model.json").write_text(json.dumps(card))
+    (out / "model.json").write_text(stored)
+    (out / "model.json").write_text(to_json(dataclasses.replace(read_card(out), adn="ResNet18")))
+    with pytest.raises(UserError, match="weights of another network"):
+        load(out)
+    (out / "model.json").write_text(stored)
     weights = (out / "weights.safetensors").read_bytes()
     (out / "weights.safetensors").write_bytes(weights[:-1] + b"x")
     with pytest.raises(UserError, match="changed since it was saved"):

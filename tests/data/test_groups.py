@@ -75,7 +75,7 @@ def test_pipes_other_encodings_and_delimiters_are_refused(tmp_path: Path) -> Non
     os.mkfifo(tmp_path / "pipe.csv")
     with pytest.raises(UserError, match=r"pipe\.csv: cannot read .*not a regular file"):
         read_groups(tmp_path / "pipe.csv", FILES, tmp_path)
-    with pytest.raises(UserError, match="pipe, device or socket"):
+    with pytest.raises(UserError, match=r"cannot read .*not a regular file"):
         read_groups(Path("/dev/zero"), FILES, tmp_path)
     for text, encoding in (("file,group\nPositive/rust/é.png,1\n", "cp1252"), ("file,group\n", "utf-16-le")):
         with pytest.raises(UserError, match=r"groups\.csv: (not a CSV file in UTF-8|no column)"):

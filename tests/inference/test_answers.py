@@ -24,20 +24,11 @@ from leanet.errors import UserError
 from leanet.inference.anomaly_model import AnomalyModel
 from leanet.inference.card import Card
 from leanet.inference.deviation import Deviation, deviation
-from leanet.inference.export import write_onnx
 from leanet.inference.exported import OnnxModel, OpenVinoModel
 from leanet.inference.model import Model, load, save
 from leanet.inference.result import Result
 from leanet.inference.service import make_app
 from leanet.settings import ComputeConfig, ServeConfig
-
-
-@pytest.fixture(scope="module")
-def onnx(folder: Path) -> Path:
-    """The small model as an .onnx file."""
-    path = folder.with_name("m.onnx")
-    write_onnx(load(folder), path)
-    return path
 
 
 @pytest.fixture(scope="module")
@@ -82,15 +73,15 @@ def by_service(model: Path, images: Sequence[Path], monkeypatch: pytest.MonkeyPa
 
 
 def test_every_way_to_ask_a_model_gives_one_answer(
-    folder: Path, onnx: Path, files: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    folder: Path, exported_onnx: Path, files: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     expected = leanet.load(folder).predict(files)
     probabilities = [result.probability for result in expected]
     answers = {
         "predict": predicted(folder, files, tmp_path / "a.csv", "--device", "cpu"),
-        "predict ONNX": predicted(onnx, files, tmp_path / "b.csv"),
+        "predict ONNX": predicted(exported_onnx, files, tmp_path / "b.csv"),
         "serve": by_service(folder, files, monkeypatch),
-        "load ONNX": [vars(result) for result in leanet.load(onnx).predict(files)],
+        "load ONNX": [vars(result) for result in leanet.load(exported_onnx).predict(files)],
         "one by one": [vars(leanet.load(folder).predict(file)) for file in files],
     }
     for way, rows in answers.items():
@@ -106,11 +97,11 @@ def test_only_bfloat16_by_name_is_predicted_in(folder: Path, monkeypatch: pytest
     def computes_in(*options: str) -> bool:
         models: list[Model] = []
 
-        def predict_files(model: Model, *_: object) -> int:
-            models.append(model)
+        def predict(_config: object, load_model: Callable[[int], Model]) -> int:
+            models.append(load_model(1))
             return 0
 
-        monkeypatch.setattr("leanet.inference.predict_files.predict_files", predict_files)
+        monkeypatch.setattr("leanet.inference.predict_files.predict", predict)
         assert main(["predict", str(folder), str(Path(__file__)), "--device", "cpu", *options]) == 0
         return models[0].compute.bfloat16
 
@@ -124,7 +115,7 @@ def test_only_bfloat16_by_name_is_predicted_in(folder: Path, monkeypatch: pytest
     assert by_name.compute.bfloat16
 
 
-@pytest.mark.parametrize("kind", ["folder", "onnx"])
+@pytest.mark.parametrize("kind", ["folder", "exported_onnx"])
 def test_every_way_to_give_a_picture_is_the_same_picture(
     kind: str, files: list[Path], request: pytest.FixtureRequest
 ) -> None:
@@ -180,7 +171,10 @@ def test_several_pictures_come_as_any_iterable_and_types_tell_what_comes_back(
     [
         (b"", r"^picture: not a readable image \(empty file\)"),
         (b"no image", r"^picture: not a readable image \(not an image"),
-        (io.StringIO("text"), r"^picture: the file gives str, not bytes\. Open it in mode 'rb'\.$"),
+        (
+            io.StringIO("text"),
+            r"^picture: the file cannot be read \(str instead of bytes\)\. Open it for reading, in mode 'rb'\.$",
+        ),
         (None, "^picture: a path, bytes, .* is expected, found NoneType"),
         (7, "^picture: a path, bytes, .* is expected, found int"),
         ([np.zeros((8, 8, 3), np.uint8), {}], r"^picture 1 \(counted from 0\): a path, bytes, .* found dict"),
@@ -200,15 +194,15 @@ def test_a_closed_file_is_told_so(folder: Path, files: list[Path]) -> None:
 
 
 def test_errors_speak_of_arguments_to_python_and_of_options_on_the_command_line(
-    folder: Path, onnx: Path, files: list[Path], capsys: pytest.CaptureFixture[str]
+    folder: Path, exported_onnx: Path, files: list[Path], capsys: pytest.CaptureFixture[str]
 ) -> None:
     unknown: Any = "float16"
     for path, options, message in (
         (folder, {"device": "tpu"}, "device tpu: this machine has "),
         (folder, {"device": "cpu:x"}, "device cpu:x: a number is expected"),
         (folder, {"precision": unknown}, "precision float16: 'float32' or 'bfloat16' is expected"),
-        (onnx, {"device": "cuda"}, f"device cuda: {onnx} is computed on the CPU"),
-        (onnx, {"precision": "bfloat16"}, f"precision bfloat16: {onnx} has its own"),
+        (exported_onnx, {"device": "cuda"}, f"device cuda: {exported_onnx} is computed on the CPU"),
+        (exported_onnx, {"precision": "bfloat16"}, f"precision bfloat16: {exported_onnx} has its own"),
     ):
         with pytest.raises(UserError) as raised:
             leanet.load(path, **options)
@@ -219,7 +213,7 @@ def test_errors_speak_of_arguments_to_python_and_of_options_on_the_command_line(
             assert capsys.readouterr().err.startswith(f"error: --{message}")
 
 
-@pytest.mark.parametrize("kind", ["folder", "onnx"])
+@pytest.mark.parametrize("kind", ["folder", "exported_onnx"])
 def test_another_threshold_decides_and_changes_nothing_else(
     kind: str, files: list[Path], tmp_path: Path, request: pytest.FixtureRequest
 ) -> None:
@@ -297,9 +291,9 @@ def test_deviation_is_the_largest_and_counts_other_decisions() -> None:
     assert deviation(exact, coarse, images[:1]) == Deviation("mean ΔE", 1, 0.5, 0)
 
 
-def test_exported_files_are_found_by_any_case_and_refuse_maps(onnx: Path, folder: Path) -> None:
-    loud = onnx.with_name("LOUD.ONNX")
-    loud.write_bytes(onnx.read_bytes())
+def test_exported_files_are_found_by_any_case_and_refuse_maps(exported_onnx: Path, folder: Path) -> None:
+    loud = exported_onnx.with_name("LOUD.ONNX")
+    loud.write_bytes(exported_onnx.read_bytes())
     model = leanet.load(str(loud), device="auto")
     assert isinstance(model, OnnxModel)
     assert not isinstance(model, OpenVinoModel)
@@ -308,3 +302,16 @@ def test_exported_files_are_found_by_any_case_and_refuse_maps(onnx: Path, folder
         model.predict(picture, np.zeros((1, 64, 64), np.float32), map_coding="true")
     with pytest.raises(UserError, match="not a model folder"):
         leanet.load(folder / "nothing")
+
+
+class Endless:
+    """A file that gives zeros for ever."""
+
+    def read(self, size: int, /) -> bytes:
+        return bytes(size)
+
+
+def test_a_file_that_never_ends_is_refused(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("leanet.inference.picture.MAX_BYTES", 10_000_000)
+    with pytest.raises(UserError, match=r"^picture: the file cannot be read \(larger than 10 MB\)"):
+        leanet.load(folder).predict(Endless())

@@ -67,14 +67,6 @@ def test_onnx_runtime_agrees_with_pytorch(adn: str, caan: str, tmp_path: Path) -
             assert found.caan_probability == pytest.approx(expected.caan_probability, abs=1e-3)
 
 
-@pytest.fixture(scope="module")
-def exported_onnx(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The small model, exported."""
-    path = tmp_path_factory.mktemp("exported") / "m.onnx"
-    write_onnx(load(folder), path)
-    return path
-
-
 def test_files_of_earlier_versions_without_a_hash_of_their_own_are_read(folder: Path, exported_onnx: Path) -> None:
     import onnx
 

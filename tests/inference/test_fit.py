@@ -24,6 +24,7 @@ import leanet
 from leanet.cli import main
 from leanet.data.pixels import decode, resize
 from leanet.errors import UserError
+from leanet.inference.card import read_card, to_json
 from leanet.inference.model import Model, load, save
 from leanet.inference.predict_files import find_files
 from leanet.inference.result import Result
@@ -444,8 +445,7 @@ def test_a_model_may_be_saved_into_the_folder_one_is_in(
 def test_the_authors_coding_without_opencv_is_a_mistake_told_at_once(
     copy: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    card = json.loads((copy / "model.json").read_text())
-    (copy / "model.json").write_text(json.dumps(card | {"map_coding": "authors"}))
+    (copy / "model.json").write_text(to_json(dataclasses.replace(read_card(copy), map_coding="authors")))
     leanet.load(copy)
     monkeypatch.setitem(sys.modules, "cv2", None)
     with pytest.raises(UserError, match="OpenCV is missing"):

@@ -7,6 +7,7 @@ import hashlib
 import io
 import os
 import resource
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -157,17 +158,28 @@ def test_a_full_disk_leaves_no_half_table(folder: Path, place: Path, capsys: pyt
 
 
 @pytest.mark.parametrize(("suffix", "form"), [(".onnx", "onnx"), (".xml", "openvino"), (".bin", "openvino")])
-def test_an_export_is_written_over_an_export_alone(
-    folder: Path, place: Path, capsys: pytest.CaptureFixture[str], suffix: str, form: str
+@pytest.mark.parametrize("content", [b"precious", b"<net><rt_info/></net>"])
+def test_what_is_no_export_is_not_written_over(
+    folder: Path, place: Path, capsys: pytest.CaptureFixture[str], suffix: str, form: str, content: bytes
 ) -> None:
+    (place / f"m{suffix}").write_bytes(content)
     out = "m.onnx" if form == "onnx" else "m.xml"
-    asked = ["export", str(folder), "--out", out, "--format", form]
-    for content in (b"precious", b"<net><rt_info/></net>"):
-        (place / f"m{suffix}").write_bytes(content)
-        assert f"m{suffix}: is there already" in refused(capsys, *asked)
-        assert (place / f"m{suffix}").read_bytes() == content
-    (place / f"m{suffix}").unlink()
-    assert main(asked) == 0
+    line = refused(capsys, "export", folder, "--out", out, "--format", form)
+    assert f"m{suffix}: is there already" in line
+    assert (place / f"m{suffix}").read_bytes() == content
+
+
+def test_an_export_is_written_over_an_earlier_one(folder: Path, exported_onnx: Path, place: Path) -> None:
+    earlier = Path(shutil.copy(exported_onnx, place / "m.onnx"))
+    os.utime(earlier, (0, 0))
+    assert main(["export", str(folder), "--out", "m.onnx"]) == 0
+    assert earlier.stat().st_mtime > 0
+
+
+@pytest.mark.slow
+def test_an_openvino_export_is_written_over_an_earlier_one(folder: Path, place: Path) -> None:
+    command = ["export", str(folder), "--out", "m.xml", "--format", "openvino"]
+    assert main(command) == 0
     made = contents(place)
-    assert main(asked) == 0
+    assert main(command) == 0
     assert contents(place).keys() == made.keys()

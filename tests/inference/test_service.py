@@ -528,7 +528,11 @@ def test_a_token_file_that_is_none_is_named_at_once(tmp_path: Path, kind: str) -
         path.mkdir()
     else:
         path.write_bytes(b"a" * 5000 if kind == "long" else b"\xff\xfe")
-    expected = {"long": "larger than", "binary": "cannot be read"}.get(kind, "not a regular file")
+    expected = {
+        "folder": r"cannot be read \(Is a directory\)",
+        "long": r"cannot be read \(larger than",
+        "binary": "one line of ASCII characters is expected",
+    }.get(kind, r"cannot be read \(not a regular file\)")
     with pytest.raises(UserError, match=f"--token-file {path}: {expected}"):
         read_token(path)
 

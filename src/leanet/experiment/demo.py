@@ -9,7 +9,7 @@ from leanet.data.synthetic import make_leaves
 from leanet.errors import UserError
 from leanet.experiment.display import note
 from leanet.experiment.run_folder import RunFolder
-from leanet.files import is_free, is_partial, remove
+from leanet.files import contents, is_free, remove
 from leanet.settings import (
     ColorizerConfig,
     ComputeConfig,
@@ -23,7 +23,7 @@ from leanet.settings import (
 MARKER = ".leanet-demo"
 """A file that says of a folder that a demo made it."""
 
-_MADE = (MARKER, "leaves", "config.yaml", "splits.json", "images.csv", "pixels", "report", "model", "model.onnx")
+_MADE = ("leaves", "config.yaml", "splits.json", "images.csv", "pixels", "report", "model", "model.onnx")
 _MADE += ("model.work", "maps", "predictions.csv", "predictions-onnx.csv", *"0123")
 
 
@@ -57,9 +57,9 @@ def _remove_earlier(out: Path) -> None:
     """Remove what an earlier demo made; UserError where there is anything else."""
     if not (out / MARKER).is_file():
         raise UserError(f"{out}: exists and is no earlier demo. Choose another --out.")
-    there = sorted(out.iterdir(), key=lambda path: path.name == MARKER)  # last: stopped, it stays a demo's
+    there = contents(out)
     for path in there:
-        if path.name not in _MADE and not is_partial(path):
+        if path.name not in _MADE:
             raise UserError(f"{path}: no demo made this. Move it elsewhere, or choose another --out.")
     for path in there:
         remove(path)

@@ -6,28 +6,23 @@ import os
 import sys
 import warnings
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol, TypeAlias, TypeGuard
+from typing import TYPE_CHECKING, Any, TypeAlias, TypeGuard
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageOps
 
 from leanet.data.color_profile import BROKEN
-from leanet.data.pixels import decode, decode_bytes, to_rgb
+from leanet.data.pixels import MAX_BYTES, decode, decode_bytes, to_rgb
 from leanet.errors import UserError
+from leanet.reading import Readable, read_within
 
 if TYPE_CHECKING:
     from torch import Tensor
 
 
-class BinaryFile(Protocol):
-    """An open file, or what reads like one."""
-
-    def read(self) -> bytes: ...
-
-
 Picture: TypeAlias = (
-    "str | os.PathLike[str] | bytes | bytearray | memoryview | BinaryFile | Image.Image | NDArray[Any] | Tensor"
+    "str | os.PathLike[str] | bytes | bytearray | memoryview | Readable | Image.Image | NDArray[Any] | Tensor"
 )
 """A path; a file's content, as bytes or as a file open for reading bytes; a PIL image; an array uint8 (H, W, 3) or
 (H, W); or a tensor (3, H, W). Arrays and tensors are RGB, uint8 or float in [0, 1]."""
@@ -74,14 +69,13 @@ def _of_pil_image(picture: Image.Image, name: str) -> NDArray[np.uint8]:
     return np.asarray(image)
 
 
-def _content(file: BinaryFile, name: str) -> bytes:
+def _content(file: Readable, name: str) -> bytes:
     try:
-        content = file.read()
-    except (OSError, ValueError) as error:  # ValueError: closed, or text that is no UTF-8
+        return read_within(file, MAX_BYTES)
+    except OSError as error:
+        raise UserError(f"{name}: the file cannot be read ({error.strerror or error}). Open another.") from None
+    except (TypeError, ValueError) as error:  # ValueError: closed, or text that is no UTF-8
         raise UserError(f"{name}: the file cannot be read ({error}). Open it for reading, in mode 'rb'.") from None
-    if not isinstance(content, bytes):
-        raise UserError(f"{name}: the file gives {type(content).__name__}, not bytes. Open it in mode 'rb'.")
-    return content
 
 
 def _as_array(picture: object, name: str) -> NDArray[Any]:

@@ -68,8 +68,8 @@ def read_token(path: Path) -> str:
     """
     try:
         token = read_text(path, MAX_TOKEN).strip()
-    except (OSError, ValueError) as error:
-        raise UserError(f"--token-file {path}: cannot be read ({error}). Name a text file.") from None
+    except OSError as error:
+        raise UserError(f"--token-file {path}: cannot be read ({error.strerror}). Name a text file.") from None
     if not token or not token.isascii() or not token.isprintable():
         raise UserError(f"--token-file {path}: one line of ASCII characters is expected. Put a secret in it.")
     return token
