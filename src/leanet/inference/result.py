@@ -15,6 +15,9 @@ from leanet.inference.where import Box, Ceilings, strength, strongest_region
 
 Decision = Literal["normal", "anomalous"]
 
+FAINTEST = 0.35
+"""Where in the colour map overlays begin: below, it is as dark as the spots that are to be seen."""
+
 COLUMNS = (
     "file",
     "probability",
@@ -119,7 +122,7 @@ def overlay(image: NDArray[np.uint8], result: Result, ceilings: Ceilings) -> Ima
 def layer(anomaly_map: NDArray[np.float32], ceilings: Ceilings) -> Image.Image:
     """A map to lay over its image, RGBA (S, S): transparent below the ceilings, strongest at twice these."""
     beyond = (strength(anomaly_map, ceilings) - 1).clip(0, 1)
-    rgba = mpl.colormaps["inferno"](beyond)
+    rgba = mpl.colormaps["inferno"](FAINTEST + (1 - FAINTEST) * beyond)
     rgba[..., 3] = 0.75 * np.sqrt(beyond)
     return Image.fromarray((rgba * 255).astype(np.uint8))
 
