@@ -110,8 +110,10 @@ def _info(config: Any) -> int:
     import yaml
 
     from leanet.inference.card import read_card
+    from leanet.inference.exported import is_exported, load_exported
 
-    card = dataclasses.asdict(read_card(config.model))
+    found = load_exported(config.model).card if is_exported(config.model) else read_card(config.model)
+    card = dataclasses.asdict(found)
     if card["normals_peaks"]:
         card["normals_peaks"] = [" ".join(f"{value:.1f}" for value in row) for row in card["normals_peaks"]]
     print(yaml.safe_dump(card, sort_keys=False, allow_unicode=True), end="")
@@ -343,10 +345,10 @@ def guarded(action: Callable[[], int]) -> int:
 
 
 def _dispatch(arguments: list[str]) -> int:
-    if not arguments or arguments[0] in ("-h", "--help"):
+    if arguments in ([], ["help"]) or arguments[0] in ("-h", "--help"):
         print(_overview())
         return 0
-    if arguments[0] == "--version":
+    if arguments[0] in ("-V", "--version"):
         print(f"leanet {__version__}")
         return 0
     name, *rest = arguments
@@ -387,6 +389,9 @@ def parse(verb: str, arguments: list[str]) -> Any:
 def _with_config_file(config_class: type, arguments: list[str]) -> list[str]:
     from leanet.options import read_config_file, to_arguments
 
+    arguments = [
+        part for given in arguments for part in (given.split("=", 1) if given[:9] == "--config=" else [given])
+    ]
     if "--config" not in arguments:
         return arguments
     at = arguments.index("--config")

@@ -335,7 +335,7 @@ class InfoConfig:
     """What a model folder holds."""
 
     model: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="MODEL")]
-    """Model folder that `leanet fit` or `leanet import-authors` made."""
+    """Model folder that `leanet fit` or `leanet import-authors` made, or a file that `leanet export` wrote."""
 
 
 @dataclass(frozen=True)

@@ -191,6 +191,8 @@ def decode_with_origin(path: Path) -> Decoded:
         data = path.read_bytes()
     except OSError as error:
         raise UnreadableImageError(path, (error.strerror or "cannot be read").lower()) from None
+    except ValueError:
+        raise UnreadableImageError(path, "a name with a zero in it") from None
     return decode_bytes(data, path)
 
 

@@ -30,7 +30,7 @@ from leanet.experiment.predictions import read_predictions
 from leanet.experiment.results import Table, scores_of, table
 from leanet.experiment.run_folder import RunFolder, plain
 from leanet.experiment.training_set import refuse_too_few_labelled
-from leanet.experiment.verdict import Verdict, verdict_of, write_mistakes
+from leanet.experiment.verdict import Verdict, probability_text, verdict_of, write_mistakes
 from leanet.experiment.words import print_words
 from leanet.files import write_csv
 from leanet.ranks import is_first
@@ -110,7 +110,7 @@ def print_verdict(run: Run, found: Verdict, path: Path) -> None:
             continue
         heading(f"{title}: {len(mistakes)} of {of} (probability, name; surest first)")
         for mistake in mistakes[:MOST_NAMED]:
-            note(f"  {mistake.probability:.3f}  {run.images[mistake.row].file}")
+            note(f"  {probability_text(mistake.probability):<5}  {run.images[mistake.row].file}")
         if len(mistakes) > MOST_NAMED:
             note(f"  and {len(mistakes) - MOST_NAMED} more: {path}")
     stdout.print()

@@ -170,7 +170,8 @@ def _threshold_in_words(first: Row) -> str:
     """Where the thresholds come from."""
     chosen = [s.threshold_chosen for (_, seed), s in first.runs.items() if seed == 0]
     if not (without := chosen.count(None)):
-        return "The thresholds were chosen on pictures held out of the training."
+        thresholds = "threshold was" if len(chosen) == 1 else "thresholds were"
+        return f"The {thresholds} chosen on pictures held out of the training."
     reason = f"fewer than {FEWEST_POSITIVES} anomalous pictures were held out of the training to choose one by"
     if without == len(chosen):
         return f"The threshold is 0.5: {reason}."
@@ -188,12 +189,7 @@ def _few_in_words(anomalous: int, normal: int) -> str:
 
 def _whether(first: Row, others: Sequence[Row]) -> list[str]:
     """Whether to use the first row, or what to use instead."""
-    said = []
-    auroc = first.interval("auroc")
-    if auroc and auroc.mean < GUESSING:
-        said.append(
-            f"It hardly does better than guessing (AUROC {auroc.mean:.2f}; 0.5 is guessing): do not use it."
-        )
+    said = _against(first)
     better = sorted((row for row in others if clearly_better(row, first)), key=_quality)
     if not better:
         return said if said or not others else ["No other row of the table is clearly better: use this one."]
@@ -203,6 +199,24 @@ def _whether(first: Row, others: Sequence[Row]) -> list[str]:
     if rest:
         said.append(f"So {'is' if len(rest) == 1 else 'are'} " + ", ".join(f'"{row.name}"' for row in rest) + ".")
     return said
+
+
+def _against(first: Row) -> list[str]:
+    """What speaks against the first row, whatever the others do."""
+    p, auroc = first.pooled, first.interval("auroc")
+    if p.anomalous in (0, p.images):
+        return ["Pictures of one class alone were tested: how well it tells them apart is not known."]
+    if auroc and auroc.mean < GUESSING:
+        return [f"It hardly does better than guessing (AUROC {auroc.mean:.2f}; 0.5 is guessing): do not use it."]
+    if p.true_positives_chosen and p.true_negatives_chosen:
+        return []
+    wrong = "finds no anomalous picture" if p.true_negatives_chosen else "calls every normal picture anomalous"
+    better = (
+        f"It ranks pictures well, AUROC {auroc.mean:.2f}: give `leanet predict` another --threshold."
+        if auroc
+        else ""
+    )
+    return [f"At this threshold it {wrong}: do not use it as it is. {better}".strip()]
 
 
 def clearly_better(row: Row, other: Row) -> bool:
@@ -246,5 +260,6 @@ def _compared(row: Row, other: Row) -> str:
         said.append(f"{_count(own, 'mistake')} in {row.pooled.images} pictures instead of {its}")
     a, b = row.interval("auroc"), other.interval("auroc")
     if a and b:
-        said.append(f"AUROC {a.mean:.3f} instead of {b.mean:.3f}")
+        seeds = ", the mean of all seeds" if len({seed for _, seed in other.runs}) > 1 else ""
+        said.append(f"AUROC {a.mean:.3f} instead of {b.mean:.3f}{seeds}")
     return ", ".join(said)

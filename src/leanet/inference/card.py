@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
+import numbers
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal, get_args, get_type_hints
@@ -139,6 +140,9 @@ def with_threshold(card: Card, threshold: float) -> Card:
     Raises:
         OptionError: a probability outside 0 to 1, or a mean ΔE that is not a number of 0 or more.
     """
+    if not isinstance(threshold, numbers.Real):
+        raise OptionError("threshold", repr(threshold), "a number is expected.")
+    threshold = float(threshold)
     if card.adn:
         if not 0 <= threshold <= 1:
             raise OptionError(

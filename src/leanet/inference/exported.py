@@ -177,6 +177,11 @@ class OpenVinoModel(ExportedModel):
         return [found[name] for name in names]
 
 
+def is_exported(path: Path) -> bool:
+    """Whether a path is called like an exported file, and is no folder."""
+    return path.suffix.lower() in SUFFIXES and not path.is_dir()
+
+
 def load_exported(path: Path) -> ExportedModel:
     """Load an exported file by its suffix, one of SUFFIXES.
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Literal, get_args
 
 from leanet.errors import OptionError
 from leanet.inference.anomaly_model import AnomalyModel
-from leanet.inference.exported import SUFFIXES, load_exported
+from leanet.inference.exported import is_exported, load_exported
 from leanet.settings import ComputeConfig, Precision
 
 if TYPE_CHECKING:
@@ -38,10 +38,13 @@ def load(
         OptionError: a device that this machine does not have, or one or a precision that the file cannot follow.
         UserError: no model there, a damaged one, or a missing library.
     """
-    place = Path(path)
+    try:
+        place = Path(path)
+    except TypeError:
+        raise OptionError("path", path, "the folder of a model or an exported file is expected.") from None
     if precision not in get_args(Precision):
         raise OptionError("precision", precision, "'float32' or 'bfloat16' is expected.")
-    if place.suffix.lower() in SUFFIXES and not place.is_dir():
+    if is_exported(place):
         _refuse_for_exported(place, str(device), precision)
         return load_exported(place)
     from leanet.inference.model import load as load_folder

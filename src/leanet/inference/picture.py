@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageOps
 
 from leanet.data.color_profile import BROKEN
-from leanet.data.pixels import MAX_BYTES, decode, decode_bytes, to_rgb
+from leanet.data.pixels import MAX_BYTES, MAX_SIDE, Decoded, decode_bytes, decode_with_origin, to_rgb
 from leanet.errors import UserError
 from leanet.reading import Readable, read_within
 
@@ -32,7 +32,8 @@ def is_picture(given: object) -> TypeGuard[Picture]:
     """Whether this is one picture by its type; several are another iterable, or an array (N, H, W, 3)."""
     if isinstance(given, str | os.PathLike | Image.Image | bytes | bytearray) or hasattr(given, "read"):
         return True
-    return 0 < getattr(given, "ndim", 0) < 4
+    ndim = getattr(given, "ndim", None)
+    return isinstance(ndim, int) and ndim < 4
 
 
 def to_pixels(picture: Picture, name: str = "picture") -> NDArray[np.uint8]:
@@ -44,15 +45,33 @@ def to_pixels(picture: Picture, name: str = "picture") -> NDArray[np.uint8]:
         UserError: an unreadable file or image; an array or tensor of another shape or type than `Picture` says;
             nothing of the kind.
     """
-    if isinstance(picture, str | os.PathLike):
-        return decode(Path(picture))
-    if isinstance(picture, bytes | bytearray | memoryview):
-        return decode_bytes(bytes(picture), Path(name)).pixels
     if isinstance(picture, Image.Image):
         return _of_pil_image(picture, name)
+    if isinstance(picture, str | os.PathLike):
+        return _told(decode_with_origin(_path(picture, name)), str(picture))
+    if isinstance(picture, bytes | bytearray | memoryview):
+        return _told(decode_bytes(bytes(picture), Path(name)), name)
     if hasattr(picture, "read"):
-        return decode_bytes(_content(picture, name), Path(name)).pixels
+        return _told(decode_bytes(_content(picture, name), Path(name)), name)
     return _of_array(_as_array(picture, name), name)
+
+
+def _path(picture: str | os.PathLike[str], name: str) -> Path:
+    try:
+        return Path(picture)
+    except TypeError as error:
+        raise UserError(f"{name}: a path of text is expected ({error}). Give a str or a Path.") from None
+
+
+def _told(decoded: Decoded, name: str) -> NDArray[np.uint8]:
+    """A file's pixels, with a warning where its colour profile is of no use."""
+    if decoded.broken_profile:
+        _warn_of_profile(name)
+    return decoded.pixels
+
+
+def _warn_of_profile(name: str) -> None:
+    warnings.warn(f"{name}: its color profile cannot be used: taken as sRGB", stacklevel=5)
 
 
 def _of_pil_image(picture: Image.Image, name: str) -> NDArray[np.uint8]:
@@ -65,8 +84,8 @@ def _of_pil_image(picture: Image.Image, name: str) -> NDArray[np.uint8]:
             f"{name}: a PIL image that cannot be used ({error}). Replace it, or convert it to RGB beforehand."
         ) from None
     if profile is BROKEN:
-        warnings.warn(f"{name}: its color profile cannot be used: taken as sRGB", stacklevel=2)
-    return np.asarray(image)
+        _warn_of_profile(name)
+    return _of_array(np.asarray(image), name)
 
 
 def _content(file: Readable, name: str) -> bytes:
@@ -74,7 +93,9 @@ def _content(file: Readable, name: str) -> bytes:
         return read_within(file, MAX_BYTES)
     except OSError as error:
         raise UserError(f"{name}: the file cannot be read ({error.strerror or error}). Open another.") from None
-    except (TypeError, ValueError) as error:  # ValueError: closed, or text that is no UTF-8
+    except MemoryError:
+        raise
+    except Exception as error:  # closed, no bytes, or whatever a stream of its own kind raises
         raise UserError(f"{name}: the file cannot be read ({error}). Open it for reading, in mode 'rb'.") from None
 
 
@@ -82,8 +103,12 @@ def _as_array(picture: object, name: str) -> NDArray[Any]:
     """An array (H, W, 3) or (H, W), if that is what the array or tensor holds."""
     torch = sys.modules.get("torch")  # whoever holds a tensor has imported it
     if torch is not None and isinstance(picture, torch.Tensor):
-        tensor = picture.detach().cpu()
-        array: NDArray[Any] = (tensor.float() if tensor.is_floating_point() else tensor).numpy()
+        try:
+            tensor = picture.detach().cpu()
+            array: NDArray[Any] = (tensor.float() if tensor.is_floating_point() else tensor).numpy()
+        except (NotImplementedError, RuntimeError, TypeError) as error:  # sparse, quantized, or without values
+            reason = " ".join(str(error).split())[:100]
+            raise UserError(f"{name}: a tensor that cannot be used ({reason}). Give a dense one.") from None
         return array.transpose(1, 2, 0) if array.ndim == 3 and array.shape[0] == 3 else array
     if hasattr(picture, "__array__"):
         return np.asarray(picture)
@@ -100,6 +125,8 @@ def _of_array(array: NDArray[Any], name: str) -> NDArray[np.uint8]:
         raise UserError(
             f"{name}: an array of shape (H, W, 3) or a tensor of (3, H, W) is expected, found {array.shape}."
         )
+    if max(array.shape) > MAX_SIDE:
+        raise UserError(f"{name}: sides of up to {MAX_SIDE} pixels are expected, found {array.shape}.")
     if np.issubdtype(array.dtype, np.floating):
         if not np.isfinite(array).all() or array.min() < 0 or array.max() > 1:
             raise UserError(f"{name}: floats must lie in [0, 1]. Divide 8-bit values by 255, or pass uint8.")

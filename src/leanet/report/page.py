@@ -37,7 +37,7 @@ from leanet.experiment.open_run import Run, source_of
 from leanet.experiment.results import Table, ratio_of_sides, scores_of, table
 from leanet.experiment.run import MOST_NAMED, write_table
 from leanet.experiment.run_folder import RunFolder, plain, read_config
-from leanet.experiment.verdict import Verdict, verdict_of, write_mistakes
+from leanet.experiment.verdict import Verdict, probability_text, verdict_of, write_mistakes
 from leanet.experiment.words import heading, words_of
 from leanet.files import refuse_other, write_csv, write_text
 from leanet.report import figures
@@ -148,7 +148,7 @@ def _lists(run: Run, found: Verdict) -> list[tuple[str, int, list[tuple[str, str
         (f"Missed, of {found.anomalous} anomalous pictures", found.missed),
         (f"False alarms, of {found.normal} normal pictures", found.false_alarms),
     ):
-        named = [(f"{m.probability:.3f}", run.images[m.row].file) for m in mistakes[:MOST_NAMED]]
+        named = [(probability_text(m.probability), run.images[m.row].file) for m in mistakes[:MOST_NAMED]]
         lists.append((title, len(mistakes), named, len(mistakes) - len(named)))
     return lists
 

@@ -19,6 +19,7 @@ from leanet.experiment.display import note
 from leanet.experiment.open_run import Run, find
 from leanet.experiment.run_folder import RunFolder, read_history
 from leanet.experiment.stored_maps import Maps
+from leanet.experiment.verdict import probability_text
 from leanet.files import beside
 from leanet.networks.external_attention import external_attention
 from leanet.networks.leanet import LEANet, LEANetFeatures
@@ -196,7 +197,9 @@ def mistakes_sheet(run: Run, mistakes: Sequence[tuple[int, int, float]], limit: 
         axes[line, column].imshow(run.pixels[row])
         truth = label(image.kind or ("anomalous" if image.label else "normal"), 16)
         name = label(Path(image.file).name, 28)
-        axes[line, column].set_title(f"{truth}, given {probability:.3f}\n{name}", fontsize=8, **style(truth + name))
+        axes[line, column].set_title(
+            f"{truth}, given {probability_text(probability)}\n{name}", fontsize=8, **style(truth + name)
+        )
         delta_e = run.maps(fold, unpack=False).delta_e(np.array([row]))[0]
         shown = axes[line + 1, column].imshow(delta_e, cmap=MAP_COLOURS, vmin=0, vmax=limit, interpolation=CRISP)
     figure.colorbar(shown, ax=axes, label=_unit(run), shrink=0.5)
