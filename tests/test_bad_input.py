@@ -237,7 +237,7 @@ def test_unwritable_output(data: Path, capsys: pytest.CaptureFixture[str]) -> No
     assert main(["colorize", str(data), "--out", "/proc/leanet", *OPTIONS[:6]]) == 2
     line = capsys.readouterr().err
     assert "/proc/leanet" in line
-    assert "--out" in line
+    assert "Choose another folder" in line
 
 
 def test_detect_before_colorize(data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -489,3 +489,24 @@ def test_out_with_results_of_another_run_is_refused(
     assert main(["detect", str(run), "--folds", "0", "--out", str(out)]) == 2
     assert "results of another run" in capsys.readouterr().err
     assert sorted(p.name for p in out.iterdir()) == ["images.csv", "splits.json"]
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        (["--p-rate", "1,5"], "--p-rate 1,5: a number is expected."),
+        (["--image-size", "abc"], "--image-size abc: a whole number is expected."),
+        (["--epochs", "1.5"], "--epochs 1.5: a whole number is expected."),
+        (["--attention-point", "1", "a"], "--attention-point 1 a: whole numbers are expected."),
+    ],
+)
+def test_what_is_no_number_is_named_with_its_option(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], given: list[str], said: str
+) -> None:
+    assert main(["run", str(tmp_path), "--out", str(tmp_path / "out"), *given]) == 2
+    assert capsys.readouterr().err == f"error: {said} See leanet run --help.\n"
+
+
+def test_a_config_file_may_follow_an_equals_sign(tmp_path: Path) -> None:
+    (tmp_path / "c.yaml").write_text("dataset: leaves\nimage_size: 128\n")
+    assert parse("check", [f"--config={tmp_path / 'c.yaml'}"]).data.image_size == 128

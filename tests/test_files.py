@@ -194,3 +194,14 @@ def test_files_of_earlier_versions_are_read(tmp_path: Path) -> None:
 def test_no_name_steers_a_terminal() -> None:
     assert one_line("a\x1b[31m\nb\r\x9b\u202ec" + os.fsdecode(b"\xff")) == r"a\x1b[31m\nb\r\x9b\u202ec\xff"
     assert one_line("葉 é [red]x :leaves:") == "葉 é [red]x :leaves:"
+
+
+def test_rows_are_quoted_where_other_signs_than_commas_would_part_a_cell(tmp_path: Path) -> None:
+    rows = [["a;=1+1.png", "1"], ["b\t=2.png", "2"], ["c|d", "3"], ["plain", "4"]]
+    write_csv(tmp_path / "t.csv", ("file", "n"), rows)
+    lines = (tmp_path / "t.csv").read_text().splitlines()
+    assert lines == ["file,n", '"a;=1+1.png","1"', '"b\t=2.png","2"', '"c|d","3"', "plain,4"]
+    for delimiter in ";\t|":
+        cells = [next(csv.reader([line], delimiter=delimiter)) for line in lines[1:4]]
+        assert not any(cell.startswith("=") for row in cells for cell in row)
+    assert [list(row.values()) for row in read_csv(tmp_path / "t.csv")] == rows

@@ -9,6 +9,7 @@ import io
 import os
 import re
 import sys
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -326,6 +327,9 @@ def main(arguments: list[str] | None = None) -> int:
 def guarded(action: Callable[[], int]) -> int:
     """Run an action; a user's mistake becomes one line and exit code 2."""
     terminal.set_up()
+    warnings.filterwarnings(
+        "ignore", category=UserWarning, module=r"PIL\."
+    )  # of damaged EXIF, say, and no file named
     try:
         return action()
     except UserError as error:
@@ -421,9 +425,20 @@ def _overview() -> str:
 
 def _one_line(box: str, verb: str) -> str:
     """The parser's boxed message as one line."""
-    text = " ".join(re.sub(r"[\u2500-\u257f]+|\x1b\[[0-9;]*m", " ", box).split())
+    text = " ".join(re.sub(r"[\u2500-\u257f]+|-{4,}|\x1b\[[0-9;]*m", " ", box).split())
+    if wrong := re.match(r"Value error Error parsing (--[\w-]+): (.*?) Argument helptext: \1 (\S+)", text):
+        text = _wrong_number(*wrong.groups())
     text = re.sub(r"^(Unrecognized options|Required options|Invalid choice) |For full helptext.*", "", text).strip()
     return f"{text or 'bad arguments'} See leanet {verb} --help."
+
+
+def _wrong_number(option: str, said: str, kind: str) -> str:
+    """What an option expects that was given no number; the parser names Python's types and their errors."""
+    several = re.search(r"\[(.*?)\]", said)
+    given = re.findall(r"'([^']*)'", several[1] if several else said)
+    number = {"[INT": "whole numbers are", "[FLOAT": "numbers are"}.get(kind)
+    number = number or ("a whole number is" if "INT" in kind else "a number is")
+    return f"{option} {' '.join(given)}: {number} expected."
 
 
 def _complain(message: str) -> int:

@@ -218,8 +218,16 @@ def write_csv(path: Path, header: Sequence[str], rows: Iterable[Sequence[object]
 
 def csv_writer(file: TextIO) -> Callable[[Iterable[object]], object]:
     """A function that writes a row of cells, made safe to open in a spreadsheet."""
-    writer = csv.writer(_Lines(file), lineterminator="\r\n")
-    return lambda cells: writer.writerow([to_cell(cell) for cell in cells])
+    lines = _Lines(file)
+    plain = csv.writer(lines, lineterminator="\r\n")
+    quoting = csv.writer(lines, lineterminator="\r\n", quoting=csv.QUOTE_ALL)
+
+    def write_row(cells: Iterable[object]) -> object:
+        row = [to_cell(cell) for cell in cells]
+        # Quoted whole where a cell would be two to a spreadsheet that separates by other signs.
+        return (quoting if any(isinstance(c, str) and _OTHERS & {*c} for c in row) else plain).writerow(row)
+
+    return write_row
 
 
 def read_csv(path: Path) -> list[dict[str, str]]:
@@ -253,6 +261,9 @@ def from_cell(text: str) -> str:
     """The text that `to_cell` made safe, or that an earlier version wrote as it was."""
     return text[1:] if text.startswith("'") and _FORMULA.match(text) else text
 
+
+_OTHERS = frozenset(";\t|")
+"""What separates cells where a comma does not, as in countries that write numbers with one."""
 
 _FORMULA = re.compile(r"'*[=+\-@\t\r\n＝＋－＠]")
 """The full-width signs count: some spreadsheets read them as the others."""

@@ -120,7 +120,7 @@ def test_the_verdict_names_what_was_counted(
     print_verdict(run, found, Path("mistakes.csv"))
     said = capsys.readouterr().out.split("\n")
     names = [line.strip() for line in said if line.startswith("  ")]
-    assert names == ["0.010  e.png", "0.300  b.png", "0.900  g.png", "0.450  d.png"]
+    assert names == ["0.01   e.png", "0.30   b.png", "0.90   g.png", "0.45   d.png"]
     assert "missed: 2 of 4 anomalous pictures (probability, name; surest first)" in said
     assert "false alarms: 2 of 4 normal pictures (probability, name; surest first)" in said
 
@@ -171,3 +171,28 @@ def test_better_is_what_chance_brings_in_less_than_one_of_a_hundred() -> None:
     for own, its, better in ((0, 7, True), (0, 6, False), (1, 8, False), (7, 0, False)):
         rows = [row("a", one_fold(50 - mistakes, mistakes, 0, 50)) for mistakes in (own, its)]
         assert clearly_better(*rows) is better
+
+
+def ranked(*scores: float, threshold: float) -> Scored:
+    """Three normal pictures and three anomalous ones, with these scores."""
+    return Scored(np.repeat([0, 1], 3), np.array(scores), threshold)
+
+
+@pytest.mark.parametrize(
+    ("scored", "said"),
+    [
+        (ranked(0.1, 0.1, 0.2, 0.3, 0.3, 0.4, threshold=0.5), "At this threshold it finds no anomalous picture"),
+        (
+            ranked(0.6, 0.6, 0.7, 0.8, 0.8, 0.9, threshold=0.5),
+            "it calls every normal picture anomalous",
+        ),
+        (one_fold(0, 0, 4, 6), "Pictures of one class alone were tested"),
+        (one_fold(4, 6, 0, 0), "Pictures of one class alone were tested"),
+    ],
+)
+def test_what_tells_nothing_apart_is_not_recommended(scored: Scored, said: str) -> None:
+    words = words_about(row("p3: ADN", scored), row("colour histogram", scored))
+    assert said in words
+    assert "use this one" not in words
+    if "one class" not in said:
+        assert "ranks pictures well, AUROC 1.00: give `leanet predict` another --threshold" in words

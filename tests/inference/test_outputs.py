@@ -8,6 +8,8 @@ import io
 import os
 import resource
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -183,3 +185,17 @@ def test_an_openvino_export_is_written_over_an_earlier_one(folder: Path, place: 
     made = contents(place)
     assert main(command) == 0
     assert contents(place).keys() == made.keys()
+
+
+def test_one_prediction_at_a_time_draws_into_a_folder(
+    folder: Path, place: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    hold = "import sys; from pathlib import Path; from leanet.experiment.lock import alone_in\n"
+    hold += "with alone_in(Path('maps')): print('held', flush=True); sys.stdin.read()"
+    with subprocess.Popen([sys.executable, "-c", hold], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as other:
+        assert other.stdout is not None
+        assert other.stdout.readline() == b"held\n"
+        line = refused(capsys, "predict", folder, "a.png", "--out", "p.csv", "--maps", "maps")
+        other.communicate()
+    assert line.startswith("error: maps: in use by ")
+    assert not (place / "p.csv").exists()

@@ -27,7 +27,7 @@ _NO_LOCKS = {errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP}
 
 
 @contextlib.contextmanager
-def alone_in(folder: Path, *, wait: bool = False) -> Iterator[None]:
+def alone_in(folder: Path, *, wait: bool = False, name: str = LOCK) -> Iterator[None]:
     """Let no other process work in a folder meanwhile; the process that has it may take it again.
 
     The folder is made where there is none, and removed again where nothing was written into it. Of several
@@ -35,6 +35,7 @@ def alone_in(folder: Path, *, wait: bool = False) -> Iterator[None]:
 
     Args:
         wait: wait for another process, instead of refusing.
+        name: of the file that is locked; another than LOCK where one thing in the folder is worked on.
     Raises:
         UserError: another process works there, or the folder cannot be written.
     """
@@ -43,7 +44,7 @@ def alone_in(folder: Path, *, wait: bool = False) -> Iterator[None]:
         return
     place = folder.resolve()
     made = [each for each in (place, *place.parents) if not each.exists()]
-    file = place / LOCK
+    file = place / name
     lock = FileLock(file, is_singleton=True, fallback_to_soft=False, on_acquired=_sign)
     try:
         place.mkdir(parents=True, exist_ok=True)
@@ -54,7 +55,7 @@ def alone_in(folder: Path, *, wait: bool = False) -> Iterator[None]:
         ) from None
     except OSError as error:
         if error.errno not in _NO_LOCKS:
-            raise UserError(f"{folder}: cannot write there ({error.strerror}). Choose another --out.") from None
+            raise UserError(f"{folder}: cannot write there ({error.strerror}). Choose another folder.") from None
         note(f"note: {folder}: its file system has no locks. Start no second command there before this one ends.")
     try:
         yield

@@ -211,12 +211,10 @@ def _against(first: Row) -> list[str]:
     if p.true_positives_chosen and p.true_negatives_chosen:
         return []
     wrong = "finds no anomalous picture" if p.true_negatives_chosen else "calls every normal picture anomalous"
-    better = (
-        f"It ranks pictures well, AUROC {auroc.mean:.2f}: give `leanet predict` another --threshold."
-        if auroc
-        else ""
-    )
-    return [f"At this threshold it {wrong}: do not use it as it is. {better}".strip()]
+    said = f"At this threshold it {wrong}: do not use it as it is."
+    if auroc:
+        said += f" It ranks pictures well, AUROC {auroc.mean:.2f}: give `leanet predict` another --threshold."
+    return [said]
 
 
 def clearly_better(row: Row, other: Row) -> bool:

@@ -22,7 +22,8 @@ from leanet.color.lab import decode_lab, encode_lab, lab_to_rgb, rgb_to_lab
 from leanet.data.pixels import decode, resize
 from leanet.errors import UserError, install
 from leanet.experiment.display import note
-from leanet.files import beside, refuse_other, unfinished
+from leanet.experiment.lock import alone_in
+from leanet.files import beside, partial_of, refuse_other, unfinished
 from leanet.inference.card import to_json
 from leanet.inference.deviation import deviation
 from leanet.inference.exported import METADATA, OUTPUTS, PAINTED, load_exported
@@ -141,10 +142,11 @@ def export(config: ExportConfig) -> None:
     model = load(config.model)
     calibration = None if config.int8 is None else calibration_images(config.int8, model.card.image_size)
     try:
-        if openvino:
-            write_openvino(model, out, calibration)
-        else:
-            write_onnx(model, out)
+        with alone_in(out.parent, name=f"{partial_of(out).name}.lock"):
+            if openvino:
+                write_openvino(model, out, calibration)
+            else:
+                write_onnx(model, out)
     except OSError as error:
         raise UserError(f"{out}: cannot be written ({error.strerror or error}). Choose another --out.") from None
     size = sum(path.stat().st_size for path in {out, out.with_suffix(".bin")} if path.exists())
@@ -187,7 +189,8 @@ def write_onnx(model: Model, path: Path) -> None:
     side = model.card.image_size
     example = torch.zeros((side + 3, side + 5, 3), dtype=torch.uint8)
     sizes = {"image": {0: torch.export.Dim("height", min=1), 1: torch.export.Dim("width", min=1)}}
-    logging.getLogger("torch.onnx").setLevel(logging.ERROR)
+    for name in ("torch.onnx", "onnxscript"):
+        logging.getLogger(name).setLevel(logging.ERROR)
     with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()), torch.no_grad():
         warnings.simplefilter("ignore")  # of the exporter's own insides
         program = torch.onnx.export(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import glob
 import itertools
@@ -29,6 +30,7 @@ from leanet.data.pixels import (
 )
 from leanet.errors import UserError
 from leanet.experiment.display import note, progress_bar
+from leanet.experiment.lock import alone_in
 from leanet.files import STANDARD_OUTPUT, beside, csv_writer, open_text, refuse_other, remove, written
 from leanet.inference.anomaly_model import AnomalyModel
 from leanet.inference.card import CARD, Card
@@ -101,7 +103,8 @@ def predict(config: PredictConfig, model: Callable[[int], AnomalyModel]) -> int:
     files = find_files(config.images)
     names = _map_names(files) if config.maps else {}
     _refuse_outputs(config, files, names)
-    with written(config.out) as table:
+    alone = alone_in(config.maps) if config.maps else contextlib.nullcontext()
+    with alone, written(config.out) as table:
         asked = model(len(files))
         if config.threshold is not None:
             asked = asked.with_threshold(config.threshold)
