@@ -27,6 +27,7 @@ from leanet.cli import main
 from leanet.data.pixels import Decoded, decode_bytes
 from leanet.errors import UserError
 from leanet.inference import service
+from leanet.inference.anomaly_model import AnomalyModel
 from leanet.inference.model import load
 from leanet.inference.request import Admission, Share, client_of
 from leanet.inference.result import Result
@@ -175,7 +176,7 @@ def test_other_names_of_this_machine_are_refused_where_hosts_are_given(folder: P
         assert client.get("/health", headers={"Host": "elsewhere.example"}).status_code == 400
 
 
-class Stuck:
+class Stuck(AnomalyModel):
     """A model that waits until it is let go."""
 
     def __init__(self) -> None:
@@ -185,13 +186,21 @@ class Stuck:
         self.warm = False
 
     def predict_pixels(
-        self, images: Sequence[NDArray[np.uint8]], *, sizes: Any = None, paint: bool = False
+        self,
+        images: Sequence[NDArray[np.uint8]],
+        anomaly_maps: NDArray[np.float32] | None = None,
+        *,
+        sizes: Sequence[tuple[int, int]] | None = None,
+        paint: bool = False,
     ) -> list[Result]:
         if self.warm:
-            self.asked.release()
-            assert self.go.wait(30)
+            self.wait()
         self.warm = True
-        return self.inner.predict_pixels(images, sizes=sizes, paint=paint)
+        return self.inner.predict_pixels(images, anomaly_maps, sizes=sizes, paint=paint)
+
+    def wait(self) -> None:
+        self.asked.release()
+        assert self.go.wait(30)
 
 
 def test_past_the_queue_one_is_told_when_to_come_again() -> None:
@@ -363,13 +372,8 @@ def test_when_the_client_leaves_its_images_are_given_up() -> None:
 
 
 class Broken(Stuck):
-    def predict_pixels(
-        self, images: Sequence[NDArray[np.uint8]], *, sizes: Any = None, paint: bool = False
-    ) -> list[Result]:
-        if self.warm:
-            raise RuntimeError("secret of the house")
-        self.warm = True
-        return self.inner.predict_pixels(images, sizes=sizes, paint=paint)
+    def wait(self) -> None:
+        raise RuntimeError("secret of the house")
 
 
 def test_an_error_of_ours_is_not_told_and_not_the_end() -> None:

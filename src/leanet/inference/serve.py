@@ -11,7 +11,7 @@ from pathlib import Path
 
 from leanet.errors import UserError, install
 from leanet.experiment.display import note
-from leanet.inference.exported import Predictor
+from leanet.inference.anomaly_model import AnomalyModel
 from leanet.reading import read_text
 from leanet.settings import ServeConfig
 
@@ -21,7 +21,7 @@ MAX_TOKEN = 4096
 NEEDED = ("fastapi", "uvicorn", "python_multipart", "fastapi_offline")
 
 
-def serve(config: ServeConfig, load: Callable[[], Predictor]) -> int:
+def serve(config: ServeConfig, load: Callable[[], AnomalyModel]) -> int:
     """Answer requests until stopped.
 
     Args:

@@ -23,8 +23,8 @@ from starlette.requests import ClientDisconnect
 
 from leanet import __version__
 from leanet.data.pixels import THREADS, Cost, UnreadableImageError, cost_of, decode_bytes
+from leanet.inference.anomaly_model import AnomalyModel
 from leanet.inference.answer import MapName, ModelInfo, Prediction, Predictions, Problem, model_info, prediction
-from leanet.inference.exported import Predictor
 from leanet.inference.lane import Flow, Lane, together
 from leanet.inference.predict_files import Loaded, at_even_steps, find_files, loaded
 from leanet.inference.request import BUSY, Admission, drain, flow_of, read_files, while_there, within
@@ -63,7 +63,7 @@ class _Asked:
 class Service:
     """What stands behind the routes: a model, the lanes to it, and the limits of what may be asked of it."""
 
-    def __init__(self, model: Predictor, config: ServeConfig) -> None:
+    def __init__(self, model: AnomalyModel, config: ServeConfig) -> None:
         self.model, self.config = model, config
         self._max_pixels = config.max_megapixels * 1_000_000
         self._admission = Admission(config)
@@ -156,7 +156,7 @@ class Service:
 
 
 def make_app(
-    model: Predictor, config: ServeConfig, token: str | None = None, hosts: Sequence[str] = ("*",)
+    model: AnomalyModel, config: ServeConfig, token: str | None = None, hosts: Sequence[str] = ("*",)
 ) -> FastAPI:
     """The service as an ASGI application.
 
