@@ -513,6 +513,8 @@ def test_mistakes_at_the_start_are_one_line(
     assert "--queue 4: at least 8" in message(str(folder), "--queue", "4", "--max-files", "8")
     assert "cannot listen" in message(str(folder), "--host", "a..b")
     assert "not a model folder" in message(str(tmp_path), "--port", "0")
+    for rest in ((), ("--port", "0")):
+        assert "--cors-origin: at least one value is expected" in message(str(folder), "--cors-origin", *rest)
     (tmp_path / "token").write_text("\n")
     assert "ASCII" in message(str(folder), "--port", "0", "--token-file", str(tmp_path / "token"))
     assert "cannot be read" in message(str(folder), "--port", "0", "--token-file", str(tmp_path / "none"))
