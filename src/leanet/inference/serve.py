@@ -35,7 +35,7 @@ def serve(config: ServeConfig, load: Callable[[], AnomalyModel]) -> int:
             raise UserError(f"{name} is missing. {install('serve')}")
     import uvicorn
 
-    from leanet.inference.connections import patient
+    from leanet.inference.connections import server_settings
     from leanet.inference.service import make_app
 
     token = None if config.token_file is None else read_token(config.token_file)
@@ -45,17 +45,7 @@ def serve(config: ServeConfig, load: Callable[[], AnomalyModel]) -> int:
         note(f"{config.model}: http://{_shown(listening)}   (API: /docs; stop with Ctrl-C)")
         if token is None and not _is_loopback(config.host):
             note("anyone who reaches this address may ask: set --token-file to change that")
-        settings = uvicorn.Config(
-            app,
-            http=patient(config.timeout),
-            ws="none",
-            log_level="warning",
-            lifespan="on",
-            timeout_graceful_shutdown=5,
-            server_header=False,
-            headers=[("X-Content-Type-Options", "nosniff"), ("Cache-Control", "no-store")],
-        )
-        server = uvicorn.Server(settings)
+        server = uvicorn.Server(server_settings(app, config.timeout))
         server.run(sockets=[listening])
     return 0 if server.started else 1
 
