@@ -23,9 +23,10 @@ from leanet.data.pixels import decode
 from leanet.experiment.evaluate import PLAIN_THRESHOLD
 from leanet.experiment.open_run import Run, find
 from leanet.experiment.run_folder import read_config
+from leanet.inference.anomaly_model import AnomalyModel
 from leanet.inference.card import Card, sha256_of_file
 from leanet.inference.export import CALIBRATION_IMAGES, write_onnx, write_openvino
-from leanet.inference.exported import Predictor, load_exported
+from leanet.inference.exported import load_exported
 from leanet.inference.model import load, save
 from leanet.inference.predict_files import results_of
 from leanet.inference.result import Result
@@ -74,7 +75,9 @@ def refuse_another(work: Path, run: Run, fold: int, detector: tuple[str, str, in
     of.write_text(now, encoding="utf-8")
 
 
-def models(run: Run, dataset: Path, fold: int, detector: tuple[str, str, int], work: Path) -> dict[str, Predictor]:
+def models(
+    run: Run, dataset: Path, fold: int, detector: tuple[str, str, int], work: Path
+) -> dict[str, AnomalyModel]:
     """The fold's model in every runtime; what is exported already is taken as it is."""
     folder, onnx, plain, int8 = (work / name for name in ("model", "model.onnx", "model.xml", "int8.xml"))
     if not folder.exists():
@@ -97,7 +100,7 @@ def models(run: Run, dataset: Path, fold: int, detector: tuple[str, str, int], w
     }
 
 
-def probabilities_of(model: Predictor, files: list[Path]) -> np.ndarray[Any, Any]:
+def probabilities_of(model: AnomalyModel, files: list[Path]) -> np.ndarray[Any, Any]:
     """The model's probabilities of image files."""
     found = [result for _, _, result in results_of(model, files) if isinstance(result, Result)]
     return np.array([result.probability for result in found])

@@ -401,7 +401,7 @@ class ServeConfig:
     """Pixels that may wait to be decoded, in millions; past that likewise."""
     timeout: float = 30.0
     """Seconds that a request may take to arrive, again to be decoded, and again to be answered."""
-    cors_origin: tuple[str, ...] = ()
+    cors_origin: Annotated[tuple[str, ...] | None, tyro.conf.arg(metavar="ORIGIN [ORIGIN ...]")] = None
     """Sites whose pages may ask from the browser, such as https://example.org; '*' is every site."""
     device: str = "auto"
     """'auto' (CUDA or MPS where present), or 'cpu', 'cuda', 'mps'."""
@@ -415,7 +415,9 @@ class ServeConfig:
         _at_least("--queue", self.queue, self.max_files)
         if not 0 <= self.port < 65536:
             raise UserError(f"--port {self.port}: a number from 0 to 65535 is expected.")
-        for origin in self.cors_origin:
+        if self.cors_origin == ():
+            raise UserError("--cors-origin: at least one value is expected, such as https://example.org.")
+        for origin in self.cors_origin or ():
             if origin != "*" and not re.fullmatch(r"[a-z][a-z0-9+.-]*://[^/?#@*\s]+", origin):
                 raise UserError(
                     f"--cors-origin {origin}: scheme and host in small letters are expected, as in "

@@ -273,15 +273,21 @@ def test_a_threshold_that_nothing_can_reach_is_refused(
     assert not (tmp_path / "p.csv").exists()
 
 
-class Says:
+class Says(AnomalyModel):
     """A model that says what it is told to, in turn."""
 
     def __init__(self, card: Card, *results: Result) -> None:
         self.card, self.results = card, list(results)
 
     def predict_pixels(
-        self, images: Sequence[NDArray[np.uint8]], *, sizes: Any = None, paint: bool = False
+        self,
+        images: Sequence[NDArray[np.uint8]],
+        anomaly_maps: NDArray[np.float32] | None = None,
+        *,
+        sizes: Sequence[tuple[int, int]] | None = None,
+        paint: bool = False,
     ) -> list[Result]:
+        assert anomaly_maps is None
         assert sizes is None
         assert not paint
         return [self.results.pop(0) for _ in images]

@@ -7,48 +7,61 @@ import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 import uvicorn
+from fastapi import FastAPI
+from made import made
 from starlette.requests import Request
 from starlette.responses import Response
 
 from leanet.inference import connections
-from leanet.inference.connections import patient
+from leanet.inference.connections import server_settings
+from leanet.inference.service import make_app
+from leanet.settings import ServeConfig
 
 ASKED = b"GET / HTTP/1.1\r\nHost: x\r\n\r\n"
 LARGE = 30_000_000
 EARLY = b"0001"
 
 
-async def application(scope: Any, receive: Any, send: Any) -> None:
+async def application(request: Request) -> Response:
     """Answers with as many bytes as the path says, once the body is there; with EARLY at once."""
-    request = Request(scope, receive)
     if request.url.path != f"/{EARLY.decode()}":
         await request.body()
-    await Response(b"x" * int(request.url.path[1:] or 1))(scope, receive, send)
+    return Response(b"x" * int(request.url.path[1:] or 1))
+
+
+def any_path() -> FastAPI:
+    app = FastAPI()
+    app.add_route("/{path:path}", application, methods=["GET", "POST"])
+    return app
+
+
+@contextlib.contextmanager
+def running(app: FastAPI, seconds: float) -> Iterator[tuple[str, int]]:
+    """Serve an application with so many seconds of patience; gives its address."""
+    server, listening = uvicorn.Server(server_settings(app, seconds)), socket.socket()
+    listening.bind(("127.0.0.1", 0))
+    address: tuple[str, int] = listening.getsockname()
+    thread = threading.Thread(target=server.run, args=([listening],))
+    thread.start()
+    try:
+        while not server.started:
+            time.sleep(0.01)
+        yield address
+    finally:
+        server.should_exit = True
+        thread.join()
 
 
 @pytest.fixture
 def serve() -> Iterator[Callable[[float], tuple[str, int]]]:
     """Starts a server with so many seconds of patience; gives its address."""
     with contextlib.ExitStack() as servers:
-
-        def start(seconds: float) -> tuple[str, int]:
-            config = uvicorn.Config(application, http=patient(seconds), lifespan="off", log_level="critical")
-            server, listening = uvicorn.Server(config), socket.socket()
-            listening.bind(("127.0.0.1", 0))
-            address: tuple[str, int] = listening.getsockname()
-            running = threading.Thread(target=server.run, args=([listening],))
-            running.start()
-            servers.callback(running.join)
-            servers.callback(lambda: setattr(server, "should_exit", True))
-            while not server.started:
-                time.sleep(0.01)
-            return address
-
-        yield start
+        yield lambda seconds: servers.enter_context(running(any_path(), seconds))
 
 
 @contextlib.contextmanager
@@ -147,3 +160,51 @@ def test_however_many_connections_wait_others_are_answered(
         assert (
             sum(not closed(connection) for connection in many) <= 20
         )  # one client has no more than it leaves free
+
+
+def asked(address: tuple[str, int], sent: bytes) -> bytes:
+    """What is answered to a request that is never finished."""
+    with opened(address, sent) as connection:
+        return connection.recv(1 << 16)
+
+
+CHUNKED = b"Transfer-Encoding: chunked\r\n\r\n1\r\nx\r\n0\r\n\r\n"
+
+
+def test_a_body_has_one_length(serve: Callable[[float], Any]) -> None:
+    address = serve(5)
+    for version, more in ((b"1.1", b"Content-Length: 16\r\n"), (b"1.1", b"content-length: 1\r\n"), (b"1.0", b"")):
+        with opened(
+            address, b"POST / HTTP/%s\r\nHost: x\r\n%s%s%s" % (version, more, CHUNKED, ASKED)
+        ) as connection:
+            assert connection.recv(100).startswith(b"HTTP/1.1 400 ")
+            assert closed(connection)
+    assert asked(address, b"POST / HTTP/1.1\r\nHost: x\r\n" + CHUNKED).startswith(b"HTTP/1.1 200 ")
+
+
+POST = b"POST /v1/predict HTTP/1.1\r\nHost: x\r\n"
+
+
+def test_what_clients_do_wrong_is_told_to_them_alone_and_at_once(capfd: pytest.CaptureFixture[str]) -> None:
+    config = ServeConfig(Path("m"), max_megabytes=1)
+    with running(make_app(made("CNN", "none", 1), config), config.timeout) as address:
+        for wrong, status in (
+            (b"\x16\x03\x01\r\n\r\n", b"400"),
+            (POST + b"Content-Length: 1\r\n" + CHUNKED, b"400"),
+            (POST + b"Content-Length: 1000001\r\n\r\n", b"413"),
+            (POST + b"Content-Length: 1000001\r\nExpect: 100-continue\r\n\r\n", b"413"),
+            (POST + b"Transfer-Encoding: chunked\r\n\r\nf4241\r\n" + b"x" * 1_000_001, b"413"),
+            (POST + b"Content-Type: multipart/form-data; boundary=b\r\nContent-Length: 2\r\n\r\n\r\nx", b"400"),
+            (b"GET /health HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n", b"200"),
+        ):
+            assert asked(address, wrong).startswith(b"HTTP/1.1 " + status)
+    assert capfd.readouterr() == ("", "")
+
+
+def test_a_client_that_sends_all_before_it_listens_hears_why_it_was_refused() -> None:
+    config = ServeConfig(Path("m"), max_megabytes=1)
+    all_of_it = POST + b"Connection: close\r\nContent-Length: %d\r\n\r\n" % LARGE + b"x" * LARGE
+    with running(make_app(made("CNN", "none", 1), config), 30) as address, opened(address, all_of_it) as connection:
+        heard = b"".join(iter(lambda: connection.recv(1 << 16), b""))
+    assert heard.startswith(b"HTTP/1.1 413 ")
+    assert heard.endswith(b'{"detail":"the request is larger than 1 MB"}')

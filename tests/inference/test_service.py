@@ -27,6 +27,7 @@ from leanet.cli import main
 from leanet.data.pixels import Decoded, decode_bytes
 from leanet.errors import UserError
 from leanet.inference import service
+from leanet.inference.anomaly_model import AnomalyModel
 from leanet.inference.model import load
 from leanet.inference.request import Admission, Share, client_of
 from leanet.inference.result import Result
@@ -175,7 +176,7 @@ def test_other_names_of_this_machine_are_refused_where_hosts_are_given(folder: P
         assert client.get("/health", headers={"Host": "elsewhere.example"}).status_code == 400
 
 
-class Stuck:
+class Stuck(AnomalyModel):
     """A model that waits until it is let go."""
 
     def __init__(self) -> None:
@@ -185,13 +186,21 @@ class Stuck:
         self.warm = False
 
     def predict_pixels(
-        self, images: Sequence[NDArray[np.uint8]], *, sizes: Any = None, paint: bool = False
+        self,
+        images: Sequence[NDArray[np.uint8]],
+        anomaly_maps: NDArray[np.float32] | None = None,
+        *,
+        sizes: Sequence[tuple[int, int]] | None = None,
+        paint: bool = False,
     ) -> list[Result]:
         if self.warm:
-            self.asked.release()
-            assert self.go.wait(30)
+            self.wait()
         self.warm = True
-        return self.inner.predict_pixels(images, sizes=sizes, paint=paint)
+        return self.inner.predict_pixels(images, anomaly_maps, sizes=sizes, paint=paint)
+
+    def wait(self) -> None:
+        self.asked.release()
+        assert self.go.wait(30)
 
 
 def test_past_the_queue_one_is_told_when_to_come_again() -> None:
@@ -233,10 +242,10 @@ def test_what_arrives_too_slowly_is_not_waited_for() -> None:
     assert (refused.value.status_code, asked) == (408, 2)
 
 
-async def outcome(share: Share, flow: str, amount: int, leave: asyncio.Event) -> int:
+async def outcome(share: Share, client: str, amount: int, leave: asyncio.Event, size: int = 0) -> int:
     """Hold some until all may leave; gives the status."""
     try:
-        async with share.held_by(flow, amount):
+        async with share.held_by((client, size), amount):
             await leave.wait()
     except HTTPException as error:
         return error.status_code
@@ -247,8 +256,8 @@ def test_where_there_is_no_room_whoever_holds_most_gives_way() -> None:
     async def act() -> None:
         share, leave = Share(100), asyncio.Event()
 
-        async def ask(flow: str, amount: int) -> asyncio.Task[int]:
-            task = asyncio.create_task(outcome(share, flow, amount, leave))
+        async def ask(client: str, amount: int) -> asyncio.Task[int]:
+            task = asyncio.create_task(outcome(share, client, amount, leave))
             await asyncio.sleep(0)
             return task
 
@@ -267,31 +276,116 @@ def test_where_there_is_no_room_whoever_holds_most_gives_way() -> None:
     asyncio.run(act())
 
 
-def test_bytes_are_held_within_limits_and_given_back() -> None:
-    async def upload(admission: Admission, chunks: int, leave: asyncio.Event) -> int:
-        try:
-            async with admission.bytes_in() as count:
-                for _ in range(chunks):
-                    count(100_000)
-                    assert admission.bytes.held <= 8_000_000
-                await leave.wait()
-        except HTTPException as error:
-            return error.status_code
-        return 200
+def test_a_client_that_holds_most_in_requests_of_many_sizes_gives_way() -> None:
+    async def act() -> None:
+        share, leave = Share(100), asyncio.Event()
 
+        async def ask(client: str, amount: int, size: int) -> asyncio.Task[int]:
+            task = asyncio.create_task(outcome(share, client, amount, leave, size))
+            await asyncio.sleep(0)
+            return task
+
+        many = [await ask("greedy", 10, size) for size in range(10)]
+        honest = await ask("honest", 30, 5)  # more than any size of the greedy holds
+        small = await ask("greedy", 1, 11)  # of its own client the size gives way that holds most
+        assert share.held <= 100
+        leave.set()
+        assert [await honest, await small] == [200, 200]
+        assert sorted([await task for task in many]) == [200] * 6 + [429] * 4
+
+    asyncio.run(act())
+
+
+def upload_of(host: str, declared: int) -> Request:
+    headers = [(b"content-length", str(declared).encode())]
+    return Request({"type": "http", "method": "POST", "headers": headers, "client": (host, 1)})
+
+
+async def upload(admission: Admission, request: Request, arriving: int, leave: asyncio.Event) -> int:
+    """Let so many bytes arrive and stay until all may leave; gives the status."""
+    try:
+        async with admission.bytes_in(request) as count:
+            for _ in range(0, arriving, 100_000):
+                count(100_000)
+                assert admission.bytes.held <= admission.bytes.limit
+            await leave.wait()
+    except HTTPException as error:
+        return error.status_code
+    return 200
+
+
+def test_bytes_are_held_within_limits_and_given_back() -> None:
     async def act() -> None:
         admission, leave = Admission(ServeConfig(Path("m"), max_megabytes=1)), asyncio.Event()
-        assert await upload(admission, 11, leave) == 413
-        full = [asyncio.create_task(upload(admission, 10, leave)) for _ in range(8)]
+        assert await upload(admission, upload_of("192.0.2.1", 0), 1_100_000, leave) == 413
+        large, small = upload_of("192.0.2.1", 1_000_000), upload_of("192.0.2.1", 100_000)
+        full = [asyncio.create_task(upload(admission, large, 1_000_000, leave)) for _ in range(8)]
         await asyncio.sleep(0)
-        small = [asyncio.create_task(upload(admission, 1, leave)) for _ in range(20)]
+        few = [asyncio.create_task(upload(admission, small, 100_000, leave)) for _ in range(20)]
         await asyncio.sleep(0)
         leave.set()
-        assert [await task for task in small] == [200] * 20
+        assert [await task for task in few] == [200] * 20
         assert sorted([await task for task in full]) == [200] * 6 + [429] * 2
         assert admission.bytes.held == 0
 
     asyncio.run(act())
+
+
+@pytest.mark.parametrize("declared", [[1_000_000], [100_000 << size for size in range(4)]])
+def test_half_sent_bodies_of_one_client_leave_room_for_a_larger_one_of_another(declared: list[int]) -> None:
+    async def act() -> None:
+        admission, leave = Admission(ServeConfig(Path("m"), max_megabytes=1)), asyncio.Event()
+        attack = [
+            asyncio.create_task(
+                upload(admission, upload_of("192.0.2.1", declared[number % len(declared)]), 100_000, leave)
+            )
+            for number in range(100)
+        ]
+        await asyncio.sleep(0)
+        assert admission.bytes.held == admission.bytes.limit
+        photo = asyncio.create_task(upload(admission, upload_of("192.0.2.2", 800_000), 800_000, leave))
+        await asyncio.sleep(0)
+        leave.set()
+        assert await photo == 200
+        assert sorted([await task for task in attack]) == [200] * 72 + [429] * 28
+
+    asyncio.run(act())
+
+
+def test_a_body_too_large_by_its_header_is_refused_before_it_is_read(folder: Path) -> None:
+    heard: list[str] = []
+
+    async def receive() -> dict[str, Any]:
+        heard.append("read")
+        return {"type": "http.disconnect"}
+
+    async def send(message: Any) -> None:
+        heard.append(str(message.get("status", "body")))
+
+    app = make_app(load(folder), ServeConfig(folder, max_megabytes=1))
+    headers = [(b"host", b"x"), (b"content-length", b"1000001")]
+    scope = {"type": "http", "method": "POST", "path": "/v1/predict", "query_string": b"", "headers": headers}
+    asyncio.run(app(scope, receive, send))
+    assert heard == ["413", "body", "read", "body"]
+
+
+FORM = b"".join(
+    b'--b\r\nContent-Disposition: form-data; name="f"; filename="%d.png"\r\n\r\n%s\r\n'
+    % (number, png(Image.new("RGB", (8, 8))))
+    for number in range(2)
+)
+
+
+@pytest.mark.parametrize("sent", [FORM, FORM[: len(FORM) // 2], FORM[: len(FORM) // 2 - 1], FORM + b"--b", b""])
+def test_a_form_that_ends_early_is_refused_whole(client: TestClient, sent: bytes) -> None:
+    headers = {"Content-Type": "multipart/form-data; boundary=b"}
+    answer = client.post("/v1/predict", content=sent, headers=headers)
+    assert answer.status_code == 400
+    assert answer.json()["detail"].startswith("the form ends early")
+    for end in (b"--b--", b"--b--\r\nepilogue"):
+        assert len(client.post("/v1/predict", content=FORM + end, headers=headers).json()["results"]) == 2
+    empty = client.post("/v1/predict", content=b"--b--\r\n", headers=headers)
+    assert (empty.status_code, empty.json()["detail"][:19]) == (400, "no file in the form")
 
 
 def test_light_images_do_not_wait_for_heavy_ones_which_are_decoded_one_at_a_time(
@@ -363,13 +457,8 @@ def test_when_the_client_leaves_its_images_are_given_up() -> None:
 
 
 class Broken(Stuck):
-    def predict_pixels(
-        self, images: Sequence[NDArray[np.uint8]], *, sizes: Any = None, paint: bool = False
-    ) -> list[Result]:
-        if self.warm:
-            raise RuntimeError("secret of the house")
-        self.warm = True
-        return self.inner.predict_pixels(images, sizes=sizes, paint=paint)
+    def wait(self) -> None:
+        raise RuntimeError("secret of the house")
 
 
 def test_an_error_of_ours_is_not_told_and_not_the_end() -> None:
@@ -509,6 +598,8 @@ def test_mistakes_at_the_start_are_one_line(
     assert "--queue 4: at least 8" in message(str(folder), "--queue", "4", "--max-files", "8")
     assert "cannot listen" in message(str(folder), "--host", "a..b")
     assert "not a model folder" in message(str(tmp_path), "--port", "0")
+    for rest in ((), ("--port", "0")):
+        assert "--cors-origin: at least one value is expected" in message(str(folder), "--cors-origin", *rest)
     (tmp_path / "token").write_text("\n")
     assert "ASCII" in message(str(folder), "--port", "0", "--token-file", str(tmp_path / "token"))
     assert "cannot be read" in message(str(folder), "--port", "0", "--token-file", str(tmp_path / "none"))

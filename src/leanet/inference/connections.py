@@ -1,9 +1,14 @@
-"""Connections to the service: how many one client may open, and how long each may keep the service waiting."""
+"""Connections to the service: how many one client may open, what each may send, and how long it may take."""
 
 from __future__ import annotations
 
 import asyncio
+import logging
+from typing import Any
 
+import h11
+import uvicorn
+from fastapi import FastAPI
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from leanet.inference.request import client_of
@@ -15,14 +20,39 @@ HEADER_SECONDS = 10.0
 """For a request's header to arrive, from the connection or from the answer before on."""
 
 
-def patient(seconds: float) -> type[asyncio.Protocol]:
-    """Connections as uvicorn has them, whose clients have to take an answer within so many seconds."""
+def server_settings(app: FastAPI, seconds: float) -> uvicorn.Config:
+    """How an application is served: to clients that take an answer within so many seconds; no log of them."""
 
     class Patient(_Connection):
         answer_seconds = seconds
         header_seconds = min(seconds, HEADER_SECONDS)
 
-    return Patient
+    logging.getLogger("python_multipart").setLevel(logging.ERROR)
+    return uvicorn.Config(
+        app,
+        http=Patient,
+        ws="none",
+        log_level="error",  # a warning is of what a client sent, who could fill the disk with them
+        lifespan="on",
+        timeout_graceful_shutdown=5,
+        server_header=False,
+        headers=[("X-Content-Type-Options", "nosniff"), ("Cache-Control", "no-store")],
+    )
+
+
+class _OneLength(h11.Connection):
+    """Refuses a request whose body has two lengths, or one of a later version of HTTP than its own.
+
+    A proxy in front may take the other length, and what is left of the body for the next client's request.
+    """
+
+    def next_event(self) -> Any:
+        event = super().next_event()
+        if isinstance(event, h11.Request):
+            names = {name for name, _ in event.headers}
+            if b"transfer-encoding" in names and (b"content-length" in names or event.http_version < b"1.1"):
+                raise h11.RemoteProtocolError("Transfer-Encoding beside Content-Length, or in HTTP/1.0")
+        return event
 
 
 class _Connection(H11Protocol):
@@ -34,6 +64,10 @@ class _Connection(H11Protocol):
     answer_seconds: float
     header_seconds: float
     _patience: asyncio.TimerHandle | None = None
+
+    def __init__(self, config: uvicorn.Config, *arguments: Any, **options: Any) -> None:
+        super().__init__(config, *arguments, **options)
+        self.conn = _OneLength(h11.SERVER)
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as in uvicorn
         super().connection_made(transport)

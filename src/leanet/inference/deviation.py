@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from leanet.inference.exported import Predictor
+from leanet.inference.anomaly_model import AnomalyModel
 from leanet.inference.result import Result
 
 BATCH = 16
@@ -35,12 +35,12 @@ class Deviation:
         return f"changes the {self.of} by up to {self.largest_difference:.2g}, and {decisions}"
 
 
-def deviation(exact: Predictor, coarse: Predictor, images: Sequence[NDArray[np.uint8]]) -> Deviation:
-    """Ask two predictors, of one model, about the same images.
+def deviation(exact: AnomalyModel, coarse: AnomalyModel, images: Sequence[NDArray[np.uint8]]) -> Deviation:
+    """Ask a model, computed in two ways, about the same images.
 
     Args:
-        exact: in float32.
-        coarse: the other one.
+        exact: computed in float32.
+        coarse: computed otherwise.
         images: at least one, uint8 (S, S, 3), S the model's image size.
     """
     pairs: list[tuple[Result, Result]] = []

@@ -6,7 +6,7 @@ import importlib.util
 from abc import abstractmethod
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, ClassVar, Protocol
+from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from leanet.data.pixels import checked_images
 from leanet.errors import DamagedError, UserError, install
 from leanet.inference.anomaly_model import AnomalyModel
-from leanet.inference.card import HASH, Card, card_from, check_hash
+from leanet.inference.card import HASH, card_from, check_hash
 from leanet.inference.result import Result, make_result
 from leanet.inference.seal import is_sealed, is_whole
 from leanet.reading import parse_json
@@ -30,26 +30,6 @@ SUFFIXES = (".onnx", ".xml")
 OUTPUTS = ("probability", "caan_probability", "anomaly_map", "attention")
 PAINTED = "recoloured"
 """An output that is only computed when it is asked for."""
-
-
-class Predictor(Protocol):
-    """A model, of torch or exported."""
-
-    @property
-    def card(self) -> Card: ...
-
-    def predict_pixels(
-        self,
-        images: Sequence[NDArray[np.uint8]],
-        *,
-        sizes: Sequence[tuple[int, int]] | None = None,
-        paint: bool = False,
-    ) -> list[Result]:
-        """Classify one batch of images, uint8 (H, W, 3); `sizes` are their heights and widths before resizing.
-
-        With `paint`, the results hold the recoloured images too.
-        """
-        ...
 
 
 class ExportedModel(AnomalyModel):

@@ -34,7 +34,6 @@ from leanet.experiment.lock import alone_in
 from leanet.files import STANDARD_OUTPUT, beside, csv_writer, open_text, refuse_other, remove, written
 from leanet.inference.anomaly_model import AnomalyModel
 from leanet.inference.card import CARD, Card
-from leanet.inference.exported import Predictor
 from leanet.inference.result import COLUMNS, Result, csv_row, overlay, shown_from
 from leanet.settings import PredictConfig
 
@@ -114,7 +113,7 @@ def predict(config: PredictConfig, model: Callable[[int], AnomalyModel]) -> int:
 
 
 def predict_files(
-    model: Predictor, files: Sequence[Path], table: TextIO, maps: Path | None, names: Mapping[Path, str]
+    model: AnomalyModel, files: Sequence[Path], table: TextIO, maps: Path | None, names: Mapping[Path, str]
 ) -> Counts:
     """Write a line of CSV for each file and, with `maps`, its overlay and map under its name to that folder."""
     counts = Counts(len(files))
@@ -245,7 +244,7 @@ def at_even_steps(files: Sequence[Path], count: int) -> list[Path]:
     return list(files[:: max(1, -(-len(files) // count))])
 
 
-def results_of(model: Predictor, files: Sequence[Path]) -> Iterator[tuple[Path, Loaded | None, Result | str]]:
+def results_of(model: AnomalyModel, files: Sequence[Path]) -> Iterator[tuple[Path, Loaded | None, Result | str]]:
     """Each file with its pixels and result, or with the reason why it is unreadable.
 
     The next batch is decoded and resized while one is predicted; nothing else is held.

@@ -9,20 +9,24 @@ from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import TypeAlias, TypeVar
 
 from fastapi import HTTPException, Request
 from starlette.datastructures import UploadFile
 from starlette.formparsers import MultiPartException, MultiPartParser
 from starlette.requests import ClientDisconnect
+from starlette.responses import JSONResponse
+from starlette.types import Receive, Scope, Send
 
-from leanet.inference.lane import Flow
 from leanet.settings import ServeConfig
 
 HELD_REQUESTS = 8
 """Bodies of how many requests of the largest size may be held in memory at once."""
 
 T = TypeVar("T")
+
+ClientFlow: TypeAlias = tuple[str, int]
+"""A client, and which of its requests: those of about one size."""
 
 
 def client_of(host: str) -> str:
@@ -38,7 +42,7 @@ def client_of(host: str) -> str:
     return str(address)
 
 
-def flow_of(request: Request, size: int) -> Flow:
+def flow_of(request: Request, size: int) -> ClientFlow:
     """Whom a request takes turns as: its client, with all its requests of about that size (within a factor of 4).
 
     By the size as well, since many people may share an address: behind a proxy, or in one office.
@@ -48,7 +52,7 @@ def flow_of(request: Request, size: int) -> Flow:
 
 @dataclass(eq=False)
 class _Holding:
-    flow: Flow
+    flow: ClientFlow
     amount: int
     scope: asyncio.Timeout
 
@@ -56,9 +60,9 @@ class _Holding:
 class Share:
     """Something of which there is so much, held by requests while they are answered.
 
-    Where it does not suffice, the flow that holds most gives up its latest request, which is told to come again. So
-    there is room for whoever comes next, however many ask for more than there is. What nobody holds may be taken by
-    any one request within its own limits.
+    Where it does not suffice, the client that holds most gives up a request, which is answered 429: the latest of
+    its flow that holds most. So there is room for whoever comes next, however many ask for more than there is. What
+    nobody holds may be taken by any one request within its own limits.
     """
 
     def __init__(self, limit: int) -> None:
@@ -66,7 +70,7 @@ class Share:
         self._holdings: list[_Holding] = []
 
     @asynccontextmanager
-    async def held_by(self, flow: Flow, amount: int = 0) -> AsyncIterator[Callable[[int], None]]:
+    async def held_by(self, flow: ClientFlow, amount: int = 0) -> AsyncIterator[Callable[[int], None]]:
         """Hold some for a while; gives a function that takes more.
 
         Raises:
@@ -92,20 +96,23 @@ class Share:
         holding.amount += more
         self.held += more
 
-    def _who_gives_way(self, flow: Flow, more: int, missing: int) -> list[_Holding]:
-        """The latest requests, each of the flow that then holds most, that hold what is missing together."""
+    def _who_gives_way(self, flow: ClientFlow, more: int, missing: int) -> list[_Holding]:
+        """The latest requests, each of whoever then holds most, that hold what is missing together."""
         stay, gone = [other for other in self._holdings if other.amount], []
-        of: Counter[Flow] = Counter()
+        clients, flows = Counter({flow[0]: more}), Counter({flow: more})  # first, and so the most among equals
         for other in stay:
-            of[other.flow] += other.amount
+            clients[other.flow[0]] += other.amount
+            flows[other.flow] += other.amount
         while missing > 0:
-            most = max(of, key=lambda one: of[one])
-            if of[most] <= of[flow] + more:
+            client = max(clients, key=lambda one: clients[one])
+            most = max((one for one in flows if one[0] == client), key=lambda one: flows[one])
+            if most == flow:
                 raise busy()
             latest = next(other for other in reversed(stay) if other.flow == most)
             stay.remove(latest)
             gone.append(latest)
-            of[most] -= latest.amount
+            clients[client] -= latest.amount
+            flows[most] -= latest.amount
             missing -= latest.amount
         return gone
 
@@ -125,23 +132,36 @@ class Admission:
         self.images = Share(config.queue)
 
     @asynccontextmanager
-    async def bytes_in(self) -> AsyncIterator[Callable[[int], None]]:
-        """Give a function that counts a request's bytes as they arrive, and forget them at the end."""
-        async with self.bytes.held_by(object()) as take:
+    async def bytes_in(self, request: Request) -> AsyncIterator[Callable[[int], None]]:
+        """Give a function that counts a request's bytes as they arrive, and forget them at the end.
+
+        Raises:
+            HTTPException: 413, at once where the header says it, or from the function; 429 as `Share` does.
+        """
+        declared = request.headers.get("content-length", "")
+        self._check_size(size := int(declared) if declared.isdecimal() else 0)
+        async with self.bytes.held_by(flow_of(request, size)) as take:
             arrived = 0
 
             def count(more: int) -> None:
                 nonlocal arrived
                 arrived += more
-                if arrived > self._max_megabytes * 1_000_000:
-                    raise HTTPException(413, f"the request is larger than {self._max_megabytes} MB")
+                self._check_size(arrived)
                 take(more)
 
             yield count
 
+    def _check_size(self, size: int) -> None:
+        if size > self._max_megabytes * 1_000_000:
+            raise HTTPException(413, f"the request is larger than {self._max_megabytes} MB")
+
 
 class _InMemory(MultiPartParser):
     spool_max_size = 0  # never rolls over to a file: nothing that was sent touches the disk
+    ended = False
+
+    def on_end(self) -> None:  # called at the boundary that closes the form
+        self.ended = True
 
 
 async def within(seconds: float, status: int, detail: str, work: Awaitable[T]) -> T:
@@ -184,7 +204,7 @@ async def read_files(
         request, config: what was sent, and the limits.
         count: told of the bytes as they arrive; may raise.
     Raises:
-        HTTPException: too large, too many, none, or a form that cannot be read.
+        HTTPException: too large, too many, none, or a form that cannot be read or ends early.
     """
 
     async def counted() -> AsyncIterator[bytes]:
@@ -202,6 +222,8 @@ async def read_files(
         raise HTTPException(400, error.message) from None
     except UnicodeError:
         raise HTTPException(400, "the form's charset is unknown or wrong") from None
+    if not parser.ended:
+        raise HTTPException(400, "the form ends early: its closing boundary is missing")
     files = [
         (_printable(part.filename or "image"), await part.read())
         for _, part in form.multi_items()
@@ -212,14 +234,29 @@ async def read_files(
     return files
 
 
-async def drain(request: Request, config: ServeConfig) -> None:
-    """Read what still comes and forget it, so that the client is there to hear the answer."""
-    try:
-        async with asyncio.timeout(config.timeout):
-            async for _ in request.stream():
-                pass
-    except Exception:  # gone, too slow, or read to its end already
-        return
+class Refusal(JSONResponse):
+    """An error, told at once; what still comes of the request is then read and forgotten.
+
+    A connection that is closed while the client sends is reset, and the client would not hear the answer.
+    """
+
+    def __init__(self, error: HTTPException, request: Request, config: ServeConfig) -> None:
+        super().__init__({"detail": error.detail}, error.status_code, error.headers)
+        self._request, self._seconds = request, config.timeout
+
+    async def __call__(self, _scope: Scope, _receive: Receive, send: Send) -> None:
+        await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
+        await send({"type": "http.response.body", "body": self.body, "more_body": True})
+        await self._drain()
+        await send({"type": "http.response.body", "body": b""})
+
+    async def _drain(self) -> None:
+        try:
+            async with asyncio.timeout(self._seconds):
+                async for _ in self._request.stream():
+                    pass
+        except (ClientDisconnect, TimeoutError, RuntimeError):  # gone, too slow, or read to its end already
+            return
 
 
 def _printable(name: str) -> str:

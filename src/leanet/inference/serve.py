@@ -11,7 +11,7 @@ from pathlib import Path
 
 from leanet.errors import UserError, install
 from leanet.experiment.display import note
-from leanet.inference.exported import Predictor
+from leanet.inference.anomaly_model import AnomalyModel
 from leanet.reading import read_text
 from leanet.settings import ServeConfig
 
@@ -21,7 +21,7 @@ MAX_TOKEN = 4096
 NEEDED = ("fastapi", "uvicorn", "python_multipart", "fastapi_offline")
 
 
-def serve(config: ServeConfig, load: Callable[[], Predictor]) -> int:
+def serve(config: ServeConfig, load: Callable[[], AnomalyModel]) -> int:
     """Answer requests until stopped.
 
     Args:
@@ -35,7 +35,7 @@ def serve(config: ServeConfig, load: Callable[[], Predictor]) -> int:
             raise UserError(f"{name} is missing. {install('serve')}")
     import uvicorn
 
-    from leanet.inference.connections import patient
+    from leanet.inference.connections import server_settings
     from leanet.inference.service import make_app
 
     token = None if config.token_file is None else read_token(config.token_file)
@@ -45,17 +45,7 @@ def serve(config: ServeConfig, load: Callable[[], Predictor]) -> int:
         note(f"{config.model}: http://{_shown(listening)}   (API: /docs; stop with Ctrl-C)")
         if token is None and not _is_loopback(config.host):
             note("anyone who reaches this address may ask: set --token-file to change that")
-        settings = uvicorn.Config(
-            app,
-            http=patient(config.timeout),
-            ws="none",
-            log_level="warning",
-            lifespan="on",
-            timeout_graceful_shutdown=5,
-            server_header=False,
-            headers=[("X-Content-Type-Options", "nosniff"), ("Cache-Control", "no-store")],
-        )
-        server = uvicorn.Server(settings)
+        server = uvicorn.Server(server_settings(app, config.timeout))
         server.run(sockets=[listening])
     return 0 if server.started else 1
 

@@ -23,11 +23,11 @@ from starlette.requests import ClientDisconnect
 
 from leanet import __version__
 from leanet.data.pixels import THREADS, Cost, UnreadableImageError, cost_of, decode_bytes
+from leanet.inference.anomaly_model import AnomalyModel
 from leanet.inference.answer import MapName, ModelInfo, Prediction, Predictions, Problem, model_info, prediction
-from leanet.inference.exported import Predictor
 from leanet.inference.lane import Flow, Lane, together
 from leanet.inference.predict_files import Loaded, at_even_steps, find_files, loaded
-from leanet.inference.request import BUSY, Admission, drain, flow_of, read_files, while_there, within
+from leanet.inference.request import BUSY, Admission, Refusal, flow_of, read_files, while_there, within
 from leanet.inference.result import Result
 from leanet.settings import ServeConfig
 
@@ -63,7 +63,7 @@ class _Asked:
 class Service:
     """What stands behind the routes: a model, the lanes to it, and the limits of what may be asked of it."""
 
-    def __init__(self, model: Predictor, config: ServeConfig) -> None:
+    def __init__(self, model: AnomalyModel, config: ServeConfig) -> None:
         self.model, self.config = model, config
         self._max_pixels = config.max_megapixels * 1_000_000
         self._admission = Admission(config)
@@ -86,7 +86,7 @@ class Service:
     async def predict(self, request: Request, maps: Sequence[MapName]) -> JSONResponse:
         """Read a request within its limits, and answer it."""
         try:
-            async with self._admission.bytes_in() as count:
+            async with self._admission.bytes_in(request) as count:
                 arriving = read_files(request, self.config, count)
                 files = await within(self.config.timeout, SLOW, "the request took too long", arriving)
                 if maps and len(files) > MAPPED_FILES:
@@ -95,9 +95,9 @@ class Service:
         except ClientDisconnect:
             return JSONResponse({"detail": "the client left"}, 400)
         except HTTPException as error:
-            if error.status_code != SLOW:
-                await drain(request, self.config)
-            raise
+            if error.status_code == SLOW:
+                raise
+            return Refusal(error, request, self.config)
         status = 422 if all(r.error for r in results) else 200
         return JSONResponse(Predictions(results=results).model_dump(), status)
 
@@ -156,7 +156,7 @@ class Service:
 
 
 def make_app(
-    model: Predictor, config: ServeConfig, token: str | None = None, hosts: Sequence[str] = ("*",)
+    model: AnomalyModel, config: ServeConfig, token: str | None = None, hosts: Sequence[str] = ("*",)
 ) -> FastAPI:
     """The service as an ASGI application.
 
@@ -253,7 +253,7 @@ _IMAGES_ANSWERED: dict[int | str, dict[str, Any]] = {
 }
 
 _PROBLEMS = {
-    400: "No form that can be read, too many files or maps, no such map, or an unknown host.",
+    400: "No whole form, too many files or maps, no such map, or an unknown host.",
     401: "The token is missing or wrong.",
     SLOW: "The request took too long to arrive.",
     413: "Too many bytes.",
