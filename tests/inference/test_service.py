@@ -71,7 +71,22 @@ def test_answers_are_the_models_whichever_way_images_are_sent(client: TestClient
             assert found["decision"] == e.decision
             assert found["mean_delta_e"] == pytest.approx(e.mean_delta_e, abs=1e-3)
             assert (found["box"] and tuple(found["box"])) == e.box
+            if e.anomalous:
+                assert found["region"] == found["box"]
             assert found["error"] is found["maps"] is found["note"] is None
+
+
+def test_the_region_is_the_box_of_a_threshold_that_calls_the_image_anomalous(folder: Path) -> None:
+    model = load(folder)
+    noise, grey = list(pictures())[1], np.full((90, 120, 3), 90, np.uint8)
+    strict, lenient = model.with_threshold(1.0), model.with_threshold(0.0)
+    with TestClient(make_app(strict, ServeConfig(folder))) as asked:
+        found = send(asked, ("a.png", png(noise)), ("b.png", png(grey))).json()["results"]
+    assert [one["decision"] for one in found] == ["normal", "normal"]
+    assert [one["box"] for one in found] == [None, None]
+    boxes = [result.box for result in lenient.predict([noise, grey])]
+    assert boxes[0] is not None
+    assert [one["region"] and tuple(one["region"]) for one in found] == boxes
 
 
 def test_maps_come_as_pngs_on_request(client: TestClient, folder: Path) -> None:

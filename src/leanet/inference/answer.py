@@ -6,7 +6,7 @@ import base64
 import io
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, TypeAlias
 
 import matplotlib as mpl
 import numpy as np
@@ -16,7 +16,8 @@ from pydantic import BaseModel, Field
 
 from leanet.inference.card import Card
 from leanet.inference.predict_files import Loaded
-from leanet.inference.result import Result, layer, shown_from
+from leanet.inference.result import Result, beyond_normals, layer, shown_from
+from leanet.inference.where import Box
 from leanet.settings import ServeConfig
 
 MapName = Literal["overlay", "anomaly_map", "recoloured", "attention", "input"]
@@ -25,8 +26,16 @@ DELTA_E_STEPS = 200
 """Grey levels of an anomaly map's PNG for 1 ΔE."""
 
 
+Rectangle: TypeAlias = Annotated[tuple[int, ...], Field(min_length=4, max_length=4)]
+"""Left, top, width, height in the image's own pixels."""
+
+
 class Prediction(BaseModel):
-    """One image's answer; with `error`, all else is null."""
+    """One image's answer; with `error`, all else is null.
+
+    `region` is the map's strongest region beyond normal pictures' peaks, whatever the decision; `box` is the same,
+    of anomalous images only.
+    """
 
     file: str
     probability: float | None = None
@@ -35,7 +44,8 @@ class Prediction(BaseModel):
     caan_probability: float | None = None
     mean_delta_e: float | None = None
     peak_delta_e: float | None = None
-    box: Annotated[tuple[int, ...], Field(min_length=4, max_length=4)] | None = None
+    box: Rectangle | None = None
+    region: Rectangle | None = None
     width: int | None = None
     height: int | None = None
     note: str | None = None
@@ -87,11 +97,19 @@ def prediction(name: str, result: Result, image: Loaded, card: Card, maps: Seque
         mean_delta_e=result.mean_delta_e,
         peak_delta_e=result.peak_delta_e,
         box=result.box,
+        region=_region(result, image, card),
         width=image.size[1],
         height=image.size[0],
         note="; ".join(_notes(image)) or None,
         maps=_pictures(result, card, maps, image.pixels) if maps else None,
     )
+
+
+def _region(result: Result, image: Loaded, card: Card) -> Box | None:
+    """What the box would be with a threshold that calls the image anomalous."""
+    if result.box is not None or result.anomaly_map is None:
+        return result.box
+    return beyond_normals(card, result.anomaly_map, image.size)
 
 
 def _notes(image: Loaded) -> Iterator[str]:

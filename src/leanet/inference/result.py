@@ -84,10 +84,21 @@ def make_result(
         anomalous = probability >= card.threshold
     else:
         anomalous = card.map_threshold is not None and mean >= card.map_threshold
-    limits = card.normals_peaks or card.normals_unit
-    box = strongest_region(anomaly_map, limits, size[1], size[0]) if anomalous and limits else None
+    box = beyond_normals(card, anomaly_map, size) if anomalous else None
     peak = float(anomaly_map.max())
     return Result(probability, anomalous, caan_probability, mean, peak, box, anomaly_map, attention, recoloured)
+
+
+def beyond_normals(card: Card, anomaly_map: NDArray[np.float32], size: tuple[int, ...]) -> Box | None:
+    """Where a map stands out, whatever the decision; None where nothing goes beyond normal pictures' peaks.
+
+    Args:
+        card: of the model that made the map; it may know no normal pictures, then nothing stands out.
+        anomaly_map: float32 (S, S), ΔE.
+        size: height and width of the image that was given.
+    """
+    limits = card.normals_peaks or card.normals_unit
+    return strongest_region(anomaly_map, limits, size[1], size[0]) if limits else None
 
 
 def csv_row(file: str, result: Result | None, error: str = "") -> list[str]:
