@@ -72,6 +72,14 @@ def test_profiles_and_shapes_are_counted(tmp_path: Path) -> None:
     assert report.aspect == pytest.approx(4 / 3)
 
 
+def test_anomalies_without_a_kind_are_counted_as_such(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for i in range(2):
+        for j, place in enumerate(("Negative", "Positive", "Positive/rust")):
+            save(tmp_path / place / f"{i}{j}.png", seed=10 * i + j)
+    assert main(["check", str(tmp_path), "--n-splits", "2", "--no-estimate"]) == 2
+    assert "kinds of anomaly: without a kind 2, rust 2" in capsys.readouterr().out.splitlines()
+
+
 def test_hundreds_of_copies_and_unreadable_files_are_counted_not_listed(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

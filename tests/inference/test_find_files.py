@@ -35,6 +35,24 @@ def test_a_pattern_enters_each_folder_once(tmp_path: Path) -> None:
     assert find_files([str(tmp_path / "sub" / "**")]) == [*expected[1:], tmp_path / "sub" / "e.txt"]
 
 
+def test_each_real_file_is_predicted_once(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("in/a.png", "in/b.png", "other/c.png"):
+        picture(tmp_path / name)
+    (tmp_path / "again").symlink_to("in")
+    (tmp_path / "other" / "link.png").symlink_to("../in/a.png")
+    (tmp_path / "other" / "gone.png").symlink_to("nowhere.png")
+    monkeypatch.chdir(tmp_path)
+    given = ["in", str(tmp_path / "in"), "again", "again/b.png", "in/../in/a.png", "other/*.png"]
+    assert find_files(given) == [Path(name) for name in ("in/a.png", "in/b.png", "other/c.png", "other/gone.png")]
+    said = capsys.readouterr().out.splitlines()
+    assert said == [
+        f"note: left out, other names of files that are read already: 7 ({tmp_path}/in/a.png, "
+        f"{tmp_path}/in/b.png, again/a.png, 4 more)"
+    ]
+
+
 def test_a_phones_folder_is_predicted_and_the_rest_is_said(
     folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

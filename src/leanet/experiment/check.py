@@ -74,7 +74,9 @@ def _command(first: CheckConfig) -> str:
 def _lines(report: CheckReport, side: int) -> list[str]:
     lines = [f"images: {report.counts['normal']} normal, {report.counts['anomalous']} anomalous"]
     if any(report.kinds):
-        lines.append("kinds of anomaly: " + _listed(report.kinds))
+        named = {kind: count for kind, count in report.kinds.items() if kind}
+        bare = {"without a kind": report.kinds[""]} if "" in report.kinds else {}
+        lines.append("kinds of anomaly: " + _listed(bare | named))
     if report.masks:
         lines.append(f"masks: {report.masks}")
     if report.smallest and report.median and report.largest:

@@ -7,7 +7,7 @@ import functools
 import glob
 import itertools
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
-from leanet.data.find import find_images, folders_below, notes
+from leanet.data.find import Identity, find_images, folders_below, identity, listed, notes
 from leanet.data.layout import MASKS
 from leanet.data.pixels import (
     THREADS,
@@ -137,6 +137,8 @@ def predict_files(
 def find_files(images: Sequence[str]) -> list[Path]:
     """Files, in the order given; folders and patterns give theirs sorted, and what folders hold besides is said.
 
+    Each real file comes once, by the first of its names.
+
     Raises:
         UserError: nothing given, something that does not exist or match, or a folder without images.
     """
@@ -160,7 +162,26 @@ def find_files(images: Sequence[str]) -> list[Path]:
             if not found:
                 raise UserError(f"{given}: no such file or folder, and no file matches it. Check the path.")
         files |= dict.fromkeys(found)
-    return list(files)
+    return _each_once(files)
+
+
+def _each_once(files: Iterable[Path]) -> list[Path]:
+    """Files less those that are other names of an earlier one, which are said."""
+    by_identity: dict[Identity | Path, Path] = {}
+    others = list[str]()
+    for file in files:
+        if by_identity.setdefault(_identity(file), file) != file:
+            others.append(str(file))
+    if others:
+        note(f"note: left out, other names of files that are read already: {len(others)} ({listed(others, 3)})")
+    return list(by_identity.values())
+
+
+def _identity(file: Path) -> Identity | Path:
+    try:
+        return identity(file)
+    except OSError:  # a link that leads nowhere, which becomes a row with its error
+        return file
 
 
 def matching(pattern: str) -> Iterator[Path]:
