@@ -1,5 +1,7 @@
 """Decoding of every kind of file, the resize, the cache and duplicates, on files made by Pillow or by hand."""
 
+import hashlib
+import json
 import struct
 import zlib
 from pathlib import Path
@@ -17,6 +19,7 @@ from leanet.data.pixels import (
     build_cache,
     decode,
     duplicates,
+    open_cache,
     refuse_duplicates_across,
     resize,
 )
@@ -340,3 +343,33 @@ def test_a_large_picture_is_laid_on_white_as_a_whole_one_is(tmp_path: Path) -> N
     white = Image.new("RGBA", (1000, 1100), "white")
     whole = Image.alpha_composite(white, Image.fromarray(rgba)).convert("RGB")
     assert np.array_equal(decode(tmp_path / "large.png"), np.asarray(whole))
+
+
+@pytest.mark.parametrize("place", [200, -1])
+def test_a_changed_cache_is_made_anew(images: Path, tmp_path: Path, place: int) -> None:
+    made = build_cache(images, FILES, 16, tmp_path / "cache")
+    before = made.path.read_bytes()
+    changed = bytearray(before)
+    changed[place] ^= 1
+    made.path.write_bytes(changed)
+    with pytest.raises(ValueError, match="changed pixels"):
+        open_cache(made.path)
+    healed = build_cache(images, FILES, 16, tmp_path / "cache")
+    assert (made.healed, healed.healed, healed.path.read_bytes()) == (False, True, before)
+    assert healed.sha256 == hashlib.sha256(before).hexdigest()
+    np.testing.assert_array_equal(open_cache(made.path), healed.pixels)
+
+
+def test_a_cache_of_an_earlier_version_without_a_hash_is_read(
+    images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = build_cache(images, FILES, 16, tmp_path / "cache")
+    facts = first.path.with_suffix(".json")
+    facts.write_text(json.dumps({k: v for k, v in json.loads(facts.read_text()).items() if k != "sha256"}))
+    monkeypatch.setattr(pixels, "decode_with_origin", None)
+    assert same(first, build_cache(images, FILES, 16, tmp_path / "cache"))
+    facts.unlink()
+    np.testing.assert_array_equal(open_cache(first.path), first.pixels)
+    facts.write_text("[]")
+    with pytest.raises(ValueError, match="no facts"):
+        open_cache(first.path)

@@ -1,5 +1,6 @@
 """From image files to pixels: safe decoding, the one resize, and the decode-once cache."""
 
+import functools
 import hashlib
 import os
 import re
@@ -128,6 +129,7 @@ class Cache:
     Attributes:
         path: the file that holds the pixels.
         pixels: uint8 (N, size, size, 3), memory-mapped, read-only; row i belongs to infos[i].
+        sha256: of the file.
         infos: the N readable images, in the order asked for.
         skipped: (file, reason) of every unreadable file.
         broken_profiles: images whose color profile was of no use.
@@ -136,6 +138,7 @@ class Cache:
 
     path: Path
     pixels: UInt8Array
+    sha256: str
     infos: tuple[ImageInfo, ...]
     skipped: tuple[tuple[str, str], ...]
     broken_profiles: int = 0
@@ -293,8 +296,9 @@ def build_cache(
 ) -> Cache:
     """Decode and resize images once into a memory-mapped file; find that file again on later calls.
 
-    The cache is `<folder>/<key>-<size>.npy` with a JSON file beside it. The key depends on the files' bytes,
-    their order and the size, not on their names: a second call reads bytes to hash them and decodes nothing.
+    The cache is `<folder>/<key>-<size>.npy` with a JSON file beside it, which has the cache's hash. The key depends
+    on the files' bytes, their order and the size, not on their names: a second call reads bytes to hash them and
+    decodes nothing. A cache that does not have its hash any more is made anew.
     Memory is bounded by a few decoded images. One process at a time may build a cache.
 
     Args:
@@ -330,7 +334,7 @@ def build_cache(
         for file, sha256, fact in zip(files, hashes, facts, strict=True)
         if not isinstance(fact, str)
     )
-    return Cache(target, pixels, infos, skipped, broken_profiles, healed)
+    return Cache(target, pixels, _sha256_of_cache(target), infos, skipped, broken_profiles, healed)
 
 
 def duplicates(infos: Sequence[ImageInfo], labels: Sequence[int]) -> Duplicates:
@@ -403,7 +407,8 @@ def _fill(
             _refuse_full_disk(target.parent, len(paths) - len(bad), size)
             _copy_rows(partial, compact, sorted(set(range(len(paths))) - set(bad)))
             compact.replace(partial)
-        content = {"size": size, "broken_profiles": broken_profiles, "images": facts}
+        sha256 = sha256_of(partial)
+        content = {"size": size, "broken_profiles": broken_profiles, "sha256": sha256, "images": facts}
         write_json(_facts_file(target), content, indent=0)
         partial.replace(target)  # last: the cache counts as there once this file is
     return facts, broken_profiles
@@ -464,13 +469,46 @@ def _stored_facts(target: Path, count: int) -> tuple[list[Fact], int] | None:
     if not (target.is_file() and _facts_file(target).is_file()):
         return None
     try:
-        content = parse_json(read_bytes(_facts_file(target), MAX_FACTS))
+        content = _facts_of(target)
         facts = [f if isinstance(f, str) else (int(f[0]), int(f[1])) for f in content["images"]]
-        if len(open_pixels(target)) != sum(not isinstance(fact, str) for fact in facts) or len(facts) != count:
+        if len(open_cache(target)) != sum(not isinstance(fact, str) for fact in facts) or len(facts) != count:
             raise ValueError("of another length")
         return facts, int(content["broken_profiles"])
     except (KeyError, IndexError, TypeError, ValueError, OSError):
         return None
+
+
+def open_cache(path: Path) -> UInt8Array:
+    """As `open_pixels`, of a cache: compared with the hash beside it, which caches of earlier versions have not.
+
+    Raises:
+        OSError: it cannot be opened.
+        ValueError: it is not what was written.
+    """
+    pixels = open_pixels(path)
+    written = _facts_of(path).get("sha256") if _facts_file(path).exists() else None
+    if written not in (None, _sha256_of_cache(path)):
+        raise ValueError("changed pixels")
+    return pixels
+
+
+def _facts_of(cache: Path) -> dict[str, Any]:
+    """What the JSON file beside a cache holds; ValueError where it is damaged."""
+    found = parse_json(read_bytes(_facts_file(cache), MAX_FACTS))
+    if not isinstance(found, dict):
+        raise ValueError("no facts of a cache")
+    return found
+
+
+def _sha256_of_cache(path: Path) -> str:
+    """Hash a cache: once, unless it changes, for a command opens it more than once."""
+    found = path.stat()
+    return _hash_once(path, found.st_ino, found.st_size, found.st_mtime_ns)
+
+
+@functools.cache
+def _hash_once(path: Path, *_version: int) -> str:
+    return sha256_of(path)
 
 
 def open_pixels(path: Path) -> UInt8Array:

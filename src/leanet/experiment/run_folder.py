@@ -16,7 +16,7 @@ import numpy as np
 import yaml
 from numpy.typing import NDArray
 
-from leanet.data.pixels import open_pixels
+from leanet.data.pixels import open_cache
 from leanet.errors import DamagedError, UserError
 from leanet.files import LARGEST, is_free, open_text, read_csv, unfinished, write_csv, write_text
 from leanet.options import read_options
@@ -263,7 +263,7 @@ class RunFolder:
         if not name or not path.is_file():
             raise UserError(f"{path}: the pixel cache is missing. Run `leanet colorize` again; it makes it anew.")
         try:
-            pixels = open_pixels(path)
+            pixels = open_cache(path)
         except (ValueError, OSError):
             raise DamagedError(path, "damaged. Run `leanet colorize` again; it makes it anew.") from None
         if len(pixels) != images:
