@@ -185,7 +185,9 @@ def test_a_body_has_one_length(serve: Callable[[float], Any]) -> None:
 POST = b"POST /v1/predict HTTP/1.1\r\nHost: x\r\n"
 
 
-def test_what_clients_do_wrong_is_told_to_them_alone_and_at_once(capfd: pytest.CaptureFixture[str]) -> None:
+def test_what_clients_do_wrong_is_told_to_them_alone_and_at_once(
+    capfd: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
+) -> None:
     config = ServeConfig(Path("m"), max_megabytes=1)
     with running(make_app(made("CNN", "none", 1), config), config.timeout) as address:
         for wrong, status in (
@@ -194,11 +196,11 @@ def test_what_clients_do_wrong_is_told_to_them_alone_and_at_once(capfd: pytest.C
             (POST + b"Content-Length: 1000001\r\n\r\n", b"413"),
             (POST + b"Content-Length: 1000001\r\nExpect: 100-continue\r\n\r\n", b"413"),
             (POST + b"Transfer-Encoding: chunked\r\n\r\nf4241\r\n" + b"x" * 1_000_001, b"413"),
-            (POST + b"Content-Type: multipart/form-data; boundary=b\r\nContent-Length: 2\r\n\r\n\r\nx", b"400"),
+            (POST + b"Content-Type: multipart/form-data; boundary=b\r\nContent-Length: 3\r\n\r\nxyz", b"400"),
             (b"GET /health HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n", b"200"),
         ):
             assert asked(address, wrong).startswith(b"HTTP/1.1 " + status)
-    assert capfd.readouterr() == ("", "")
+    assert (*capfd.readouterr(), caplog.text) == ("", "", "")
 
 
 def test_a_client_that_sends_all_before_it_listens_hears_why_it_was_refused() -> None:
