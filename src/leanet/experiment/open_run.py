@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from leanet.color.opencv_lab import check_opencv
 from leanet.data.find import cut
-from leanet.data.folder import Dataset, Sample, check_folds, group_copies, limit_per_class, scan
+from leanet.data.folder import Dataset, Sample, check_folds, group_copies, limit_per_class, refuse_within, scan
 from leanet.data.pixels import Cache, build_cache, duplicates, refuse_duplicates_across
 from leanet.data.splits import Fold, inner_parts, make_folds, read_splits, too_large_groups, write_splits
 from leanet.errors import UserError, install
@@ -127,6 +127,7 @@ def begin(config: ColorizeConfig) -> Run:
             authors' coding of maps without OpenCV.
     """
     refuse_missing_opencv(config.colorizer)
+    refuse_among_images(config.out, config.dataset, config.data)
     dataset = read_dataset(config.dataset, config.data, config.compute.seed)
     parse_folds(config.compute.folds, config.data.n_splits)
     find_device(config.compute.device)
@@ -178,6 +179,11 @@ def normal_rows(run: Run, number: int) -> NDArray[np.int64]:
     rows = run.rows(run.folds[number].train)
     normals: NDArray[np.int64] = rows[run.labels[rows] == 0]
     return normals
+
+
+def refuse_among_images(written: Path, dataset: Path, data: DataConfig) -> None:
+    """Raise UserError where a folder that is to be written lies in one of the data set's that are read."""
+    refuse_within(written, dataset, normal_dir=data.normal_dir, abnormal_dir=data.abnormal_dir)
 
 
 def read_dataset(path: Path, data: DataConfig, seed: int) -> Dataset:

@@ -25,6 +25,7 @@ from leanet.experiment.open_run import (
     decode_images,
     image_rows,
     record,
+    refuse_among_images,
     refuse_missing_opencv,
     refuse_other_images,
     refuse_other_options,
@@ -70,6 +71,7 @@ def fit(config: FitConfig) -> Card:
     """
     if count() > 1:
         raise UserError("leanet fit: one process only. Leave `accelerate launch` out; it is for run and study.")
+    refuse_among_images(config.out, config.dataset, config.data)
     out = config.out.resolve()
     work = out.with_name(out.name + ".work")
     try:
