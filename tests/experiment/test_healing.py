@@ -16,6 +16,7 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 
 from leanet.cli import main
+from leanet.data.pixels import sha256_of
 from leanet.errors import DamagedError
 from leanet.experiment.stored_maps import ARRAYS, CHUNKS, DIGEST, Maps, MapWriter
 from leanet.files import read_csv, write_csv
@@ -315,6 +316,33 @@ def test_a_detector_of_other_maps_is_refused(run_copy: Path, capsys: pytest.Capt
     config.write_text(yaml.safe_dump(content))
     assert main(["detect", str(run_copy), *DETECT]) == 2
     assert "made with other images or anomaly maps than this run's" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("recorded", ["a hash", "a name"])
+@pytest.mark.parametrize("differ", [True, False])
+def test_a_run_goes_on_where_its_pixels_are_still_decoded_alike(
+    leaves: Path, run_copy: Path, capsys: pytest.CaptureFixture[str], recorded: str, differ: bool
+) -> None:
+    """As if an earlier version had made the pixel cache: with another name and, if they differ, other pixels."""
+    cache, config = next((run_copy / "pixels").glob("*.npy")), run_copy / "config.yaml"
+    cache.with_suffix(".json").unlink()
+    earlier = cache.rename(cache.with_name("0123456789abcdef-64.npy"))
+    if differ:
+        flip(earlier)
+    content = yaml.safe_load(config.read_text())
+    assert content["recorded"].pop("pixels_sha256") == sha256_of(earlier) or differ
+    content["recorded"]["pixels"] = earlier.name
+    if recorded == "a hash":
+        content["recorded"]["pixels_sha256"] = sha256_of(earlier)
+        earlier.unlink()
+    config.write_text(yaml.safe_dump(content))
+    assert main(["colorize", str(leaves), "--out", str(run_copy), *COLORIZE]) == 2 * differ
+    said = capsys.readouterr()
+    if differ:
+        assert "made from other pixels, by a version that decoded these pictures otherwise" in said.err
+    else:
+        assert "all folds asked for are done already" in said.out
+        assert yaml.safe_load(config.read_text())["recorded"]["pixels"] == cache.name
 
 
 def test_a_lost_config_is_named(leaves: Path, run_copy: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -456,7 +456,7 @@ def test_nothing_is_written_among_the_pictures(
 
 def test_a_run_beside_the_class_folders_is_no_picture_of_theirs(leaves: Path, tmp_path: Path) -> None:
     data = tmp_path / "leaves"
-    shutil.copytree(leaves / "test" / "good", data / "Negative")
+    shutil.copytree(leaves / "train" / "good", data / "Negative")
     shutil.copytree(leaves / "test" / "spot", data / "Positive")
     for out in (data, data / "run", data / "Positive-run", tmp_path / "run"):
         refuse_within(out, data)
