@@ -39,8 +39,7 @@ def _run(config: Any) -> int:
 
     run(config)
     if is_first():
-        with _alone_in_report_of(config.out, wait=True):
-            draw_detectors(config.stages()[1])
+        draw_detectors(config.stages()[1])
     return 0
 
 
@@ -51,8 +50,7 @@ def _colorize(config: Any) -> int:
 
     run = colorize(config)
     if is_first():
-        with _alone_in_report_of(config.out, wait=True):
-            draw_colorizers(run, config.compute.folds, run.folder.report)
+        draw_colorizers(run, config.compute.folds, run.folder.report)
     return 0
 
 
@@ -63,8 +61,7 @@ def _detect(config: Any) -> int:
 
     detect_and_print(config)
     if is_first():
-        with _alone_in_report_of(config.out or config.run, wait=True):
-            draw_detectors(config)
+        draw_detectors(config)
     return 0
 
 
@@ -79,16 +76,8 @@ def _study(config: Any) -> int:
 def _report(config: Any) -> int:
     from leanet.report.page import report
 
-    with _alone_in_report_of(config.run):
-        report(config)
+    report(config)
     return 0
-
-
-def _alone_in_report_of(folder: Path, *, wait: bool = False) -> contextlib.AbstractContextManager[None]:
-    """Let no other process draw into a run's report meanwhile."""
-    from leanet.experiment.lock import alone_in
-
-    return alone_in(folder / "report", wait=wait) if folder.is_dir() else contextlib.nullcontext()
 
 
 def _fit(config: Any) -> int:

@@ -20,8 +20,8 @@ Config = TypeVar("Config", bound="DataclassInstance")
 LARGEST = 100_000
 """Bytes of a config file; ours have two thousand."""
 
-RECORDED_NAMES = ("pixels", "images_in", "maps_from")
-"""What is recorded of a run besides its options and is read again: a file's name and two folders."""
+RECORDED_NAMES = ("pixels", "pixels_sha256", "images_in", "maps_from")
+"""What is recorded of a run besides its options and is read again: a file's name and hash, and two folders."""
 
 
 def from_options(config_class: type[Config], options: Mapping[str, Any], **given: Any) -> Config:

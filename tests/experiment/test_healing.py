@@ -11,14 +11,17 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+import yaml
 from safetensors.torch import load_file, save_file
 from torch import nn
 
 from leanet.cli import main
+from leanet.data.pixels import sha256_of
 from leanet.errors import DamagedError
 from leanet.experiment.stored_maps import ARRAYS, CHUNKS, DIGEST, Maps, MapWriter
 from leanet.files import read_csv, write_csv
-from leanet.training.checkpoint import load_weights, save_weights
+from leanet.networks.registry import build_colorizer
+from leanet.training.checkpoint import load_weights, made_from, save_weights
 
 IMAGES, SIDE = 5, 64
 
@@ -174,19 +177,177 @@ def test_a_run_makes_anew_what_is_damaged_and_says_so(
     before = {path: path.read_bytes() for path in kept}
     flip(made / "maps.zarr" / "delta_e" / "c.0.0.0")
     flip(made / "colorizer" / "weights.safetensors")
+    flip(next((out / "pixels").glob("*.npy")))
     (made / "colorizer" / "history.csv").write_text("no,history\n1")
-    for name in ("predictions.csv", "weights.safetensors", "metrics.json"):
+    for name in ("predictions.csv", "weights.safetensors", "metrics.json", "config.yaml"):
         (detector / "history.csv").write_text("epoch,loss\n1,low\n")
         (detector / name).write_bytes((detector / name).read_bytes()[:-30])
-        if name != "metrics.json":
+        if name in ("predictions.csv", "weights.safetensors"):
             (detector / "checkpoint.safetensors").write_text("no tensors")
         assert main(colorize) == 0
         said = capsys.readouterr().out
         if name == "predictions.csv":
+            assert ".npy: damaged; the pixel cache was made anew" in said
             assert f"{made / 'maps.zarr'}: damaged; these anomaly maps are made anew" in said
             assert f"{kept[0]}: damaged; this colorizer is trained anew" in said
         assert main(detect) == 0
         said = capsys.readouterr().out
         assert f"{detector}: damaged or incomplete; this detector is trained anew" in said
-        assert ("checkpoint.safetensors: damaged; its training begins anew" in said) == (name != "metrics.json")
+        assert ("checkpoint.safetensors: damaged; its training begins anew" in said) == (name[0] in "pw")
         assert {path: path.read_bytes() for path in kept} == before
+
+
+COLORIZE = ["--image-size", "64", "--n-splits", "2", "--max-per-class", "8", "--colorizer-epochs", "1"]
+COLORIZE += ["--compile", "off"]
+
+
+@pytest.fixture(scope="module")
+def made_run(leaves: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A finished run of two folds."""
+    out = tmp_path_factory.mktemp("runs") / "run"
+    assert main(["colorize", str(leaves), "--out", str(out), *COLORIZE]) == 0
+    assert main(["detect", str(out), *DETECT]) == 0
+    return out
+
+
+@pytest.fixture
+def run_copy(made_run: Path, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(made_run, tmp_path / "run"))
+
+
+def contents(run: Path, *names: str) -> dict[str, bytes]:
+    """The bytes of the files with these names in both folds."""
+    files = (path for name in names for path in run.glob(f"[01]/**/{name}") if path.is_file())
+    return {path.relative_to(run).as_posix(): path.read_bytes() for path in files}
+
+
+def exchange(run: Path, name: str) -> None:
+    """Exchange what has this name in the two folds."""
+    one, other, spare = run / "0" / name, run / "1" / name, run / "spare"
+    one.rename(spare)
+    other.rename(one)
+    spare.rename(other)
+
+
+DETECTOR = "CNN-Direct-p2"
+
+
+DETECT = ["--epochs", "1", "--adn", "CNN", "--caan", "Direct", "--no-compare", "--compile", "off"]
+
+
+@pytest.mark.parametrize(
+    "names", [["colorizer/weights.safetensors"], ["maps.zarr", f"{DETECTOR}/weights.safetensors"]]
+)
+def test_what_two_folds_exchanged_is_made_anew(
+    leaves: Path, run_copy: Path, capsys: pytest.CaptureFixture[str], names: list[str]
+) -> None:
+    said = {
+        "colorizer/weights.safetensors": "weights.safetensors: trained on other images; this colorizer is trained",
+        "maps.zarr": "maps.zarr: another fold's; these anomaly maps are made anew",
+        f"{DETECTOR}/weights.safetensors": "damaged or incomplete; this detector is trained anew",
+    }
+    before = contents(run_copy, "weights.safetensors", "predictions.csv", "c.*", "zarr.json")
+    for name in names:
+        exchange(run_copy, name)
+    assert before != contents(run_copy, "weights.safetensors", "predictions.csv", "c.*", "zarr.json")
+    assert main(["colorize", str(leaves), "--out", str(run_copy), *COLORIZE]) == 0
+    assert main(["detect", str(run_copy), *DETECT]) == 0
+    printed = capsys.readouterr().out
+    assert [printed.count(text) for text in said.values()] == [2 * (name in names) for name in said]
+    assert before == contents(run_copy, "weights.safetensors", "predictions.csv", "c.*", "zarr.json")
+
+
+def test_a_changed_probability_is_noticed(run_copy: Path) -> None:
+    file = run_copy / "0" / DETECTOR / "predictions.csv"
+    before = file.read_bytes()
+    rows = read_csv(file)
+    write_csv(file, list(rows[0]), [[*(row | {"adn_probability": "0.25"}).values()] for row in rows])
+    assert main(["detect", str(run_copy), *DETECT]) == 0
+    assert file.read_bytes() == before
+
+
+def test_a_run_of_an_earlier_version_without_hashes_is_done(
+    run_copy: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for metrics in run_copy.glob("*/*/metrics.json"):
+        content = json.loads(metrics.read_text())
+        assert sorted(content.pop("sha256")) == ["history.csv", "predictions.csv", "weights.safetensors"]
+        metrics.write_text(json.dumps(content))
+    for config in run_copy.glob("*/*/config.yaml"):
+        config.write_text("".join(s for s in config.read_text().splitlines(True) if "maps_made_from" not in s))
+    assert main(["detect", str(run_copy), *DETECT]) == 0
+    assert f"{DETECTOR}: all folds asked for are done already" in capsys.readouterr().out
+
+
+def make_maps_a_little_otherwise(run: Path) -> None:
+    """Leave fold 0 as a colorizer trained on another number of threads does, before it has made its maps."""
+    weights = run / "0" / "colorizer" / "weights.safetensors"
+    network = build_colorizer("Unet", 64)
+    load_weights(network, weights)
+    with torch.no_grad():
+        for parameter in network.parameters():
+            parameter.mul_(1.001)
+    save_weights(network, weights, made_from(weights))
+    shutil.rmtree(run / "0" / "maps.zarr")
+
+
+def test_a_detector_whose_maps_were_made_anew_a_little_otherwise_is_trained_anew(
+    leaves: Path, run_copy: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    before = contents(run_copy, "predictions.csv")
+    make_maps_a_little_otherwise(run_copy)
+    (run_copy / "0" / DETECTOR / "checkpoint.safetensors").write_text("of the earlier maps")
+    assert main(["colorize", str(leaves), "--out", str(run_copy), *COLORIZE]) == 0
+    assert main(["detect", str(run_copy), *DETECT]) == 0
+    said = capsys.readouterr().out
+    assert said.count("its anomaly maps were made anew; this detector is trained anew") == 1
+    assert "checkpoint" not in said
+    after = contents(run_copy, "predictions.csv")
+    assert [path for path in before if after[path] != before[path]] == [f"0/{DETECTOR}/predictions.csv"]
+    assert main(["detect", str(run_copy), *DETECT]) == 0
+    assert "made anew" not in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("fact", ["maps_made_from", "side"])
+def test_a_detector_of_other_maps_is_refused(run_copy: Path, capsys: pytest.CaptureFixture[str], fact: str) -> None:
+    config = run_copy / "0" / DETECTOR / "config.yaml"
+    content = yaml.safe_load(config.read_text())
+    content["recorded"] |= {"maps": "others", fact: "others"}
+    config.write_text(yaml.safe_dump(content))
+    assert main(["detect", str(run_copy), *DETECT]) == 2
+    assert "made with other images or anomaly maps than this run's" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("recorded", ["a hash", "a name"])
+@pytest.mark.parametrize("differ", [True, False])
+def test_a_run_goes_on_where_its_pixels_are_still_decoded_alike(
+    leaves: Path, run_copy: Path, capsys: pytest.CaptureFixture[str], recorded: str, differ: bool
+) -> None:
+    """As if an earlier version had made the pixel cache: with another name and, if they differ, other pixels."""
+    cache, config = next((run_copy / "pixels").glob("*.npy")), run_copy / "config.yaml"
+    cache.with_suffix(".json").unlink()
+    earlier = cache.rename(cache.with_name("0123456789abcdef-64.npy"))
+    if differ:
+        flip(earlier)
+    content = yaml.safe_load(config.read_text())
+    assert content["recorded"].pop("pixels_sha256") == sha256_of(earlier) or differ
+    content["recorded"]["pixels"] = earlier.name
+    if recorded == "a hash":
+        content["recorded"]["pixels_sha256"] = sha256_of(earlier)
+        earlier.unlink()
+    config.write_text(yaml.safe_dump(content))
+    assert main(["colorize", str(leaves), "--out", str(run_copy), *COLORIZE]) == 2 * differ
+    said = capsys.readouterr()
+    if differ:
+        assert "made from other pixels, by a version that decoded these pictures otherwise" in said.err
+    else:
+        assert "all folds asked for are done already" in said.out
+        assert yaml.safe_load(config.read_text())["recorded"]["pixels"] == cache.name
+
+
+def test_a_lost_config_is_named(leaves: Path, run_copy: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (run_copy / "config.yaml").unlink()
+    assert main(["colorize", str(leaves), "--out", str(run_copy), *COLORIZE]) == 2
+    line = capsys.readouterr().err
+    assert line.startswith(f"error: {run_copy / 'config.yaml'}: missing, or not what was written; ")
+    assert line.count("\n") == 1

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import dataclasses
 import fcntl
 import socket
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -16,6 +17,9 @@ import pytest
 from leanet.cli import main
 from leanet.errors import UserError
 from leanet.experiment.lock import LOCK, alone_in
+from leanet.experiment.open_run import Run
+from leanet.experiment.run_folder import RunFolder, write_history
+from leanet.report.pictures import draw_colorizers
 
 SMALL = ["--image-size", "64", "--n-splits", "2"]
 
@@ -146,3 +150,23 @@ def test_of_two_runs_started_together_one_is_done_and_the_other_refused(leaves: 
     assert sorted(process.returncode for process in both) == [0, 2]
     assert sum("in use by" in text for text in said) == 1
     assert subprocess.run(command).returncode == 0
+
+
+@pytest.fixture
+def made_losses(make_run: Callable[..., Run], tmp_path: Path) -> Run:
+    """A run of one fold whose colorizer has a history."""
+    run = dataclasses.replace(make_run(6, 4), folder=RunFolder(tmp_path / "run"))
+    history = [{"epoch": float(epoch), "loss": 1 / epoch} for epoch in (1, 2)]
+    write_history(run.folder.fold(0).colorizer_history, history)
+    return run
+
+
+def test_who_draws_waits_for_the_report(made_losses: Run) -> None:
+    report = made_losses.folder.report
+    with held(report):
+        drawing = threading.Thread(target=draw_colorizers, args=(made_losses, "0", report))
+        drawing.start()
+        drawing.join(0.3)
+        assert [path.name for path in report.iterdir()] == [LOCK]
+    drawing.join()
+    assert [path.name for path in report.iterdir()] == ["colorizer_loss.png"]

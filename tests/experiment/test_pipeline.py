@@ -21,6 +21,7 @@ from safetensors.numpy import load_file
 from sklearn.metrics import auc, average_precision_score, f1_score, roc_auc_score
 
 from leanet.cli import main
+from leanet.data.folder import refuse_within
 from leanet.errors import UserError
 from leanet.experiment.finished import finished as what_is_finished
 from leanet.experiment.finished import recorded_detector
@@ -29,6 +30,7 @@ from leanet.experiment.predictions import write_predictions
 from leanet.experiment.run import print_fold_reports
 from leanet.experiment.run_folder import RunFolder, amend_config, read_config
 from leanet.experiment.stored_maps import ARRAYS, CHUNKS, DIGEST
+from leanet.files import write_json
 from leanet.settings import DetectConfig, DetectorConfig
 
 QUICK = [
@@ -301,6 +303,7 @@ def test_another_target_recall_chooses_again_for_what_is_finished(finished: Path
     is_anomalous = found.labels[rows] == 1
     scores = np.linspace(0.1, 0.6, len(rows)) + 0.2 * is_anomalous
     write_predictions(folder.validation, found, 0, rows, scores, scores)
+    write_json(folder.metrics, folder.read_metrics() | {"sha256": folder.hashes()})
     before = folder.weights.stat().st_mtime_ns
     assert main(["detect", str(run), *QUICK[8:], "--folds", "0", "--target-recall", "1.0"]) == 0
     lowest = scores[is_anomalous].min()
@@ -432,3 +435,40 @@ def test_the_published_numbers_and_none_given_are_one_training(monkeypatch: pyte
         assert config(script, *other) != config(script)
         ours = ("--recipe", "leanet")
         assert config(script, *published, *ours) != config(script, *ours)
+
+
+@pytest.mark.parametrize(
+    ("verb", "place"),
+    [("run", "test/good/x"), ("colorize", "test/x"), ("study", "ground_truth/spot/x"), ("fit", "link/x/y")],
+)
+def test_nothing_is_written_among_the_pictures(
+    leaves: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], verb: str, place: str
+) -> None:
+    data = Path(shutil.copytree(leaves, tmp_path / "leaves"))
+    (data / "link").symlink_to(data / "test" / "spot")
+    before = sorted(data.rglob("*"))
+    assert main([verb, str(data), "--out", str(data / place), "--image-size", "64"]) == 2
+    line = capsys.readouterr().err
+    assert line.startswith(f"error: --out {data / place}: lies in {data}/")
+    assert line.count("\n") == 1
+    assert sorted(data.rglob("*")) == before
+
+
+def test_a_run_beside_the_class_folders_is_no_picture_of_theirs(leaves: Path, tmp_path: Path) -> None:
+    data = tmp_path / "leaves"
+    shutil.copytree(leaves / "train" / "good", data / "Negative")
+    shutil.copytree(leaves / "test" / "spot", data / "Positive")
+    for out in (data, data / "run", data / "Positive-run", tmp_path / "run"):
+        refuse_within(out, data)
+    for out in (data / "Positive", data / "Positive" / "spot" / "run", data / "Negative" / "run"):
+        with pytest.raises(UserError, match=r"--out .*: lies in .*tive, whose images are read"):
+            refuse_within(out, data)
+
+
+def test_detectors_are_not_written_among_the_pictures(
+    finished: Path, leaves: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = leaves / "test" / "spot" / "few"
+    assert main(["detect", str(finished), *QUICK[8:], "--out", str(out)]) == 2
+    assert f"--out {out}: lies in {leaves / 'test'}, whose images are read" in capsys.readouterr().err
+    assert not out.exists()

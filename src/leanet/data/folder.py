@@ -103,6 +103,17 @@ def scan(
     return dataset if groups is None else _with_groups(dataset, Path(groups))
 
 
+def refuse_within(
+    written: Path, root: Path, *, normal_dir: str = "Negative", abnormal_dir: str = "Positive"
+) -> None:
+    """Raise UserError where a folder that is to be written lies among the images: its own would count as such."""
+    if root.is_dir() and (holder := arrange(root, normal_dir, abnormal_dir).holder_of(written)):
+        raise UserError(
+            f"--out {written}: lies in {holder}, whose images are read; its own pictures would be taken for some. "
+            "Choose another --out."
+        )
+
+
 def has_anomalies(root: Path, abnormal_dir: str, normal_dir: str = "Negative") -> bool:
     """Whether a dataset folder holds anomalous images at all, in either layout."""
     root = Path(root)

@@ -139,9 +139,9 @@ def jobs_of(config: ColorizeConfig, run: Run, number: int) -> list[Job]:
     return [*jobs, Job(folder, None, normals, np.setdiff1d(np.arange(len(run.images)), train), seed)]
 
 
-def images_of(job: Job, run: Run) -> str:
-    """A fingerprint of the images that a colorizer is trained on."""
-    return hashlib.sha256(repr([run.images[row].sha256 for row in job.normals]).encode()).hexdigest()
+def images_of(normals: NDArray[np.int64], run: Run) -> str:
+    """A fingerprint of the images, by their rows, that a colorizer is trained on."""
+    return hashlib.sha256(repr([run.images[row].sha256 for row in normals]).encode()).hexdigest()
 
 
 def is_trained(job: Job, run: Run) -> bool:
@@ -151,20 +151,33 @@ def is_trained(job: Job, run: Run) -> bool:
     if not is_whole(job.weights):
         note(f"note: {job.weights}: damaged; this colorizer is trained anew")
         return False
-    return made_from(job.weights) in ("", images_of(job, run))
+    if made_from(job.weights) not in ("", images_of(job.normals, run)):
+        note(f"note: {job.weights}: trained on other images; this colorizer is trained anew")
+        return False
+    return True
 
 
 def is_made(run: Run, number: int) -> bool:
-    """Whether a fold's maps are there, and whole as the colorizer is; says so where they are damaged."""
+    """Whether a fold's maps are there and whole, and so is its colorizer; says so where the maps are not."""
     folder = run.folder.fold(number)
     if not folder.maps.exists():
         return False
     try:
-        Maps(folder.maps, len(run.images), run.side).verify()
+        maps = Maps(folder.maps, len(run.images), run.side)
+        maps.verify()
     except DamagedError:
         note(f"note: {folder.maps}: damaged; these anomaly maps are made anew")
         return False
-    return is_whole(folder.colorizer_weights) or not folder.colorizer_weights.exists()
+    made_of, own = maps.attributes.get("fingerprint"), run.fingerprint(number)
+    if made_of != own:
+        if made_of not in {run.fingerprint(n) for n in range(len(run.folds))}:
+            return True  # of other images or splits: `Run.maps` refuses them
+        note(f"note: {folder.maps}: another fold's; these anomaly maps are made anew")
+        return False
+    try:
+        return made_from(folder.colorizer_weights) in ("", images_of(normal_rows(run, number), run))
+    except DamagedError:
+        return not folder.colorizer_weights.exists()
 
 
 def shift(set_done: Callable[[int, str], None], start: int, done: int, now: str) -> None:
@@ -206,7 +219,7 @@ def _train(
     if not is_first():
         return
     write_history(job.history, history)
-    save_weights(engine.bare_model, job.weights, images_of(job, run))
+    save_weights(engine.bare_model, job.weights, images_of(job.normals, run))
     checkpoint.remove()
 
 

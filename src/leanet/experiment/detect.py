@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
@@ -20,14 +21,21 @@ from leanet.experiment.colorize import PREDICTION_BATCH, fingerprint_of, image_p
 from leanet.experiment.display import note, progress_bar
 from leanet.experiment.evaluate import FEWEST_POSITIVES, Scored, metric_text, score
 from leanet.experiment.lock import alone_in
-from leanet.experiment.open_run import Run, differing_option, find, record, write_images
+from leanet.experiment.open_run import (
+    FREE_TO_CHANGE,
+    Run,
+    differing_option,
+    find,
+    record,
+    refuse_among_images,
+    write_images,
+)
 from leanet.experiment.predictions import write_predictions
 from leanet.experiment.results import Table, adn_scored, outcome, table
 from leanet.experiment.run_folder import (
     DetectorFolder,
     RunFolder,
     amend_config,
-    read_config,
     write_config,
     write_history,
 )
@@ -37,10 +45,10 @@ from leanet.experiment.words import explain
 from leanet.files import LARGEST, write_bytes, write_json
 from leanet.networks.leanet import LEANet, LEANetOutput
 from leanet.networks.registry import ADNS, CAANS, build_leanet
-from leanet.options import to_options
+from leanet.options import from_options, to_options
 from leanet.ranks import is_first
 from leanet.reading import read_bytes
-from leanet.settings import DetectConfig, DetectorConfig, RecipeName, parse_folds
+from leanet.settings import ColorizerConfig, DataConfig, DetectConfig, DetectorConfig, RecipeName, parse_folds
 from leanet.training.checkpoint import Checkpoint, save_weights
 from leanet.training.colorization import images_to_tensor
 from leanet.training.compute import Compute, find_device, resolve
@@ -88,6 +96,8 @@ def _train_detectors(
         for number in folds:
             for seed in range(each.detector.seeds):
                 folder = home.fold(number).detector(each.detector.name_with(seed))
+                if of_earlier_maps(folder, each, run, number):
+                    continue
                 if difference := made_otherwise(folder, each, run, number):
                     raise UserError(
                         f"{folder.path}: this detector was made with {difference}. Repeat its options, delete it, "
@@ -131,6 +141,8 @@ def recipe_of(detector: DetectorConfig, recipe: RecipeName) -> Recipe:
 
 def _prepare(home: RunFolder, config: DetectConfig, run: Run) -> None:
     """Record the options in the folder that detectors are written to; into --out, copy what describes the run."""
+    if config.out and run.images_in.is_absolute():  # an imported run has no folder of images
+        refuse_among_images(config.out, run.images_in, from_options(DataConfig, run.folder.read_config()))
     home.refuse_others(len(run.folds))
     home.make()
     if config.out:
@@ -167,9 +179,12 @@ def train_folds(
     """
     name = config.detector.name + (f", seed {', '.join(map(str, seeds))}" if any(seeds) else "")
     trainings = [Training(n, s, home.fold(n).detector(config.detector.name_with(s))) for s in seeds for n in folds]
-    to_do = [t for t in trainings if not is_done(t, run)]
+    to_do = [t for t in trainings if not is_done(t, config, run)]
+    of_earlier = [t for t in to_do if of_earlier_maps(t.folder, config, run, t.fold)]
     for training in to_do:
-        if training.folder.metrics.exists():  # written last
+        if training in of_earlier:
+            note(f"note: {training.folder.path}: its anomaly maps were made anew; this detector is trained anew")
+        elif training.folder.metrics.exists():  # written last
             note(f"note: {training.folder.path}: damaged or incomplete; this detector is trained anew")
     if is_first():
         for training in (t for t in trainings if t not in to_do):
@@ -178,7 +193,14 @@ def train_folds(
         note(f"{name}: all folds asked for are done already")
         return
     recipe = dataclasses.replace(recipe_of(config.detector, config.compute.recipe), until=until)
-    wait_for_all(find_device(config.compute.device))  # before anything is written that would change what is to do
+    device = find_device(config.compute.device)
+    wait_for_all(device)  # before anything is written that would change what is to do
+    if is_first():
+        for training in to_do:
+            training.folder.metrics.unlink(missing_ok=True)  # the folder counts as done once this is there
+        for training in of_earlier:
+            training.folder.checkpoint.unlink(missing_ok=True)
+    wait_for_all(device)
     compute = resolve(config.compute, 0)  # compiled detectors are slower: see docs/performance.md
     sets = [divide(config, run, t.fold, t.seed) for t in to_do]
     held_out = _validation_note(config, run.labels, sets)
@@ -208,10 +230,10 @@ class Training:
         return f"fold {self.fold}" + (f", seed {self.seed}" if self.seed else "")
 
 
-def is_done(training: Training, run: Run) -> bool:
-    """Whether a detector has all its files, and these are whole."""
+def is_done(training: Training, config: DetectConfig, run: Run) -> bool:
+    """Whether a detector has all its files, these are whole, and its anomaly maps are those it was trained on."""
     try:
-        if training.folder.lacking():
+        if training.folder.lacking() or of_earlier_maps(training.folder, config, run, training.fold):
             return False
         outcome(run, training.folder, training.fold)
     except DamagedError:
@@ -222,7 +244,7 @@ def is_done(training: Training, run: Run) -> bool:
 def _choose_again(config: DetectConfig, run: Run, training: Training) -> None:
     """Give a finished detector the threshold of another --target-recall."""
     folder, recall = training.folder, config.detector.target_recall
-    if read_config(folder.config).get("target_recall") == recall:
+    if folder.read_config().get("target_recall") == recall:
         return
     adn = score(adn_scored(outcome(run, folder, training.fold), config.detector))
     write_json(folder.metrics, folder.read_metrics() | {"adn": asdict(adn)})
@@ -258,7 +280,13 @@ def _train(
         write_config(
             folder.config,
             options,
-            {"fold": number, "seed": training.seed, "compute": str(engine.compute), **facts},
+            {
+                "fold": number,
+                "seed": training.seed,
+                "compute": str(engine.compute),
+                "maps_made_from": _maps_made_from(run, number),
+                **facts,
+            },
         )
     checkpoint = Checkpoint(
         folder.checkpoint,
@@ -301,6 +329,7 @@ def _train(
             "epoch": _epoch_kept(history),
             "adn": asdict(adn),
             "caan": None if found.test.caan is None else asdict(score(Scored(found.test.labels, found.test.caan))),
+            "sha256": folder.hashes(),
         },
     )
     checkpoint.remove()
@@ -374,9 +403,32 @@ def facts_of(config: DetectConfig, run: Run, number: int) -> dict[str, Any]:
     return {"side": run.side, "maps": maps}
 
 
+def of_earlier_maps(folder: DetectorFolder, config: DetectConfig, run: Run, number: int) -> bool:
+    """Whether a detector's maps were made anew since, by the same options of the same images, and differ a little.
+
+    That is so where the maps or their colorizer were damaged, and another machine, or number of threads, made them
+    again. Earlier versions did not record what tells that from other maps.
+    """
+    recorded = folder.read_config().get("recorded", {})
+    facts = facts_of(config, run, number)
+    if recorded.get("maps", facts["maps"]) == facts["maps"]:
+        return False
+    same = {"side": facts["side"], "maps_made_from": _maps_made_from(run, number)}
+    return all(recorded.get(name) == value for name, value in same.items())
+
+
+def _maps_made_from(run: Run, number: int) -> str:
+    """A hash of all that decides over a fold's maps but rounding: images, split, pixels and stage 1's options."""
+    options = run.folder.read_config()
+    of_stage = {f.name for part in (ColorizerConfig, DataConfig) for f in dataclasses.fields(part)}
+    decisive = (of_stage | {"seed", "recipe"}) - FREE_TO_CHANGE
+    kept = sorted((k, str(v)) for k, v in options.items() if k in decisive)
+    return hashlib.sha256(repr((run.fingerprint(number), run.side, kept)).encode()).hexdigest()
+
+
 def made_otherwise(folder: DetectorFolder, config: DetectConfig, run: Run, number: int) -> str | None:
     """What a fold's detector was made with that these options, resolved, do not say; None where all agree."""
-    before, options = read_config(folder.config), to_options(config)
+    before, options = folder.read_config(), to_options(config)
     recorded = before.get("recorded", {})
     if any(recorded.get(key, value) != value for key, value in facts_of(config, run, number).items()):
         return "other images or anomaly maps than this run's"

@@ -10,7 +10,7 @@ from typing import Any
 from leanet.errors import UserError
 from leanet.experiment.detect import made_otherwise
 from leanet.experiment.open_run import Run, find
-from leanet.experiment.run_folder import RunFolder, read_config
+from leanet.experiment.run_folder import RunFolder
 from leanet.options import from_options
 from leanet.settings import DetectConfig, DetectorConfig, parse_folds
 
@@ -49,7 +49,7 @@ def _configs(home: RunFolder, name: str) -> list[dict[str, Any]]:
     """What a detector's trainings were asked for with, on all folds: those with the first seed come first."""
     own = re.compile(re.escape(name) + r"(-s\d+)?")
     found = [folder for folder in home.detectors() if own.fullmatch(folder.path.name)]
-    return [read_config(folder.config) for folder in sorted(found, key=lambda f: f.path.name != name)]
+    return [folder.read_config() for folder in sorted(found, key=lambda f: f.path.name != name)]
 
 
 def _without_detectors(home: RunFolder) -> str:

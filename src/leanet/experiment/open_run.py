@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 
 from leanet.color.opencv_lab import check_opencv
 from leanet.data.find import cut
-from leanet.data.folder import Dataset, Sample, check_folds, group_copies, limit_per_class, scan
-from leanet.data.pixels import Cache, build_cache, duplicates, refuse_duplicates_across
+from leanet.data.folder import Dataset, Sample, check_folds, group_copies, limit_per_class, refuse_within, scan
+from leanet.data.pixels import Cache, build_cache, duplicates, refuse_duplicates_across, sha256_of
 from leanet.data.splits import Fold, inner_parts, make_folds, read_splits, too_large_groups, write_splits
 from leanet.errors import UserError, install
 from leanet.experiment.display import note, progress_bar
@@ -127,6 +127,7 @@ def begin(config: ColorizeConfig) -> Run:
             authors' coding of maps without OpenCV.
     """
     refuse_missing_opencv(config.colorizer)
+    refuse_among_images(config.out, config.dataset, config.data)
     dataset = read_dataset(config.dataset, config.data, config.compute.seed)
     parse_folds(config.compute.folds, config.data.n_splits)
     find_device(config.compute.device)
@@ -180,6 +181,11 @@ def normal_rows(run: Run, number: int) -> NDArray[np.int64]:
     return normals
 
 
+def refuse_among_images(written: Path, dataset: Path, data: DataConfig) -> None:
+    """Raise UserError where a folder that is to be written lies in one of the data set's that are read."""
+    refuse_within(written, dataset, normal_dir=data.normal_dir, abnormal_dir=data.abnormal_dir)
+
+
 def read_dataset(path: Path, data: DataConfig, seed: int) -> Dataset:
     """List the images of a data set as the options ask for it."""
     dataset = scan(path, normal_dir=data.normal_dir, abnormal_dir=data.abnormal_dir, groups=data.groups)
@@ -206,6 +212,7 @@ def _fill(folder: RunFolder, dataset: Dataset, config: ColorizeConfig) -> Run:
     dataset = with_copies_grouped(dataset, cache)
     images = image_rows(dataset, cache)
     refuse_other_images(folder, images)
+    refuse_other_pixels(folder, cache)
     made = not folder.splits.exists()
     if made:
         folds = make_folds(dataset, config.data.n_splits, config.compute.seed)
@@ -223,7 +230,7 @@ def _fill(folder: RunFolder, dataset: Dataset, config: ColorizeConfig) -> Run:
     if made:
         write_splits(folder.splits, folds, config.compute.seed)
     write_images(folder, images)
-    record(folder, to_options(config), pixels=cache.path.name, images_in=str(config.dataset.resolve()))
+    record(folder, to_options(config), **facts_of_pixels(cache), images_in=str(config.dataset.resolve()))
     return run
 
 
@@ -310,6 +317,28 @@ def refuse_other_images(folder: RunFolder, images: tuple[ImageRow, ...]) -> None
         raise UserError(
             f"{folder.path}: this run was made with other --groups (they differ in {min(regrouped)[0]}). "
             "Repeat them, or choose another --out."
+        )
+
+
+def facts_of_pixels(cache: Cache) -> dict[str, str]:
+    """What a run records of its pixels."""
+    return {"pixels": cache.path.name, "pixels_sha256": cache.sha256}
+
+
+def refuse_other_pixels(folder: RunFolder, cache: Cache) -> None:
+    """Raise UserError where a run's colorizers and maps were made from other pixels of the same images.
+
+    Versions may decode differently. Earlier ones recorded the cache's name only: there, its file is compared.
+    """
+    recorded = folder.read_config().get("recorded", {})
+    before = recorded.get("pixels_sha256")
+    if before is None and (name := recorded.get("pixels", cache.path.name)) != cache.path.name:
+        before = sha256_of(folder.pixels / Path(name).name)
+    begun = [*folder.path.glob("[0-9]*/maps.zarr"), *folder.path.glob("[0-9]*/colorizer")]
+    if begun and before not in (None, cache.sha256):
+        raise UserError(
+            f"{begun[0]}: made from other pixels, by a version that decoded these pictures otherwise. "
+            "Make the run anew with another --out."
         )
 
 

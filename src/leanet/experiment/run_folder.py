@@ -16,7 +16,7 @@ import numpy as np
 import yaml
 from numpy.typing import NDArray
 
-from leanet.data.pixels import open_cache
+from leanet.data.pixels import open_cache, sha256_of
 from leanet.errors import DamagedError, UserError
 from leanet.files import LARGEST, is_free, open_text, read_csv, unfinished, write_csv, write_text
 from leanet.options import read_options
@@ -79,22 +79,41 @@ class DetectorFolder:
     def lacking(self) -> list[str]:
         """Names of the files that a finished detector has and this folder has not, or not whole: empty if done."""
         try:
-            held_out = self.metrics.exists() and self.read_metrics()["validation"]["images"]
+            metrics = self.read_metrics() if self.metrics.exists() else {}
         except DamagedError:
             return [self.metrics.name]
+        held_out = metrics and metrics["validation"]["images"]
         needed = [
+            self.config,
             self.weights,
             self.history,
             self.predictions,
             *([self.validation] if held_out else []),
             self.metrics,
         ]
-        there = [path for path in needed if path.exists()]
-        if self.weights in there and not _are_whole(self.weights, self.weights.stat().st_mtime_ns):
-            there.remove(self.weights)
-        if self.history in there and not read_history(self.history):
-            there.remove(self.history)
-        return [path.name for path in needed if path not in there]
+        hashes = metrics.get("sha256", {})
+        return [path.name for path in needed if not (path.exists() and self._is_whole(path, hashes))]
+
+    def _is_whole(self, path: Path, hashes: Mapping[str, str]) -> bool:
+        """Whether a file is what was written: by its hash or, where it has none, as far as it shows."""
+        if path.name in hashes:
+            return hashes[path.name] == _sha256_of(path)
+        if path == self.weights:
+            return _are_whole(path, path.stat().st_mtime_ns)
+        return bool(read_history(path)) if path == self.history else path != self.config or bool(self.read_config())
+
+    def hashes(self) -> dict[str, str]:
+        """SHA-256 of each file that metrics.json vouches for: all that stay as they are once training is done."""
+        files = (self.weights, self.history, self.predictions, self.validation)
+        return {path.name: sha256_of(path) for path in files if path.exists()}
+
+    def read_config(self) -> dict[str, Any]:
+        """The options and facts that the detector was trained with; none where they are missing or damaged."""
+        try:
+            found = read_config(self.config)
+        except UserError:
+            return {}
+        return found if isinstance(found.get("recorded"), dict) else {}
 
     def read_metrics(self) -> dict[str, Any]:
         """What metrics.json holds; `validation` counts no images where earlier versions left it out.
@@ -106,7 +125,7 @@ class DetectorFolder:
             found: dict[str, Any] = parse_json(read_bytes(self.metrics, LARGEST))
             found = {"validation": {"images": 0, "anomalous": 0}, **found}
             [int(found[side]["images"]) for side in ("train", "validation")]
-            [int(found["epoch"]), dict(found["adn"])]
+            [int(found["epoch"]), dict(found["adn"]), dict(found.get("sha256", {}))]
         except (KeyError, TypeError, ValueError, OSError):
             raise DamagedError(
                 self.metrics, "damaged. Give the run's command again: it trains this detector anew."
@@ -217,6 +236,11 @@ class RunFolder:
         taken = [place for place in places if not is_free(place) and not _of_the_published_program(place)]
         if self.images.exists() and not self._begins_like_ours(self.images):
             taken.append(self.images)
+        elif self.images.exists() and taken:
+            raise UserError(
+                f"{self.config}: missing, or not what was written; only it says with which options this run was "
+                "made. Restore it, or choose another --out."
+            )
         if taken:
             raise UserError(
                 f"{taken[0]}: is there already, and of no run; a run would write there. Choose another --out."
@@ -324,6 +348,16 @@ def read_history(path: Path) -> list[dict[str, float]]:
 def _are_whole(weights: Path, _changed: int) -> bool:
     """As `is_whole`, but read once: a report asks for every detector more than once."""
     return is_whole(weights)
+
+
+def _sha256_of(path: Path) -> str:
+    """As `sha256_of`, but read once."""
+    return _hash_once(path, path.stat().st_mtime_ns)
+
+
+@functools.cache
+def _hash_once(path: Path, _changed: int) -> str:
+    return sha256_of(path)
 
 
 def plain(value: object) -> object:

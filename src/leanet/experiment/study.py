@@ -118,7 +118,7 @@ def _is_trained(wanted: DetectConfig, run: Run) -> bool:
     d, home = wanted.detector, RunFolder(wanted.out or wanted.run)
     folds = parse_folds(wanted.compute.folds, len(run.folds))
     trainings = [Training(n, s, home.fold(n).detector(d.name_with(s))) for n in folds for s in range(d.seeds)]
-    return all(is_done(training, run) for training in trainings)
+    return all(is_done(training, wanted, run) for training in trainings)
 
 
 def _others(home: RunFolder, cells: Sequence[Cell]) -> list[str]:

@@ -23,11 +23,14 @@ from leanet.experiment.open_run import (
     Run,
     begin,
     decode_images,
+    facts_of_pixels,
     image_rows,
     record,
+    refuse_among_images,
     refuse_missing_opencv,
     refuse_other_images,
     refuse_other_options,
+    refuse_other_pixels,
     with_copies_grouped,
     write_images,
 )
@@ -70,6 +73,7 @@ def fit(config: FitConfig) -> Card:
     """
     if count() > 1:
         raise UserError("leanet fit: one process only. Leave `accelerate launch` out; it is for run and study.")
+    refuse_among_images(config.out, config.dataset, config.data)
     out = config.out.resolve()
     work = out.with_name(out.name + ".work")
     try:
@@ -258,6 +262,8 @@ def _normals_only(config: FitConfig, folder: Path) -> Run:
     dataset = with_copies_grouped(dataset.without([file for file, _ in cache.skipped]), cache)
     images = image_rows(dataset, cache)
     refuse_other_images(home, images)
+    refuse_other_pixels(home, cache)
+    record(home, {}, **facts_of_pixels(cache))
     try:
         parts = inner_parts([0] * len(images), [i.group for i in images], data.n_splits, config.compute.seed)
     except UserError as error:

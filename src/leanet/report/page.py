@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import contextlib
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -33,6 +34,7 @@ from leanet.experiment.evaluate import (
 )
 from leanet.experiment.finished import finished, recorded_detector, what_is_missing
 from leanet.experiment.localise import aupro, pixel_auroc, read_mask
+from leanet.experiment.lock import alone_in
 from leanet.experiment.open_run import Run, source_of
 from leanet.experiment.results import Table, ratio_of_sides, scores_of, table
 from leanet.experiment.run import MOST_NAMED, write_table
@@ -67,8 +69,14 @@ def report(config: ReportConfig) -> Path:
     The page of a detector that is named lies in RUN/report/<detector>/.
 
     Raises:
-        UserError: no run, or no finished fold in it: says what is there and what is missing.
+        UserError: no run, or no finished fold in it: says what is there and what is missing; or another process
+            writes the report.
     """
+    with alone_in(config.run / "report") if config.run.is_dir() else contextlib.nullcontext():
+        return _report(config)
+
+
+def _report(config: ReportConfig) -> Path:
     home = RunFolder(config.run)
     folder = home.report / (config.detector or "")
     asked = recorded_detector(home, config.detector)

@@ -16,6 +16,7 @@ from torch.nn import functional as F
 from leanet.color.lab import decode_lab, encode_lab, lab_to_rgb, rgb_to_lab
 from leanet.experiment.detect import build_detector, map_reader, map_scale
 from leanet.experiment.display import note
+from leanet.experiment.lock import alone_in
 from leanet.experiment.open_run import Run, find
 from leanet.experiment.run_folder import RunFolder, read_history
 from leanet.experiment.stored_maps import Maps
@@ -36,17 +37,26 @@ MOST_KINDS = 8  # subfolders of Positive may be patients or days, and all exampl
 
 
 def draw_colorizers(run: Run, folds: str, report: Path) -> None:
-    """Draw the colorizers' losses into a report folder; an imported run has none."""
+    """Draw the colorizers' losses into a report folder that no other process writes; an imported run has none."""
     histories = {n: run.folder.fold(n).colorizer_history for n in parse_folds(folds, len(run.folds))}
     losses = {f"fold {n}": losses_of(path) for n, path in histories.items() if path.exists()}
     if curves := {fold: found for fold, found in losses.items() if found}:
-        save(training_curves(curves, "colorizer"), report / "colorizer_loss.png")
+        with alone_in(report, wait=True):
+            save(training_curves(curves, "colorizer"), report / "colorizer_loss.png")
 
 
 def draw_detectors(config: DetectConfig) -> None:
-    """Draw the losses, and a sheet of examples of the first fold asked for, into the report folder; say where."""
+    """Draw the losses, and a sheet of examples of the first fold asked for, into the report folder; say where.
+
+    That is done when no other process writes the report.
+    """
     run = find(config.run)
     home = RunFolder(config.out or config.run)
+    with alone_in(home.report, wait=True):
+        _draw_detectors(config, run, home)
+
+
+def _draw_detectors(config: DetectConfig, run: Run, home: RunFolder) -> None:
     folds = parse_folds(config.compute.folds, len(run.folds))
     draw_colorizers(run, config.compute.folds, home.report)
     for detector in config.detector.beside_baseline(config.compare):
