@@ -24,7 +24,7 @@ from serving import served
 
 from leanet.cli import main
 from leanet.data.synthetic import make_leaves
-from leanet.inference.model import save
+from leanet.inference.model import load, save
 
 pytestmark = pytest.mark.slow
 
@@ -228,11 +228,12 @@ def test_results_survive_a_reload_without_asking_again(opened: Opener, tmp_path:
     page.get_by_role("radio", name="Recoloured").check()
     expect(page.locator("#layer")).to_be_visible()
     page.keyboard.press("Escape")
+    expect(page.locator("#status")).to_contain_text("4 images:")
     assert page.locator("#status").inner_text() == counts
     assert table(page, tmp_path / "after.csv") == before
     for image in page.locator(".frame img").all():
         assert image.evaluate("image => image.decode().then(() => image.naturalWidth)") > 0
-    assert not sent
+    assert len(sent) == 1, "only what was not read is asked again"
     page.locator("#clear").click()
     expect(page.locator(".card")).to_have_count(0)
     page.reload()
@@ -270,13 +271,77 @@ def test_images_of_another_model_or_without_an_answer_are_asked_again(opened: Op
     assert len(sent) == 1
 
 
+def test_what_a_limit_refused_is_asked_again_after_a_reload(
+    opened: Opener, leaves_and_model: tuple[Path, Path]
+) -> None:
+    large = io.BytesIO()
+    Image.new("RGB", (1500, 1000), "green").save(large, "PNG")
+    with served(leaves_and_model[1], "--max-megapixels", "1") as (address, _):
+        page = opened(address=address)
+        drop(page, ("large.png", large.getvalue()))
+        expect(page.locator(".card .error")).to_contain_text("1500 x 1000")
+    with served(leaves_and_model[1], "--max-megapixels", "50", "--port", address.rpartition(":")[2]) as (same, _):
+        assert same == address
+        page.reload()
+        expect(page.locator(".card .badge")).to_be_visible()
+
+
+@pytest.mark.parametrize("status", [400, 408, 413, 500])
+def test_what_is_refused_is_asked_again_after_a_reload(opened: Opener, status: int) -> None:
+    page = opened()
+    page.route("**/v1/predict**", lambda route: route.fulfill(status=status, json={"detail": "not today"}))
+    page.locator("#examples button").first.click()
+    expect(page.locator(".card .error")).to_have_text("not today")
+    page.unroute("**/v1/predict**")
+    page.reload()
+    expect(page.locator(".card .badge")).to_be_visible()
+
+
+def test_boxes_follow_the_threshold_as_those_of_predict_do(
+    opened: Opener, tmp_path: Path, leaves_and_model: tuple[Path, Path]
+) -> None:
+    leaves, folder = leaves_and_model
+    strict = load(folder).with_threshold(1.0)
+    save(tmp_path / "strict", strict.card, strict.network, strict.colorizer)
+    files = {name: leaves / "test" / "spot" / name.removeprefix("spotted-") for name, _ in spotted(leaves, 4)}
+    expected = strict.with_threshold(0.0).predict(list(files.values()))
+    boxes = {
+        name: " ".join(map(str, result.box)) if result.box else ""
+        for name, result in zip(files, expected, strict=True)
+    }
+    assert any(boxes.values())
+    with served(tmp_path / "strict") as (address, _):
+        page = opened(address=address)
+        drop(page, *spotted(leaves, 4))
+        expect(page.locator("#status")).to_contain_text("● 4 normal")
+        assert not any(row["box"] for row in table(page, tmp_path / "own.csv"))
+        page.locator("#exact").fill("0")
+        assert {row["file"]: row["box"] for row in table(page, tmp_path / "moved.csv")} == boxes
+        card(page, next(name for name, box in boxes.items() if box)).click()
+        expect(page.locator("#box")).to_be_visible()
+
+
+@pytest.mark.parametrize("wrong", ["5", "-3", "1.001"])
+def test_a_threshold_that_is_no_probability_is_not_taken(opened: Opener, wrong: str) -> None:
+    page = opened()
+    take_examples(page, 2)
+    exact = page.locator("#exact")
+    exact.fill("0.25")
+    exact.fill(wrong)
+    exact.blur()
+    expect(exact).to_have_value("0.25")
+    page.reload()
+    expect(page.locator("#status")).to_contain_text("2 images:")
+    expect(exact).to_have_value("0.25")
+
+
 def test_the_threshold_moves_counts_decisions_boxes_and_the_table(opened: Opener, tmp_path: Path) -> None:
     page = opened()
     take_examples(page, 10)
     given = table(page, tmp_path / "given.csv")
     own = page.locator("#exact").input_value()
     probabilities = sorted(float(row["probability"]) for row in given)
-    for threshold in (probabilities[2] + 0.0001, probabilities[-1] + 0.0001, 0.0):
+    for threshold in (min(1, probabilities[2] + 0.0001), min(1, probabilities[-1] + 0.0001), 0.0):
         page.locator("#exact").fill(f"{threshold:.6f}")
         anomalous = sum(p >= float(f"{threshold:.6f}") for p in probabilities)
         expect(page.locator("#status")).to_contain_text(f"▲ {anomalous} anomalous")
@@ -305,6 +370,10 @@ def test_without_probabilities_the_threshold_is_of_the_mean(
         drop(page, *spotted(leaves_and_model[0], 3))
         expect(page.locator("#status")).to_contain_text("▲ 3 anomalous")
         means = sorted(float(row["mean_delta_e"]) for row in table(page, tmp_path / "a.csv"))
+        page.locator("#exact").fill("150")
+        expect(page.locator("#status")).to_contain_text("● 3 normal")
+        page.locator("#exact").fill("-3")
+        expect(page.locator("#status")).to_contain_text("● 3 normal")
         page.locator("#exact").fill(f"{means[1] + 0.0001:.6f}")
         expect(page.locator("#status")).to_contain_text("▲ 1 anomalous")
         page.locator("#slider").focus()
@@ -394,6 +463,25 @@ def test_what_cannot_be_read_is_answered_with_what_to_do(
     drop(page, (name, content))
     expect(card(page, name).locator(".error")).to_have_text(re.compile(told))
     expect(page.locator("#status")).to_contain_text("1 not read")
+
+
+@pytest.mark.parametrize("mark", [*"\u202e\u202a\u2066\u2069\u200e\u200f\u061c\u2028", "\x1b", "\x85"])
+def test_a_name_is_shown_with_what_it_hides(
+    opened: Opener, tmp_path: Path, leaves_and_model: tuple[Path, Path], mark: str
+) -> None:
+    page = opened()
+    ((_, content),) = spotted(leaves_and_model[0], 1)
+    name, seen = f"葉 {mark}gpj.exe.png", f"葉 \\u{ord(mark):04x}gpj.exe.png"
+    drop(page, (name, content))
+    expect(page.locator("#status")).to_contain_text("1 image:")
+    page.locator("button.card").click()
+    for place in (page.locator(".card .name"), page.locator("#title")):
+        expect(place).to_have_text(seen)
+        expect(place).to_have_attribute("title", seen)
+    page.keyboard.press("Escape")
+    assert mark not in page.locator("body").inner_text()
+    (row,) = table(page, tmp_path / "predictions.csv")
+    assert row["file"] == name
 
 
 def test_the_table_is_safe_to_open_in_a_spreadsheet(
