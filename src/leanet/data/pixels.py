@@ -17,7 +17,7 @@ import numpy.typing as npt
 from PIL import ExifTags, Image, UnidentifiedImageError
 
 from leanet.data.color_profile import BROKEN, Profile, read_profile
-from leanet.data.find import advice, is_special, unread_format
+from leanet.data.find import HEAD, advice, is_special, unread_format
 from leanet.errors import UserError
 from leanet.files import unfinished, write_json
 from leanet.reading import parse_json, read_bytes
@@ -624,7 +624,7 @@ def _from_deep_grey(image: Image.Image, profile: Profile | None) -> Image.Image:
 
 def _reason(error: Exception, data: bytes) -> str:
     if isinstance(error, UnidentifiedImageError):
-        name = unread_format(data[:32])
+        name = unread_format(data[:HEAD])
         return advice(name) if name else "not an image, or of an unknown format"
     text = " ".join(str(error).split()) or type(error).__name__
     if "could not create decoder" in text:  # all that libwebp says
