@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+import zlib
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, TiffImagePlugin
 from profiles import ADOBE_RGB, DISPLAY_P3, SRGB, cmyk, gamma, grey, rgb, srgb_curve
 
 from leanet.data.color_profile import BROKEN, read_profile
-from leanet.data.pixels import build_cache, decode, decode_with_origin
+from leanet.data.pixels import UnreadableImageError, build_cache, cost_of, decode, decode_with_origin
 
 P3 = rgb("Display P3", DISPLAY_P3, srgb_curve())
 ADOBE = rgb("Adobe RGB (1998)", ADOBE_RGB, gamma(563 / 256))
@@ -115,6 +116,64 @@ def test_a_profile_of_no_use_counts_as_srgb(tmp_path: Path, profile: bytes) -> N
     decoded = decode_with_origin(saved(tmp_path / "a.png", pixels, profile))
     np.testing.assert_array_equal(decoded.pixels, pixels)
     assert decoded.broken_profile
+
+
+def damaged(path: Path, how: str) -> Path:
+    """A picture with the profile P3, damaged where its file keeps it."""
+    flat = np.tile(np.array(IN_P3[0], np.uint8), (16, 16, 1))
+    data = bytearray(saved(path, flat, P3 if how != "too large" else P3 + bytes(2_000_000)).read_bytes())
+    if path.suffix == ".jpg":
+        at = data.index(b"ICC_PROFILE\0")
+        if how == "count":
+            data[at + 13] = 7
+        else:  # a segment that ends after its name
+            end = at - 2 + int.from_bytes(data[at - 2 : at])
+            data[at - 2 : end] = (14).to_bytes(2) + b"ICC_PROFILE\0"
+    elif path.suffix == ".png":
+        start = data.index(b"iCCP")
+        end = start + 4 + int.from_bytes(data[start - 4 : start])
+        method = data.index(b"\0", start) + 1
+        if how == "method":
+            data[method] = 9
+        elif how == "zlib":
+            data[method + 5] ^= 0xFF
+        if how in ("method", "zlib"):
+            data[end : end + 4] = zlib.crc32(data[start:end]).to_bytes(4)
+        elif how == "CRC":
+            data[end] ^= 0xFF
+    path.write_bytes(data)
+    return path
+
+
+@pytest.mark.parametrize(
+    ("suffix", "how"),
+    [("jpg", "count"), ("jpg", "cut"), ("png", "zlib"), ("png", "CRC"), ("png", "method"), ("png", "too large")],
+)
+def test_a_profile_damaged_where_the_file_keeps_it_counts_as_srgb(tmp_path: Path, suffix: str, how: str) -> None:
+    path = damaged(tmp_path / f"a.{suffix}", how)
+    decoded = decode_with_origin(path)
+    assert decoded.broken_profile
+    assert np.abs(decoded.pixels.astype(int) - IN_P3[0]).max() <= 4
+    assert cost_of(path.read_bytes()).pixels == 256
+
+
+def test_a_tiffs_profile_of_another_type_counts_as_srgb(tmp_path: Path) -> None:
+    directory = TiffImagePlugin.ImageFileDirectory_v2()
+    directory[34675] = "text"
+    directory.tagtype[34675] = 2
+    Image.new("RGB", (4, 4), (234, 51, 35)).save(tmp_path / "a.tif", tiffinfo=directory)
+    decoded = decode_with_origin(tmp_path / "a.tif")
+    assert (decoded.broken_profile, decoded.pixels[0, 0].tolist()) == (True, [234, 51, 35])
+
+
+def test_a_damaged_picture_stays_unreadable_whatever_its_profile(tmp_path: Path) -> None:
+    path = damaged(tmp_path / "a.png", "CRC")
+    path.write_bytes(path.read_bytes()[:-30])
+    with pytest.raises(UnreadableImageError, match="truncated"):
+        decode(path)
+    path.write_bytes(path.read_bytes()[:40])
+    with pytest.raises(UnreadableImageError):
+        decode(path)
 
 
 def test_a_profiles_name_is_printable_and_short() -> None:

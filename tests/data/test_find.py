@@ -95,6 +95,70 @@ def test_formats_that_are_not_read_are_named_with_the_remedy(tmp_path: Path) -> 
         decode(tmp_path / "f.jpg")
 
 
+OTHERS = {
+    "PNM": b"P6\n# by a camera\n2 2\n255\n" + bytes(12),
+    "ICO": b"\0\0\1\0\1\0\x10\x10\0\0\1\0\x20\0" + bytes(100),
+    "PCX": b"\x0a\5\1\x08" + bytes(200),
+    "DICOM": bytes(128) + b"DICM" + bytes(20),
+    "OpenEXR": b"v/1\x01" + bytes(20),
+    "Radiance HDR": b"#?RADIANCE\n",
+    "DDS": b"DDS " + bytes(20),
+    "QOI": b"qoif" + bytes(20),
+    "GIMP": b"gimp xcf v011" + bytes(20),
+}
+
+
+@pytest.mark.parametrize("form", OTHERS)
+def test_other_formats_are_named_by_their_content(tmp_path: Path, form: str) -> None:
+    (tmp_path / "a.txt").write_bytes(OTHERS[form])
+    (tmp_path / "b.png").write_bytes(OTHERS[form])
+    assert said(find_images(tmp_path), tmp_path) == [
+        f"left out, {form} is not read; convert to JPEG or PNG: 1 (a.txt)"
+    ]
+    with pytest.raises(UnreadableImageError, match=f"{form} is not read; convert to JPEG or PNG"):
+        decode(tmp_path / "b.png")
+
+
+@pytest.mark.parametrize(("suffix", "form"), [("ppm", "PPM"), ("ico", "ICO"), ("pcx", "PCX"), ("tga", "TGA")])
+def test_what_pillow_writes_in_other_formats_is_named(tmp_path: Path, suffix: str, form: str) -> None:
+    path = picture(tmp_path / f"a.{suffix}", form)
+    name = "PNM" if form == "PPM" else form
+    assert said(find_images(tmp_path), tmp_path) == [
+        f"left out, {name} is not read; convert to JPEG or PNG: 1 ({path.name})"
+    ]
+
+
+def test_a_picture_is_one_under_the_suffix_of_another_kind_of_file(tmp_path: Path) -> None:
+    picture(tmp_path / "d.txt", "JPEG")
+    picture(tmp_path / "e.pdf", "PNG")
+    for name, text in (("f.txt", "P1 is our first patient"), ("g.csv", "P2,3\n"), ("h.txt", "\n\n"), ("i.txt", "")):
+        (tmp_path / name).write_text(text)
+    found = find_images(tmp_path)
+    assert names(found, tmp_path) == ["d.txt", "e.pdf"]
+    assert said(found, tmp_path) == ["left out, no pictures: 1 .csv, 3 .txt"]
+
+
+def test_hidden_links_in_a_circle_stop_nothing(tmp_path: Path) -> None:
+    picture(tmp_path / "a.png")
+    (tmp_path / ".loop").symlink_to(".loop")
+    (tmp_path / ".one").symlink_to(".other")
+    (tmp_path / ".other").symlink_to(".one")
+    found = find_images(tmp_path)
+    assert names(found, tmp_path) == ["a.png"]
+    assert said(found, tmp_path) == ["left out: 3 hidden files"]
+
+
+def test_several_folders_are_searched_as_one(tmp_path: Path) -> None:
+    picture(tmp_path / "b" / "own.png")
+    (tmp_path / "a").mkdir()
+    (tmp_path / "a" / "link.png").symlink_to("../b/own.png")
+    (tmp_path / "a" / "folder").symlink_to("../b")
+    (tmp_path / "0").symlink_to("b")
+    found = find_images(tmp_path / "0", tmp_path / "a", tmp_path / "b")
+    assert names(found, tmp_path) == ["b/own.png"]
+    assert said(found, tmp_path) == ["left out, links to what is read already: 3 (0, a/folder, a/link.png)"]
+
+
 def test_a_raw_picture_under_a_tiffs_name_is_not_taken_by_its_thumbnail(tmp_path: Path) -> None:
     Image.new("RGB", (8, 8)).save(tmp_path / "a.tif", tiffinfo={50706: b"\1\4\0\0"})
     with pytest.raises(UnreadableImageError, match="camera raw is not read"):

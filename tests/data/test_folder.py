@@ -1,5 +1,7 @@
 """What `scan` finds, and what it refuses; the real sets' README is the outside oracle."""
 
+import os
+import unicodedata
 from collections import Counter
 from collections.abc import Iterable
 from pathlib import Path
@@ -174,6 +176,90 @@ def test_normals_alone_follow_the_same_rules(tmp_path: Path) -> None:
     assert has_anomalies(tmp_path, "Positive")
 
 
+@pytest.mark.parametrize("place", ["Positive", "Positive/rust"])
+def test_anomalies_that_cannot_be_read_are_not_forgotten(tmp_path: Path, place: str) -> None:
+    touch(tmp_path, ["Negative/a.png", "Negative/notes.txt", f"{place}/b.heic", f"{place}/c.HEIC", "old/d.png"])
+    with pytest.raises(UserError, match=r"Positive: no anomalous images in it\. It has HEIC is not read.*: 2 \("):
+        has_anomalies(tmp_path, "Positive")
+    assert "It has HEIC is not read; convert to JPEG or PNG: 2 (" in message(tmp_path)
+    (tmp_path / place / "b.heic").unlink()
+    (tmp_path / place / "c.HEIC").rename(tmp_path / place / "readme.txt")
+    assert not has_anomalies(tmp_path, "Positive")
+
+
+def test_defects_that_cannot_be_read_are_not_forgotten(tmp_path: Path) -> None:
+    touch(tmp_path, ["train/good/a.png", "test/crack/b.avif", "test/crack/readme.txt"])
+    (tmp_path / "test" / "crack" / "c.png").symlink_to("nowhere.png")
+    with pytest.raises(UserError, match=r"in <defect>/ of train/, test/\. It has AVIF is not read.*move these out"):
+        has_anomalies(tmp_path, "Positive")
+    (tmp_path / "test" / "crack" / "b.avif").unlink()
+    with pytest.raises(UserError, match=r"It has links that lead nowhere: 1 \(test/crack/c\.png\)"):
+        has_anomalies(tmp_path, "Positive")
+
+
+def test_kinds_are_one_in_any_case_and_however_composed(tmp_path: Path) -> None:
+    composed, apart = "Ros\N{LATIN SMALL LETTER E WITH ACUTE}", unicodedata.normalize("NFD", "ros\u00e9")
+    touch(tmp_path, ["Negative/a.png", "Positive/Rust/b.png", "Positive/rust/c.png", "Positive/RUST/d.png"])
+    touch(tmp_path, [f"Positive/{composed}/e.png", f"Positive/{apart}/f.png"])
+    assert Counter(s.kind for s in scan(tmp_path).of_class(1)) == {"RUST": 3, composed: 2}
+
+
+def test_defects_of_several_splits_are_one_kind_in_any_case(tmp_path: Path) -> None:
+    touch(tmp_path, ["train/good/a.png", "test/Crack/b.png", "val/crack/c.png", "ground_truth/CRACK/b_mask.png"])
+    assert [(s.kind, s.mask) for s in scan(tmp_path).of_class(1)] == [
+        ("Crack", "ground_truth/CRACK/b_mask.png"),
+        ("Crack", None),
+    ]
+
+
+def test_masks_are_found_in_any_case_and_however_composed(tmp_path: Path) -> None:
+    composed, apart = (unicodedata.normalize(form, "fl\u00fcgel") for form in ("NFC", "NFD"))
+    touch(tmp_path, ["train/good/a.png", "test/cut/030.png", f"test/cut/{composed}.png", "test/cut/LOCO.png"])
+    touch(tmp_path, ["ground_truth/cut/030_MASK.PNG", f"ground_truth/cut/{apart}_mask.png"])
+    touch(tmp_path, ["ground_truth/cut/loco/1.png", "ground_truth/cut/loco/2.png"])
+    touch(
+        tmp_path, ["test/cut/X.png", "test/cut/x.png", "ground_truth/cut/X_mask.png", "ground_truth/cut/x_MASK.png"]
+    )
+    assert {Path(s.file).stem: s.mask for s in scan(tmp_path).of_class(1)} == {
+        "030": "ground_truth/cut/030_MASK.PNG",
+        "LOCO": "ground_truth/cut/loco",
+        "X": "ground_truth/cut/X_mask.png",
+        composed: f"ground_truth/cut/{apart}_mask.png",
+        "x": "ground_truth/cut/x_MASK.png",
+    }
+
+
+def test_a_folder_that_two_places_share_is_read_once(tmp_path: Path) -> None:
+    touch(tmp_path, ["train/good/a.png", "test/bad/b.png", "valid/good/deep/c.png"])
+    (tmp_path / "test" / "good").symlink_to("../train/good")
+    (tmp_path / "train" / "good" / "deep").symlink_to("../../valid/good/deep")
+    (tmp_path / "train" / "good" / "link.png").symlink_to("../../valid/good/deep/c.png")
+    (tmp_path / "valid" / "good" / "hard.png").hardlink_to(tmp_path / "train" / "good" / "a.png")
+    dataset = scan(tmp_path)
+    assert [s.file for s in dataset.of_class(0)] == ["train/good/a.png", "valid/good/deep/c.png"]
+    assert (
+        "left out, links to what is read already: 4 (test/good, train/good/deep, train/good/link.png, 1 more)"
+        in (dataset.notes)
+    )
+    (tmp_path / "valid" / "bad").symlink_to("../train/good")
+    assert "share images" in message(tmp_path)
+
+
+def test_loose_pictures_are_named_whatever_their_suffix(tmp_path: Path) -> None:
+    touch(tmp_path, ["train/good/a.png", "test/bad/b.png", "notes.txt", "loose.png"])
+    (tmp_path / "loose.jfif").write_bytes(b"\xff\xd8\xff\xe0")
+    (tmp_path / "test" / "loose.gif").write_bytes(b"GIF89a")
+    (tmp_path / "test" / "loose.heic").touch()
+    os.mkfifo(tmp_path / "pipe.png")
+    (tmp_path / "gone.png").symlink_to("nowhere.png")
+    (tmp_path / "folder.png").mkdir()
+    said = [text for text in scan(tmp_path).notes if " itself " in text]
+    assert [text.partition(". Put")[0] for text in said] == [
+        f"not read: 2 images in {tmp_path.name}/ itself (loose.jfif, loose.png)",
+        "not read: 2 images in test/ itself (loose.gif, loose.heic)",
+    ]
+
+
 def test_a_folder_without_readable_pictures_says_what_it_has(tmp_path: Path) -> None:
     touch(tmp_path, ["Negative/a.heic", "Positive/b.png"])
     assert "HEIC is not read; convert to JPEG or PNG" in message(tmp_path)
@@ -200,7 +286,18 @@ def test_ambiguous_and_shared_class_folders_are_refused(tmp_path: Path) -> None:
     assert "share images" in message(tmp_path, normal_dir="positive")
     touch(tmp_path, ["negative/b.png"])
     if len(list(tmp_path.iterdir())) == 3:  # a file system that tells cases apart
-        assert "NEGATIVE/ and negative/" in message(tmp_path) or "negative/ and NEGATIVE/" in message(tmp_path)
+        assert "NEGATIVE/ and negative/ are both" in message(tmp_path)
+        assert "NEGATIVE/ and negative/ are both" in message(tmp_path, normal_dir="negative")
+        (tmp_path / "negative" / "b.png").unlink()
+        (tmp_path / "negative").rmdir()
+        (tmp_path / "negative").symlink_to("NEGATIVE")
+        assert [s.file for s in scan(tmp_path).samples] == ["NEGATIVE/a.png", "Positive/c.png"]
+
+
+def test_two_folders_of_masks_are_refused(tmp_path: Path) -> None:
+    touch(tmp_path, ["train/good/a.png", "test/bad/b.png", "ground_truth/bad/b.png", "Ground_Truth/bad/b.png"])
+    if len(list(tmp_path.iterdir())) == 4:  # a file system that tells cases apart
+        assert "Ground_Truth/ and ground_truth/ are both ground_truth" in message(tmp_path)
 
 
 @pytest.fixture

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import functools
-import mimetypes
 import os
+import re
 import stat
 import unicodedata
 from collections import Counter, deque
@@ -14,7 +13,7 @@ from pathlib import Path
 from typing import TypeAlias
 
 IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp"})
-"""Files of these suffixes count as pictures unopened; of others, those whose first bytes say so."""
+"""Files of these suffixes count as pictures unopened; of all others, those whose first bytes say so."""
 
 MOST_LISTED = 10
 """Longer lists are cut, and the rest is counted."""
@@ -22,8 +21,8 @@ MOST_LISTED = 10
 Identity: TypeAlias = tuple[int, ...]
 """What two names of one file or folder have in common."""
 
-_HEAD = 32
-"""Bytes that tell a format."""
+HEAD = 132
+"""Bytes that tell a format; DICOM's name comes after 128 of anything."""
 
 _READ = (b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n", b"GIF87a", b"GIF89a", b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 _BMP_HEADERS = {12, 16, 40, 52, 56, 64, 108, 124}
@@ -34,6 +33,12 @@ _UNREAD = {
     b"\0\0\0\x0cjP  ": "JPEG 2000",
     b"\xff\x4f\xff\x51": "JPEG 2000",
     b"8BPS": "Photoshop",
+    b"gimp xcf ": "GIMP",
+    b"v/1\x01": "OpenEXR",
+    b"#?RADIANCE": "Radiance HDR",
+    b"#?RGBE": "Radiance HDR",
+    b"DDS ": "DDS",
+    b"qoif": "QOI",
     b"FUJIFILMCCD-RAW": "camera raw",
     b"IIRO": "camera raw",
     b"IIRS": "camera raw",
@@ -45,6 +50,12 @@ _UNREAD_BRANDS = {
         (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"hevm", b"hevs", b"mif1", b"msf1"), "HEIC"
     ),
     b"crx ": "camera raw",
+}
+_UNREAD_HEADERS = {
+    rb"P[1-6]\s+[0-9#]|P7\nWIDTH|P[Ff]\n[0-9]": "PNM",
+    rb"\x00\x00\x01\x00[^\x00]\x00...\x00[\x00\x01]\x00[\x00\x01\x04\x08\x10\x18\x20]\x00": "ICO",
+    rb"\x0a[\x00\x02-\x05][\x00\x01][\x01\x02\x04\x08]": "PCX",
+    rb".{128}DICM": "DICOM",
 }
 _RAW_SUFFIXES = frozenset(
     f".{name}"
@@ -59,9 +70,20 @@ _UNREAD_SUFFIXES = {
     ".jxl": "JPEG XL",
     **dict.fromkeys((".jp2", ".j2k", ".jpx"), "JPEG 2000"),
     ".psd": "Photoshop",
+    ".xcf": "GIMP",
+    ".exr": "OpenEXR",
+    ".hdr": "Radiance HDR",
+    ".dds": "DDS",
+    ".qoi": "QOI",
+    **dict.fromkeys((".pbm", ".pgm", ".ppm", ".pnm", ".pam", ".pfm"), "PNM"),
+    **dict.fromkeys((".ico", ".cur"), "ICO"),
+    ".pcx": "PCX",
+    **dict.fromkeys((".dcm", ".dicom"), "DICOM"),
+    ".tga": "TGA",
+    ".svg": "SVG",
 }
 
-_NO_PICTURE, _HIDDEN, _SPECIAL, _BROKEN = "no picture", "hidden", "no regular file", "broken link"
+NO_PICTURE, _HIDDEN, _SPECIAL, _BROKEN = "no picture", "hidden", "no regular file", "broken link"
 _AGAIN, _CLOSED, _MASK = "the same again", "folder that cannot be opened", "mask"
 _CONVERT = "convert to JPEG or PNG"
 
@@ -73,40 +95,50 @@ class LeftOut:
     path: Path
     why: str
 
+    @property
+    def is_missed(self) -> bool:
+        """Whether pictures are lost with it: of a format that is not read, or behind what cannot be opened."""
+        return self.why not in (NO_PICTURE, _HIDDEN, _SPECIAL, _AGAIN, _MASK)
+
 
 @dataclass(frozen=True)
 class Found:
-    """The pictures below a folder, sorted by path, and what was passed over."""
+    """The pictures below some folders, sorted by path, and what was passed over."""
 
     images: tuple[Path, ...]
     left_out: tuple[LeftOut, ...]
 
 
-def find_images(folder: Path, closed: Collection[Identity] = (), without: str | None = None) -> Found:
-    """Find the pictures below a folder; links are followed, hidden files passed over.
+def find_images(*folders: Path, closed: Collection[Identity] = (), without: str | None = None) -> Found:
+    """Find the pictures below some folders; links are followed, hidden files passed over.
 
     Every file and folder is found once, under its own name rather than a link's, so that links in a circle end.
 
     Args:
-        folder: where to look.
+        folders: where to look.
         closed: folders that are not entered, because they are read by themselves.
         without: a subfolder of this name, in any case, holds no pictures but masks.
     """
     images, left_out = list[Path](), list[LeftOut]()
-    for path, why in _walk(folder, closed):
+    for path, why in _walk(folders, closed):
         if why == _ENTERED:
             continue
-        masks = without and any(same_name(part, without) for part in path.relative_to(folder).parts[:-1])
-        if why or (why := _MASK if masks else _why_not(path)):
+        if why or (why := _MASK if without and _is_below(path, folders, without) else why_not(path)):
             left_out.append(LeftOut(path, why))
         else:
             images.append(path)
     return Found(tuple(sorted(images, key=Path.as_posix)), tuple(left_out))
 
 
+def _is_below(path: Path, folders: Iterable[Path], name: str) -> bool:
+    """Whether a folder of this name lies between a file and the one of the folders that it was found in."""
+    folder = next(folder for folder in folders if path.is_relative_to(folder))
+    return any(same_name(part, name) for part in path.relative_to(folder).parts[:-1])
+
+
 def folders_below(folder: Path) -> list[Path]:
     """The folder and all below it, each once; links are followed, hidden ones passed over."""
-    return [folder, *(path for path, why in _walk(folder, ()) if why == _ENTERED)]
+    return [folder, *(path for path, why in _walk([folder], ()) if why == _ENTERED)]
 
 
 def notes(left_out: Iterable[LeftOut], root: Path) -> list[str]:
@@ -119,7 +151,7 @@ def notes(left_out: Iterable[LeftOut], root: Path) -> list[str]:
         shown = [path.relative_to(root).as_posix() if path.is_relative_to(root) else str(path) for path in paths]
         shown = ["".join(c if c.isprintable() else "?" for c in name) for name in shown]
         named = f"{len(paths)} ({listed(sorted(shown), 3)})"
-        if why == _NO_PICTURE:
+        if why == NO_PICTURE:
             suffixes = Counter(path.suffix.lower() or "no suffix" for path in paths)
             said.append("left out, no pictures: " + listed([f"{n} {s}" for s, n in sorted(suffixes.items())]))
         elif why in (_HIDDEN, _MASK):
@@ -164,11 +196,13 @@ def is_special(status: os.stat_result) -> bool:
 
 
 def unread_format(head: bytes) -> str | None:
-    """The name of a picture's format that is known but not read, by its first 32 bytes."""
+    """The name of a picture's format that is known but not read, by its first HEAD bytes."""
     if head[4:8] == b"ftyp":
-        brands = [head[8:12], *(head[at : at + 4] for at in range(16, len(head), 4))]
+        brands = [head[8:12], *(head[at : at + 4] for at in range(16, min(len(head), int.from_bytes(head[:4])), 4))]
         return next((_UNREAD_BRANDS[brand] for brand in brands if brand in _UNREAD_BRANDS), None)
-    return next((name for start, name in _UNREAD.items() if head.startswith(start)), None)
+    by_start = (name for start, name in _UNREAD.items() if head.startswith(start))
+    by_header = (name for header, name in _UNREAD_HEADERS.items() if re.match(header, head, re.DOTALL))
+    return next(by_start, None) or next(by_header, None)
 
 
 def advice(name: str) -> str:
@@ -179,14 +213,19 @@ def advice(name: str) -> str:
 _ENTERED = "entered"
 
 
-def _walk(root: Path, closed: Collection[Identity]) -> Iterator[tuple[Path, str]]:
-    """Everything below a folder with "" for a regular file, _ENTERED for a folder, or why it is passed over.
+def _walk(roots: Collection[Path], closed: Collection[Identity]) -> Iterator[tuple[Path, str]]:
+    """Everything below some folders with "" for a regular file, _ENTERED for a folder, or why it is passed over.
 
     What lies there by itself comes before what a link leads to.
     """
-    there = root.resolve()
-    seen = {*closed, *(_identity(folder.stat()) for folder in (there, *there.parents))}
-    folders, links = deque([root]), deque[Path]()
+    seen, folders, links = set(closed), deque[Path](), deque[Path]()
+    for root in sorted(roots, key=Path.is_symlink):
+        if (known := identity(root)) in seen:
+            yield root, _AGAIN
+        else:
+            seen.add(known)
+            folders.append(root)
+    seen.update(identity(parent) for root in roots for parent in root.resolve().parents)
     while folders or links:
         if folders:
             try:
@@ -198,7 +237,7 @@ def _walk(root: Path, closed: Collection[Identity]) -> Iterator[tuple[Path, str]
             folders.popleft()
             links.extend(Path(e.path) for e in found if e.is_symlink() and not e.name.startswith("."))
             paths = [Path(e.path) for e in found if not e.is_symlink() and not e.name.startswith(".")]
-            yield from ((Path(e.path), _HIDDEN) for e in found if e.name.startswith(".") and not e.is_dir())
+            yield from ((Path(e.path), _HIDDEN) for e in found if e.name.startswith(".") and not _is_folder(e))
         else:
             paths = [links.popleft()]
         for path in paths:
@@ -220,8 +259,15 @@ def _walk(root: Path, closed: Collection[Identity]) -> Iterator[tuple[Path, str]
                     yield path, ""
 
 
+def _is_folder(entry: os.DirEntry[str]) -> bool:
+    try:
+        return entry.is_dir()
+    except OSError:  # a link in a circle
+        return False
+
+
 def identity(path: Path) -> Identity:
-    """What tells a folder from others, whatever it is called."""
+    """What tells a file or folder from others, whatever it is called; OSError where there is none."""
     return _identity(path.stat())
 
 
@@ -231,30 +277,21 @@ def _identity(status: os.stat_result) -> Identity:
     return known if stat.S_ISDIR(status.st_mode) else (*known, status.st_size, status.st_mtime_ns)
 
 
-def _why_not(path: Path) -> str:
+def why_not(path: Path) -> str:
     """Why a regular file is no picture to read: a format that is not read, or none at all; "" where it is one."""
     suffix = path.suffix.lower()
     if suffix in IMAGE_SUFFIXES:
         return ""
     if suffix in _RAW_SUFFIXES:  # their content is often TIFF, with a thumbnail to decode
         return "camera raw"
-    if not _could_be_picture(suffix):
-        return _NO_PICTURE
     try:
         with path.open("rb") as stream:
-            head = stream.read(_HEAD)
+            head = stream.read(HEAD)
     except OSError:
-        return _NO_PICTURE
+        return NO_PICTURE
     if _is_read(head):
         return ""
-    return unread_format(head) or _UNREAD_SUFFIXES.get(suffix, _NO_PICTURE)
-
-
-@functools.lru_cache
-def _could_be_picture(suffix: str) -> bool:
-    """Whether a look at the content is worth while: not where the suffix names another kind of file."""
-    kind = mimetypes.guess_type(f"name{suffix}")[0]
-    return kind is None or kind.startswith("image/") or kind == "application/octet-stream"
+    return unread_format(head) or _UNREAD_SUFFIXES.get(suffix, NO_PICTURE)
 
 
 def _is_read(head: bytes) -> bool:

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import numpy as np
 
-from leanet.data.find import IMAGE_SUFFIXES, LeftOut, find_images, identity, notes
+from leanet.data.find import IMAGE_SUFFIXES, LeftOut, find_images, folded, identity, notes
 from leanet.data.groups import read_groups
-from leanet.data.layout import Layout, Masks, Place, arrange, found_in
+from leanet.data.layout import Layout, Masks, arrange, found_in
 from leanet.errors import UserError
 
 CLASS_NAMES = ("normal", "anomalous")
@@ -87,16 +87,11 @@ def scan(
                 f"{root}: no folder {asked}/ of {CLASS_NAMES[label]} images. {found_in(root)} {_CLASS_REMEDY}"
                 + (" With normal images alone, `leanet fit` is all that works." if label else "")
             )
-    dataset = _dataset(root, layout, layout.places)
-    for label, place in enumerate(("good/", "<defect>/")):
-        if not dataset.of_class(label):
-            if layout.mvtec:
-                raise UserError(
-                    f"{root}: MVTec AD layout without {CLASS_NAMES[label]} images in {place} of "
-                    f"{', '.join(layout.splits)}. {_accepted()}"
-                    + (" With normal images alone, `leanet fit` is all that works." if label else "")
-                )
-            raise _empty(layout.of_class(label)[0].folder, label, dataset)
+    classes = [_read_class(root, layout, label) for label in (0, 1)]
+    for label, (samples, left_out) in enumerate(classes):
+        if not samples:
+            raise _empty(root, layout, label, left_out)
+    dataset = _dataset(root, layout, classes)
     if bare := sum(sample.label == 1 and sample.mask is None for sample in dataset.samples) if layout.masks else 0:
         text = f"{bare} anomalous images have no mask in {layout.masks}/"
         dataset = replace(dataset, notes=(*dataset.notes, text))
@@ -115,9 +110,18 @@ def refuse_within(
 
 
 def has_anomalies(root: Path, abnormal_dir: str, normal_dir: str = "Negative") -> bool:
-    """Whether a dataset folder holds anomalous images at all, in either layout."""
+    """Whether a dataset folder holds anomalous images at all, in either layout.
+
+    Raises:
+        UserError: as `arrange`; or it does, and none of them can be read.
+    """
     root = Path(root)
-    return any(find_images(place.folder).images for place in arrange(root, normal_dir, abnormal_dir).of_class(1))
+    layout = arrange(root, normal_dir, abnormal_dir)
+    samples, left_out = _read_class(root, layout, 1)
+    if not samples and any(item.is_missed for item in left_out):
+        remedy = "To fit the normal images alone, move these out of the data set."
+        raise UserError(f"{_empty(root, layout, 1, left_out)} {remedy}")
+    return bool(samples)
 
 
 def scan_normals(
@@ -126,24 +130,33 @@ def scan_normals(
     """List the normal images of a dataset folder that has no others; arguments and errors as in `scan`."""
     root = Path(root)
     layout = arrange(root, normal_dir, abnormal_dir)
-    places = layout.of_class(0)
-    if not places:
+    if not layout.of_class(0):
         raise UserError(f"{root}: no folder {normal_dir}/ of normal images. {found_in(root)} {_CLASS_REMEDY}")
-    dataset = _dataset(root, layout, places)
-    if not dataset.samples:
-        raise _empty(places[0].folder, 0, dataset)
+    samples, left_out = _read_class(root, layout, 0)
+    if not samples:
+        raise _empty(root, layout, 0, left_out)
+    dataset = _dataset(root, layout, [(samples, left_out)])
     return dataset if groups is None else _with_groups(dataset, Path(groups))
 
 
-def _dataset(root: Path, layout: Layout, places: Sequence[Place]) -> Dataset:
-    samples, left_out = _samples_of(root, places)
-    said = (*layout.notes, *notes(left_out, root))
-    return Dataset(root, tuple(sorted(_each_mask_once(samples), key=lambda sample: sample.label)), said)
+def _dataset(root: Path, layout: Layout, classes: Sequence[tuple[list[Sample], list[LeftOut]]]) -> Dataset:
+    samples = tuple(sample for found, _ in classes for sample in _each_mask_once(found))
+    said = notes([item for _, left_out in classes for item in left_out], root)
+    return Dataset(root, samples, (*layout.notes, *said))
 
 
-def _empty(folder: Path, label: int, dataset: Dataset) -> UserError:
-    said = "".join(f" It has {text.removeprefix('left out, ')}." for text in dataset.notes[:1])
-    return UserError(f"{folder}: no {CLASS_NAMES[label]} images in it.{said} {_accepted()} {_CLASS_REMEDY}")
+def _empty(root: Path, layout: Layout, label: int, left_out: Sequence[LeftOut]) -> UserError:
+    """What is wrong with a class without images, with the first reason why its files were left out."""
+    worst_first = sorted(left_out, key=lambda item: not item.is_missed)
+    said = "".join(f" It has {text.removeprefix('left out, ')}." for text in notes(worst_first, root)[:1])
+    if not layout.mvtec:
+        folder = layout.of_class(label)[0].folder
+        return UserError(f"{folder}: no {CLASS_NAMES[label]} images in it.{said} {_accepted()} {_CLASS_REMEDY}")
+    place = ("good/", "<defect>/")[label]
+    return UserError(
+        f"{root}: MVTec AD layout without {CLASS_NAMES[label]} images in {place} of {', '.join(layout.splits)}."
+        f"{said} {_accepted()}" + (" With normal images alone, `leanet fit` is all that works." if label else "")
+    )
 
 
 def limit_per_class(dataset: Dataset, n: int, seed: int) -> Dataset:
@@ -216,20 +229,23 @@ def group_copies(dataset: Dataset, copies: Sequence[Sequence[str]]) -> tuple[Dat
     return replace(dataset, samples=samples), sum(len(files) - 1 for files in copies)
 
 
-def _samples_of(root: Path, places: Sequence[Place]) -> tuple[list[Sample], list[LeftOut]]:
-    """The images of some places, each of a class's once, and what was passed over."""
-    roots = {identity(place.folder) for place in places}
-    samples, left_out = list[Sample](), list[LeftOut]()
+def _read_class(root: Path, layout: Layout, label: int) -> tuple[list[Sample], list[LeftOut]]:
+    """The images of a class, each once whatever its places share, and what was passed over."""
+    places = layout.of_class(label)
+    others = [identity(place.folder) for place in layout.of_class(1 - label)]
+    found = find_images(*(place.folder for place in places), closed=others)
+    images: dict[Path, list[Path]] = {place.folder: [] for place in places}
+    for path in found.images:
+        images[next(parent for parent in path.parents if parent in images)].append(path)
+    samples, spelled = list[Sample](), dict[str, str]()
     for place in places:
-        found = find_images(place.folder, roots - {identity(place.folder)})
-        left_out += found.left_out
         masks = None if place.masks is None else Masks(place.masks)
-        for path in found.images:
+        for path in images[place.folder]:
             inside = path.relative_to(place.folder)
-            kind = place.kind or (inside.parts[0] if place.label and len(inside.parts) > 1 else "")
+            kind = place.kind or (inside.parts[0] if label and len(inside.parts) > 1 else "")
             mask = None if masks is None else masks.of(inside)
-            samples.append(_sample(root, path, place.label, kind, mask))
-    return samples, left_out
+            samples.append(_sample(root, path, label, spelled.setdefault(folded(kind), kind), mask))
+    return samples, list(found.left_out)
 
 
 def _each_mask_once(samples: Iterable[Sample]) -> Iterator[Sample]:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path, PurePath, PurePosixPath
 
-from leanet.data.find import IMAGE_SUFFIXES, find_images, folded, identity, listed, same_name
+from leanet.data.find import NO_PICTURE, find_images, folded, identity, listed, same_name, why_not
 from leanet.errors import UserError
 
 SPLITS = ("train", "test", "val", "valid", "validation")
@@ -63,31 +65,33 @@ class Layout:
 
 
 class Masks:
-    """The masks of one defect, by the images' names.
+    """The masks of one defect, by the images' names: exactly, or else as `folded`.
 
     Of `<name>`, that is `<name>_mask.png`, `<name>.png` (or of another image's suffix), or the images in the folder
     `<name>/`, which make up one mask together.
     """
 
     def __init__(self, folder: Path) -> None:
-        self._of: dict[str, Path] = {}
         images = find_images(folder).images
+        folders = (path.parent for path in images if path.parent != folder)
+        exact = {below.relative_to(folder).as_posix(): below for below in folders}
         for path in images:
-            if path.parent != folder:
-                self._of[path.parent.relative_to(folder).as_posix()] = path.parent
-        for path in images:
-            self._of[path.relative_to(folder).with_suffix("").as_posix().removesuffix("_mask")] = path
+            name = path.relative_to(folder).with_suffix("").as_posix()
+            exact[re.sub("_mask$", "", name, flags=re.IGNORECASE)] = path
+        self._of = {folded(name): path for name, path in exact.items()} | exact
 
     def of(self, image: PurePath) -> Path | None:
         """The mask of an image, named as seen from its defect's folder; a file or a folder, None where none is."""
-        return self._of.get(image.with_suffix("").as_posix(), self._of.get(image.stem))
+        names = image.with_suffix("").as_posix(), image.stem
+        return next((self._of[name] for name in (*names, *map(folded, names)) if name in self._of), None)
 
 
 def arrange(root: Path, normal_dir: str, abnormal_dir: str) -> Layout:
     """Find where the classes are; either may be missing.
 
     Raises:
-        UserError: no such folder, class folders that share images, or two that differ in case alone.
+        UserError: no such folder, folders of the two classes that share images, or two folders of one name where
+            one is meant.
     """
     if not root.is_dir():
         raise UserError(f"{root}: no such dataset folder. Check the path.")
@@ -95,7 +99,8 @@ def arrange(root: Path, normal_dir: str, abnormal_dir: str) -> Layout:
     if folders == (None, None) and (splits := _splits(root, normal_dir)):
         return _mvtec(root, splits, normal_dir, abnormal_dir)
     found = [Place(folder, label) for label, folder in enumerate(folders) if folder is not None]
-    _refuse_shared(root, found, normal_dir, abnormal_dir)
+    remedy = f"--normal-dir {normal_dir} and --abnormal-dir {abnormal_dir} share images. Name two separate folders."
+    _refuse_shared(found, f"{root}: {remedy}")
     read = {PurePosixPath(name).parts[0] for name in (normal_dir, abnormal_dir) if PurePosixPath(name).parts}
     unread = _unread(root, read, f"{normal_dir}/ and {abnormal_dir}/") if found else ()
     return Layout(tuple(found), False, (), "", unread)
@@ -111,22 +116,31 @@ def descend(root: Path, name: str) -> Path | None:
     """Find a folder below the root by its name in any case; None where there is none."""
     folder = root
     for part in PurePosixPath(name).parts:
-        matches = [path for path in _subfolders(folder) if same_name(path.name, part)]
-        exact = [path for path in matches if path.name == part]
-        if len(matches) > 1 and not exact:
-            raise UserError(
-                f"{folder}: {matches[0].name}/ and {matches[1].name}/ are both {name}. Merge or rename one."
-            )
-        if not matches:
+        if (found := _only(folder, part)) is None:
             return None
-        folder = (exact or matches)[0]
+        folder = found
     return None if folder == root else folder
+
+
+def _only(folder: Path, name: str) -> Path | None:
+    """The subfolder of this name in any case; UserError where several are, which are not links to one."""
+    matches = [path for path in _subfolders(folder) if same_name(path.name, name)]
+    one = _closest(matches, name)
+    if one and any(identity(path) != identity(one) for path in matches):
+        both = " and ".join(f"{path.name}/" for path in matches)
+        raise UserError(f"{folder}: {both} are both {name}. Merge or rename one.")
+    return one
+
+
+def _closest(folders: list[Path], name: str) -> Path | None:
+    """The folder of exactly this name, or else in any case; None where there is none."""
+    return min((path for path in folders if same_name(path.name, name)), key=lambda p: p.name != name, default=None)
 
 
 def _mvtec(root: Path, splits: list[Path], normal_dir: str, abnormal_dir: str) -> Layout:
     good = {folded(name) for name in (*GOOD, normal_dir)}
-    masks = next((path for path in _subfolders(root) if same_name(path.name, MASKS)), None)
-    masks_of = {folded(path.name): path for path in _subfolders(masks)} if masks else {}
+    masks = _only(root, MASKS)
+    masked = _subfolders(masks) if masks else []
     normals, anomalies = list[Place](), list[Place]()
     for split in splits:
         for folder in _subfolders(split):
@@ -134,7 +148,8 @@ def _mvtec(root: Path, splits: list[Path], normal_dir: str, abnormal_dir: str) -
                 normals.append(Place(folder, 0))
             else:
                 kind = "" if same_name(folder.name, abnormal_dir) else folder.name
-                anomalies.append(Place(folder, 1, kind, masks_of.get(folded(folder.name))))
+                anomalies.append(Place(folder, 1, kind, _closest(masked, folder.name)))
+    _refuse_shared([*normals, *anomalies])
     anomalies.sort(key=lambda place: not same_name(place.folder.parent.name, "test"))  # whose masks they are
     names = tuple(f"{split.name}/" for split in splits)
     pooled = " and ".join(filter(None, (", ".join(names[:-1]), names[-1])))
@@ -157,14 +172,15 @@ def _splits(root: Path, normal_dir: str) -> list[Path]:
     return found if any(folded(path.name) in good for split in found for path in _subfolders(split)) else []
 
 
-def _refuse_shared(root: Path, places: list[Place], normal_dir: str, abnormal_dir: str) -> None:
-    if len(places) == 2:
-        one, other = (place.folder.resolve() for place in places)
-        if identity(one) == identity(other) or one.is_relative_to(other) or other.is_relative_to(one):
-            raise UserError(
-                f"{root}: --normal-dir {normal_dir} and --abnormal-dir {abnormal_dir} share images. "
-                "Name two separate folders."
-            )
+def _refuse_shared(places: list[Place], message: str = "") -> None:
+    """Raise UserError where a folder of one class is, or lies in, one of the other."""
+    there = [(place, place.folder.resolve()) for place in places]
+    for one, normal in [item for item in there if not item[0].label]:
+        for other, anomalous in [item for item in there if item[0].label]:
+            same = identity(normal) == identity(anomalous)
+            if same or normal.is_relative_to(anomalous) or anomalous.is_relative_to(normal):
+                text = f"{one.folder} and {other.folder} share images, normal and anomalous ones. Remove a link."
+                raise UserError(message or text)
 
 
 def _unread(root: Path, read: set[str], instead: str) -> tuple[str, ...]:
@@ -177,12 +193,17 @@ def _unread(root: Path, read: set[str], instead: str) -> tuple[str, ...]:
 
 def _loose_images(folder: Path, place: str) -> list[str]:
     """A note on images that lie in no class."""
-    images = [p.name for p in folder.iterdir() if p.suffix.lower() in IMAGE_SUFFIXES and not p.name.startswith(".")]
+    images = [path.name for path in _files(folder) if why_not(path) != NO_PICTURE]
     if not images:
         return []
     where = f"{folder.name or folder.resolve().name}/ itself"
     what = "images" if len(images) > 1 else "image"
     return [f"not read: {len(images)} {what} in {where} ({listed(sorted(images), 3)}). Put them into {place}"]
+
+
+def _files(folder: Path) -> Iterator[Path]:
+    """The regular files in a folder, hidden ones passed over."""
+    return (path for path in folder.iterdir() if path.is_file() and not path.name.startswith("."))
 
 
 def _subfolders(folder: Path) -> list[Path]:

@@ -6,7 +6,7 @@ import os
 import re
 import shutil
 import threading
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from io import BytesIO
@@ -18,7 +18,7 @@ import numpy.typing as npt
 from PIL import ExifTags, Image, UnidentifiedImageError
 
 from leanet.data.color_profile import BROKEN, Profile, read_profile
-from leanet.data.find import advice, is_special, unread_format
+from leanet.data.find import HEAD, advice, is_special, unread_format
 from leanet.errors import UserError
 from leanet.files import unfinished, write_json
 from leanet.reading import parse_json, read_bytes
@@ -30,6 +30,7 @@ MAX_JPEG_SCANS = 200  # a progressive JPEG has some ten; each takes as long to d
 _USUAL_SCANS = 10  # those of a progressive JPEG that is not made to keep a decoder busy
 _PILLOW_PIXEL = 4  # bytes of a pixel in Pillow's memory, of whatever mode but the smallest
 _JPEG_MARKER = re.compile(rb"\xff[^\x00\x01\xd0-\xd8\xff]")  # none of those without a length, but the end
+_JPEG_PROFILE = b"\xff\xe2ICC_PROFILE\0"  # marker and name of a segment that holds a part of one
 FORMATS = (
     "JPEG",
     "PNG",
@@ -164,8 +165,9 @@ def decode(path: Path) -> UInt8Array:
         32-bit integer greyscale: as 16-bit; values outside 0..65535 make the file unreadable.
         CMYK, YCbCr, CIELAB: Pillow's conversion, where no profile says more.
         Embedded color profile (ICC): converted to sRGB, see `leanet.data.color_profile`; greyscale of 16 bits in
-            full depth, all else in 8 bits. A profile that is broken, or meant for another kind of image, counts as
-            sRGB. What PNG says of color otherwise (gAMA, cHRM, cICP) and what EXIF says is ignored.
+            full depth, all else in 8 bits. A profile counts as sRGB if it is broken, if Pillow does not read it, or
+            if it is meant for another kind of image. What PNG says of color otherwise (gAMA, cHRM, cICP) and what
+            EXIF says is ignored.
         Alpha or a transparent colour: composited on white (but not the transparent colour of 16-bit RGB), after the
             profile.
         Camera raw that is stored as TIFF (DNG): unreadable; what a TIFF's reader finds is its thumbnail.
@@ -588,8 +590,45 @@ def _open(data: bytes) -> Image.Image:
         limit, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None
         try:
             return Image.open(BytesIO(data), formats=FORMATS)
+        except Exception:  # as in decode_bytes; a profile that Pillow does not read leaves the pixels readable
+            if (bare := _without_profile(data)) is None:
+                raise
+            image = Image.open(BytesIO(bare), formats=FORMATS)
+            image.info["icc_profile"] = None
+            return image
         finally:
             Image.MAX_IMAGE_PIXELS = limit
+
+
+def _without_profile(data: bytes) -> bytes | None:
+    """A PNG or JPEG file without its color profile; None of any other, and of one that has none."""
+    if data.startswith(b"\x89PNG\r\n\x1a\n"):
+        parts = [data[:8], *(chunk for chunk in _chunks(data) if chunk[4:8] != b"iCCP")]
+    elif data.startswith(b"\xff\xd8"):
+        parts = [data[:2], *(part for part in _segments(data) if part[:2] + part[4:16] != _JPEG_PROFILE)]
+    else:
+        return None
+    bare = b"".join(parts)
+    return bare if len(bare) < len(data) else None
+
+
+def _chunks(data: bytes) -> Iterator[bytes]:
+    """A PNG file's chunks, in one with the first of pixels all that follows."""
+    at = 8
+    while at < len(data):
+        end = len(data) if data[at + 4 : at + 8] == b"IDAT" else at + 12 + int.from_bytes(data[at : at + 4])
+        yield data[at:end]
+        at = end
+
+
+def _segments(data: bytes) -> Iterator[bytes]:
+    """A JPEG file's segments before its first scan, and all that follows as one."""
+    at = 2
+    while at < len(data):
+        is_segment = data[at] == 0xFF and data[at + 1 : at + 2] != b"\xda"
+        end = at + 2 + int.from_bytes(data[at + 2 : at + 4]) if is_segment else len(data)
+        yield data[at:end]
+        at = end
 
 
 def _size_problem(width: int, height: int, limit: int) -> str | None:
@@ -613,10 +652,7 @@ def to_rgb(image: Image.Image) -> tuple[Image.Image, Profile | None]:
     Raises:
         ValueError: floating-point pixels, or grey values outside 0..65535.
     """
-    data = image.info.get("icc_profile")
-    profile = read_profile(bytes(data)) if isinstance(data, bytes | bytearray) and data else None
-    if profile and not profile.suits(image.mode):
-        profile = BROKEN
+    profile = _profile_in(image)
     managed = None if profile in (None, BROKEN) or profile.is_srgb or profile.space == "Lab" else profile
     if image.mode.startswith("I"):
         return _from_deep_grey(image, managed), profile
@@ -629,6 +665,15 @@ def to_rgb(image: Image.Image) -> tuple[Image.Image, Profile | None]:
     if image.mode == "RGBA":
         image = _on_white(image)
     return image if image.mode == "RGB" else image.convert("RGB"), profile
+
+
+def _profile_in(image: Image.Image) -> Profile | None:
+    """An image's color profile, BROKEN where it is of no use; Pillow gives None for one that it could not read."""
+    data = image.info.get("icc_profile", b"")
+    if data == b"":
+        return None
+    profile = read_profile(bytes(data)) if isinstance(data, bytes | bytearray) else BROKEN
+    return profile if profile.suits(image.mode) else BROKEN
 
 
 def _on_white(image: Image.Image) -> Image.Image:
@@ -662,7 +707,7 @@ def _from_deep_grey(image: Image.Image, profile: Profile | None) -> Image.Image:
 
 def _reason(error: Exception, data: bytes) -> str:
     if isinstance(error, UnidentifiedImageError):
-        name = unread_format(data[:32])
+        name = unread_format(data[:HEAD])
         return advice(name) if name else "not an image, or of an unknown format"
     text = " ".join(str(error).split()) or type(error).__name__
     if "could not create decoder" in text:  # all that libwebp says
