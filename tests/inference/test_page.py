@@ -8,6 +8,7 @@ from __future__ import annotations
 import base64
 import csv
 import io
+import itertools
 import os
 import re
 import shutil
@@ -22,6 +23,7 @@ from PIL import Image, ImageOps
 from playwright.sync_api import Browser, Locator, Page, Route, expect, sync_playwright
 from serving import served
 
+import leanet
 from leanet.cli import main
 from leanet.data.synthetic import make_leaves
 from leanet.inference.model import load, save
@@ -156,8 +158,10 @@ def steepest(page: Page, name: str) -> int:
 
 
 def test_drop_see_one_map_after_the_other_and_fade_it(opened: Opener, leaves_and_model: tuple[Path, Path]) -> None:
-    page = opened()
-    drop(page, *spotted(leaves_and_model[0], 1))
+    page, model = opened(), leanet.load(leaves_and_model[1])
+    leaves = spotted(leaves_and_model[0], 30)
+    beyond = next(leaf for leaf in leaves if model.predict(leaf[1]).box)  # its map shows
+    drop(page, beyond)
     expect(page.locator(".card .badge")).to_have_text("▲ anomalous")
     page.locator(".card").focus()
     page.keyboard.press("Enter")
@@ -341,7 +345,8 @@ def test_the_threshold_moves_counts_decisions_boxes_and_the_table(opened: Opener
     given = table(page, tmp_path / "given.csv")
     own = page.locator("#exact").input_value()
     probabilities = sorted(float(row["probability"]) for row in given)
-    for threshold in (min(1, probabilities[2] + 0.0001), min(1, probabilities[-1] + 0.0001), 0.0):
+    between = [(low + high) / 2 for low, high in itertools.pairwise(probabilities) if high - low > 1e-4]
+    for threshold in (between[0], between[-1], 0.0):
         page.locator("#exact").fill(f"{threshold:.6f}")
         anomalous = sum(p >= float(f"{threshold:.6f}") for p in probabilities)
         expect(page.locator("#status")).to_contain_text(f"▲ {anomalous} anomalous")
