@@ -171,7 +171,7 @@ def test_report_of_half_a_run_says_what_is_missing(
     assert "CNN without attention" in page
     shutil.rmtree(run / "0" / "CNN-MobileNet-p2")
     assert main(["report", str(run)]) == 2
-    assert "fold 0 lacks 0/CNN-MobileNet-p2/weights.safetensors and 3 more" in capsys.readouterr().err
+    assert "fold 0 lacks 0/CNN-MobileNet-p2/config.yaml and 4 more" in capsys.readouterr().err
     (run / "0" / "CNN" / "weights.safetensors").unlink()
     assert main(["detect", str(run), *QUICK[8:]]) == 0
     said = capsys.readouterr().out
@@ -340,6 +340,9 @@ def test_predictions_of_other_images_are_refused(
     predictions = run / "0" / "CNN" / "predictions.csv"
     header, first, *rest = predictions.read_text().splitlines(keepends=True)
     predictions.write_text("".join([header, *rest, first]))
+    metrics = json.loads((run / "0" / "CNN" / "metrics.json").read_text())
+    del metrics["sha256"]  # as earlier versions wrote it; with its hash, the changed file is noticed and made anew
+    (run / "0" / "CNN" / "metrics.json").write_text(json.dumps(metrics))
     assert main(["detect", str(run), *QUICK[8:]]) == 2
     assert "not of this fold's test images" in capsys.readouterr().err
 
@@ -375,6 +378,10 @@ def test_detectors_of_other_maps_are_refused(
         del content["attributes"][name]
     content["attributes"]["normals_p99"] += 10
     attributes.write_text(json.dumps(content))
+    for file in out.glob("0/*/config.yaml"):  # nor did these say what their maps were made from
+        config = yaml.safe_load(file.read_text())
+        del config["recorded"]["maps_made_from"]
+        file.write_text(yaml.safe_dump(config))
     assert main(["detect", str(other), "--out", str(out), *options]) == 2
     assert "made with other images or anomaly maps" in capsys.readouterr().err
 
