@@ -6,6 +6,7 @@ import csv
 import os
 import resource
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -27,13 +28,15 @@ from leanet.files import (
 )
 
 
-@pytest.fixture
+@contextmanager
 def full_disk() -> Iterator[None]:
-    """The system refuses every file of more than 1,000 bytes."""
+    """The system refuses every file of more than 1,000 bytes: not longer than needed, for pytest may write one."""
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (1000, limits[1]))
-    yield
-    resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
 
 
 def test_on_an_error_the_old_file_stays_and_nothing_else(tmp_path: Path) -> None:
@@ -52,10 +55,9 @@ def test_on_an_error_the_old_file_stays_and_nothing_else(tmp_path: Path) -> None
     assert (tmp_path / "a.csv").read_text() == "old"
 
 
-@pytest.mark.usefixtures("full_disk")
 def test_a_full_disk_names_the_file_and_leaves_the_old_one(tmp_path: Path) -> None:
     write_text(tmp_path / "a.csv", "old")
-    with pytest.raises(OSError, match="File too large") as error:
+    with full_disk(), pytest.raises(OSError, match="File too large") as error:
         write_text(tmp_path / "a.csv", "x" * 2000)
     assert error.value.filename == str(tmp_path / "a.csv")
     assert [(p.name, p.read_text()) for p in tmp_path.iterdir()] == [("a.csv", "old")]
