@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import sys
 import threading
 from collections import Counter
 from collections.abc import Sequence
@@ -111,3 +113,17 @@ def test_an_error_is_told_to_those_it_concerns_and_the_lane_goes_on() -> None:
         return await together([lane.answer("flow", 1, item) for item in (1, 2)])
 
     assert asyncio.run(ask()) == [1, 0.5]
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere a thread has no priority of its own")
+def test_threads_that_yield_leave_the_processors_to_the_others() -> None:
+    def niceness(items: Sequence[int]) -> list[int]:
+        return [os.getpriority(os.PRIO_PROCESS, threading.get_native_id()) for _ in items]
+
+    async def both() -> tuple[int, int]:
+        usual, yielding = Lane("usual", niceness), Lane("yielding", niceness, yielding=True)
+        return await usual.answer("a", 1, 0), await yielding.answer("a", 1, 0)
+
+    usual, yielding = asyncio.run(both())
+    assert usual == niceness([0])[0]
+    assert yielding > usual

@@ -6,6 +6,9 @@ import asyncio
 import functools
 import heapq
 import itertools
+import os
+import sys
+import threading
 from collections.abc import Callable, Coroutine, Hashable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Generic, TypeAlias, TypeVar
@@ -19,6 +22,10 @@ T = TypeVar("T")
 
 _STALE = 64
 """Flows that are remembered beside those that wait; more are looked through for those that have had their turn."""
+
+
+_NICENESS = 10
+"""Of threads that yield: beside others on the same processor they get a tenth of the time."""
 
 
 class FairQueue(Generic[T]):
@@ -63,14 +70,22 @@ class Lane(Generic[Item, Answer]):
         work: gives the answers to a batch of items, in their order; called in one of the threads.
         threads: how many batches are worked on at once.
         batch: how many items `work` is given at most; whatever comes while all threads are busy waits together.
+        yielding: the threads take what the others leave of the processors, where the system knows such threads
+            (Linux).
     """
 
     def __init__(
-        self, name: str, work: Callable[[Sequence[Item]], Sequence[Answer]], *, threads: int = 1, batch: int = 1
+        self,
+        name: str,
+        work: Callable[[Sequence[Item]], Sequence[Answer]],
+        *,
+        threads: int = 1,
+        batch: int = 1,
+        yielding: bool = False,
     ) -> None:
         self._work, self._free, self._batch = work, threads, batch
         self._queue: FairQueue[tuple[Item, asyncio.Future[Answer]]] = FairQueue()
-        self._threads = ThreadPoolExecutor(threads, name)
+        self._threads = ThreadPoolExecutor(threads, name, initializer=_yield_to_others if yielding else None)
 
     async def answer(self, flow: Flow, size: float, item: Item) -> Answer:
         """Wait for an item's turn, and for its answer; when cancelled before its turn, it is not worked on.
@@ -117,6 +132,11 @@ class Lane(Generic[Item, Answer]):
             for future, answer in zip(waiting, work.result(), strict=True):
                 if not future.cancelled():
                     future.set_result(answer)
+
+
+def _yield_to_others() -> None:
+    if sys.platform == "linux":  # elsewhere it would hold for the whole process
+        os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), _NICENESS)
 
 
 async def together(work: Sequence[Coroutine[Any, Any, T]]) -> list[T]:

@@ -68,7 +68,7 @@ class Service:
         self._max_pixels = config.max_megapixels * 1_000_000
         self._admission = Admission(config)
         self._light: Lane[bytes, Loaded] = Lane("decode", self._decode, threads=THREADS)
-        self._heavy: Lane[bytes, Loaded] = Lane("decode-heavy", self._decode)
+        self._heavy: Lane[bytes, Loaded] = Lane("decode-heavy", self._decode, yielding=True)
         self._model: Lane[_Asked, Result] = Lane("predict", self._ask, batch=BATCH)
 
     @asynccontextmanager
