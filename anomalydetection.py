@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import TypeVar
 
 from leanet.cli import guarded
+from leanet.config.settings import ComputeConfig, DetectConfig, DetectorConfig
 from leanet.ranks import is_first
-from leanet.settings import ComputeConfig, DetectConfig, DetectorConfig
 
 T = TypeVar("T", int, float)
 

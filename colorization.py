@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import TypeVar
 
 from leanet.cli import guarded
+from leanet.config.settings import ColorizeConfig, ColorizerConfig, ComputeConfig, DataConfig
 from leanet.ranks import is_first
-from leanet.settings import ColorizeConfig, ColorizerConfig, ComputeConfig, DataConfig
 
 T = TypeVar("T", int, float)
 

@@ -15,11 +15,11 @@ import yaml
 
 from benchmarks.common import call, facts, link, parser, write_csv
 from benchmarks.results import results_of
-from leanet.experiment.evaluate import PRINTED, cell
+from leanet.config.options import to_options
 from leanet.experiment.finished import finished, recorded_detector
 from leanet.experiment.open_run import source_of
 from leanet.experiment.run_folder import RunFolder
-from leanet.options import to_options
+from leanet.results.metrics import PRINTED, cell
 
 
 def main() -> None:

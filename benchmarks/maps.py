@@ -20,10 +20,10 @@ from pathlib import Path
 
 from benchmarks.common import call, data_options, experiment_parser, facts, less, write_csv
 from benchmarks.results import results_of
-from leanet.experiment.evaluate import Interval, Row, cell, difference, interval, shown, verdict
 from leanet.experiment.open_run import find
 from leanet.experiment.run_folder import RunFolder
 from leanet.files import beside
+from leanet.results.metrics import Interval, Row, cell, difference, interval, shown, verdict
 
 METRICS = ("f1", "auroc")
 IN_SAMPLE, BY_MAXIMUM, CROSS_FIT = ARMS = (("in-sample", "normals"), ("in-sample", "max"), ("cross-fit", "normals"))

@@ -14,9 +14,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchmarks.common import BASELINE, OURS, alternate, facts, parser, report
+from leanet.config.settings import ColorizeConfig, ComputeConfig, DataConfig
 from leanet.data.synthetic import make_leaves
 from leanet.experiment.open_run import Run, begin
-from leanet.settings import ColorizeConfig, ComputeConfig, DataConfig
 from leanet.training.checkpoint import Checkpoint
 from leanet.training.compute import Compute, resolve
 from leanet.training.loop import Engine, TrainingData, train

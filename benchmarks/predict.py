@@ -20,12 +20,12 @@ from torch import nn
 from benchmarks.baseline import predict_files
 from benchmarks.common import BASELINE, OURS, alternate, apart, facts, report, seconds_an_image
 from benchmarks.ours import batches_of, open_images, timing_parser
+from leanet.config.settings import ComputeConfig
 from leanet.data.pixels import decode
-from leanet.inference.card import Card
-from leanet.inference.model import Model
-from leanet.inference.predict_files import results_of
+from leanet.model.card import Card
+from leanet.model.model import Model
+from leanet.model.predict_files import results_of
 from leanet.networks.registry import build_colorizer, build_leanet
-from leanet.settings import ComputeConfig
 from leanet.training.compute import keep_freed_memory, resolve_for_prediction
 
 BAR = 4.0

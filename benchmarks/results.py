@@ -30,14 +30,14 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from benchmarks.common import call, data_options, experiment_parser, facts, write_csv
-from leanet.experiment.evaluate import METRICS, PRINTED, Row, Scored, cell, difference, make_row, shown, verdict
+from leanet.config.settings import DetectorConfig
 from leanet.experiment.finished import finished, recorded_detector
 from leanet.experiment.open_run import Run, find
-from leanet.experiment.results import MEAN_OF_BOTH, detector_rows, mean_of_logits, outcome, ratio_of_sides, table
 from leanet.experiment.run_folder import RunFolder, read_config
 from leanet.experiment.study import HELD_OUT
+from leanet.experiment.table import MEAN_OF_BOTH, detector_rows, mean_of_logits, outcome, ratio_of_sides, table
 from leanet.files import read_csv
-from leanet.settings import DetectorConfig
+from leanet.results.metrics import METRICS, PRINTED, Row, Scored, cell, difference, make_row, shown, verdict
 
 POINTS = ("1", "2", "3", "4", "5")
 NETWORKS = ("--adn", "ResNet18", "--caan", "ResNet")

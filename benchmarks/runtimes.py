@@ -19,19 +19,19 @@ import numpy as np
 from sklearn.metrics import roc_auc_score
 
 from benchmarks.common import facts, parser, seconds_an_image, verdict, write_csv
+from leanet.config.settings import ComputeConfig
 from leanet.data.pixels import decode
-from leanet.experiment.evaluate import PLAIN_THRESHOLD
 from leanet.experiment.open_run import Run, find
 from leanet.experiment.run_folder import read_config
-from leanet.inference.anomaly_model import AnomalyModel
-from leanet.inference.card import Card, sha256_of_file
-from leanet.inference.export import CALIBRATION_IMAGES, write_onnx, write_openvino
-from leanet.inference.exported import load_exported
-from leanet.inference.model import load, save
-from leanet.inference.predict_files import results_of
-from leanet.inference.result import Result
+from leanet.model.anomaly_model import AnomalyModel
+from leanet.model.card import Card, sha256_of_file
+from leanet.model.export import CALIBRATION_IMAGES, write_onnx, write_openvino
+from leanet.model.exported import load_exported
+from leanet.model.model import load, save
+from leanet.model.predict_files import results_of
+from leanet.model.result import Result
 from leanet.networks.registry import build_colorizer, build_leanet
-from leanet.settings import ComputeConfig
+from leanet.results.metrics import PLAIN_THRESHOLD
 from leanet.training.checkpoint import load_weights
 
 BAR = 0.002

@@ -34,8 +34,8 @@ from PIL import Image
 
 from benchmarks.common import LEANET, facts, memory_of_tree, parser, verdict, write_csv
 from leanet.data.synthetic import make_leaves
-from leanet.inference.card import Card
-from leanet.inference.model import save
+from leanet.model.card import Card
+from leanet.model.model import save
 from leanet.networks.registry import build_colorizer, build_leanet
 
 BAR = 5.0

@@ -20,8 +20,8 @@ from benchmarks.common import apart
 from benchmarks.ours import batches_of, best_compute, compare_training, open_images, training_parser
 from leanet.experiment.colorize import write_maps
 from leanet.experiment.detect import map_reader
-from leanet.experiment.map_summary import MapSummary
-from leanet.experiment.stored_maps import MapWriter
+from leanet.maps.store import MapWriter
+from leanet.maps.summary import MapSummary
 from leanet.networks.leanet import LEANet
 from leanet.networks.registry import build_colorizer, build_leanet
 from leanet.training.detection import RECIPES, DetectionData, loss

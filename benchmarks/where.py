@@ -29,8 +29,8 @@ from leanet.data.folder import Sample, by_group, scan
 from leanet.data.pixels import decode, resize
 from leanet.data.synthetic import make_leaves
 from leanet.files import write_csv as write_table
-from leanet.inference.anomaly_model import AnomalyModel
-from leanet.inference.where import Box, strongest_region
+from leanet.model.anomaly_model import AnomalyModel
+from leanet.model.where import Box, strongest_region
 
 EACH = 60
 """Pictures of a class to fit on, and as many to ask about."""

@@ -5,8 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from made import made
 
 from leanet.data.synthetic import make_leaves
+from leanet.model.export import write_onnx
+from leanet.model.model import load, save
 
 SHARED = Path(__file__).parents[2] / "shared"
 
@@ -25,4 +28,21 @@ def potato() -> Path:
     path = SHARED / "data" / "plantvillage_potato"
     if not path.is_dir():
         pytest.skip("the shared real images (plantvillage_potato) are not here")
+    return path
+
+
+@pytest.fixture(scope="session")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A small model, saved."""
+    model = made("CNN", "Direct", 2)
+    out = tmp_path_factory.mktemp("models") / "model"
+    save(out, model.card, model.network, model.colorizer)
+    return out
+
+
+@pytest.fixture(scope="session")
+def exported_onnx(folder: Path) -> Path:
+    """The small model as an .onnx file; to be copied before it is changed."""
+    path = folder.with_name("m.onnx")
+    write_onnx(load(folder), path)
     return path

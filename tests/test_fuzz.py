@@ -21,20 +21,20 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 
 from leanet.cli import main
+from leanet.config.options import from_options, read_config_file, to_arguments, to_options
+from leanet.config.settings import DetectConfig, RunConfig
 from leanet.data.folder import Dataset, Sample, scan
 from leanet.data.pixels import open_pixels
 from leanet.data.splits import Fold, read_splits, write_splits
 from leanet.errors import UserError
 from leanet.experiment.predictions import COLUMNS, read_predictions
 from leanet.experiment.run_folder import DetectorFolder, RunFolder, read_config, write_config
-from leanet.experiment.stored_maps import ARRAYS, CHUNKS, DIGEST, Maps, MapWriter
 from leanet.files import write_csv, write_json
-from leanet.inference.card import Card, read_card, to_json
-from leanet.inference.exported import OUTPUTS, PAINTED, load_exported
-from leanet.inference.seal import seal
-from leanet.inference.serve import read_token
-from leanet.options import from_options, read_config_file, to_arguments, to_options
-from leanet.settings import DetectConfig, RunConfig
+from leanet.maps.store import ARRAYS, CHUNKS, DIGEST, Maps, MapWriter
+from leanet.model.card import Card, read_card, to_json
+from leanet.model.exported import OUTPUTS, PAINTED, load_exported
+from leanet.model.seal import seal
+from leanet.serve.server import read_token
 from leanet.training.checkpoint import Checkpoint, Progress, load_weights, save_weights
 
 QUICK, MANY = 50, 200

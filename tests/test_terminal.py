@@ -17,7 +17,7 @@ import pytest
 
 from leanet import terminal
 from leanet.cli import main
-from leanet.experiment.display import note, stdout
+from leanet.console import note, stdout
 
 COMMAND = [sys.executable, "-m", "leanet.cli"]
 

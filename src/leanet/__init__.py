@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Literal
 if TYPE_CHECKING:
     import torch
 
-    from leanet.inference.anomaly_model import AnomalyModel
+    from leanet.model.anomaly_model import AnomalyModel
 
 __version__ = "0.1.0"
 
@@ -30,6 +30,6 @@ def load(
         leanet.errors.UserError: no model there, a damaged one, a missing library, or a device or precision that
             this machine or the file does not have.
     """
-    from leanet.inference.load import load as load_model  # torch is heavy, and --help must be instant
+    from leanet.model.load import load as load_model  # torch is heavy, and --help must be instant
 
     return load_model(path, device=device, precision=precision)

@@ -19,7 +19,7 @@ from leanet import __version__, terminal
 from leanet.errors import UserError, install, one_line
 
 if TYPE_CHECKING:
-    from leanet.inference.anomaly_model import AnomalyModel
+    from leanet.model.anomaly_model import AnomalyModel
 
 
 @dataclass(frozen=True)
@@ -81,14 +81,14 @@ def _report(config: Any) -> int:
 
 
 def _fit(config: Any) -> int:
-    from leanet.inference.fit import fit
+    from leanet.experiment.fit import fit
 
     fit(config)
     return 0
 
 
 def _export(config: Any) -> int:
-    from leanet.inference.export import export
+    from leanet.model.export import export
 
     export(config)
     return 0
@@ -99,8 +99,8 @@ def _info(config: Any) -> int:
 
     import yaml
 
-    from leanet.inference.card import read_card
-    from leanet.inference.exported import is_exported, load_exported
+    from leanet.model.card import read_card
+    from leanet.model.exported import is_exported, load_exported
 
     found = load_exported(config.model).card if is_exported(config.model) else read_card(config.model)
     card = dataclasses.asdict(found)
@@ -111,22 +111,22 @@ def _info(config: Any) -> int:
 
 
 def _predict(config: Any) -> int:
-    from leanet.inference.predict_files import predict
+    from leanet.model.predict_files import predict
 
     return predict(config, lambda images: _model(config, images))
 
 
 def _serve(config: Any) -> int:
-    from leanet.inference.serve import serve
+    from leanet.serve.server import serve
 
     return serve(config, lambda: _model(config, 0))
 
 
 def _model(config: Any, images: int) -> AnomalyModel:
     """The model that a configuration names, to ask about so many images; torch only where it is needed."""
-    from leanet.experiment.display import note
-    from leanet.inference.exported import ExportedModel
-    from leanet.inference.load import load
+    from leanet.console import note
+    from leanet.model.exported import ExportedModel
+    from leanet.model.load import load
 
     model = load(config.model, device=config.device, precision=config.precision, images=images)
     if model.card.colorizer is None:
@@ -134,7 +134,7 @@ def _model(config: Any, images: int) -> AnomalyModel:
     if isinstance(model, ExportedModel):
         return model
 
-    from leanet.inference.model import Model
+    from leanet.model.model import Model
     from leanet.training.compute import keep_freed_memory
 
     assert isinstance(model, Model)
@@ -150,10 +150,10 @@ def _check(config: Any) -> int:
 
 
 def _demo(config: Any) -> int:
+    from leanet.config.settings import ExportConfig, PredictConfig, ReportConfig
     from leanet.experiment.demo import demo, demo_model
-    from leanet.experiment.lock import alone_in
+    from leanet.lock import alone_in
     from leanet.report.page import report
-    from leanet.settings import ExportConfig, PredictConfig, ReportConfig
 
     with alone_in(config.out):
         run = demo(config)
@@ -359,7 +359,7 @@ def parse(verb: str, arguments: list[str]) -> Any:
     """
     import tyro
 
-    from leanet import settings
+    from leanet.config import settings
 
     config_class = getattr(settings, VERBS[verb].config)
     errors = io.StringIO()
@@ -380,7 +380,7 @@ def parse(verb: str, arguments: list[str]) -> Any:
 
 
 def _with_config_file(config_class: type, arguments: list[str]) -> list[str]:
-    from leanet.options import read_config_file, to_arguments
+    from leanet.config.options import read_config_file, to_arguments
 
     arguments = [
         part for given in arguments for part in (given.split("=", 1) if given[:9] == "--config=" else [given])

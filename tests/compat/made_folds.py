@@ -16,8 +16,8 @@ from leanet.compat import fold_files
 from leanet.data.splits import Fold, write_splits
 from leanet.experiment.open_run import Run, find
 from leanet.experiment.run_folder import ImageRow, RunFolder, write_config
-from leanet.experiment.stored_maps import MapWriter
 from leanet.files import write_csv
+from leanet.maps.store import MapWriter
 
 STEP = 0.005
 FILES = ("RGB.npz", "Colored.npz", "Attention.npz", "Label.npz")

@@ -30,9 +30,9 @@ from skimage.color import rgb2lab
 from leanet.cli import main
 from leanet.compat import fold_files
 from leanet.compat.folds import export_folds, import_folds
+from leanet.config.settings import ComputeConfig, DetectConfig, DetectorConfig
 from leanet.experiment.detect import detect
 from leanet.experiment.open_run import find
-from leanet.settings import ComputeConfig, DetectConfig, DetectorConfig
 
 _parts_of_three = pytest.fixture(scope="module", autouse=True)(parts_of_three)
 

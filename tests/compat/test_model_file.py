@@ -20,8 +20,8 @@ from leanet.cli import main
 from leanet.compat.authors import predict
 from leanet.compat.model_file import read_model_file
 from leanet.errors import UserError
-from leanet.inference.card import read_card, to_json
-from leanet.inference.model import load
+from leanet.model.card import read_card, to_json
+from leanet.model.model import load
 from leanet.training.detection import probability
 
 PAIR = ["--adn", "CNN", "--caan", "Direct", "--attention-point", "1"]

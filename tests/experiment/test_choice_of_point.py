@@ -9,8 +9,8 @@ import pytest
 
 from benchmarks import results
 from leanet.cli import parse
+from leanet.config.settings import ColorizeConfig, DataConfig
 from leanet.files import write_csv
-from leanet.settings import ColorizeConfig, DataConfig
 
 Line = tuple[str, ...]
 HEADER = ("p_rate", "attention", "attention_point", "metric", "mean", "low", "high")

@@ -10,12 +10,12 @@ import torch
 from safetensors.torch import load_file
 
 from leanet.cli import main
+from leanet.config.settings import ColorizeConfig, ColorizerConfig
 from leanet.experiment import colorize
 from leanet.experiment.colorize import PREDICTION_BATCH, jobs_of, recolour
 from leanet.experiment.open_run import find
-from leanet.experiment.stored_maps import DELTA_E_STEP
+from leanet.maps.store import DELTA_E_STEP
 from leanet.networks.registry import build_colorizer
-from leanet.settings import ColorizeConfig, ColorizerConfig
 from leanet.training.checkpoint import Checkpoint
 
 OPTIONS = ["--image-size", "64", "--n-splits", "2", "--cross-fit", "2", "--colorizer-epochs", "1", "--folds", "0"]

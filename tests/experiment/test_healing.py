@@ -18,8 +18,8 @@ from torch import nn
 from leanet.cli import main
 from leanet.data.pixels import sha256_of
 from leanet.errors import DamagedError
-from leanet.experiment.stored_maps import ARRAYS, CHUNKS, DIGEST, Maps, MapWriter
 from leanet.files import read_csv, write_csv
+from leanet.maps.store import ARRAYS, CHUNKS, DIGEST, Maps, MapWriter
 from leanet.networks.registry import build_colorizer
 from leanet.training.checkpoint import load_weights, made_from, save_weights
 

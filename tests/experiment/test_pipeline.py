@@ -21,6 +21,7 @@ from safetensors.numpy import load_file
 from sklearn.metrics import auc, average_precision_score, f1_score, roc_auc_score
 
 from leanet.cli import main
+from leanet.config.settings import DetectConfig, DetectorConfig
 from leanet.data.folder import refuse_within
 from leanet.errors import UserError
 from leanet.experiment.finished import finished as what_is_finished
@@ -29,9 +30,8 @@ from leanet.experiment.open_run import find
 from leanet.experiment.predictions import write_predictions
 from leanet.experiment.run import print_fold_reports
 from leanet.experiment.run_folder import RunFolder, amend_config, read_config
-from leanet.experiment.stored_maps import ARRAYS, CHUNKS, DIGEST
 from leanet.files import write_json
-from leanet.settings import DetectConfig, DetectorConfig
+from leanet.maps.store import ARRAYS, CHUNKS, DIGEST
 
 QUICK = [
     "--image-size", "64", "--n-splits", "2", "--colorizer", "Unet", "--colorizer-epochs", "2",

@@ -8,10 +8,10 @@ import numpy as np
 import torch
 
 from leanet.cli import main
+from leanet.config.settings import DetectorConfig
 from leanet.experiment.detect import build_detector, map_reader, predict
 from leanet.experiment.open_run import find
 from leanet.experiment.predictions import read_predictions
-from leanet.settings import DetectorConfig
 from leanet.training.checkpoint import load_weights
 
 OPTIONS = ["--image-size", "64", "--n-splits", "2", "--folds", "0", "--colorizer-epochs", "1", "--epochs", "1"]

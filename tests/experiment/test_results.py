@@ -10,13 +10,13 @@ import pytest
 from PIL import Image
 from sklearn.linear_model import LogisticRegression
 
+from leanet.config.settings import ColorizeConfig, ComputeConfig, DataConfig, DetectConfig, DetectorConfig
 from leanet.errors import UserError
 from leanet.experiment.open_run import Run, begin
 from leanet.experiment.predictions import Predictions
-from leanet.experiment.results import Outcome, adn_scored, mean_of_both, scored, together
-from leanet.experiment.simple_rows import border_histogram, colour_histogram, linear_classifier
+from leanet.experiment.table import Outcome, adn_scored, mean_of_both, scored, together
 from leanet.experiment.training_set import divide
-from leanet.settings import ColorizeConfig, ComputeConfig, DataConfig, DetectConfig, DetectorConfig
+from leanet.results.baselines import border_histogram, colour_histogram, linear_classifier
 
 MakeRun = Callable[..., Run]
 

@@ -11,13 +11,13 @@ import pytest
 from sklearn.metrics import roc_auc_score
 
 from leanet.cli import main
+from leanet.config.settings import StudyConfig
 from leanet.experiment.finished import recorded_detector
 from leanet.experiment.open_run import find
-from leanet.experiment.results import held_out_row
 from leanet.experiment.run_folder import RunFolder
 from leanet.experiment.study import Cell
+from leanet.experiment.table import held_out_row
 from leanet.files import read_csv
-from leanet.settings import StudyConfig
 
 
 def stop_after(cells: int, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -9,14 +9,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from leanet.config.settings import ColorizeConfig, ColorizerConfig, ComputeConfig, DetectConfig, DetectorConfig
 from leanet.data.splits import Fold
 from leanet.errors import UserError
 from leanet.experiment import colorize
 from leanet.experiment.colorize import jobs_of
 from leanet.experiment.open_run import Run
-from leanet.experiment.results import ratio_of_sides
+from leanet.experiment.table import ratio_of_sides
 from leanet.experiment.training_set import divide
-from leanet.settings import ColorizeConfig, ColorizerConfig, ComputeConfig, DetectConfig, DetectorConfig
 
 MakeRun = Callable[..., Run]
 

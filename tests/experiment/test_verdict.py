@@ -10,11 +10,10 @@ import numpy as np
 import pytest
 
 from leanet.data.splits import Fold
-from leanet.experiment.evaluate import Key, Row, Scored, make_row
 from leanet.experiment.open_run import Run
-from leanet.experiment.results import Table
 from leanet.experiment.run import print_verdict
 from leanet.experiment.run_folder import ImageRow, RunFolder
+from leanet.experiment.table import Table
 from leanet.experiment.verdict import (
     clearly_better,
     headline,
@@ -24,6 +23,7 @@ from leanet.experiment.verdict import (
     verdict_of,
     write_mistakes,
 )
+from leanet.results.metrics import Key, Row, Scored, make_row
 
 
 def one_fold(found: int, missed: int, alarms: int, right: int, threshold: float | None = None) -> Scored:

@@ -9,10 +9,10 @@ import pytest
 from sklearn.metrics import roc_auc_score
 
 from leanet.data.splits import Fold
-from leanet.experiment.evaluate import Scored
 from leanet.experiment.open_run import Run
 from leanet.experiment.run_folder import ImageRow, RunFolder
 from leanet.report.page import kinds_of
+from leanet.results.metrics import Scored
 
 
 def test_kinds_are_ranked_against_the_normal_images_of_their_own_fold(tmp_path: Path) -> None:

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from sklearn.calibration import calibration_curve
 
-from leanet.experiment.evaluate import Scored
 from leanet.report.figures import confusion, curve_points, reliability, reliability_bins, training_curves
+from leanet.results.metrics import Scored
 
 
 def scored(images: int, seed: int) -> Scored:

@@ -10,10 +10,10 @@ import pytest
 from matplotlib.axes import Axes
 from matplotlib.container import ErrorbarContainer
 
-from leanet.experiment.evaluate import Row, Scored, make_row
+from leanet.config.settings import DetectorConfig
 from leanet.experiment.study import Cell
 from leanet.report.study_figures import gains, over_p_rate, over_points
-from leanet.settings import DetectorConfig
+from leanet.results.metrics import Row, Scored, make_row
 
 
 def row(name: str, seed: int) -> Row:

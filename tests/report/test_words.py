@@ -7,11 +7,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from leanet.experiment.evaluate import Row, Scored, make_row
 from leanet.experiment.open_run import Run
-from leanet.experiment.results import Table
 from leanet.experiment.run_folder import RunFolder
+from leanet.experiment.table import Table
 from leanet.report.page import in_words
+from leanet.results.metrics import Row, Scored, make_row
 
 
 def row(name: str, flipped: int) -> Row:

@@ -6,11 +6,11 @@ import hashlib
 
 from leanet.compat.folds import export_folds, import_folds
 from leanet.compat.model_file import read_model_file
+from leanet.config.settings import ExportAuthorsConfig, ImportAuthorsConfig
+from leanet.console import note
 from leanet.errors import UserError
-from leanet.experiment.display import note
-from leanet.inference.card import Card
-from leanet.inference.model import save
-from leanet.settings import ExportAuthorsConfig, ImportAuthorsConfig
+from leanet.model.card import Card
+from leanet.model.model import save
 
 
 def import_authors(config: ImportAuthorsConfig) -> None:

@@ -18,10 +18,10 @@ from typing import IO, Any, TypeAlias
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
+from leanet.config.settings import check_image_size
 from leanet.data.folder import CLASS_NAMES
 from leanet.errors import UserError
-from leanet.experiment.stored_maps import DELTA_E_STEP
-from leanet.settings import check_image_size
+from leanet.maps.store import DELTA_E_STEP
 
 CHUNK = 16
 """Images in memory at a time."""

@@ -21,14 +21,14 @@ from numpy.typing import NDArray
 from leanet.color.lab import encode_lab, rgb_to_lab
 from leanet.compat import fold_files
 from leanet.compat.fold_files import ATTENTION, COLORED, KINDS, LABEL, RGB, SIDES, FoldFiles, read_images
+from leanet.console import SetDone, note, progress_bar
 from leanet.data.splits import Fold, write_splits
 from leanet.errors import UserError
-from leanet.experiment.display import SetDone, note, progress_bar
-from leanet.experiment.map_summary import MapSummary
 from leanet.experiment.open_run import Run, find
 from leanet.experiment.run_folder import ImageRow, RunFolder, write_config
-from leanet.experiment.stored_maps import MapWriter
 from leanet.files import beside, is_free, write_csv
+from leanet.maps.store import MapWriter
+from leanet.maps.summary import MapSummary
 from leanet.training.colorization import images_to_tensor
 
 EXPORT_SIDE, EXPORT_FOLDS = 256, 5

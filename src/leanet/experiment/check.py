@@ -5,15 +5,15 @@ from __future__ import annotations
 import dataclasses
 import shlex
 
+from leanet.config.options import argument, to_options
+from leanet.config.settings import CheckConfig
+from leanet.console import note, progress_bar
 from leanet.data.check import CheckReport, check_dataset
 from leanet.data.find import cut, listed
 from leanet.data.folder import limit_per_class, scan
 from leanet.data.splits import too_large_groups
-from leanet.experiment.display import note, progress_bar
 from leanet.experiment.estimate import estimate, minutes, time_of
 from leanet.experiment.open_run import refuse_missing_opencv
-from leanet.options import argument, to_options
-from leanet.settings import CheckConfig
 
 QUICK_SIDE, QUICK_FOLDS = 128, "0"
 """A first look: one fold of small images. Below this side little is left to see of a picture."""

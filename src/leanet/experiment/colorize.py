@@ -17,18 +17,18 @@ from torch import Tensor, nn
 from leanet.color.anomaly_map import anomaly_map, authors_anomaly_map
 from leanet.color.lab import decode_chrominance, rgb_to_lab
 from leanet.color.opencv_lab import opencv_lab_8_bit
+from leanet.config.options import to_options
+from leanet.config.settings import ColorizeConfig, ColorizerConfig, MapCoding, RecipeName, parse_folds
+from leanet.console import note, progress_bar
 from leanet.errors import DamagedError
-from leanet.experiment.display import note, progress_bar
-from leanet.experiment.lock import alone_in
-from leanet.experiment.map_summary import MapSummary
 from leanet.experiment.open_run import FREE_TO_CHANGE, Run, begin, normal_rows, parts_of_training_side
 from leanet.experiment.run_folder import FoldFolder, write_history
-from leanet.experiment.stored_maps import Maps, MapWriter
-from leanet.experiment.words import explain
+from leanet.lock import alone_in
+from leanet.maps.store import Maps, MapWriter
+from leanet.maps.summary import MapSummary
 from leanet.networks.registry import build_colorizer
-from leanet.options import to_options
 from leanet.ranks import is_first
-from leanet.settings import ColorizeConfig, ColorizerConfig, MapCoding, RecipeName, parse_folds
+from leanet.results.words import explain
 from leanet.training.checkpoint import Checkpoint, is_whole, load_weights, made_from, save_weights
 from leanet.training.colorization import RECIPES, ColorizationData, loss
 from leanet.training.compute import Compute, find_device, fused, resolve, return_freed_memory

@@ -5,12 +5,7 @@ from __future__ import annotations
 import dataclasses
 from pathlib import Path
 
-from leanet.data.synthetic import make_leaves
-from leanet.errors import UserError
-from leanet.experiment.display import note
-from leanet.experiment.run_folder import RunFolder
-from leanet.files import contents, is_free, remove
-from leanet.settings import (
+from leanet.config.settings import (
     ColorizerConfig,
     ComputeConfig,
     DataConfig,
@@ -19,6 +14,11 @@ from leanet.settings import (
     FitConfig,
     RunConfig,
 )
+from leanet.console import note
+from leanet.data.synthetic import make_leaves
+from leanet.errors import UserError
+from leanet.experiment.run_folder import RunFolder
+from leanet.files import contents, is_free, remove
 
 MARKER = ".leanet-demo"
 """A file that says of a folder that a demo made it."""

@@ -16,11 +16,18 @@ from sklearn.metrics import log_loss
 from torch import Tensor, nn
 
 from leanet.color.anomaly_map import scale_map
+from leanet.config.options import from_options, to_options
+from leanet.config.settings import (
+    ColorizerConfig,
+    DataConfig,
+    DetectConfig,
+    DetectorConfig,
+    RecipeName,
+    parse_folds,
+)
+from leanet.console import note, progress_bar
 from leanet.errors import DamagedError, UserError
 from leanet.experiment.colorize import PREDICTION_BATCH, fingerprint_of, image_passes_of, shift
-from leanet.experiment.display import note, progress_bar
-from leanet.experiment.evaluate import FEWEST_POSITIVES, Scored, metric_text, score
-from leanet.experiment.lock import alone_in
 from leanet.experiment.open_run import (
     FREE_TO_CHANGE,
     Run,
@@ -31,7 +38,6 @@ from leanet.experiment.open_run import (
     write_images,
 )
 from leanet.experiment.predictions import write_predictions
-from leanet.experiment.results import Table, adn_scored, outcome, table
 from leanet.experiment.run_folder import (
     DetectorFolder,
     RunFolder,
@@ -39,16 +45,17 @@ from leanet.experiment.run_folder import (
     write_config,
     write_history,
 )
-from leanet.experiment.stored_maps import Maps
+from leanet.experiment.table import Table, adn_scored, outcome, table
 from leanet.experiment.training_set import TrainingSet, divide, validation_share
-from leanet.experiment.words import explain
 from leanet.files import LARGEST, write_bytes, write_json
+from leanet.lock import alone_in
+from leanet.maps.store import Maps
 from leanet.networks.leanet import LEANet, LEANetOutput
 from leanet.networks.registry import ADNS, CAANS, build_leanet
-from leanet.options import from_options, to_options
 from leanet.ranks import is_first
 from leanet.reading import read_bytes
-from leanet.settings import ColorizerConfig, DataConfig, DetectConfig, DetectorConfig, RecipeName, parse_folds
+from leanet.results.metrics import FEWEST_POSITIVES, Scored, metric_text, score
+from leanet.results.words import explain
 from leanet.training.checkpoint import Checkpoint, save_weights
 from leanet.training.colorization import images_to_tensor
 from leanet.training.compute import Compute, find_device, resolve

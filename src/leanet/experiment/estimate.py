@@ -10,12 +10,12 @@ from functools import partial
 import torch
 from torch import Tensor, nn
 
+from leanet.config.settings import CheckConfig, DetectorConfig, FitConfig, RunConfig, StudyConfig, parse_folds
+from leanet.console import note
 from leanet.experiment import colorize, detect
-from leanet.experiment.display import note
 from leanet.experiment.open_run import read_dataset
 from leanet.experiment.run_folder import RunFolder
 from leanet.networks.registry import build_colorizer
-from leanet.settings import CheckConfig, DetectorConfig, FitConfig, RunConfig, StudyConfig, parse_folds
 from leanet.training import colorization, detection
 from leanet.training.compute import resolve
 from leanet.training.loop import Engine, Loss

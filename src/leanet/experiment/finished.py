@@ -7,12 +7,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
+from leanet.config.options import from_options
+from leanet.config.settings import DetectConfig, DetectorConfig, parse_folds
 from leanet.errors import UserError
 from leanet.experiment.detect import made_otherwise
 from leanet.experiment.open_run import Run, find
 from leanet.experiment.run_folder import RunFolder
-from leanet.options import from_options
-from leanet.settings import DetectConfig, DetectorConfig, parse_folds
 
 
 def recorded_detector(home: RunFolder, name: str | None = None) -> DetectConfig:

@@ -9,9 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from leanet.errors import DamagedError, UserError
-from leanet.experiment.evaluate import PLAIN_THRESHOLD
 from leanet.experiment.open_run import Run
 from leanet.files import read_csv, write_csv
+from leanet.results.metrics import PLAIN_THRESHOLD
 
 COLUMNS = ("file", "label", "fold", "adn_probability", "caan_probability", "prediction")
 """`prediction` is the plain decision, at probability 0.5."""

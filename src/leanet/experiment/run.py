@@ -8,11 +8,21 @@ from pathlib import Path
 from rich.table import Table as Printed
 from sklearn.metrics import classification_report, confusion_matrix
 
+from leanet.config.settings import DetectConfig, RunConfig, parse_folds
+from leanet.console import heading, note, paragraph, stdout
 from leanet.experiment.colorize import colorize
 from leanet.experiment.detect import train_detectors
-from leanet.experiment.display import heading, note, paragraph, stdout
 from leanet.experiment.estimate import estimate
-from leanet.experiment.evaluate import (
+from leanet.experiment.open_run import Run, begin, find
+from leanet.experiment.predictions import read_predictions
+from leanet.experiment.run_folder import RunFolder, plain
+from leanet.experiment.table import Table, scores_of, table
+from leanet.experiment.training_set import refuse_too_few_labelled
+from leanet.experiment.verdict import Verdict, probability_text, verdict_of, write_mistakes
+from leanet.files import write_csv
+from leanet.lock import alone_in
+from leanet.ranks import is_first
+from leanet.results.metrics import (
     METRICS,
     PLAIN_THRESHOLD,
     PRINTED,
@@ -24,17 +34,7 @@ from leanet.experiment.evaluate import (
     score,
     verdict,
 )
-from leanet.experiment.lock import alone_in
-from leanet.experiment.open_run import Run, begin, find
-from leanet.experiment.predictions import read_predictions
-from leanet.experiment.results import Table, scores_of, table
-from leanet.experiment.run_folder import RunFolder, plain
-from leanet.experiment.training_set import refuse_too_few_labelled
-from leanet.experiment.verdict import Verdict, probability_text, verdict_of, write_mistakes
-from leanet.experiment.words import print_words
-from leanet.files import write_csv
-from leanet.ranks import is_first
-from leanet.settings import DetectConfig, RunConfig, parse_folds
+from leanet.results.words import print_words
 from leanet.training.compute import find_device
 from leanet.training.processes import first_before_others
 

@@ -9,22 +9,22 @@ from functools import partial
 
 from rich.table import Table as Printed
 
+from leanet.config.settings import ColorizeConfig, DetectConfig, DetectorConfig, StudyConfig, parse_folds
+from leanet.console import heading, note, paragraph, stdout
 from leanet.experiment.colorize import colorize
 from leanet.experiment.detect import Training, is_done, train_detectors
-from leanet.experiment.display import heading, note, paragraph, stdout
 from leanet.experiment.estimate import estimate
-from leanet.experiment.evaluate import METRICS, PRINTED, Interval, Row, cell, difference, shown, verdict
-from leanet.experiment.lock import alone_in
 from leanet.experiment.open_run import Run, begin
-from leanet.experiment.results import detector_rows, held_out_row, ratio_of_sides, unchosen_note
 from leanet.experiment.run_folder import RunFolder, plain
-from leanet.experiment.simple_rows import simple_rows
+from leanet.experiment.table import detector_rows, held_out_row, ratio_of_sides, unchosen_note
 from leanet.experiment.training_set import refuse_too_few_labelled
 from leanet.experiment.verdict import headline
-from leanet.experiment.words import GLOSSARY, print_words
 from leanet.files import write_csv
+from leanet.lock import alone_in
 from leanet.ranks import is_first
-from leanet.settings import ColorizeConfig, DetectConfig, DetectorConfig, StudyConfig, parse_folds
+from leanet.results.baselines import simple_rows
+from leanet.results.metrics import METRICS, PRINTED, Interval, Row, cell, difference, shown, verdict
+from leanet.results.words import GLOSSARY, print_words
 from leanet.training.compute import find_device
 from leanet.training.processes import first_before_others
 

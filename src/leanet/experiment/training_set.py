@@ -8,10 +8,10 @@ from fractions import Fraction
 import numpy as np
 from numpy.typing import NDArray
 
+from leanet.config.settings import DetectConfig, RecipeName, parse_folds
 from leanet.data.splits import inner_parts, keep_share_of_positives
-from leanet.experiment.evaluate import FEWEST_POSITIVES
 from leanet.experiment.open_run import Run
-from leanet.settings import DetectConfig, RecipeName, parse_folds
+from leanet.results.metrics import FEWEST_POSITIVES
 
 _VALIDATION: dict[RecipeName, float] = {"leanet": 0.2, "authors": 0.0}
 """Share of the training images held out unless --validation says otherwise."""

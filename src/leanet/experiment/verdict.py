@@ -10,11 +10,11 @@ from typing import NamedTuple
 import numpy as np
 from scipy.stats import binomtest
 
-from leanet.experiment.evaluate import FEWEST_POSITIVES, PLAIN_THRESHOLD, Key, Row, Scored, difference, verdict
 from leanet.experiment.open_run import Run
-from leanet.experiment.results import MEAN_OF_BOTH, Table
-from leanet.experiment.simple_rows import BORDER_ROW, HISTOGRAM_ROW, MAP_ROW
+from leanet.experiment.table import MEAN_OF_BOTH, Table
 from leanet.files import write_csv
+from leanet.results.baselines import BORDER_ROW, HISTOGRAM_ROW, MAP_ROW
+from leanet.results.metrics import FEWEST_POSITIVES, PLAIN_THRESHOLD, Key, Row, Scored, difference, verdict
 
 GUESSING = 0.6
 """Below this AUROC, answers are called hardly better than guessing."""

@@ -9,11 +9,10 @@ import numpy as np
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from leanet.experiment.evaluate import Key, Scored
+from leanet.config.settings import DetectConfig
 from leanet.experiment.open_run import Run
 from leanet.experiment.run_folder import RunFolder
 from leanet.experiment.verdict import Verdict
-from leanet.experiment.words import GLOSSARY
 from leanet.report import figures
 from leanet.report.pictures import (
     examples,
@@ -23,7 +22,8 @@ from leanet.report.pictures import (
     mistakes_sheet,
     recolouring_sheet,
 )
-from leanet.settings import DetectConfig
+from leanet.results.metrics import Key, Scored
+from leanet.results.words import GLOSSARY
 
 MOST_SHOWN = 8
 """Mistakes in their figure."""

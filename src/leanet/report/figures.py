@@ -18,7 +18,7 @@ from sklearn.metrics import (
     roc_curve,
 )
 
-from leanet.experiment.evaluate import PLAIN_THRESHOLD, Key, Scored
+from leanet.results.metrics import PLAIN_THRESHOLD, Key, Scored
 
 MAP_COLOURS = mpl.colormaps["inferno"]
 """Perceptually uniform, and readable with any colour vision."""

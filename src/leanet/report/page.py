@@ -16,9 +16,22 @@ from markupsafe import Markup, escape
 from numpy.typing import NDArray
 from sklearn.metrics import roc_auc_score
 
+from leanet.config.settings import DetectConfig, ReportConfig
+from leanet.console import note, progress_bar
 from leanet.errors import UserError
-from leanet.experiment.display import note, progress_bar
-from leanet.experiment.evaluate import (
+from leanet.experiment.finished import finished, recorded_detector, what_is_missing
+from leanet.experiment.open_run import Run, source_of
+from leanet.experiment.run import MOST_NAMED, write_table
+from leanet.experiment.run_folder import RunFolder, plain, read_config
+from leanet.experiment.table import Table, ratio_of_sides, scores_of, table
+from leanet.experiment.verdict import Verdict, probability_text, verdict_of, write_mistakes
+from leanet.files import refuse_other, write_csv, write_text
+from leanet.lock import alone_in
+from leanet.report import figures
+from leanet.report.charts import Chart, draw_all
+from leanet.report.pictures import full_size_attention, save
+from leanet.results.localise import aupro, pixel_auroc, read_mask
+from leanet.results.metrics import (
     PLAIN_THRESHOLD,
     PRINTED,
     Key,
@@ -32,20 +45,7 @@ from leanet.experiment.evaluate import (
     shown,
     verdict,
 )
-from leanet.experiment.finished import finished, recorded_detector, what_is_missing
-from leanet.experiment.localise import aupro, pixel_auroc, read_mask
-from leanet.experiment.lock import alone_in
-from leanet.experiment.open_run import Run, source_of
-from leanet.experiment.results import Table, ratio_of_sides, scores_of, table
-from leanet.experiment.run import MOST_NAMED, write_table
-from leanet.experiment.run_folder import RunFolder, plain, read_config
-from leanet.experiment.verdict import Verdict, probability_text, verdict_of, write_mistakes
-from leanet.experiment.words import heading, words_of
-from leanet.files import refuse_other, write_csv, write_text
-from leanet.report import figures
-from leanet.report.charts import Chart, draw_all
-from leanet.report.pictures import full_size_attention, save
-from leanet.settings import DetectConfig, ReportConfig
+from leanet.results.words import heading, words_of
 
 GENERATOR = b'<meta name="generator" content="leanet report">'
 """By what a page is known for a report."""

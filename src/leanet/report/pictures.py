@@ -14,19 +14,19 @@ from numpy.typing import NDArray
 from torch.nn import functional as F
 
 from leanet.color.lab import decode_lab, encode_lab, lab_to_rgb, rgb_to_lab
+from leanet.config.settings import DetectConfig, parse_folds
+from leanet.console import note
 from leanet.experiment.detect import build_detector, map_reader, map_scale
-from leanet.experiment.display import note
-from leanet.experiment.lock import alone_in
 from leanet.experiment.open_run import Run, find
 from leanet.experiment.run_folder import RunFolder, read_history
-from leanet.experiment.stored_maps import Maps
 from leanet.experiment.verdict import probability_text
 from leanet.files import beside
+from leanet.lock import alone_in
+from leanet.maps.store import Maps
 from leanet.networks.external_attention import external_attention
 from leanet.networks.leanet import LEANet, LEANetFeatures
 from leanet.report.figures import CRISP, MAP_COLOURS, training_curves
 from leanet.report.labels import label, style
-from leanet.settings import DetectConfig, parse_folds
 from leanet.training.checkpoint import load_weights
 from leanet.training.colorization import images_to_tensor
 

@@ -11,10 +11,10 @@ from typing import Any
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from leanet.experiment.evaluate import Interval
 from leanet.experiment.study import Cell
 from leanet.report.figures import ANOMALOUS, COLOURS
 from leanet.report.pictures import save
+from leanet.results.metrics import Interval
 
 TITLES = {"auroc": "AUROC", "f1": "F1 at 0.5"}
 

@@ -14,9 +14,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from leanet.config.settings import ComputeConfig
 from leanet.errors import OptionError
 from leanet.ranks import count
-from leanet.settings import ComputeConfig
 
 # A colorizer's graph takes a minute or two to compile on two cores and saves a third of a step, so it must be
 # repaid by this many image passes of 256 x 256 pixels. Counted in work, not measured in seconds: a

@@ -1,0 +1,165 @@
+"""A configuration as a flat mapping of option names to values: in a config file, in a run folder, as arguments."""
+
+from __future__ import annotations
+
+import dataclasses
+import datetime
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar, get_type_hints
+
+from leanet.config import settings
+from leanet.errors import UserError
+from leanet.reading import fits, parse_yaml, read_text
+
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
+
+Config = TypeVar("Config", bound="DataclassInstance")
+
+LARGEST = 100_000
+"""Bytes of a config file; ours have two thousand."""
+
+RECORDED_NAMES = ("pixels", "pixels_sha256", "images_in", "maps_from")
+"""What is recorded of a run besides its options and is read again: a file's name and hash, and two folders."""
+
+
+def from_options(config_class: type[Config], options: Mapping[str, Any], **given: Any) -> Config:
+    """The configuration that `to_options` made flat; options of other classes are passed over.
+
+    Args:
+        given: fields that the options do not hold, or hold otherwise.
+    Raises:
+        UserError: an option has a value that it does not take.
+    """
+    hints = get_type_hints(config_class)
+    values: dict[str, Any] = {}
+    for f in dataclasses.fields(config_class):
+        if f.name in given:
+            values[f.name] = given[f.name]
+        elif isinstance(f.default_factory, type) and dataclasses.is_dataclass(f.default_factory):
+            values[f.name] = from_options(f.default_factory, options)
+        elif f.name in options:
+            value = options[f.name]
+            if not fits(value, hints[f.name]):
+                raise UserError(
+                    f"config.yaml: {f.name} cannot be {value!r:.60}. Mend that file, or choose another --out."
+                )
+            values[f.name] = tuple(value) if isinstance(value, list) else value
+    return config_class(**values)
+
+
+def to_options(config: object) -> dict[str, Any]:
+    """A configuration as a flat mapping of option names to plain values, as a config file holds it."""
+    options: dict[str, Any] = {}
+    for f in dataclasses.fields(config):  # type: ignore[arg-type]
+        value = getattr(config, f.name)
+        if dataclasses.is_dataclass(value):
+            options |= to_options(value)
+        else:
+            options[f.name] = _plain(value)
+    return options
+
+
+def read_config_file(path: Path) -> dict[str, Any]:
+    """The options in a YAML config file, with 'recorded' (versions and times, kept for the reader) as it is."""
+    try:
+        loaded = read_options(path)
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read ({error.strerror}). Name an existing file.") from None
+    except ValueError as error:
+        raise UserError(f"{path}: {error}. Start from the config.yaml of a run folder.") from None
+    if loaded.get("map_coding") is True:  # YAML's reading of the bare words
+        loaded["map_coding"] = "true"
+    if isinstance(loaded.get("compile"), bool):
+        loaded["compile"] = "on" if loaded["compile"] else "off"
+    return loaded
+
+
+def read_options(path: Path) -> dict[str, Any]:
+    """What a YAML file of options holds: names with a plain value or a list of these, and what was recorded.
+
+    Raises:
+        OSError: it cannot be read, or is larger than such a file is.
+        ValueError: it holds something else; the message says what.
+    """
+    try:
+        loaded = parse_yaml(read_text(path, LARGEST))
+    except ValueError:
+        raise ValueError("not a YAML file") from None
+    if not isinstance(loaded, dict):
+        raise ValueError("a mapping of option names to values is expected")
+    recorded = loaded.get("recorded", {})
+    if not isinstance(recorded, dict) or not all(isinstance(recorded.get(k, ""), str) for k in RECORDED_NAMES):
+        raise ValueError("a mapping of versions and names is expected in 'recorded'")
+    for key, value in loaded.items():
+        if not isinstance(key, str) or not key.isprintable():
+            raise ValueError(f"{key!r:.40}: a name of an option is expected")
+        if key != "recorded" and not all(map(_is_plain, value if isinstance(value, list) else [value])):
+            raise ValueError(f"{key}: a plain value, or a list of these, is expected")
+    return loaded
+
+
+def _is_plain(value: object) -> bool:
+    """Whether a value is one that an argument can have; a date is what YAML makes of a folder named 2024-01-01."""
+    if isinstance(value, str):
+        return "\0" not in value
+    return isinstance(value, datetime.date) or any(fits(value, kind) for kind in (bool, int, float, None))
+
+
+def to_arguments(options: dict[str, Any], config_class: type, path: Path, given: list[str]) -> list[str]:
+    """Arguments with a config file's options put before them, so that both are checked by the same parser.
+
+    Args:
+        options: the file's content.
+        config_class: the command's configuration. A run's own file has options of other commands, which are
+            passed over.
+        path: the file, for messages.
+        given: the arguments from the command line, which win.
+    Raises:
+        UserError: a key that is no option.
+    """
+    known = _option_names(config_class)
+    arguments: list[str] = []
+    positional: list[str] = []
+    elsewhere = {"recorded", *_option_names(settings.RunConfig)} if "recorded" in options else set()
+    if elsewhere and config_class is settings.DetectConfig:  # its --out is another place than the run's
+        known.pop("out")
+    order = list(known)  # of positional ones; the file's order is its writer's
+    for key, value in sorted(options.items(), key=lambda item: order.index(item[0]) if item[0] in known else -1):
+        if key not in known and key not in elsewhere:
+            raise UserError(f"{path}: unknown key '{key}'. Known keys: {', '.join(sorted(known))}.")
+        if key not in known or value is None:
+            continue
+        if known[key]:
+            positional += map(str, value) if isinstance(value, list) else [str(value)]
+        else:
+            arguments += argument(key, value)
+    # The positional argument first: an option that takes several values would swallow it.
+    own = 1 if given and not given[0].startswith("-") else 0
+    return (given[:1] if own else positional) + arguments + given[own:]
+
+
+def argument(name: str, value: Any) -> list[str]:
+    """An option of this name with a plain value, as the command line takes it."""
+    flag = "--" + name.replace("_", "-")
+    if isinstance(value, bool):
+        return [flag if value else flag.replace("--", "--no-", 1)]
+    return [flag, *map(str, value)] if isinstance(value, list) else [flag, str(value)]
+
+
+def _option_names(config_class: type) -> dict[str, bool]:
+    """Every option of a configuration class, nested ones included, and whether it is positional."""
+    names: dict[str, bool] = {}
+    for f in dataclasses.fields(config_class):
+        if isinstance(f.default_factory, type) and dataclasses.is_dataclass(f.default_factory):
+            names |= _option_names(f.default_factory)
+        else:
+            names[f.name] = "Positional" in str(f.type)
+    return names
+
+
+def _plain(value: object) -> object:
+    if isinstance(value, Path):
+        return str(value)
+    return list(value) if isinstance(value, tuple) else value

@@ -1,0 +1,299 @@
+"""`leanet fit`: one model from a folder of images, to be used on new ones."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from leanet.config.options import to_options
+from leanet.config.settings import ColorizeConfig, DetectConfig, FitConfig
+from leanet.console import note
+from leanet.data.folder import has_anomalies, limit_per_class, scan_normals
+from leanet.data.splits import Fold, inner_parts, refuse_one_normal
+from leanet.errors import UserError
+from leanet.experiment.colorize import colorize
+from leanet.experiment.detect import build_detector, map_scale, resolved, train_detectors, train_folds
+from leanet.experiment.estimate import estimate
+from leanet.experiment.open_run import (
+    Run,
+    begin,
+    decode_images,
+    facts_of_pixels,
+    image_rows,
+    record,
+    refuse_among_images,
+    refuse_missing_opencv,
+    refuse_other_images,
+    refuse_other_options,
+    refuse_other_pixels,
+    with_copies_grouped,
+    write_images,
+)
+from leanet.experiment.run_folder import RunFolder, read_history, versions_here
+from leanet.experiment.table import adn_scored, outcome
+from leanet.experiment.training_set import refuse_too_few_labelled
+from leanet.files import is_free, remove
+from leanet.lock import alone_in
+from leanet.model.card import Card
+from leanet.model.deviation import deviation
+from leanet.model.model import Model, refuse_existing, save
+from leanet.model.where import ceilings
+from leanet.networks.registry import build_colorizer
+from leanet.ranks import count
+from leanet.results.metrics import PLAIN_THRESHOLD
+from leanet.training.checkpoint import load_weights
+from leanet.training.compute import Compute, find_device, has_bfloat16
+
+HELD_OUT, ALL = "held-out", "all"
+"""The run folders of the two trainings, in OUT.work."""
+
+COMPARED = 64
+"""Images at most by which a model's answers in bfloat16 are compared with those in float32."""
+MARKER = ".leanet-fit"
+"""A file that says of OUT.work that a fit made it."""
+
+NORMALS_BELOW = 0.95
+"""Without anomalies to learn from, the share of held-out normals whose mean ΔE lies below the threshold."""
+
+
+def fit(config: FitConfig) -> Card:
+    """Train twice: on all parts but one, to choose epoch and threshold and to see how well it does; then on all.
+
+    What is unfinished lies in OUT.work, and a fit that is stopped goes on from there.
+
+    Returns:
+        The card of the model that was written.
+    Raises:
+        UserError: bad data, OUT exists, or another process makes it.
+    """
+    if count() > 1:
+        raise UserError("leanet fit: one process only. Leave `accelerate launch` out; it is for run and study.")
+    refuse_among_images(config.out, config.dataset, config.data)
+    out = config.out.resolve()
+    work = out.with_name(out.name + ".work")
+    try:
+        with alone_in(work):
+            refuse_existing(config.out)
+            card = _fit(config, work)
+    finally:
+        with contextlib.suppress(OSError):  # unfinished, or something else lies there
+            work.rmdir()
+    note(f"model: {config.out}")
+    return card
+
+
+def _fit(config: FitConfig, work: Path) -> Card:
+    _claim(work)
+    compute = dataclasses.replace(config.compute, folds="0")
+    first = ColorizeConfig(config.dataset, work / HELD_OUT, config.data, config.colorizer, compute)
+    try:
+        if has_anomalies(config.dataset, config.data.abnormal_dir, config.data.normal_dir):
+            card = _fit_detector(config, first, work)
+        else:
+            note("no anomalous images: fitting the unsupervised half, a colorizer and a threshold on its map")
+            card = _fit_map(config, first, work)
+    except BaseException:
+        if not first.out.exists():  # a fit that never began leaves nothing behind
+            _leave(work)
+        raise
+    _leave(work)
+    return card
+
+
+def _claim(work: Path) -> None:
+    """Make OUT.work; UserError where something lies in the way there that no fit left."""
+    ours = (work / MARKER).is_file() or "recorded" in RunFolder(work / HELD_OUT).read_config()
+    for made in (work / HELD_OUT, work / ALL):
+        if not (ours or is_free(made)):
+            raise UserError(f"{made}: is there already, and no fit made it. Move it, or choose another --out.")
+    RunFolder(work).make()
+    (work / MARKER).touch()
+
+
+def _leave(work: Path) -> None:
+    """Remove what a fit made in OUT.work."""
+    for made in HELD_OUT, ALL, MARKER:
+        remove(work / made)
+
+
+def _fit_detector(config: FitConfig, first: ColorizeConfig, work: Path) -> Card:
+    if config.detector.seeds != 1:
+        raise UserError("--seeds: a model is fitted once. Leave the option out.")
+    parts = f"{config.data.n_splits - 1} of {config.data.n_splits} parts of the images"
+    asked = DetectConfig(first.out, None, config.detector, first.compute, compare=False)
+    is_new = not first.out.exists()
+    begun = begin(first)
+    refuse_too_few_labelled(asked, begun)
+    if is_new:  # what a stopped fit has left to do is not known
+        as_two_folds = dataclasses.replace(config, compute=dataclasses.replace(config.compute, folds="0,1"))
+        estimate(as_two_folds, [(config.detector, None)])
+    note(f"first on {parts}, to choose epoch and threshold, and to test on the rest")
+    colorize(first, begun)
+    run, home, detect_config, _ = train_detectors(asked)
+    folder = home.fold(0).detector(config.detector.name)
+    metrics = folder.read_metrics()
+    scored = adn_scored(outcome(run, folder, 0), config.detector)
+    history_epochs = len(read_history(folder.history))
+    share = metrics["epoch"] / history_epochs
+
+    note("then on all images")
+    whole = everything(run, work / ALL)
+    colorize(dataclasses.replace(first, out=whole.folder.path), whole)
+    detector = dataclasses.replace(detect_config.detector, validation=0.0)
+    final = resolved(DetectConfig(whole.folder.path, None, detector, first.compute, compare=False), whole)
+    train_folds(final, whole, whole.folder, [0], until=share)
+
+    d = config.detector
+    network = build_detector(d, run.side)
+    load_weights(network, whole.folder.fold(0).detector(d.name).weights)
+    colorizer = build_colorizer(config.colorizer.colorizer, run.side)
+    load_weights(colorizer, whole.folder.fold(0).colorizer_weights)
+    card = dataclasses.replace(
+        _card(config, whole),
+        adn=d.adn,
+        caan=d.caan,
+        attention_points=d.attention_point if d.caan != "none" else (),
+        attention=d.attention,
+        map_scale=map_scale(final),
+        threshold=PLAIN_THRESHOLD if scored.threshold is None else scored.threshold,
+        normals_peaks=_normals_peaks(run),
+        validation={
+            "what": f"a detector trained on {parts}, tested on the others",
+            "threshold": "0.5, for want of anomalous images to choose it by"
+            if scored.threshold is None
+            else "chosen by an inner validation",
+            "epoch": f"{metrics['epoch']} of {history_epochs}",
+            **metrics["adn"],
+        },
+    )
+    return _save(config, Model(card, network.eval(), colorizer.eval()), run)
+
+
+def _fit_map(config: FitConfig, first: ColorizeConfig, work: Path) -> Card:
+    run = _normals_only(config, work / HELD_OUT)
+    colorize(first, run)
+    held_out = np.array(run.maps(0).attributes["mean_delta_e"])[run.rows(run.folds[0].test)]
+    threshold = float(np.quantile(held_out, NORMALS_BELOW))
+    whole = everything(run, work / ALL)
+    colorize(dataclasses.replace(first, out=whole.folder.path), whole)
+    colorizer = build_colorizer(config.colorizer.colorizer, run.side)
+    load_weights(colorizer, whole.folder.fold(0).colorizer_weights)
+    card = dataclasses.replace(
+        _card(config, whole),
+        map_threshold=threshold,
+        normals_peaks=_normals_peaks(run),
+        validation={
+            "what": "normal images that the colorizer had not seen; there were no anomalous ones to test on",
+            "images": len(held_out),
+            "mean_delta_e": float(held_out.mean()),
+            "threshold": f"mean ΔE that {NORMALS_BELOW:.0%} of them lie below",
+        },
+    )
+    return _save(config, Model(card, None, colorizer.eval()), run)
+
+
+def _save(config: FitConfig, model: Model, held_out: Run) -> Card:
+    """Write the model; where the machine has bfloat16, its card says what that would change.
+
+    Args:
+        held_out: the first training's run, on whose test images that is measured.
+    """
+    card, device = model.card, find_device(config.compute.device)
+    if has_bfloat16(device):
+        rows = held_out.rows(held_out.folds[0].test)
+        pixels = held_out.pixels[rows[:: -(-len(rows) // COMPARED)]]
+        exact, coarse = (
+            dataclasses.replace(model, compute=Compute(device, bfloat16, compiled=False))
+            for bfloat16 in (False, True)
+        )
+        found = deviation(exact, coarse, list(pixels))
+        note(f"--precision bfloat16, which is faster, {found}")
+        card = dataclasses.replace(card, validation=card.validation | {"bfloat16": dataclasses.asdict(found)})
+    save(config.out, card, model.network, model.colorizer)
+    return card
+
+
+def _normals_peaks(run: Run) -> tuple[tuple[float, ...], ...] | None:
+    """What maps have to go beyond, by the first training; None where groups left it no normal image to test on."""
+    fold = run.folds[0]
+    training, held_out = (rows[run.labels[rows] == 0] for rows in (run.rows(fold.train), run.rows(fold.test)))
+    if not len(training) or not len(held_out):
+        return None
+    found = ceilings(_maps_of(run, training), _maps_of(run, held_out))
+    return tuple(tuple(round(float(value), 3) for value in row) for row in found)
+
+
+def _maps_of(run: Run, rows: NDArray[np.int64]) -> Iterator[NDArray[np.float32]]:
+    """The first fold's anomaly maps of these rows, one by one: float (S, S), ΔE."""
+    maps = run.maps(0, unpack=False)
+    return (maps.delta_e(rows[i : i + 1])[0] for i in range(len(rows)))
+
+
+def everything(run: Run, folder: Path) -> Run:
+    """The same images in another folder, with one fold that trains on all of them; its test side is a token one."""
+    firsts = {int(label): next(i.file for i in run.images if i.label == label) for label in np.unique(run.labels)}
+    RunFolder(folder).make()
+    fold = Fold(tuple(image.file for image in run.images), tuple(firsts.values()))
+    return dataclasses.replace(run, folder=RunFolder(folder), folds=(fold,))
+
+
+def _normals_only(config: FitConfig, folder: Path) -> Run:
+    """A run on normal images alone: a fifth of them, no group parted, is its one fold's test side."""
+    refuse_missing_opencv(config.colorizer)
+    data = config.data
+    dataset = scan_normals(
+        config.dataset, normal_dir=data.normal_dir, abnormal_dir=data.abnormal_dir, groups=data.groups
+    )
+    for text in dataset.notes:
+        note(f"note: {text}")
+    if data.max_per_class is not None:
+        dataset = limit_per_class(dataset, data.max_per_class, config.compute.seed)
+    home = RunFolder(folder)
+    if home.config.exists():
+        refuse_other_options(home, config)
+    home.make()
+    record(home, to_options(config))
+    cache = decode_images(home, dataset, data)
+    dataset = with_copies_grouped(dataset.without([file for file, _ in cache.skipped]), cache)
+    images = image_rows(dataset, cache)
+    refuse_other_images(home, images)
+    refuse_other_pixels(home, cache)
+    record(home, {}, **facts_of_pixels(cache))
+    try:
+        parts = inner_parts([0] * len(images), [i.group for i in images], data.n_splits, config.compute.seed)
+    except UserError as error:
+        raise UserError(f"--n-splits {data.n_splits}: {error}") from None
+    sides = [tuple(i.file for i, part in zip(images, parts, strict=True) if (part == 0) == test) for test in (0, 1)]
+    labels = np.zeros(len(images), dtype=np.int64)
+    refuse_one_normal(f"--n-splits {data.n_splits}", len(sides[0]))
+    write_images(home, images)
+    return Run(home, images, labels, cache.pixels, (Fold(*sides),), config.colorizer.map_coding)
+
+
+def _card(config: FitConfig, whole: Run) -> Card:
+    """A card with what all models have; `everything`'s maps must be made."""
+    return Card(
+        adn="",
+        caan="none",
+        attention_points=(),
+        image_size=whole.side,
+        map_coding=whole.map_coding,
+        map_scale="normals",
+        normals_unit=whole.maps(0).normals_p99,
+        threshold=PLAIN_THRESHOLD,
+        origin="leanet fit",
+        colorizer=config.colorizer.colorizer,
+        settings={k: v for k, v in to_options(config).items() if k not in {"dataset", "out", "groups"}},
+        versions=versions_here(),
+        training={
+            "images": len(whole.images),
+            "anomalous": int(whole.labels.sum()),
+            "kinds": sorted({image.kind for image in whole.images if image.kind}),
+            "fingerprint": whole.fingerprint(0),
+        },
+    )

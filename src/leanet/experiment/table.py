@@ -1,0 +1,228 @@
+"""The results table: every detector's rows, and those that belong beside them, from the same folds."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.special import expit, logit
+from sklearn.metrics import roc_auc_score
+
+from leanet.config.settings import DetectConfig, DetectorConfig
+from leanet.errors import UserError
+from leanet.experiment.open_run import Run
+from leanet.experiment.predictions import Predictions, read_predictions
+from leanet.experiment.run_folder import DetectorFolder, RunFolder
+from leanet.results.baselines import linear_classifier, predicted_unseen, simple_rows
+from leanet.results.metrics import FEWEST_POSITIVES, Key, Row, Scored, choose_threshold, make_row
+
+MEAN_OF_BOTH = "mean of ADN and CAAN"
+"""How the row is called, behind the detector's name."""
+
+
+@dataclass(frozen=True)
+class Table:
+    """Rows of results, the detector's own first; and notes on what they do not say."""
+
+    rows: tuple[Row, ...]
+    notes: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What one detector, trained with one seed, said of a fold's test images and of its inner validation.
+
+    Attributes:
+        test, validation: predictions; `validation` is None where nothing was held out.
+        test_map, validation_map: (N,), mean ΔE of the same images' anomaly maps.
+    """
+
+    test: Predictions
+    test_map: NDArray[np.float64]
+    validation: Predictions | None
+    validation_map: NDArray[np.float64] | None
+
+
+def table(run: Run, home: RunFolder, config: DetectConfig, folds: Sequence[int]) -> Table:
+    """Rows over the folds asked for: LEA-Net, its CAAN, both with the map, the plain ADN, and simpler scorers.
+
+    Raises:
+        UserError: predictions missing, or of other images than the fold's.
+    """
+    ratio = ratio_of_sides(run, folds)
+    rows: list[Row] = []
+    notes: list[str] = []
+    for detector in config.detector.beside_baseline(config.compare):
+        found = detector_rows(run, home, detector, folds, ratio)
+        rows += found.rows
+        notes += found.notes
+    return Table((*rows, *simple_rows(run, config, folds, ratio)), tuple(notes))
+
+
+def ratio_of_sides(run: Run, folds: Sequence[int]) -> float:
+    """Test images for each image of the training side, on average over the folds.
+
+    Whatever --p-rate leaves of these: with anomalies left out, training sets overlap less, not more.
+    """
+    return float(np.mean([len(run.folds[n].test) / len(run.folds[n].train) for n in folds]))
+
+
+def outcome(run: Run, folder: DetectorFolder, number: int) -> Outcome:
+    """Read what a detector left in its folder.
+
+    Raises:
+        UserError: predictions missing, or of other images than the fold's.
+    """
+    means = np.array(run.maps(number).attributes["mean_delta_e"])
+    test = read_predictions(folder.predictions)
+    if test.files != run.folds[number].test:
+        raise UserError(
+            f"{folder.predictions}: not of this fold's test images. "
+            f"Delete {folder.path} and run `leanet detect` again."
+        )
+    if not folder.validation.exists():
+        return Outcome(test, means[run.rows(test.files)], None, None)
+    validation = read_predictions(folder.validation)
+    strangers = set(validation.files) - set(run.folds[number].train)
+    if strangers:
+        raise UserError(
+            f"{folder.validation}: {min(strangers)} is not one of this fold's training images. "
+            f"Delete {folder.path} and run `leanet detect` again."
+        )
+    return Outcome(test, means[run.rows(test.files)], validation, means[run.rows(validation.files)])
+
+
+def detector_rows(run: Run, home: RunFolder, detector: DetectorConfig, folds: Sequence[int], ratio: float) -> Table:
+    """A detector's own rows: its ADN's first, its CAAN's, their mean, and both with the map if that is better."""
+    outcomes = {
+        (n, s): outcome(run, home.fold(n).detector(detector.name_with(s)), n)
+        for n in folds
+        for s in range(detector.seeds)
+    }
+    title = f"{detector.name} without attention" if detector.caan == "none" else detector.name
+    adn = {k: adn_scored(o, detector) for k, o in outcomes.items()}
+    rows = [make_row(f"{title}: ADN", adn, ratio)]
+    notes: list[str] = []
+    if unchosen := unchosen_note([s.threshold for s in adn.values()]):
+        notes.append(f"{title}: {unchosen}")
+    if detector.caan == "none":
+        return Table(tuple(rows), tuple(notes))
+    with_caan = all(o.test.caan is not None for o in outcomes.values())
+    if with_caan:
+        caan = {k: scored(o, _caan_of, detector) for k, o in outcomes.items()}
+        rows.append(make_row(f"{title}: CAAN", caan, ratio))
+        both = {k: scored(o, mean_of_both, detector) for k, o in outcomes.items()}
+        rows.append(make_row(f"{title}: {MEAN_OF_BOTH}", both, ratio))
+    combined = {k: s for k, o in outcomes.items() if (s := together(run, o, detector)) is not None}
+    members = "ADN, CAAN and map" if with_caan else "ADN and map"
+    if combined:
+        rows.append(make_row(f"{title}: {members} together", {**adn, **combined}, ratio))
+        notes.append(
+            f"{title}: {members} together ranked the inner validation better than the ADN alone in "
+            f"{len(combined)} of {len(adn)} trainings; in the others that row is the ADN's"
+        )
+    elif any(o.validation and o.validation.labels.sum() >= FEWEST_POSITIVES for o in outcomes.values()):
+        notes.append(
+            f"{title}: {members} together ranked no inner validation better than the ADN alone: no such row"
+        )
+    return Table(tuple(rows), tuple(notes))
+
+
+def unchosen_note(thresholds: Sequence[float | None]) -> str:
+    """In how many trainings no threshold was chosen (None), and why; empty where all have one."""
+    if not (without := thresholds.count(None)):
+        return ""
+    return (
+        f"the threshold stayed 0.5 in {without} of {len(thresholds)} trainings: "
+        f"no inner validation, or fewer than {FEWEST_POSITIVES} anomalous images in it"
+    )
+
+
+def held_out_row(run: Run, home: RunFolder, detector: DetectorConfig, folds: Sequence[int]) -> Row | None:
+    """The ADN on the images of its inner validations; None where a training held none out.
+
+    Its intervals allow for the overlap of what was trained on: for the images held out to each image left.
+    """
+    scored, ratios = {}, []
+    for n in folds:
+        for s in range(detector.seeds):
+            folder = home.fold(n).detector(detector.name_with(s))
+            held = outcome(run, folder, n).validation
+            if held is None:
+                return None
+            scored[n, s] = Scored(held.labels, held.adn)
+            ratios.append(len(held.labels) / (folder.read_metrics()["train"]["images"] - len(held.labels)))
+    return make_row(f"{detector.name}: held out", scored, float(np.mean(ratios)))
+
+
+def scores_of(run: Run, home: RunFolder, config: DetectConfig, folds: Sequence[int]) -> dict[Key, Scored]:
+    """The ADN's probabilities of each fold's test images, with each seed."""
+    d = config.detector
+    return {
+        (n, s): adn_scored(outcome(run, home.fold(n).detector(d.name_with(s)), n), d)
+        for n in folds
+        for s in range(d.seeds)
+    }
+
+
+def adn_scored(found: Outcome, detector: DetectorConfig) -> Scored:
+    """The ADN's probabilities of the test images, with the threshold that the inner validation chose."""
+    return scored(found, lambda p: p.adn, detector)
+
+
+def scored(found: Outcome, read: Callable[[Predictions], NDArray[np.float64]], detector: DetectorConfig) -> Scored:
+    """One kind of probability of the test images, with the threshold that the inner validation chose for it.
+
+    Args:
+        read: the probabilities (N,) out of a file of predictions.
+        detector: by what its threshold is chosen, and the share of anomalies that it was left.
+    """
+    v = found.validation
+    threshold = None
+    if v is not None:
+        threshold = choose_threshold(v.labels, read(v), detector.target_recall, detector.p_rate)
+    return Scored(found.test.labels, read(found.test), threshold)
+
+
+def mean_of_both(p: Predictions) -> NDArray[np.float64]:
+    """The ADN's and the CAAN's probabilities together: nothing is fitted for it."""
+    return mean_of_logits(p.adn, _caan_of(p))
+
+
+def mean_of_logits(one: NDArray[np.float64], other: NDArray[np.float64]) -> NDArray[np.float64]:
+    """The probabilities (N,) whose logits are the means of those of two networks."""
+    return np.asarray(expit((logit_of(one) + logit_of(other)) / 2))
+
+
+def logit_of(probabilities: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Logits of probabilities, finite at 0 and 1 too."""
+    return np.asarray(logit(probabilities.clip(1e-9, 1 - 1e-9)))
+
+
+def _caan_of(p: Predictions) -> NDArray[np.float64]:
+    return p.adn if p.caan is None else p.caan
+
+
+def together(run: Run, found: Outcome, detector: DetectorConfig) -> Scored | None:
+    """A logistic regression on both networks' logits and the map's mean, where it ranks the validation better.
+
+    Fitted on the inner validation; whether it is better is told by cross-validation inside it, no group parted.
+    """
+    v = found.validation
+    if v is None or found.validation_map is None or v.labels.sum() < FEWEST_POSITIVES:
+        return None
+    features, test = _features(v, found.validation_map), _features(found.test, found.test_map)
+    classifier = linear_classifier(v.labels)
+    unseen = predicted_unseen(classifier, features, v.labels, run.groups_of(run.rows(v.files)))
+    if unseen is None or roc_auc_score(v.labels, unseen) <= roc_auc_score(v.labels, v.adn):
+        return None
+    classifier.fit(features, v.labels)
+    threshold = choose_threshold(v.labels, unseen, detector.target_recall, detector.p_rate)
+    return Scored(found.test.labels, classifier.predict_proba(test)[:, 1], threshold)
+
+
+def _features(p: Predictions, mean_delta_e: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Logits of ADN and CAAN, and the logarithm of mean ΔE: (N, 3)."""
+    return np.column_stack([logit_of(p.adn), logit_of(_caan_of(p)), np.log(mean_delta_e + 1e-3)])

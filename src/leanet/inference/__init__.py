@@ -1,1 +1,0 @@
-"""A trained model outside the experiment that made it."""

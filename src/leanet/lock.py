@@ -1,0 +1,88 @@
+"""One command at a time in a folder: a lock that the operating system takes back when its process ends."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import shlex
+import socket
+import sys
+from collections.abc import Iterator
+from datetime import datetime
+from pathlib import Path
+
+from filelock import FileLock, Timeout
+
+from leanet.console import note
+from leanet.errors import UserError
+from leanet.files import OWN
+from leanet.ranks import is_first
+
+LOCK = f"{OWN}lock"
+"""The file that is locked; it says for whom, and is removed at the end."""
+
+_NO_LOCKS = {errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP}
+"""What a file system without locks answers."""
+
+
+@contextlib.contextmanager
+def alone_in(folder: Path, *, wait: bool = False, name: str = LOCK) -> Iterator[None]:
+    """Let no other process work in a folder meanwhile; the process that has it may take it again.
+
+    The folder is made where there is none, and removed again where nothing was written into it. Of several
+    processes of one training, the first takes the lock for all.
+
+    Args:
+        wait: wait for another process, instead of refusing.
+        name: of the file that is locked; another than LOCK where one thing in the folder is worked on.
+    Raises:
+        UserError: another process works there, or the folder cannot be written.
+    """
+    if not is_first():
+        yield
+        return
+    place = folder.resolve()
+    made = [each for each in (place, *place.parents) if not each.exists()]
+    file = place / name
+    lock = FileLock(file, is_singleton=True, fallback_to_soft=False, on_acquired=_sign)
+    try:
+        place.mkdir(parents=True, exist_ok=True)
+        lock.acquire(timeout=-1 if wait else 0)
+    except Timeout:
+        raise UserError(
+            f"{folder}: in use by {_holder(file)}. Wait until it ends, or choose another folder."
+        ) from None
+    except OSError as error:
+        if error.errno not in _NO_LOCKS:
+            raise UserError(f"{folder}: cannot write there ({error.strerror}). Choose another folder.") from None
+        note(f"note: {folder}: its file system has no locks. Start no second command there before this one ends.")
+    try:
+        yield
+    finally:
+        if lock.lock_counter <= 1:
+            file.unlink(missing_ok=True)  # before the release: afterwards it may be another process's
+        if lock.is_locked:
+            lock.release()
+        for each in made:
+            with contextlib.suppress(OSError):  # something was written there
+                each.rmdir()
+
+
+def _sign(descriptor: int) -> None:
+    """Write into the lock's file who holds it: once, when it is first taken."""
+    name, *arguments = sys.argv
+    command = shlex.join([Path(name).name, *arguments])
+    since = datetime.now().astimezone().strftime("%Y-%m-%d %H:%M:%S %z")
+    text = f"`{command[:200]}` (process {os.getpid()} on {socket.gethostname()}, since {since})"
+    os.ftruncate(descriptor, 0)
+    os.pwrite(descriptor, text.encode("utf-8", "replace"), 0)
+
+
+def _holder(file: Path) -> str:
+    try:
+        with file.open("rb") as stream:
+            text = stream.read(500).decode("utf-8", "replace")
+    except OSError:
+        text = ""
+    return " ".join(text.split()) or "another process"

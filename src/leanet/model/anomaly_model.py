@@ -1,0 +1,138 @@
+"""A trained model as its users see it, whatever computes it: pictures in, results out."""
+
+from __future__ import annotations
+
+import copy
+import itertools
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Sequence
+from typing import Any, Literal, Self, overload
+
+import numpy as np
+from numpy.typing import NDArray
+
+from leanet.data.pixels import resize
+from leanet.errors import UserError
+from leanet.model.card import Card, with_threshold
+from leanet.model.picture import Picture, is_picture, to_pixels
+from leanet.model.result import Result
+
+BATCH = 16
+
+NO_COLORIZER = "this model has no colorizer and cannot make anomaly maps: pass anomaly_maps and map_coding."
+
+
+class AnomalyModel(ABC):
+    """What `leanet.load` gives: the same for a model folder and for an exported file.
+
+    Attributes:
+        card: what must be known of the model: its networks, its threshold, what it was trained on.
+    """
+
+    card: Card
+
+    @overload
+    def predict(  # type: ignore[overload-overlap]  # a path is an iterable of texts too; it is a picture first
+        self,
+        images: Picture,
+        anomaly_maps: NDArray[np.float32] | None = None,
+        *,
+        map_coding: Literal["true", "authors"] | None = None,
+    ) -> Result: ...
+
+    @overload
+    def predict(
+        self,
+        images: Iterable[Picture],
+        anomaly_maps: NDArray[np.float32] | None = None,
+        *,
+        map_coding: Literal["true", "authors"] | None = None,
+    ) -> list[Result]: ...
+
+    def predict(
+        self,
+        images: Picture | Iterable[Picture],
+        anomaly_maps: NDArray[np.float32] | None = None,
+        *,
+        map_coding: Literal["true", "authors"] | None = None,
+    ) -> Result | list[Result]:
+        """Classify a picture, or several.
+
+        Args:
+            images: a picture (see `Picture`), or a list or other iterable of them, which is read a batch at a time.
+                An array uint8 (N, H, W, 3) is N pictures; for a type checker, pass `list(array)`.
+            anomaly_maps: only for a model without colorizer: float (N, S, S), ΔE, 0 or more, not divided by
+                anything; S is the model's image size.
+            map_coding: how these maps were computed.
+        Returns:
+            A Result for a picture, a list of them for several.
+        Raises:
+            UserError: an unreadable picture; no maps where they are needed, or maps of another coding or shape.
+        """
+        single = is_picture(images) or not isinstance(images, Iterable)
+        pictures: Iterable[Any] = [images] if single else images  # type: ignore[assignment]
+        if anomaly_maps is not None or self.card.colorizer is None:
+            pictures = list(pictures)
+            anomaly_maps = self._checked(anomaly_maps, map_coding, len(pictures))
+        results: list[Result] = []
+        numbered = enumerate(pictures)
+        while some := list(itertools.islice(numbered, BATCH)):
+            sizes, pixels = [], []
+            for number, picture in some:
+                image = to_pixels(picture, "picture" if single else f"picture {number} (counted from 0)")
+                sizes.append(image.shape[:2])
+                pixels.append(resize(image, self.card.image_size))
+            maps = None if anomaly_maps is None else anomaly_maps[some[0][0] : some[-1][0] + 1]
+            results += self.predict_pixels(pixels, maps, sizes=sizes, paint=True)
+        return results[0] if single else results
+
+    @abstractmethod
+    def predict_pixels(
+        self,
+        images: Sequence[NDArray[np.uint8]],
+        anomaly_maps: NDArray[np.float32] | None = None,
+        *,
+        sizes: Sequence[tuple[int, int]] | None = None,
+        paint: bool = False,
+    ) -> list[Result]:
+        """Classify one batch of images.
+
+        Args:
+            images: uint8 (H, W, 3), of any sizes.
+            anomaly_maps: float (N, S, S), where no colorizer makes them.
+            sizes: heights and widths that boxes are meant for, where the images were resized before.
+            paint: whether the results hold the recoloured images too, which takes a tenth longer.
+        """
+
+    def with_threshold(self, threshold: float) -> Self:
+        """The same model with another threshold: a probability or, of a model with a map alone, a mean ΔE.
+
+        Raises:
+            OptionError: a probability outside 0 to 1, or a mean ΔE below 0.
+        """
+        other = copy.copy(self)
+        object.__setattr__(other, "card", with_threshold(self.card, threshold))
+        return other
+
+    def _checked(self, maps: NDArray[np.float32] | None, coding: str | None, images: int) -> NDArray[np.float32]:
+        if maps is None:
+            raise UserError(NO_COLORIZER)
+        if coding != self.card.map_coding:
+            raise UserError(
+                f"map_coding {coding}: this model was trained on maps of the coding '{self.card.map_coding}'."
+            )
+        return checked_maps(maps, (images, self.card.image_size, self.card.image_size))
+
+
+def checked_maps(maps: NDArray[np.float32], expected: tuple[int, int, int]) -> NDArray[np.float32]:
+    """Anomaly maps that a caller gave, as float32.
+
+    Raises:
+        UserError: no array of numbers, of another shape than expected, or with values below 0 or not finite.
+    """
+    if not isinstance(maps, np.ndarray) or maps.dtype.kind not in "fiu" or maps.shape != expected:
+        found = f"{getattr(maps, 'dtype', type(maps).__name__)} {np.shape(maps)}"
+        raise UserError(f"anomaly_maps: numbers of shape {expected} expected, found {found}.")
+    if not np.isfinite(maps).all() or (maps < 0).any():
+        raise UserError("anomaly_maps: finite numbers of 0 or more expected, found others.")
+    return np.ascontiguousarray(maps, dtype=np.float32)

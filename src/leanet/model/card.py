@@ -1,0 +1,193 @@
+"""What must be known of a model to use it, and the files of its folder; needs no torch."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import numbers
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Any, Literal, get_args, get_type_hints
+
+from leanet.config.settings import AdnName, AttentionForm, CaanName, ColorizerName, MapCoding
+from leanet.errors import DamagedError, OptionError, UserError
+from leanet.reading import fits, parse_json, read_bytes
+
+FORMAT = 2
+"""Format 1, of earlier versions, is read too; it has no hash of the card itself."""
+
+HASH = "card_sha256"
+"""Where a stored card has the hash of all its other fields."""
+
+LARGEST = 10_000_000
+"""Bytes of a card; ours have two thousand."""
+
+MOST_DELTA_E = 1000
+"""No colour difference is as large, in either coding of the maps."""
+
+CARD, WEIGHTS, COLORIZER = "model.json", "weights.safetensors", "colorizer.safetensors"
+
+
+@dataclass(frozen=True)
+class Card:
+    """What must be known of a model's weights to use them.
+
+    Attributes:
+        adn, caan, attention_points, image_size: as `build_leanet` takes them; adn "" where there is only a map.
+        map_coding: how the anomaly maps that it was trained on were computed; other maps are refused.
+        map_scale: how they are scaled before the CAAN sees them.
+        normals_unit: ΔE00 that 'normals' divides by, above 99 % of the training normals' pixels; None if not known.
+        threshold: a probability from here on is called anomalous.
+        origin: where the weights come from, for the reader.
+        weights_sha256, colorizer_sha256: of the files beside the card.
+        colorizer: the network that makes the maps, as `build_colorizer` takes it; None: maps must be given.
+        attention: the form of the attention, as `build_leanet` takes it.
+        map_threshold: a mean ΔE from here on is called anomalous, where there is no LEA-Net.
+        settings, versions, training, validation: what it was made with, from and how well it did; for the reader.
+        normals_peaks: ΔE that a map has to go beyond to stand out, rows of cells; None if not known.
+    """
+
+    adn: str
+    caan: str
+    attention_points: tuple[int, ...]
+    image_size: int
+    map_coding: MapCoding
+    map_scale: Literal["max", "normals"]
+    normals_unit: float | None
+    threshold: float
+    origin: str
+    weights_sha256: str = ""
+    colorizer: str | None = None
+    colorizer_sha256: str = ""
+    map_threshold: float | None = None
+    attention: AttentionForm = "published"
+    settings: dict[str, Any] = field(default_factory=dict)
+    versions: dict[str, str] = field(default_factory=dict)
+    training: dict[str, Any] = field(default_factory=dict)
+    validation: dict[str, Any] = field(default_factory=dict)
+    format: int = FORMAT
+    normals_peaks: tuple[tuple[float, ...], ...] | None = None
+
+    @property
+    def has_caan_probability(self) -> bool:
+        """Whether there is a CAAN with logits of its own."""
+        return bool(self.adn) and self.caan not in ("Direct", "none")
+
+
+def to_json(card: Card, indent: int | None = None) -> str:
+    """A card as it is stored: its fields, and a hash of them."""
+    content = asdict(card)
+    return json.dumps({**content, HASH: _hash_of(content)}, indent=indent)
+
+
+def card_from(text: str | bytes, where: Path) -> Card:
+    """A card from its JSON.
+
+    Args:
+        text: what `to_json` made, or an earlier version.
+        where: the file, for messages.
+    Raises:
+        UserError: a format that this version does not read.
+        DamagedError: no card, one that was changed, or one with values that no model has.
+    """
+    try:
+        content = dict(parse_json(text))
+        number = content.pop("format")
+        if fits(number, int) and number > FORMAT:
+            raise UserError(
+                f"{where}: format {number}; this version of leanet reads 1 to {FORMAT}. Install a newer one."
+            )
+        if number != 1 and content.pop(HASH) != _hash_of({**content, "format": number}):
+            raise ValueError("changed since it was saved")
+        hints = get_type_hints(Card)
+        if wrong := [key for key, value in content.items() if key not in hints or not fits(value, hints[key])]:
+            raise ValueError(f"{wrong[0]!r:.40} cannot be {content[wrong[0]]!r:.40}")
+        points, peaks = tuple(content["attention_points"]), content.get("normals_peaks")
+        peaks = None if peaks is None else tuple(tuple(row) for row in peaks)
+        card = Card(**{**content, "attention_points": points, "normals_peaks": peaks})
+        _check_values(card)
+    except (KeyError, RecursionError, TypeError, ValueError) as error:
+        raise DamagedError(where, f"damaged, not a model's card ({error!s:.120}). Make the model anew.") from None
+    return card
+
+
+def _hash_of(content: dict[str, Any]) -> str:
+    """The hash of a card's fields, whatever their order."""
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+
+
+def _check_values(card: Card) -> None:
+    """Raise ValueError where values of the right types are no model's."""
+    known = {
+        "adn": card.adn in ("", *get_args(AdnName)),
+        "caan": card.caan in get_args(CaanName),
+        "colorizer": card.colorizer in (None, *get_args(ColorizerName)),
+        "image_size": card.image_size % 32 == 0 and 64 <= card.image_size <= 512,
+        "attention_points": set(card.attention_points) <= {1, 2, 3, 4, 5} and len(card.attention_points) <= 5,
+        "threshold": 0 <= card.threshold <= 1,
+        "map_threshold": (card.map_threshold or 0) >= 0 and (bool(card.adn) or card.map_threshold is not None),
+        "normals_unit": card.map_scale == "max" if card.normals_unit is None else card.normals_unit > 0,
+        "normals_peaks": card.normals_peaks is None or _are_peaks(card.normals_peaks),
+    }
+    if wrong := [name for name, is_right in known.items() if not is_right]:
+        raise ValueError(f"{wrong[0]} cannot be {getattr(card, wrong[0])!r:.40}")
+
+
+def with_threshold(card: Card, threshold: float) -> Card:
+    """The card with another threshold: of the probability or, without a LEA-Net, of the mean ΔE.
+
+    Raises:
+        OptionError: a probability outside 0 to 1, or a mean ΔE that is not a number of 0 or more.
+    """
+    if not isinstance(threshold, numbers.Real):
+        raise OptionError("threshold", repr(threshold), "a number is expected.")
+    threshold = float(threshold)
+    if card.adn:
+        if not 0 <= threshold <= 1:
+            raise OptionError(
+                "threshold",
+                threshold,
+                f"a probability from 0 to 1 is expected, such as the model's {card.threshold:.3g}.",
+            )
+        return replace(card, threshold=threshold)
+    if not 0 <= threshold < math.inf:
+        raise OptionError(
+            "threshold",
+            threshold,
+            f"a mean ΔE of 0 or more is expected, such as the model's {card.map_threshold:.3g}.",
+        )
+    return replace(card, map_threshold=threshold)
+
+
+def _are_peaks(rows: tuple[tuple[float, ...], ...]) -> bool:
+    """Whether these are as many rows as columns of numbers that a map can reach."""
+    return bool(rows) and all(len(row) == len(rows) and 0 < min(row) <= max(row) < MOST_DELTA_E for row in rows)
+
+
+def read_card(folder: Path) -> Card:
+    """Read the card of a model's folder.
+
+    Raises:
+        UserError: none there, or of another format.
+        DamagedError: see `card_from`.
+    """
+    path = folder / CARD
+    if not path.exists():
+        raise UserError(f"{folder}: not a model folder (no {CARD}). Name a folder that leanet made.")
+    try:
+        return card_from(read_bytes(path, LARGEST), path)
+    except OSError as error:
+        raise DamagedError(path, f"cannot be read ({error.strerror}). Make the model anew.") from None
+
+
+def check_hash(path: Path, expected: str) -> None:
+    """Raise DamagedError unless the file is what it was when the model was saved."""
+    if not path.is_file() or sha256_of_file(path) != expected:
+        raise DamagedError(path, "missing or changed since it was saved. Make the model anew.")
+
+
+def sha256_of_file(path: Path) -> str:
+    """A file's hash, in hexadecimal digits."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -1,0 +1,62 @@
+"""How far a coarser arithmetic takes a model's answers from those in float32."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from leanet.model.anomaly_model import AnomalyModel
+from leanet.model.result import Result
+
+BATCH = 16
+
+
+@dataclass(frozen=True)
+class Deviation:
+    """What changes between two ways to compute one model.
+
+    Attributes:
+        of: what the threshold is compared with, 'probability' or, without a LEA-Net, 'mean ΔE'.
+        images: how many were asked about.
+        largest_difference: of that number, over these images.
+        decisions_changed: how many of these images are called otherwise.
+    """
+
+    of: str
+    images: int
+    largest_difference: float
+    decisions_changed: int
+
+    def __str__(self) -> str:
+        decisions = f"{self.decisions_changed} of {self.images} decisions"
+        return f"changes the {self.of} by up to {self.largest_difference:.2g}, and {decisions}"
+
+
+def deviation(exact: AnomalyModel, coarse: AnomalyModel, images: Sequence[NDArray[np.uint8]]) -> Deviation:
+    """Ask a model, computed in two ways, about the same images.
+
+    Args:
+        exact: computed in float32.
+        coarse: computed otherwise.
+        images: at least one, uint8 (S, S, 3), S the model's image size.
+    """
+    pairs: list[tuple[Result, Result]] = []
+    for start in range(0, len(images), BATCH):
+        some = images[start : start + BATCH]
+        pairs += zip(exact.predict_pixels(some), coarse.predict_pixels(some), strict=True)
+    return Deviation(
+        "probability" if exact.card.adn else "mean ΔE",
+        len(pairs),
+        max(abs(_measure(one) - _measure(other)) for one, other in pairs),
+        sum(one.anomalous != other.anomalous for one, other in pairs),
+    )
+
+
+def _measure(result: Result) -> float:
+    """What the threshold is compared with."""
+    measure = result.mean_delta_e if result.probability is None else result.probability
+    assert measure is not None, "every model makes a map"
+    return measure

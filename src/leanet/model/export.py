@@ -1,0 +1,260 @@
+"""`leanet export`: a model as one graph, from pixels of any size to probability, anomaly map and attention."""
+
+from __future__ import annotations
+
+import contextlib
+import importlib.util
+import io
+import logging
+import warnings
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+from xml.etree import ElementTree
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from leanet.color.anomaly_map import anomaly_map, scale_map
+from leanet.color.lab import decode_lab, encode_lab, lab_to_rgb, rgb_to_lab
+from leanet.config.settings import ExportConfig
+from leanet.console import note
+from leanet.data.pixels import decode, resize
+from leanet.errors import UserError, install
+from leanet.files import beside, partial_of, refuse_other, unfinished
+from leanet.lock import alone_in
+from leanet.model.card import to_json
+from leanet.model.deviation import deviation
+from leanet.model.exported import METADATA, OUTPUTS, PAINTED, load_exported
+from leanet.model.model import Model, load
+from leanet.model.predict_files import at_even_steps, find_files
+from leanet.model.seal import seal
+from leanet.networks.folding import fold_batch_norm
+
+CALIBRATION_IMAGES = 300
+
+ONNX_BYTES = 2_000_000_000
+"""What one file holds of weights: protobuf ends at 2^31 bytes, of which the graph takes a few."""
+
+CONVOLUTIONS = {"Convolution", "ConvolutionBackpropData", "GroupConvolution"}
+"""OpenVINO's names of what int8 is for."""
+
+
+class Graph(nn.Module):
+    """Everything between an image's pixels and a result.
+
+    Takes uint8 (H, W, 3) sRGB of any height and width; gives probability () and the CAAN's (), 0 where there is
+    none; anomaly map (S, S) in ΔE00, attention (h, w) at the finest point (ones without attention), and the
+    recoloured image, uint8 (S, S, 3).
+    """
+
+    def __init__(self, model: Model) -> None:
+        super().__init__()
+        if model.colorizer is None:
+            raise UserError("this model has no colorizer, so it is no whole to export. Make one with `leanet fit`.")
+        if model.card.map_coding != "true":
+            raise UserError(
+                "--map-coding authors: these maps need OpenCV, which no graph can hold. Fit with 'true'."
+            )
+        _refuse_too_large(model)
+        self.card = model.card
+        self.colorizer = fold_batch_norm(model.colorizer)
+        self.network = None if model.network is None else fold_batch_norm(model.network)
+
+    def forward(self, image: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
+        rgb = resized(image, self.card.image_size).permute(2, 0, 1)[None].contiguous() / 255
+        lab = rgb_to_lab(rgb)
+        lightness = encode_lab(lab)[:, :1]
+        chroma = self.colorizer(lightness)
+        recoloured = decode_lab(torch.cat([lightness, chroma], 1))
+        delta_e = anomaly_map(lab, recoloured)
+        painted = (lab_to_rgb(recoloured)[0] * 255).round().to(torch.uint8).permute(1, 2, 0)
+        nothing = delta_e.new_zeros(())
+        if self.network is None:
+            return nothing, nothing, delta_e[0, 0], torch.ones_like(delta_e[0, 0]), painted
+        output = self.network(rgb, scale_map(delta_e, self.card.map_scale, self.card.normals_unit))
+        probabilities = [
+            nothing if x is None else (x[0, 1] - x[0, 0]).sigmoid() for x in (output.adn_logits, output.caan_logits)
+        ]
+        points = output.attention
+        attention = points[min(points)][0, 0] if points else torch.ones_like(delta_e[0, 0])
+        return probabilities[0], probabilities[1], delta_e[0, 0], attention, painted
+
+
+def _refuse_too_large(model: Model) -> None:
+    parts = [part for part in (model.colorizer, model.network) if part is not None]
+    size = sum(p.numel() * p.element_size() for part in parts for p in part.parameters())
+    if size > ONNX_BYTES:
+        raise UserError(
+            f"--adn {model.card.adn}: {size / 1e9:.1f} GB of weights, an ONNX file holds {ONNX_BYTES / 1e9:.0f}. "
+            f"Fit with a smaller --image-size or another --adn."
+        )
+
+
+def resized(image: Tensor, size: int) -> Tensor:
+    """`leanet.data.pixels.resize` in plain products: first across, then down, each rounded as Pillow does.
+
+    Args:
+        image: (H, W, 3), 0..255.
+    Returns:
+        float (size, size, 3), whole numbers in 0..255.
+    Source: Pillow's resize with BILINEAR: a triangle as wide as one pixel of the coarser grid, in steps of 2^-22.
+    """
+    x = image.double()
+    x = ((torch.einsum("ow,hwc->hoc", _weights(x.shape[1], size), x) + 0.5 * _ONE) / _ONE).floor()
+    return ((torch.einsum("oh,hwc->owc", _weights(x.shape[0], size), x) + 0.5 * _ONE) / _ONE).floor().float()
+
+
+_ONE = 2.0**22
+
+
+def _weights(length: int, size: int) -> Tensor:
+    """How much each of `length` pixels counts in each of `size`: whole numbers (size, length), rows sum to _ONE."""
+    scale = torch.full((), 1.0, dtype=torch.float64) * length / size
+    centres = (torch.arange(size, dtype=torch.float64) + 0.5) * scale
+    distance = (torch.arange(length, dtype=torch.float64)[None] + 0.5 - centres[:, None]).abs() / scale.clamp(min=1)
+    weights = (1 - distance).clamp(min=0)
+    return (weights / weights.sum(1, keepdim=True) * _ONE + 0.5).floor()
+
+
+def export(config: ExportConfig) -> None:
+    """Write a model as ONNX or OpenVINO, its card as metadata: the threshold is said, not baked in.
+
+    Raises:
+        UserError: no such model, one without a colorizer, an extra that is missing, or --int8 without its format.
+    """
+    openvino = config.format == "openvino"
+    if config.int8 is not None and not openvino:
+        raise UserError("--int8: only with --format openvino.")
+    needed = ("onnx", "onnxscript", *(("openvino",) if openvino else ()), *(("nncf",) if config.int8 else ()))
+    for name in needed:
+        if importlib.util.find_spec(name) is None:
+            extra = "openvino" if openvino else "export"
+            raise UserError(f"--format {config.format}: {name} is missing. {install(extra)}")
+    suffix = ".xml" if openvino else ".onnx"
+    folder = config.model.resolve()
+    out = config.out or folder.with_name(folder.name + suffix)
+    if out.suffix != suffix:
+        raise UserError(f"--out {out}: a name that ends in {suffix} is expected.")
+    _refuse_others(out, config.model, openvino)
+    model = load(config.model)
+    calibration = None if config.int8 is None else calibration_images(config.int8, model.card.image_size)
+    try:
+        with alone_in(out.parent, name=f"{partial_of(out).name}.lock"):
+            if openvino:
+                write_openvino(model, out, calibration)
+            else:
+                write_onnx(model, out)
+    except OSError as error:
+        raise UserError(f"{out}: cannot be written ({error.strerror or error}). Choose another --out.") from None
+    size = sum(path.stat().st_size for path in {out, out.with_suffix(".bin")} if path.exists())
+    note(f"exported: {out} ({size / 1e6:.0f} MB)")
+    if calibration is not None:
+        note(f"int8 {deviation(model, load_exported(out), calibration)}")
+
+
+def _refuse_others(out: Path, model: Path, openvino: bool) -> None:
+    """Raise UserError where something else than an earlier export would be written over."""
+    inputs = list(model.glob("*"))
+    is_ours = _is_openvino_of_ours if openvino else _is_onnx_of_ours
+    refuse_other(out, f"--out {out}", is_ours, inputs)
+    if openvino:
+        weights = out.with_suffix(".bin")
+        refuse_other(weights, f"--out {out}: {weights}", lambda _: out.exists() and is_ours(out), inputs)
+
+
+def _is_onnx_of_ours(path: Path) -> bool:
+    import onnx
+
+    try:
+        return METADATA in {entry.key for entry in onnx.load(path, load_external_data=False).metadata_props}
+    except Exception:  # protobuf has classes of its own for what is no model
+        return False
+
+
+def _is_openvino_of_ours(path: Path) -> bool:
+    try:
+        return ElementTree.parse(path).find(f"rt_info/{METADATA}") is not None
+    except (ElementTree.ParseError, ValueError, LookupError):
+        return False
+
+
+def write_onnx(model: Model, path: Path) -> None:
+    """Write the graph as ONNX, whole or not at all."""
+    import onnx
+
+    graph = Graph(model).eval()
+    side = model.card.image_size
+    example = torch.zeros((side + 3, side + 5, 3), dtype=torch.uint8)
+    sizes = {"image": {0: torch.export.Dim("height", min=1), 1: torch.export.Dim("width", min=1)}}
+    for name in ("torch.onnx", "onnxscript"):
+        logging.getLogger(name).setLevel(logging.ERROR)
+    with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()), torch.no_grad():
+        warnings.simplefilter("ignore")  # of the exporter's own insides
+        program = torch.onnx.export(
+            graph,
+            (example,),
+            dynamo=True,
+            dynamic_shapes=sizes,
+            input_names=["image"],
+            output_names=[*OUTPUTS, PAINTED],
+            external_data=False,
+        )
+    assert program is not None
+    proto = program.model_proto
+    onnx.helper.set_model_props(proto, {METADATA: to_json(model.card)})
+    with beside(path) as partial:
+        onnx.save(proto, partial)
+        seal(partial, ".onnx")
+
+
+def write_openvino(model: Model, path: Path, calibration: Sequence[NDArray[np.uint8]] | None) -> None:
+    """Write the graph for OpenVINO, an .xml and a .bin beside it, whole or not at all.
+
+    Args:
+        model: what to write.
+        path: of the .xml.
+        calibration: training images, uint8 (H, W, 3), to choose the ranges of an int8 variant by; None: float32.
+    """
+    import openvino
+
+    with unfinished(path) as there:
+        there.mkdir()
+        write_onnx(model, there / "model.onnx")
+        graph = openvino.convert_model(there / "model.onnx")
+        if calibration is not None:
+            graph = _quantized(graph, calibration)
+        graph.set_rt_info(to_json(model.card), METADATA)
+        xml, weights = there / path.name, (there / path.name).with_suffix(".bin")
+        openvino.save_model(graph, xml, compress_to_fp16=False)
+        seal(xml, ".xml", weights)
+        # A .bin by itself would be nobody's: stopped in between, there is an .xml that does not fit its .bin.
+        xml.replace(path)
+        weights.replace(path.with_suffix(".bin"))
+
+
+def calibration_images(dataset: Path, side: int) -> list[NDArray[np.uint8]]:
+    """Up to CALIBRATION_IMAGES images of a folder, at even steps through it, uint8 (side, side, 3).
+
+    Raises:
+        UserError: no such folder, no image in it, or an unreadable one.
+    """
+    files = at_even_steps(find_files([str(dataset)]), CALIBRATION_IMAGES)
+    return [resize(decode(file), side) for file in files]
+
+
+def _quantized(graph: Any, calibration: Sequence[NDArray[np.uint8]]) -> Any:
+    """The graph with its convolutions in int8; all else, the arithmetic of colours above all, stays as it is."""
+    import nncf
+
+    nncf.set_log_level(logging.ERROR)
+    others = {node.get_type_name() for node in graph.get_ops()} - CONVOLUTIONS
+    return nncf.quantize(
+        graph,
+        nncf.Dataset(calibration, lambda image: {"image": image}),
+        subset_size=len(calibration),
+        preset=nncf.QuantizationPreset.MIXED,
+        ignored_scope=nncf.IgnoredScope(types=sorted(others), validate=False),
+    )

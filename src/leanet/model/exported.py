@@ -1,0 +1,187 @@
+"""Exported models: the same answers by ONNX Runtime or OpenVINO, with neither torch nor our networks."""
+
+from __future__ import annotations
+
+import importlib.util
+from abc import abstractmethod
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from leanet.data.pixels import checked_images
+from leanet.errors import DamagedError, UserError, install
+from leanet.model.anomaly_model import AnomalyModel
+from leanet.model.card import HASH, card_from, check_hash
+from leanet.model.result import Result, make_result
+from leanet.model.seal import is_sealed, is_whole
+from leanet.reading import parse_json
+
+METADATA = "leanet"
+"""Where an exported file keeps the model's card, as JSON."""
+
+WEIGHTS_HASH = "leanet_weights_sha256"
+"""Where an .xml of an earlier version has the hash of the .bin beside it."""
+
+SUFFIXES = (".onnx", ".xml")
+
+OUTPUTS = ("probability", "caan_probability", "anomaly_map", "attention")
+PAINTED = "recoloured"
+"""An output that is only computed when it is asked for."""
+
+
+class ExportedModel(AnomalyModel):
+    """A file that `leanet export` wrote, whatever runs it.
+
+    Attributes:
+        card: the model's card, from the file's metadata.
+        runtime, extra: the module that runs it, and the extra that brings it.
+
+    Raises:
+        UserError: the runtime is missing; no such file, or one that `leanet export` did not write.
+    """
+
+    runtime: ClassVar[str]
+    extra: ClassVar[str]
+
+    def __init__(self, path: Path) -> None:
+        _require(self.runtime, self.extra, path)
+        self._path = path
+        beside = self._beside(path)
+        if beside is not None and not beside.is_file():
+            raise DamagedError(beside, f"missing; {path.name} needs it. Export the model anew.")
+        sealed = is_sealed(path)
+        if sealed and not is_whole(path, beside):  # before the runtime, which a hostile file can make crash
+            raise _damaged(path)
+        try:
+            card, outputs = self._open(path)
+            _check_outputs(outputs)
+        except Exception:  # the runtimes have a dozen classes of their own for what is wrong with a file
+            raise _damaged(path) from None
+        self.card = card_from(card, path)
+        if not sealed and HASH in parse_json(card):  # only a card of an earlier version comes without a seal
+            raise _damaged(path)
+
+    def _beside(self, _path: Path) -> Path | None:
+        """The file that belongs to this one; None where one file holds all."""
+        return None
+
+    @abstractmethod
+    def _open(self, path: Path) -> tuple[str, list[str]]:
+        """Load the file; gives the card's JSON and the names of the outputs."""
+
+    @abstractmethod
+    def _run(self, image: NDArray[np.uint8], names: Sequence[str]) -> Sequence[Any]:
+        """The outputs of these names for one image."""
+
+    def predict_pixels(
+        self,
+        images: Sequence[NDArray[np.uint8]],
+        anomaly_maps: NDArray[np.float32] | None = None,
+        *,
+        sizes: Sequence[tuple[int, int]] | None = None,
+        paint: bool = False,
+    ) -> list[Result]:
+        """Classify images of any sizes, one by one; see `AnomalyModel`.
+
+        Raises:
+            UserError: an array of another type or shape, sizes for another number of images, or anomaly maps,
+                which the file makes itself.
+        """
+        if anomaly_maps is not None:
+            raise UserError("anomaly_maps: an exported model makes its own. Leave them out.")
+        checked_images(images, sizes)
+        shapes = sizes or [image.shape[:2] for image in images]
+        return [self._predict(i, shape, paint) for i, shape in zip(images, shapes, strict=True)]
+
+    def _predict(self, image: NDArray[np.uint8], size: tuple[int, ...], paint: bool) -> Result:
+        names = (*OUTPUTS, PAINTED) if paint else OUTPUTS
+        try:
+            found = dict(zip(names, self._run(np.ascontiguousarray(image), names), strict=True))
+        except MemoryError:
+            raise
+        except Exception:  # as when it is opened: a file of an earlier version may be damaged in any place
+            raise _damaged(self._path) from None
+        card = self.card
+        return make_result(
+            card,
+            size,
+            found["anomaly_map"],
+            float(found["probability"]) if card.adn else None,
+            float(found["caan_probability"]) if card.has_caan_probability else None,
+            found["attention"] if card.attention_points else None,
+            found.get(PAINTED),
+        )
+
+
+class OnnxModel(ExportedModel):
+    """An .onnx file, run by ONNX Runtime."""
+
+    runtime, extra = "onnxruntime", "export"
+
+    def _open(self, path: Path) -> tuple[str, list[str]]:
+        import onnxruntime
+
+        onnxruntime.set_default_logger_severity(3)
+        # Its fallback, to the very same provider, would print a banner.
+        self._session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"], enable_fallback=0)
+        card: str = self._session.get_modelmeta().custom_metadata_map[METADATA]
+        return card, [output.name for output in self._session.get_outputs()]
+
+    def _run(self, image: NDArray[np.uint8], names: Sequence[str]) -> Sequence[Any]:
+        outputs: Sequence[Any] = self._session.run(list(names), {"image": image})
+        return outputs
+
+
+class OpenVinoModel(ExportedModel):
+    """An .xml file with its .bin beside it, run by OpenVINO."""
+
+    runtime, extra = "openvino", "openvino"
+
+    def _beside(self, path: Path) -> Path:
+        return path.with_suffix(".bin")
+
+    def _open(self, path: Path) -> tuple[str, list[str]]:
+        import openvino
+
+        model = openvino.Core().read_model(path)
+        if not is_sealed(path):
+            check_hash(self._beside(path), model.get_rt_info(WEIGHTS_HASH).astype(str))
+        self._compiled = openvino.Core().compile_model(model, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
+        return model.get_rt_info(METADATA).astype(str), [n for output in model.outputs for n in output.names]
+
+    def _run(self, image: NDArray[np.uint8], names: Sequence[str]) -> Sequence[Any]:
+        found = self._compiled({"image": image})
+        return [found[name] for name in names]
+
+
+def is_exported(path: Path) -> bool:
+    """Whether a path is called like an exported file, and is no folder."""
+    return path.suffix.lower() in SUFFIXES and not path.is_dir()
+
+
+def load_exported(path: Path) -> ExportedModel:
+    """Load an exported file by its suffix, one of SUFFIXES.
+
+    Raises:
+        UserError: the runtime is missing, no such file, or one that `leanet export` did not write.
+    """
+    return OnnxModel(path) if path.suffix.lower() == ".onnx" else OpenVinoModel(path)
+
+
+def _require(module: str, extra: str, path: Path) -> None:
+    if importlib.util.find_spec(module) is None:
+        raise UserError(f"{path}: {module} is missing. {install(extra)}")
+    if not path.is_file():
+        raise UserError(f"{path}: no such file. Write one with `leanet export`.")
+
+
+def _check_outputs(names: Sequence[str]) -> None:
+    if missing := {*OUTPUTS, PAINTED} - set(names):
+        raise ValueError(f"no output {min(missing)}")
+
+
+def _damaged(path: Path) -> DamagedError:
+    return DamagedError(path, "damaged, or not written by `leanet export`. Export the model anew.")

@@ -1,0 +1,60 @@
+"""A model from its folder or from an exported file; torch is imported for a folder only."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal, get_args
+
+from leanet.config.settings import ComputeConfig, Precision
+from leanet.errors import OptionError
+from leanet.model.anomaly_model import AnomalyModel
+from leanet.model.exported import is_exported, load_exported
+
+if TYPE_CHECKING:
+    import torch
+
+COMPILE_PAYS_FROM = 4000
+"""Images to predict from which compiling the colour functions, some twenty seconds, is repaid."""
+
+
+def load(
+    path: str | os.PathLike[str],
+    *,
+    device: str | torch.device = "cpu",
+    precision: Precision = "float32",
+    images: int = 0,
+) -> AnomalyModel:
+    """Load a model.
+
+    Args:
+        path: folder that `leanet fit` or `leanet import-authors` made, or an .onnx or .xml file of `leanet export`.
+        device: 'cpu', 'cuda', 'mps', or 'auto' for CUDA or MPS where present. An exported file is computed on the
+            CPU.
+        precision: 'float32' ('auto' is the same), or 'bfloat16', which is faster where the processor has it, and
+            coarser. An exported file has its own.
+        images: how many it will be asked about, if known: for thousands, its colour functions are compiled.
+    Raises:
+        OptionError: a device that this machine does not have, or one or a precision that the file cannot follow.
+        UserError: no model there, a damaged one, or a missing library.
+    """
+    try:
+        place = Path(path)
+    except TypeError:
+        raise OptionError("path", path, "the folder of a model or an exported file is expected.") from None
+    if precision not in get_args(Precision):
+        raise OptionError("precision", precision, "'float32' or 'bfloat16' is expected.")
+    if is_exported(place):
+        _refuse_for_exported(place, str(device), precision)
+        return load_exported(place)
+    from leanet.model.model import load as load_folder
+
+    compiled: Literal["on", "off"] = "on" if images >= COMPILE_PAYS_FROM else "off"
+    return load_folder(place, ComputeConfig(device=str(device), precision=precision, compile=compiled))
+
+
+def _refuse_for_exported(file: Path, device: str, precision: Precision) -> None:
+    if device not in ("auto", "cpu"):
+        raise OptionError("device", device, f"{file} is computed on the CPU. Leave it out, or name a model folder.")
+    if precision == "bfloat16":
+        raise OptionError("precision", precision, f"{file} has its own. Leave it out, or name a model folder.")

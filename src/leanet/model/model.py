@@ -1,0 +1,186 @@
+"""A trained model in a folder of its own: weights as safetensors, and JSON that says how to use them."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from leanet.color.anomaly_map import scale_map
+from leanet.color.lab import decode_lab, encode_lab, lab_to_rgb, rgb_to_lab
+from leanet.color.opencv_lab import check_opencv
+from leanet.config.settings import ComputeConfig
+from leanet.data.pixels import checked_images, resize
+from leanet.errors import UserError, install
+from leanet.experiment.colorize import recolour
+from leanet.files import beside, is_free, write_text
+from leanet.model.anomaly_model import NO_COLORIZER, AnomalyModel, checked_maps
+from leanet.model.card import CARD, COLORIZER, WEIGHTS, Card, check_hash, read_card, sha256_of_file, to_json
+from leanet.model.result import Result, make_result
+from leanet.networks.leanet import LEANet, LEANetOutput
+from leanet.networks.registry import build_colorizer, build_leanet
+from leanet.training.checkpoint import load_weights, save_weights
+from leanet.training.colorization import images_to_tensor
+from leanet.training.compute import Compute, resolve_for_prediction
+from leanet.training.detection import probability
+from leanet.training.prediction import predictor
+
+FLOAT32 = Compute(torch.device("cpu"), bfloat16=False, compiled=False)
+
+
+@dataclass(frozen=True)
+class Model(AnomalyModel):
+    """A LEA-Net with its card and, unless it was imported, its colorizer; or a colorizer with a threshold alone.
+
+    Attributes:
+        compute: where predictions are computed, and in which precision.
+    """
+
+    card: Card
+    network: LEANet | None
+    colorizer: nn.Module | None = None
+    compute: Compute = FLOAT32
+
+    def predict_pixels(
+        self,
+        images: Sequence[NDArray[np.uint8]],
+        anomaly_maps: NDArray[np.float32] | None = None,
+        *,
+        sizes: Sequence[tuple[int, int]] | None = None,
+        paint: bool = False,
+    ) -> list[Result]:
+        """Classify one batch of images; see `AnomalyModel`.
+
+        Raises:
+            UserError: an array of another type or shape; sizes or maps for other images; no maps where no colorizer
+                makes them.
+        """
+        checked_images(images, sizes)
+        if not len(images):
+            return []
+        side = self.card.image_size
+        if anomaly_maps is not None:
+            anomaly_maps = checked_maps(anomaly_maps, (len(images), side, side))
+        elif self.colorizer is None:
+            raise UserError(NO_COLORIZER)
+        pixels = np.stack([i if i.shape[:2] == (side, side) else resize(i, side) for i in images])
+        rgb = images_to_tensor(pixels, np.arange(len(pixels))).to(self.compute.device)
+        recoloured: NDArray[np.uint8] | None = None
+        if anomaly_maps is None:
+            delta_e, chroma = recolour(self._colorizer, rgb, self.card.map_coding, compiled=self.compute.compiled)
+            recoloured = _paint(rgb, chroma) if paint else None
+        else:
+            delta_e = torch.from_numpy(anomaly_maps)[:, None]
+        maps = delta_e[:, 0].cpu().numpy()
+        shapes = sizes or [image.shape[:2] for image in images]
+        output = None
+        if self.network is not None:
+            output = self._detector(rgb, scale_map(delta_e, self.card.map_scale, self.card.normals_unit))
+        return [self._result(i, output, maps[i], recoloured, shapes[i]) for i in range(len(images))]
+
+    def _result(
+        self,
+        i: int,
+        output: LEANetOutput | None,
+        anomaly_map: NDArray[np.float32],
+        recoloured: NDArray[np.uint8] | None,
+        size: tuple[int, ...],
+    ) -> Result:
+        painted = None if recoloured is None else recoloured[i]
+        if output is None:
+            return make_result(self.card, size, anomaly_map, None, None, None, painted)
+        adn = float(probability(output.adn_logits[i : i + 1])[0])
+        caan = None if output.caan_logits is None else float(probability(output.caan_logits[i : i + 1])[0])
+        finest = output.attention[min(output.attention)][i, 0].float().cpu().numpy() if output.attention else None
+        return make_result(self.card, size, anomaly_map, adn, caan, finest, painted)
+
+    @functools.cached_property
+    def _colorizer(self) -> Callable[..., Any]:
+        assert self.colorizer is not None, "checked before"
+        return predictor(self.colorizer, self.compute)
+
+    @functools.cached_property
+    def _detector(self) -> Callable[..., Any]:
+        assert self.network is not None, "checked before"
+        return predictor(self.network, self.compute)
+
+
+def _paint(rgb: Tensor, chroma: Tensor) -> NDArray[np.uint8]:
+    """The recoloured images, uint8 (N, H, W, 3)."""
+    lightness = encode_lab(rgb_to_lab(rgb))[:, :1]
+    painted = lab_to_rgb(decode_lab(torch.cat([lightness, chroma], 1)))
+    found: NDArray[np.uint8] = (painted * 255).round().byte().permute(0, 2, 3, 1).cpu().numpy()
+    return found
+
+
+def save(folder: Path, card: Card, network: LEANet | None, colorizer: nn.Module | None = None) -> None:
+    """Write a model's folder, whole or not at all.
+
+    Raises:
+        UserError: the folder exists and is not empty, or cannot be written.
+    """
+    refuse_existing(folder)
+    try:
+        with beside(folder) as partial:
+            partial.mkdir()
+            if network is not None:
+                save_weights(network, partial / WEIGHTS)
+                card = dataclasses.replace(card, weights_sha256=sha256_of_file(partial / WEIGHTS))
+            if colorizer is not None:
+                save_weights(colorizer, partial / COLORIZER)
+                card = dataclasses.replace(card, colorizer_sha256=sha256_of_file(partial / COLORIZER))
+            write_text(partial / CARD, to_json(card, indent=2) + "\n")
+    except OSError as error:
+        raise UserError(f"{folder}: cannot write there ({error.strerror}). Choose another --out.") from None
+
+
+def refuse_existing(folder: Path) -> None:
+    """Raise UserError where a model folder cannot be made, because there is something already."""
+    if not is_free(folder):
+        raise UserError(f"{folder}: exists already and is not an empty folder. Choose another --out.")
+
+
+def load(folder: Path, compute: ComputeConfig | None = None) -> Model:
+    """Read a model's folder.
+
+    Args:
+        folder: what `leanet fit` or `leanet import-authors` made.
+        compute: device and precision, 'auto' of which is float32; by default the CPU in float32.
+    Raises:
+        OptionError: a device that this machine does not have.
+        UserError: none there, of another format, or damaged: the weights are not those that were saved; or its maps
+            have the authors' coding, and OpenCV is missing.
+    """
+    card = read_card(folder)
+    computes_on = FLOAT32 if compute is None else resolve_for_prediction(compute)
+    if card.colorizer and card.map_coding == "authors":
+        try:
+            check_opencv()
+        except ImportError as error:
+            raise UserError(
+                f"{folder}: its anomaly maps have the authors' coding. {error} {install('authors')}"
+            ) from None
+    network, colorizer = None, None
+    try:
+        if card.adn:
+            check_hash(folder / WEIGHTS, card.weights_sha256)
+            network = build_leanet(card.adn, card.caan, card.attention_points, card.image_size, card.attention)
+            load_weights(network, folder / WEIGHTS)
+        if card.colorizer:
+            check_hash(folder / COLORIZER, card.colorizer_sha256)
+            colorizer = build_colorizer(card.colorizer, card.image_size)
+            load_weights(colorizer, folder / COLORIZER)
+    except (RuntimeError, TypeError, ValueError):
+        raise UserError(f"{folder / CARD}: does not describe the weights beside it. Make the model anew.") from None
+    for module in (network, colorizer):
+        if module is not None:
+            module.eval()
+    return Model(card, network, colorizer, computes_on)

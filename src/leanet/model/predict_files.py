@@ -1,0 +1,340 @@
+"""`leanet predict`: image files through a model, at constant memory, into a CSV file and pictures."""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import glob
+import itertools
+import os
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TextIO
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+from PIL.PngImagePlugin import PngInfo
+
+from leanet.config.settings import PredictConfig
+from leanet.console import note, progress_bar
+from leanet.data.find import Identity, find_images, folders_below, identity, listed, notes
+from leanet.data.layout import MASKS
+from leanet.data.pixels import (
+    THREADS,
+    Decoded,
+    UnreadableImageError,
+    decode,
+    decode_with_origin,
+    resize,
+)
+from leanet.errors import UserError
+from leanet.files import STANDARD_OUTPUT, beside, csv_writer, open_text, refuse_other, remove, written
+from leanet.lock import alone_in
+from leanet.model.anomaly_model import AnomalyModel
+from leanet.model.card import CARD, Card
+from leanet.model.result import COLUMNS, Result, csv_row, overlay, shown_from
+
+BATCH = 32
+
+LONGEST_NAME = 255 - len(".png")
+"""Bytes that most file systems take for a name, less the ending."""
+
+SOFTWARE = "leanet predict"
+"""What an overlay says that it was written by, in its metadata."""
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """An image on its way to the model.
+
+    Attributes:
+        pixels: uint8 (S, S, 3), S the model's image size.
+        size: height and width that the file has.
+        first_of_several: whether the file holds further frames or pages.
+        broken_profile: whether its color profile is of no use, so that its values count as sRGB.
+    """
+
+    pixels: NDArray[np.uint8]
+    size: tuple[int, int]
+    first_of_several: bool
+    broken_profile: bool
+
+
+@dataclass
+class Counts:
+    """Of the files that were to be predicted: how many, and with which of them something was the matter."""
+
+    files: int
+    unreadable: int = 0
+    unwritten: int = 0
+    several: int = 0
+    broken_profiles: int = 0
+
+    def told(self, out: Path) -> int:
+        """Tell the user; the exit code is 1 where a file was not done whole."""
+        note(f"{self.files - self.unreadable} of {self.files} images predicted: {out}")
+        if self.several:
+            note(f"{self.several} with several frames or pages: the first was taken")
+        if self.broken_profiles:
+            note(f"{self.broken_profiles} with a color profile that cannot be used: taken as sRGB")
+        if self.unreadable:
+            note(f"{self.unreadable} unreadable: see the column error")
+        if self.unwritten:
+            note(f"{self.unwritten} without their overlay and map: see the column error")
+        return 1 if self.unreadable or self.unwritten else 0
+
+
+def predict(config: PredictConfig, model: Callable[[int], AnomalyModel]) -> int:
+    """Ask a model about files; one that is unreadable becomes a line with its error, and the others are still done.
+
+    Args:
+        config: the model, the images, and where to write.
+        model: loads the model, to be asked about so many images.
+    Returns:
+        0, or 1 where a file was not done whole.
+    Raises:
+        UserError: no images, or a place that is not to be written to.
+        OSError: the table cannot be written.
+    """
+    files = find_files(config.images)
+    names = _map_names(files) if config.maps else {}
+    _refuse_outputs(config, files, names)
+    alone = alone_in(config.maps) if config.maps else contextlib.nullcontext()
+    with alone, written(config.out) as table:
+        asked = model(len(files))
+        if config.threshold is not None:
+            asked = asked.with_threshold(config.threshold)
+        counts = predict_files(asked, files, table, config.maps, names)
+        table.flush()  # a full disk shows here at the latest
+        return counts.told(config.out)
+
+
+def predict_files(
+    model: AnomalyModel, files: Sequence[Path], table: TextIO, maps: Path | None, names: Mapping[Path, str]
+) -> Counts:
+    """Write a line of CSV for each file and, with `maps`, its overlay and map under its name to that folder."""
+    counts = Counts(len(files))
+    write_row = csv_writer(table)
+    write_row(COLUMNS)
+    with progress_bar("images", len(files)) as set_done:
+        for done, (file, image, found) in enumerate(results_of(model, files)):
+            counts.several += image is not None and image.first_of_several
+            counts.broken_profiles += image is not None and image.broken_profile
+            if isinstance(found, str):
+                counts.unreadable += 1
+                write_row(csv_row(str(file), None, found))
+            else:
+                problem = _write_maps(maps / names[file], file, found, model.card) if maps else ""
+                counts.unwritten += bool(problem)
+                write_row(csv_row(str(file), found, problem))
+            set_done(done + 1, "")
+    return counts
+
+
+def find_files(images: Sequence[str]) -> list[Path]:
+    """Files, in the order given; folders and patterns give theirs sorted, and what folders hold besides is said.
+
+    Each real file comes once, by the first of its names.
+
+    Raises:
+        UserError: nothing given, something that does not exist or match, or a folder without images.
+    """
+    if not images:
+        raise UserError("no images given: name files, folders or patterns after MODEL.")
+    files: dict[Path, None] = {}
+    for given in images:
+        path = Path(given)
+        if path.is_dir():
+            inside = find_images(path, without=MASKS)
+            said = notes(inside.left_out, path)
+            if not inside.images:
+                raise UserError(f"{path}: no images in it.{''.join(f' {text}.' for text in said)}")
+            for text in said:
+                note(f"note: {path}: {text}")
+            found = inside.images
+        elif path.exists():
+            found = (path,)
+        else:
+            found = tuple(sorted(p for p in matching(given) if not p.is_dir()))
+            if not found:
+                raise UserError(f"{given}: no such file or folder, and no file matches it. Check the path.")
+        files |= dict.fromkeys(found)
+    return _each_once(files)
+
+
+def _each_once(files: Iterable[Path]) -> list[Path]:
+    """Files less those that are other names of an earlier one, which are said."""
+    by_identity: dict[Identity | Path, Path] = {}
+    others = list[str]()
+    for file in files:
+        if by_identity.setdefault(_identity(file), file) != file:
+            others.append(str(file))
+    if others:
+        note(f"note: left out, other names of files that are read already: {len(others)} ({listed(others, 3)})")
+    return list(by_identity.values())
+
+
+def _identity(file: Path) -> Identity | Path:
+    try:
+        return identity(file)
+    except OSError:  # a link that leads nowhere, which becomes a row with its error
+        return file
+
+
+def matching(pattern: str) -> Iterator[Path]:
+    """The files and folders that match a pattern, in no order; `**` enters each folder once, however many links."""
+    parts = Path(pattern).parts
+    if "**" not in parts:
+        yield from (Path(found) for found in glob.glob(pattern))  # noqa: PTH207 - takes absolute patterns
+        return
+    at = parts.index("**")
+    rest = parts[at + 1 :] or ("*",)
+    for start in glob.glob(str(Path(*parts[:at]))) if at else ["."]:  # noqa: PTH207 - as above
+        for folder in folders_below(Path(start)):
+            yield from matching(str(Path(glob.escape(str(folder)), *rest)))
+
+
+def _refuse_outputs(config: PredictConfig, files: Sequence[Path], names: Mapping[Path, str]) -> None:
+    """Raise UserError where something else than an earlier prediction's output would be written over.
+
+    Args:
+        names: of each file's pictures in --maps.
+    """
+    out, maps = config.out, config.maps
+    if out != STANDARD_OUTPUT:
+        remedy = "Choose another name, or - for standard output."
+        refuse_other(out, f"--out {out}", _is_table, [*files, config.model], remedy)
+    if not maps:
+        return
+    _refuse_among_pictures(maps, config.images, files)
+    if any((maps / name).exists() for name in (CARD, "config.yaml")):
+        raise UserError(f"--maps {maps}: the folder of a model or a run. Choose another folder.")
+    table, folder = (Path(os.path.realpath(path)) for path in (out, maps))
+    in_the_way = table.parent == folder and table.suffix in PICTURES and table.stem in names.values()
+    if in_the_way or folder.is_relative_to(table):
+        raise UserError(f"--out {out}: --maps {maps} writes there. Choose another name.")
+    for picture in (maps / (name + suffix) for name in names.values() for suffix in PICTURES):
+        if os.path.lexists(picture):
+            said = f"--maps {maps}: {picture}"
+            refuse_other(picture, said, PICTURES[picture.suffix], remedy="Choose another folder.")
+    maps.mkdir(parents=True, exist_ok=True)
+
+
+def _refuse_among_pictures(maps: Path, images: Sequence[str], files: Sequence[Path]) -> None:
+    """Raise UserError where maps would lie among the pictures: over them, or predicted with them next time."""
+    place = maps.resolve()
+    searched = (Path(given) for given in images)
+    among = [folder for folder in searched if folder.is_dir() and place.is_relative_to(folder.resolve())]
+    if among := among or [file for file in files if file.resolve().is_relative_to(place)]:
+        raise UserError(f"--maps {maps}: {among[0]} is to be predicted. Choose a folder apart from the pictures.")
+
+
+def _is_table(path: Path) -> bool:
+    """Whether a file is a table of predictions, by its first line; further columns may follow in other versions."""
+    with open_text(path) as file:
+        return file.readline(200).startswith("file,probability,decision,")
+
+
+def _is_overlay(path: Path) -> bool:
+    try:
+        with Image.open(path, formats=["PNG"]) as image:
+            return bool(image.info.get("Software") == SOFTWARE)
+    except (OSError, ValueError, SyntaxError):  # Pillow's, for what is no PNG
+        return False
+
+
+def _is_map(path: Path) -> bool:
+    """Whether a file is a raw map: a square of float32 beside the overlay that is written before it."""
+    try:
+        found = np.load(path, mmap_mode="r", allow_pickle=False)
+    except (OSError, ValueError, EOFError):
+        return False
+    square = found.dtype == np.float32 and found.ndim == 2 and found.shape[0] == found.shape[1]
+    return square and _is_overlay(path.with_suffix(".png"))
+
+
+PICTURES = {".png": _is_overlay, ".npy": _is_map}
+"""What --maps writes of each image, and how it is recognised."""
+
+
+def at_even_steps(files: Sequence[Path], count: int) -> list[Path]:
+    """So many of the files, or all of them, at even steps from the first on."""
+    return list(files[:: max(1, -(-len(files) // count))])
+
+
+def results_of(model: AnomalyModel, files: Sequence[Path]) -> Iterator[tuple[Path, Loaded | None, Result | str]]:
+    """Each file with its pixels and result, or with the reason why it is unreadable.
+
+    The next batch is decoded and resized while one is predicted; nothing else is held.
+    """
+    load = functools.partial(_load, side=model.card.image_size)
+    batches = [files[start : start + BATCH] for start in range(0, len(files), BATCH)]
+    with ThreadPoolExecutor(THREADS) as pool:
+        waiting = [pool.submit(load, file) for file in batches[0]]
+        for batch, following in itertools.zip_longest(batches, batches[1:], fillvalue=()):
+            images = [future.result() for future in waiting]
+            waiting = [pool.submit(load, file) for file in following]
+            good = [image for image in images if not isinstance(image, str)]
+            pixels, sizes = [image.pixels for image in good], [image.size for image in good]
+            results = iter(model.predict_pixels(pixels, sizes=sizes) if good else [])
+            for file, image in zip(batch, images, strict=True):
+                if isinstance(image, str):
+                    yield file, None, image
+                else:
+                    yield file, image, next(results)
+
+
+def loaded(decoded: Decoded, side: int) -> Loaded:
+    """What of a decoded image is kept until it is predicted."""
+    height, width = decoded.pixels.shape[:2]
+    return Loaded(resize(decoded.pixels, side), (height, width), decoded.first_of_several, decoded.broken_profile)
+
+
+def _load(file: Path, side: int) -> Loaded | str:
+    """A file's pixels, or why it is unreadable."""
+    try:
+        return loaded(decode_with_origin(file), side)
+    except UnreadableImageError as error:
+        return error.reason
+
+
+def _map_names(files: Sequence[Path]) -> dict[Path, str]:
+    """A name for each file's pictures: its stem, with a number where several files share one, cut if too long."""
+    names: dict[Path, str] = {}
+    taken: set[str] = set()
+    for file in files:
+        endings = itertools.chain([""], (f"-{n}" for n in itertools.count(2)))
+        candidates = (_cut(file.stem, LONGEST_NAME - len(ending)) + ending for ending in endings)
+        names[file] = next(name for name in candidates if name.casefold() not in taken)
+        taken.add(names[file].casefold())
+    return names
+
+
+def _cut(name: str, most: int) -> str:
+    """As much of a name as so many bytes hold."""
+    while len(os.fsencode(name)) > most:
+        name = name[:-1]
+    return name
+
+
+def _write_maps(path: Path, file: Path, result: Result, card: Card) -> str:
+    """Write a file's overlay and map, both or none; gives what prevented it, or ""."""
+    if result.anomaly_map is None:
+        return ""
+    png, npy = (path.with_name(path.name + suffix) for suffix in PICTURES)
+    try:
+        picture, made_by = overlay(decode(file), result, shown_from(card, result)), PngInfo()
+        made_by.add_text("Software", SOFTWARE)
+        with beside(png) as partial:
+            picture.save(partial, format="PNG", pnginfo=made_by)
+        with beside(npy) as partial, partial.open("wb") as stream:
+            np.save(stream, result.anomaly_map)
+    except (UnreadableImageError, OSError) as error:
+        remove(png)
+        remove(npy)
+        reason = error.reason if isinstance(error, UnreadableImageError) else error.strerror or str(error)
+        return f"overlay and map not written: {reason}"
+    return ""

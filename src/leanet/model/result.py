@@ -1,0 +1,148 @@
+"""What a model says about one image, and how it is shown; needs no torch, so that exported models can use it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+import matplotlib as mpl
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageDraw
+
+from leanet.model.card import Card
+from leanet.model.where import Box, Ceilings, strength, strongest_region
+
+Decision = Literal["normal", "anomalous"]
+
+FAINTEST = 0.35
+"""Where in the colour map overlays begin: below, it is as dark as the spots that are to be seen."""
+
+COLUMNS = (
+    "file",
+    "probability",
+    "decision",
+    "adn_probability",
+    "caan_probability",
+    "mean_delta_e",
+    "peak_delta_e",
+    "box",
+    "error",
+)
+
+
+@dataclass(frozen=True)
+class Result:
+    """What a model says about one image.
+
+    Attributes:
+        probability: of an anomaly, the ADN's; None of a model that only has a map.
+        anomalous: whether it reaches the model's threshold.
+        caan_probability: the attention network's own; None without logits of its own.
+        mean_delta_e, peak_delta_e: mean and maximum of the anomaly map, ΔE.
+        box: around the map's strongest region beyond what normal pictures' maps reach at their peaks; None where
+            the decision is normal, or nothing goes beyond that.
+        anomaly_map: float32 (S, S), ΔE, S the model's image size.
+        attention: float32 (h, w) in [0, 1], at the finest of the model's points; None without attention.
+        recoloured: uint8 (S, S, 3), the image as the colorizer would have it; None without a colorizer.
+    """
+
+    probability: float | None
+    anomalous: bool
+    caan_probability: float | None = None
+    mean_delta_e: float | None = None
+    peak_delta_e: float | None = None
+    box: Box | None = None
+    anomaly_map: NDArray[np.float32] | None = None
+    attention: NDArray[np.float32] | None = None
+    recoloured: NDArray[np.uint8] | None = None
+
+    @property
+    def decision(self) -> Decision:
+        """`anomalous` in a word."""
+        return "anomalous" if self.anomalous else "normal"
+
+
+def make_result(
+    card: Card,
+    size: tuple[int, ...],
+    anomaly_map: NDArray[np.float32],
+    probability: float | None,
+    caan_probability: float | None,
+    attention: NDArray[np.float32] | None,
+    recoloured: NDArray[np.uint8] | None = None,
+) -> Result:
+    """A result with what follows from its parts: the decision, the map's numbers, the box.
+
+    Args:
+        card: of the model that says so.
+        size: height and width of the image that was given.
+        anomaly_map, probability, caan_probability, attention, recoloured: as in Result.
+    """
+    mean = float(anomaly_map.mean())
+    if probability is not None:
+        anomalous = probability >= card.threshold
+    else:
+        anomalous = card.map_threshold is not None and mean >= card.map_threshold
+    box = beyond_normals(card, anomaly_map, size) if anomalous else None
+    peak = float(anomaly_map.max())
+    return Result(probability, anomalous, caan_probability, mean, peak, box, anomaly_map, attention, recoloured)
+
+
+def beyond_normals(card: Card, anomaly_map: NDArray[np.float32], size: tuple[int, ...]) -> Box | None:
+    """Where a map stands out, whatever the decision; None where nothing goes beyond normal pictures' peaks.
+
+    Args:
+        card: of the model that made the map; it may know no normal pictures, then nothing stands out.
+        anomaly_map: float32 (S, S), ΔE.
+        size: height and width of the image that was given.
+    """
+    limits = card.normals_peaks or card.normals_unit
+    return strongest_region(anomaly_map, limits, size[1], size[0]) if limits else None
+
+
+def csv_row(file: str, result: Result | None, error: str = "") -> list[str]:
+    """One line of predictions.csv, in the order of COLUMNS."""
+    if result is None:
+        return [file, *[""] * (len(COLUMNS) - 2), error]
+    r = result
+    numbers = [_text(r.probability), _text(r.caan_probability), _text(r.mean_delta_e), _text(r.peak_delta_e)]
+    box = "" if r.box is None else " ".join(map(str, r.box))
+    return [file, numbers[0], r.decision, *numbers, box, error]
+
+
+def overlay(image: NDArray[np.uint8], result: Result, ceilings: Ceilings) -> Image.Image:
+    """The image with its anomaly map laid over it, the stronger the more opaque, and the strongest region framed.
+
+    Args:
+        image: uint8 (H, W, 3).
+        ceilings: ΔE from which the map shows; at twice this it is at its strongest.
+    """
+    picture = Image.fromarray(image)
+    if result.anomaly_map is None:
+        return picture
+    over = layer(result.anomaly_map, ceilings).resize(picture.size, Image.Resampling.BILINEAR)
+    picture = Image.alpha_composite(picture.convert("RGBA"), over).convert("RGB")
+    if result.box is not None:
+        left, top, width, height = result.box
+        line = max(1, round(max(picture.size) / 200))
+        ImageDraw.Draw(picture).rectangle((left, top, left + width - 1, top + height - 1), None, "#ffffff", line)
+    return picture
+
+
+def layer(anomaly_map: NDArray[np.float32], ceilings: Ceilings) -> Image.Image:
+    """A map to lay over its image, RGBA (S, S): transparent below the ceilings, strongest at twice these."""
+    beyond = (strength(anomaly_map, ceilings) - 1).clip(0, 1)
+    rgba = mpl.colormaps["inferno"](FAINTEST + (1 - FAINTEST) * beyond)
+    rgba[..., 3] = 0.75 * np.sqrt(beyond)
+    return Image.fromarray((rgba * 255).astype(np.uint8))
+
+
+def shown_from(card: Card, result: Result) -> Ceilings:
+    """The ΔE from which a result's map is shown: of a model that knows no normal pictures, half of the maximum."""
+    strongest = 0.0 if result.peak_delta_e is None else result.peak_delta_e
+    return card.normals_peaks or card.normals_unit or max(strongest, 1e-6) / 2
+
+
+def _text(value: float | None) -> str:
+    return "" if value is None else f"{value:.6g}"

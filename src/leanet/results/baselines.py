@@ -1,0 +1,109 @@
+"""Rows without a network that belong beside every result: the map's mean, and classifiers of colours alone."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+from sklearn.linear_model import LogisticRegression
+from sklearn.model_selection import PredefinedSplit, cross_val_predict
+from sklearn.pipeline import Pipeline, make_pipeline
+from sklearn.preprocessing import StandardScaler
+
+from leanet.config.settings import DetectConfig
+from leanet.data.splits import inner_parts
+from leanet.experiment.open_run import Run
+from leanet.experiment.training_set import labelled_rows
+from leanet.results.metrics import Row, Scored, choose_threshold, make_row
+from leanet.training.detection import anomaly_weight
+
+MAP_ROW, BORDER_ROW, HISTOGRAM_ROW = (
+    "mean ΔE of the anomaly map",
+    "colours of the image's border",
+    "colour histogram",
+)
+"""How the rows are called."""
+
+LEVELS = 4
+"""Steps of each primary in a colour histogram: 4 x 4 x 4 colours."""
+
+BORDER = 0.08
+"""Share of the side that counts as the image's border, on each of the four sides."""
+
+INNER_PARTS = 5
+"""Of the cross-validation that chooses by images which a linear classifier is fitted on."""
+
+
+def colour_histogram(pixels: NDArray[np.uint8]) -> NDArray[np.float64]:
+    """Square roots of the shares of 64 colours: (N, ..., 3) uint8 -> (N, 64). The root tempers large shares."""
+    steps = pixels.reshape(len(pixels), -1, 3).astype(np.int64) * LEVELS // 256
+    codes = (steps * [LEVELS * LEVELS, LEVELS, 1]).sum(2)
+    counts = np.stack([np.bincount(code, minlength=LEVELS**3) for code in codes])
+    shares: NDArray[np.float64] = np.sqrt(counts / counts.sum(1, keepdims=True))
+    return shares
+
+
+def border_histogram(pixels: NDArray[np.uint8]) -> NDArray[np.float64]:
+    """The same of the border's pixels alone: (N, H, W, 3) uint8 -> (N, 64)."""
+    side = pixels.shape[1]
+    width = max(1, round(BORDER * side))
+    inside = np.zeros((side, side), dtype=bool)
+    inside[width:-width, width:-width] = True
+    return colour_histogram(pixels[:, ~inside])
+
+
+def linear_classifier(trained_on: NDArray[np.int64] | None = None) -> Pipeline:
+    """Logistic regression on standardised features; given labels, anomalies count as in a detector's training."""
+    weights = None if trained_on is None else {0: 1.0, 1: anomaly_weight(trained_on)}
+    return make_pipeline(StandardScaler(), LogisticRegression(C=0.1, max_iter=2000, class_weight=weights))
+
+
+def simple_rows(run: Run, config: DetectConfig, folds: Sequence[int], ratio: float) -> list[Row]:
+    """The map's mean alone, and classifiers of colours alone.
+
+    These are trained as the detectors were: on the same images, few anomalies counting more where they do there.
+
+    Thresholds are chosen on the labelled training images: of the classifiers, by cross-validation among them.
+    """
+    recall, p_rate = config.detector.target_recall, config.detector.p_rate
+    runs = [(n, s) for n in folds for s in range(config.detector.seeds)]
+    weighted = config.compute.recipe == "leanet"
+    test = {n: run.rows(run.folds[n].test) for n in folds}
+    labelled = {(n, s): labelled_rows(config, run, n, s) for n, s in runs}
+    means = {n: np.array(run.maps(n).attributes["mean_delta_e"]) for n in folds}
+    maps = {}
+    for n, s in runs:
+        known = labelled[n, s]
+        threshold = choose_threshold(run.labels[known], means[n][known], recall, p_rate)
+        maps[n, s] = Scored(run.labels[test[n]], means[n][test[n]], threshold, is_probability=False)
+    rows = [make_row(MAP_ROW, maps, ratio)]
+    for name, describe in (
+        (BORDER_ROW, border_histogram),
+        (HISTOGRAM_ROW, colour_histogram),
+    ):
+        features = np.concatenate([describe(run.pixels[i : i + 64]) for i in range(0, len(run.pixels), 64)])
+        scored = {}
+        for n, s in runs:
+            known = labelled[n, s]
+            classifier = linear_classifier(run.labels[known] if weighted else None)
+            unseen = predicted_unseen(classifier, features[known], run.labels[known], run.groups_of(known))
+            threshold = None if unseen is None else choose_threshold(run.labels[known], unseen, recall, p_rate)
+            fitted = classifier.fit(features[known], run.labels[known])
+            scored[n, s] = Scored(run.labels[test[n]], fitted.predict_proba(features[test[n]])[:, 1], threshold)
+        rows.append(make_row(name, scored, ratio))
+    return rows
+
+
+def predicted_unseen(
+    classifier: Pipeline, features: NDArray[np.float64], labels: NDArray[np.int64], groups: list[str]
+) -> NDArray[np.float64] | None:
+    """Each image's probability by the classifier fitted on the others' parts; None with too few of a class."""
+    if len({*groups}) < INNER_PARTS or min(labels.sum(), len(labels) - labels.sum()) < INNER_PARTS:
+        return None
+    parts = inner_parts(labels.tolist(), groups, INNER_PARTS, 0)
+    if any(len(set(labels[parts != part].tolist())) < 2 for part in range(INNER_PARTS)):
+        return None
+    found = cross_val_predict(classifier, features, labels, cv=PredefinedSplit(parts), method="predict_proba")
+    probabilities: NDArray[np.float64] = found[:, 1]
+    return probabilities

@@ -1,0 +1,1 @@
+"""A model behind HTTP: an API for programs and a page for the browser."""

@@ -1,0 +1,167 @@
+"""What the service answers: the models of its JSON, and maps as PNGs."""
+
+from __future__ import annotations
+
+import base64
+import io
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict
+from typing import Annotated, Any, Literal, TypeAlias
+
+import matplotlib as mpl
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+from pydantic import BaseModel, Field
+
+from leanet.config.settings import ServeConfig
+from leanet.model.card import Card
+from leanet.model.predict_files import Loaded
+from leanet.model.result import Result, beyond_normals, layer, shown_from
+from leanet.model.where import Box
+
+MapName = Literal["overlay", "anomaly_map", "recoloured", "attention", "input"]
+
+DELTA_E_STEPS = 200
+"""Grey levels of an anomaly map's PNG for 1 ΔE."""
+
+
+Rectangle: TypeAlias = Annotated[tuple[int, ...], Field(min_length=4, max_length=4)]
+"""Left, top, width, height in the image's own pixels."""
+
+
+class Prediction(BaseModel):
+    """One image's answer; with `error`, all else is null.
+
+    `region` is the map's strongest region beyond normal pictures' peaks, whatever the decision; `box` is the same,
+    of anomalous images only.
+    """
+
+    file: str
+    probability: float | None = None
+    decision: Literal["normal", "anomalous"] | None = None
+    adn_probability: float | None = None
+    caan_probability: float | None = None
+    mean_delta_e: float | None = None
+    peak_delta_e: float | None = None
+    box: Rectangle | None = None
+    region: Rectangle | None = None
+    width: int | None = None
+    height: int | None = None
+    note: str | None = None
+    error: str | None = None
+    maps: dict[MapName, str] | None = None
+
+
+class Predictions(BaseModel):
+    """The answers, in the order of the images."""
+
+    results: list[Prediction]
+
+
+class Problem(BaseModel):
+    """Why there is no answer, in one line."""
+
+    detail: str
+
+
+class ModelInfo(BaseModel):
+    """What the service asks: the model's name, networks, thresholds, and how well it did."""
+
+    name: str
+    adn: str
+    caan: str
+    attention_points: tuple[int, ...]
+    colorizer: str | None
+    image_size: int
+    threshold: float
+    map_threshold: float | None
+    normals_unit: float | None
+    normals_peaks: tuple[tuple[float, ...], ...] | None
+    classes: tuple[str, ...] = ("normal", "anomalous")
+    maps: tuple[MapName, ...]
+    training: dict[str, Any]
+    validation: dict[str, Any]
+    versions: dict[str, str]
+    limits: dict[str, int]
+
+
+def prediction(name: str, result: Result, image: Loaded, card: Card, maps: Sequence[MapName]) -> Prediction:
+    """One image's answer, with the maps that were asked for and that there are."""
+    return Prediction(
+        file=name,
+        probability=result.probability,
+        decision=result.decision,
+        adn_probability=result.probability,
+        caan_probability=result.caan_probability,
+        mean_delta_e=result.mean_delta_e,
+        peak_delta_e=result.peak_delta_e,
+        box=result.box,
+        region=_region(result, image, card),
+        width=image.size[1],
+        height=image.size[0],
+        note="; ".join(_notes(image)) or None,
+        maps=_pictures(result, card, maps, image.pixels) if maps else None,
+    )
+
+
+def _region(result: Result, image: Loaded, card: Card) -> Box | None:
+    """What the box would be with a threshold that calls the image anomalous."""
+    if result.box is not None or result.anomaly_map is None:
+        return result.box
+    return beyond_normals(card, result.anomaly_map, image.size)
+
+
+def _notes(image: Loaded) -> Iterator[str]:
+    """What a person should know of how a file was read."""
+    if image.first_of_several:
+        yield "the first of several frames or pages"
+    if image.broken_profile:
+        yield "its color profile cannot be used: taken as sRGB"
+
+
+def _pictures(result: Result, card: Card, maps: Sequence[MapName], pixels: NDArray[np.uint8]) -> dict[MapName, str]:
+    found: dict[MapName, Image.Image] = {}
+    for name in maps:
+        if name == "input":
+            found[name] = Image.fromarray(pixels)
+        elif name == "overlay" and result.anomaly_map is not None:
+            found[name] = layer(result.anomaly_map, shown_from(card, result))
+        elif name == "anomaly_map" and result.anomaly_map is not None:
+            grey = np.rint(result.anomaly_map * DELTA_E_STEPS).clip(0, 65535)
+            found[name] = Image.fromarray(grey.astype(np.uint16))
+        elif name == "recoloured" and result.recoloured is not None:
+            found[name] = Image.fromarray(result.recoloured)
+        elif name == "attention" and result.attention is not None:
+            colours = mpl.colormaps["viridis"](_stretched(result.attention))[..., :3]
+            found[name] = Image.fromarray((colours * 255).astype(np.uint8))
+    return {name: _png(image) for name, image in found.items()}
+
+
+def _stretched(attention: NDArray[np.float32]) -> NDArray[np.float32]:
+    low, high = float(attention.min()), float(attention.max())
+    return (attention - low) / max(high - low, 1e-6)
+
+
+def _png(image: Image.Image) -> str:
+    stream = io.BytesIO()
+    image.save(stream, "PNG", compress_level=1)
+    return base64.b64encode(stream.getvalue()).decode("ascii")
+
+
+def model_info(card: Card, config: ServeConfig) -> ModelInfo:
+    """What may be told of a model."""
+    maps: list[MapName] = ["overlay", "anomaly_map", "input"]
+    if card.colorizer:
+        maps.append("recoloured")
+    if card.attention_points:
+        maps.append("attention")
+    shown = {name: value for name, value in asdict(card).items() if name in ModelInfo.model_fields}
+    limits = {
+        "max_megabytes": config.max_megabytes,
+        "max_megapixels": config.max_megapixels,
+        "max_files": config.max_files,
+    }
+    path = config.model.resolve()
+    name = path.stem if path.is_file() else path.name
+    return ModelInfo(name=name, maps=tuple(maps), limits=limits, **shown)
