@@ -26,12 +26,11 @@ from leanet.experiment.finished import finished, recorded_detector
 from leanet.experiment.open_run import Run, source_of
 from leanet.experiment.run_folder import RunFolder
 from leanet.experiment.table import logit_of, ratio_of_sides
-from leanet.networks.leanet import LEANetOutput
+from leanet.networks.leanet import LEANetOutput, probability
 from leanet.results.metrics import Key, Scored, cell, difference, make_row, shown, verdict
 from leanet.training.checkpoint import load_weights
 from leanet.training.colorization import images_to_tensor
 from leanet.training.compute import resolve
-from leanet.training.detection import probability
 from leanet.training.prediction import predictor
 
 BATCH = 32

@@ -22,7 +22,7 @@ from leanet.compat.model_file import read_model_file
 from leanet.errors import UserError
 from leanet.model.card import read_card, to_json
 from leanet.model.model import load
-from leanet.training.detection import probability
+from leanet.networks.leanet import probability
 
 PAIR = ["--adn", "CNN", "--caan", "Direct", "--attention-point", "1"]
 

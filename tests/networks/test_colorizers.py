@@ -66,7 +66,7 @@ class TestSegNet(ColorizerContract):
 
 
 def test_unknown_name_and_size_tell_the_remedy() -> None:
-    with pytest.raises(ValueError, match="choose from Unet, SegNet, AE"):
+    with pytest.raises(ValueError, match="choose from AE, SegNet, Unet"):
         build_colorizer("UNet", 64)
     with pytest.raises(ValueError, match="multiple of 32"):
         build_colorizer("Unet", 100)

@@ -96,7 +96,7 @@ def test_baseline_is_the_plain_adn(caan: str | None, points: list[int]) -> None:
 def test_attention_changes_the_features_at_its_points_only() -> None:
     net = build_leanet("CNN", "Direct", [2, 4], 64).eval()
     features = net.features(*batch())
-    pairs = list(zip(features.before, features.after, strict=True))
+    pairs = list(zip(features.before.values(), features.after.values(), strict=True))
     assert [before is after for before, after in pairs] == [True, False, True, False, True]
     before, after = pairs[1]
     torch.testing.assert_close(after, before * (1 + features.attention[2]))
@@ -120,9 +120,9 @@ def test_compiles_without_a_graph_break() -> None:
 
 
 def test_errors_tell_the_remedy() -> None:
-    with pytest.raises(ValueError, match="choose from VGG16, ResNet18, CNN"):
+    with pytest.raises(ValueError, match="choose from CNN, ResNet18, VGG16"):
         build_leanet("VGG19", "Direct", [1], 64)
-    with pytest.raises(ValueError, match="choose from MobileNet, ResNet, Direct"):
+    with pytest.raises(ValueError, match="choose from Direct, MobileNet, ResNet"):
         build_leanet("CNN", "mobilenet", [1], 64)
     with pytest.raises(ValueError, match="choose from 1, 2, 3, 4, 5"):
         build_leanet("CNN", "Direct", [0], 64)

@@ -5,8 +5,9 @@ import pytest
 import torch
 from sklearn.metrics import log_loss
 
+from leanet.networks.leanet import probability
 from leanet.networks.registry import build_leanet
-from leanet.training.detection import MOST_WEIGHT, class_weights, loss, probability
+from leanet.training.detection import MOST_WEIGHT, class_weights, loss
 
 
 @pytest.mark.parametrize("weight", [1.0, 0.3, 0.0])

@@ -13,6 +13,7 @@ from torch import nn
 
 from leanet.color.fancy_pca import fancy_pca
 from leanet.data.pixels import decode, resize
+from leanet.networks.leanet import probability
 from leanet.networks.registry import ADNS, CAANS, COLORIZERS
 from leanet.training import colorization, detection
 from leanet.training.loop import epoch_batches
@@ -170,6 +171,6 @@ def test_fancy_pca_moves_real_leaves_by_as_much_as_recorded(potato: Path) -> Non
 
 def test_probability_is_a_sigmoid_of_the_difference_and_keeps_ranks() -> None:
     logits = torch.tensor([[0.0, 30.0], [0.0, 31.0], [1.0, 1.0]])
-    p = detection.probability(logits)
+    p = probability(logits)
     assert p[2] == 0.5
     assert p[0] < p[1] < 1

@@ -19,7 +19,11 @@ from leanet.compat.keras_graph import graph_of
 from leanet.errors import UserError
 from leanet.networks.contract import Colorizer
 from leanet.networks.leanet import LEANet
-from leanet.networks.registry import ADNS, CAANS, COLORIZERS, build_colorizer, build_leanet
+from leanet.networks.registry import ADNS, build_colorizer, build_leanet
+
+THEIR_ADNS, THEIR_CAANS = ("VGG16", "ResNet18", "CNN"), ("MobileNet", "ResNet", "Direct")
+THEIR_COLORIZERS = ("Unet", "SegNet", "AE")
+"""The networks of the published program, which its files may hold."""
 
 AUTHORS_SIZE = 256
 """Side of the authors' images in pixels."""
@@ -87,7 +91,7 @@ def colorizer_from_keras_arrays(name: str, arrays: Arrays) -> Colorizer:
     Raises:
         UserError: an unknown name, or arrays of another count, shape or type than this colorizer has.
     """
-    _check_name("colorizer", name, COLORIZERS)
+    _check_name("colorizer", name, THEIR_COLORIZERS)
     model = build_colorizer(name, AUTHORS_SIZE)
     slots = [slot for place, module in model.named_modules() for slot in _slots(place, module)]
     _fill(slots, arrays, name)
@@ -173,8 +177,8 @@ def _image_size(adn: str, arrays: Arrays) -> int:
 
 def check_names(adn: str, caan: str, attention_point: int) -> None:
     """Raise UserError unless this is one of the nine pairs, at one of the points 1..5."""
-    _check_name("ADN", adn, ADNS)
-    _check_name("CAAN", caan, CAANS)
+    _check_name("ADN", adn, THEIR_ADNS)
+    _check_name("CAAN", caan, THEIR_CAANS)
     if attention_point not in range(1, 6):
         raise UserError(f"attention point {attention_point}: one of 1 2 3 4 5 is expected.")
 

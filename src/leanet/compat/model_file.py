@@ -13,12 +13,12 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from leanet.compat.authors import check_names, from_keras_arrays
+from leanet.compat.authors import THEIR_ADNS, THEIR_CAANS, check_names, from_keras_arrays
 from leanet.compat.keras_graph import Graph, Node, graph_of
 from leanet.errors import UserError, install
 from leanet.networks.contract import POINTS
 from leanet.networks.leanet import LEANet
-from leanet.networks.registry import ADNS, CAANS, build_leanet
+from leanet.networks.registry import build_leanet
 
 Layer = Mapping[str, Any]
 """One entry of a Keras model's config: class_name, config, name, inbound_nodes."""
@@ -63,7 +63,7 @@ def _expected(adn: str, caan: str, attention_point: int) -> Graph:
 
 def _what_it_is(found: Graph, layers: Sequence[Layer]) -> str:
     """The remedy for a file that does not fit: the pair that it does hold."""
-    for adn, caan, point in itertools.product(ADNS, CAANS, POINTS):
+    for adn, caan, point in itertools.product(THEIR_ADNS, THEIR_CAANS, POINTS):
         if not _difference(_expected(adn, caan, point), found, layers):
             return f"The file holds --adn {adn} --caan {caan} --attention-point {point}."
     return "The file holds none of the authors' pairs. Give a file that their program saved."

@@ -50,7 +50,7 @@ from leanet.experiment.training_set import TrainingSet, divide, validation_share
 from leanet.files import LARGEST, write_bytes, write_json
 from leanet.lock import alone_in
 from leanet.maps.store import Maps
-from leanet.networks.leanet import LEANet, LEANetOutput
+from leanet.networks.leanet import LEANet, LEANetOutput, probability
 from leanet.networks.registry import ADNS, CAANS, build_leanet
 from leanet.ranks import is_first
 from leanet.reading import read_bytes
@@ -59,7 +59,7 @@ from leanet.results.words import explain
 from leanet.training.checkpoint import Checkpoint, save_weights
 from leanet.training.colorization import images_to_tensor
 from leanet.training.compute import Compute, find_device, resolve
-from leanet.training.detection import RECIPES, DetectionData, authors_loss, class_weights, loss, probability
+from leanet.training.detection import RECIPES, DetectionData, authors_loss, class_weights, loss
 from leanet.training.loop import Engine, Loss, train
 from leanet.training.prediction import predictor
 from leanet.training.processes import wait_for_all

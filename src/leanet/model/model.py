@@ -25,12 +25,11 @@ from leanet.files import beside, is_free, write_text
 from leanet.model.anomaly_model import NO_COLORIZER, AnomalyModel, checked_maps
 from leanet.model.card import CARD, COLORIZER, WEIGHTS, Card, check_hash, read_card, sha256_of_file, to_json
 from leanet.model.result import Result, make_result
-from leanet.networks.leanet import LEANet, LEANetOutput
+from leanet.networks.leanet import LEANet, LEANetOutput, probability
 from leanet.networks.registry import build_colorizer, build_leanet
 from leanet.training.checkpoint import load_weights, save_weights
 from leanet.training.colorization import images_to_tensor
 from leanet.training.compute import Compute, resolve_for_prediction
-from leanet.training.detection import probability
 from leanet.training.prediction import predictor
 
 FLOAT32 = Compute(torch.device("cpu"), bfloat16=False, compiled=False)

@@ -7,10 +7,21 @@ from typing import ClassVar
 from torch import Tensor, nn
 
 POINTS = (1, 2, 3, 4, 5)
-"""Attention points, counted from 1 as in the paper: between stages, fine to coarse."""
+"""Attention points: point p is where features have a stride of 2^p, fine to coarse, as in the paper."""
 
 STRIDES = (2, 4, 8, 16, 32)
-"""Input pixels per feature, at each attention point; the same in every ADN and CAAN."""
+"""Input pixels per feature at these points; the authors' networks have all five."""
+
+
+def point_of(stride: int) -> int:
+    """The attention point where features have this stride: 1 for 2, 5 for 32.
+
+    Raises:
+        ValueError: the stride is not a power of two of at least 2.
+    """
+    if stride < 2 or stride & (stride - 1):
+        raise ValueError(f"stride {stride}: a power of two of at least 2 is expected.")
+    return stride.bit_length() - 1
 
 
 class Colorizer(nn.Module):
@@ -28,13 +39,13 @@ class Colorizer(nn.Module):
 
 
 class ADN(nn.Module):
-    """An anomaly detection network: five stages and a head, which LEANet runs one after another.
+    """An anomaly detection network: stages and a head, which LEANet runs one after another.
 
     Attributes:
-        stages: five modules; the first takes the image (N, 3, H, W) in [0, 1], and the output of the p-th,
-            (N, channels[p - 1], H / strides[p - 1], W / strides[p - 1]), is attention point p.
+        stages: modules in order; the first takes the image (N, 3, H, W) in [0, 1] and normalizes it if the network
+            wants that; the i-th gives (N, channels[i], H / strides[i], W / strides[i]).
         head: the last stage's features -> two logits (N, 2), normal and anomalous.
-        channels, strides: one number a stage.
+        channels, strides: one number a stage; strides are powers of two and grow.
         activation: 'softmax' or 'sigmoid', what the authors put on the logits; 'clipped sigmoid' where a reshaping
             follows it, which hides the logits from TensorFlow's loss. Only their loss and their files need it.
 
@@ -42,7 +53,7 @@ class ADN(nn.Module):
         image_size: side in pixels of the images it is built for, a multiple of 32.
     """
 
-    activation: ClassVar[str]
+    activation: ClassVar[str] = "sigmoid"
     channels: ClassVar[tuple[int, ...]]
     strides: ClassVar[tuple[int, ...]] = STRIDES
     stages: nn.ModuleList
@@ -51,6 +62,11 @@ class ADN(nn.Module):
     def __init__(self, image_size: int) -> None:
         super().__init__()
         self.image_size = image_size
+
+    @property
+    def points(self) -> tuple[int, ...]:
+        """The attention point after each stage, by its stride."""
+        return tuple(point_of(stride) for stride in self.strides)
 
     def forward(self, image: Tensor) -> Tensor:
         """Two logits (N, 2) of an image (N, 3, H, W) in [0, 1], without attention."""
@@ -62,23 +78,30 @@ class ADN(nn.Module):
 
 
 class CAAN(nn.Module):
-    """A color anomaly attention network: five stages, and a head unless it learns nothing.
+    """A color anomaly attention network: stages, and a head unless it learns nothing.
 
     Attributes:
-        stages: five modules; the first takes the anomaly map (N, 1, H, W), 0 or more, scaled to about [0, 1].
+        stages: modules in order; the first takes the anomaly map (N, 1, H, W), 0 or more, scaled to about [0, 1].
         head: the last stage's features -> two logits (N, 2); None where there are none.
-        channels, strides: one number a stage; the strides are the ADN's.
+        channels, strides: one number a stage; LEANet takes the features of the ADN's stride.
         activation: as in an ADN; '' where there are no logits.
+        ends_in_relu: whether the features are 0 or more, which keeps the published attention at 0.5 or more.
     """
 
-    activation: ClassVar[str]
+    activation: ClassVar[str] = "sigmoid"
+    ends_in_relu: ClassVar[bool] = True
     channels: ClassVar[tuple[int, ...]]
     strides: ClassVar[tuple[int, ...]] = STRIDES
     stages: nn.ModuleList
     head: nn.Module | None
 
+    @property
+    def points(self) -> tuple[int, ...]:
+        """The attention point after each stage, by its stride."""
+        return tuple(point_of(stride) for stride in self.strides)
+
     def forward(self, anomaly_map: Tensor) -> tuple[Tensor | None, list[Tensor]]:
-        """Two logits (N, 2), or None, and the features (N, C, h, w) of the five stages."""
+        """Two logits (N, 2), or None, and the features (N, C, h, w) of each stage."""
         x, features = anomaly_map, []
         for stage in self.stages:
             x = stage(x)

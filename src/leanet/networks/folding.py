@@ -23,7 +23,7 @@ def fold_batch_norm(network: Network) -> Network:
     for module in list(folded.modules()):
         if isinstance(module, nn.Sequential):
             for i, (layer, norm) in enumerate(pairwise(list(module))):
-                if isinstance(layer, nn.Conv2d | nn.ConvTranspose2d) and isinstance(norm, nn.BatchNorm2d):
+                if isinstance(layer, nn.Conv2d | nn.ConvTranspose2d) and type(norm) is nn.BatchNorm2d:
                     module[i] = fuse_conv_bn_eval(layer, norm, transpose=isinstance(layer, nn.ConvTranspose2d))
                     module[i + 1] = nn.Identity()
         elif isinstance(module, BasicBlock) and isinstance(module.norm, nn.BatchNorm2d):

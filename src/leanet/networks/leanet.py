@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from torch import Tensor, nn
 
-from leanet.networks.contract import ADN, CAAN, POINTS
+from leanet.networks.contract import ADN, CAAN
 from leanet.networks.external_attention import external_attention
 
 FORMS = ("published", "affine")
@@ -33,15 +33,15 @@ class LEANetFeatures:
     """The ADN's features, for figures.
 
     Attributes:
-        before, after: the features (N, C, h, w) at points 1..5, before and after attention; where there is no
+        before, after: attention point -> the features (N, C, h, w) before and after attention; where there is no
             attention, both are one tensor.
-        guides: the CAAN's features at points 1..5; none without a CAAN.
+        guides: attention point -> the CAAN's features; none without a CAAN.
         caan_logits, attention: as in LEANetOutput.
     """
 
-    before: list[Tensor]
-    after: list[Tensor]
-    guides: list[Tensor]
+    before: dict[int, Tensor]
+    after: dict[int, Tensor]
+    guides: dict[int, Tensor]
     caan_logits: Tensor | None
     attention: dict[int, Tensor]
 
@@ -52,11 +52,13 @@ class LEANet(nn.Module):
     Args:
         adn: the network that classifies the image.
         caan: the network that reads the anomaly map; None for the baseline.
-        attention_points: one or more of 1..5 with a CAAN, none without.
+        attention_points: with a CAAN one or more of the points that both networks have, by the strides of their
+            features; none without.
         attention: 'published', or 'affine': at each point the guide's mean is standardised over the batch, then
             scaled and shifted by two learned numbers (BatchNorm), before the sigmoid.
     Raises:
-        ValueError: a point outside 1..5, a CAAN without points, or points without a CAAN.
+        ValueError: a point that one of the networks lacks, a CAAN without points, points without a CAAN, or a
+            network with another number of stages than strides or channels, or with strides that do not grow.
     Source: Katafuchi & Tokunaga (2021), arXiv 2109.05493.
     """
 
@@ -64,10 +66,15 @@ class LEANet(nn.Module):
         self, adn: ADN, caan: CAAN | None, attention_points: Sequence[int], attention: str = "published"
     ) -> None:
         super().__init__()
-        if any(point not in POINTS for point in attention_points):
-            raise ValueError(f"attention points {list(attention_points)}: choose from 1, 2, 3, 4, 5.")
         if (caan is None) == bool(attention_points):
             raise ValueError("attention needs both: give a CAAN and at least one attention point, or neither.")
+        networks = [network for network in (adn, caan) if network is not None]
+        for network in networks:
+            _check_lengths(network)
+        shared = [point for point in adn.points if all(point in network.points for network in networks)]
+        if any(point not in shared for point in attention_points):
+            choice = ", ".join(map(str, shared))
+            raise ValueError(f"attention points {list(attention_points)}: choose from {choice}.")
         if attention not in FORMS:
             raise ValueError(f"attention '{attention}': choose from {', '.join(FORMS)}.")
         self.adn = adn
@@ -86,26 +93,50 @@ class LEANet(nn.Module):
             ValueError: there is a CAAN, but no anomaly map.
         """
         features = self.features(image, anomaly_map)
-        return LEANetOutput(self.adn.head(features.after[-1]), features.caan_logits, features.attention)
+        last = features.after[self.adn.points[-1]]
+        return LEANetOutput(self.adn.head(last), features.caan_logits, features.attention)
 
     def features(self, image: Tensor, anomaly_map: Tensor | None = None) -> LEANetFeatures:
-        """The ADN's features at all five points, before and after attention; arguments as in forward."""
+        """The ADN's features at all its points, before and after attention; arguments as in forward."""
         caan_logits, guides = self._guide(anomaly_map)
-        before, after, attention = [], [], {}
+        before: dict[int, Tensor] = {}
+        after: dict[int, Tensor] = {}
+        attention: dict[int, Tensor] = {}
         x = image
-        for point, stage in zip(POINTS, self.adn.stages, strict=True):
-            x = stage(x)
-            before.append(x)
+        for point, stage in zip(self.adn.points, self.adn.stages, strict=True):
+            x = before[point] = stage(x)
             if point in self.attention_points:
                 affine = self.affine[str(point)] if self.affine else None
-                x, attention[point] = external_attention(x, guides[point - 1], affine)
-            after.append(x)
+                x, attention[point] = external_attention(x, guides[point], affine)
+            after[point] = x
         return LEANetFeatures(before, after, guides, caan_logits, attention)
 
-    def _guide(self, anomaly_map: Tensor | None) -> tuple[Tensor | None, list[Tensor]]:
+    def _guide(self, anomaly_map: Tensor | None) -> tuple[Tensor | None, dict[int, Tensor]]:
         if self.caan is None:
-            return None, []
+            return None, {}
         if anomaly_map is None:
             raise ValueError("no anomaly map: a LEA-Net with a CAAN needs one; the baseline does not.")
-        guided: tuple[Tensor | None, list[Tensor]] = self.caan(anomaly_map)
-        return guided
+        logits, features = self.caan(anomaly_map)
+        return logits, dict(zip(self.caan.points, features, strict=True))
+
+
+def probability(logits: Tensor) -> Tensor:
+    """Probability of an anomaly, sigmoid(logit1 - logit0) of logits (N, 2); float64, which keeps ranks apart.
+
+    On the CPU, wherever the logits are: Apple's GPUs have no float64.
+    """
+    own = logits.float().cpu().double()
+    return (own[:, 1] - own[:, 0]).sigmoid()
+
+
+def _check_lengths(network: ADN | CAAN) -> None:
+    """Raise ValueError unless a network has a stride and a number of channels for each stage, and strides grow."""
+    lengths = [len(network.stages), len(network.channels), len(network.strides)]
+    name = type(network).__name__
+    if len(set(lengths)) > 1:
+        stages, channels, strides = lengths
+        raise ValueError(
+            f"{name}: {stages} stages, {channels} channels, {strides} strides: one a stage is expected."
+        )
+    if list(network.strides) != sorted(set(network.strides)):
+        raise ValueError(f"{name}: strides {network.strides}: each must be larger than the one before.")

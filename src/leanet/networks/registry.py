@@ -1,27 +1,45 @@
-"""Networks by name: a new one costs its file and a line here."""
+"""Networks by name: a file in adn/, caan/ or colorizers/ registers its own, and so may other packages."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import functools
+import importlib
+import pkgutil
+from collections.abc import Callable, Mapping, Sequence
 from typing import TypeVar
 
-from leanet.networks.adn.cnn import CNN
-from leanet.networks.adn.resnet18 import ResNet18
-from leanet.networks.adn.vgg16 import VGG16
-from leanet.networks.caan.direct import Direct
-from leanet.networks.caan.mobilenet import MobileNet
-from leanet.networks.caan.resnet import ResNet
-from leanet.networks.colorizers.autoencoder import AE
-from leanet.networks.colorizers.segnet import SegNet
-from leanet.networks.colorizers.unet import Unet
+import torch
+from torch import Tensor
+
+from leanet.networks import adn as adn_room
+from leanet.networks import caan as caan_room
+from leanet.networks import colorizers as colorizer_room
 from leanet.networks.contract import ADN, CAAN, Colorizer
 from leanet.networks.leanet import LEANet
 
-COLORIZERS: dict[str, type[Colorizer]] = {"Unet": Unet, "SegNet": SegNet, "AE": AE}
-ADNS: dict[str, type[ADN]] = {"VGG16": VGG16, "ResNet18": ResNet18, "CNN": CNN}
-CAANS: dict[str, type[CAAN]] = {"MobileNet": MobileNet, "ResNet": ResNet, "Direct": Direct}
+COLORIZERS: dict[str, type[Colorizer]] = {}
+ADNS: dict[str, type[ADN]] = {}
+CAANS: dict[str, type[CAAN]] = {}
+
+NO_CAAN = "none"
+"""The CAAN's name in options and cards where there is none: the baseline."""
 
 Network = TypeVar("Network")
+
+
+def register_adn(name: str) -> Callable[[type[ADN]], type[ADN]]:
+    """A decorator that registers an ADN's class under a name; the last class of a name counts."""
+    return functools.partial(_register, ADNS, name)
+
+
+def register_caan(name: str) -> Callable[[type[CAAN]], type[CAAN]]:
+    """A decorator that registers a CAAN's class under a name; the last class of a name counts."""
+    return functools.partial(_register, CAANS, name)
+
+
+def register_colorizer(name: str) -> Callable[[type[Colorizer]], type[Colorizer]]:
+    """A decorator that registers a colorizer's class under a name; the last class of a name counts."""
+    return functools.partial(_register, COLORIZERS, name)
 
 
 def build_colorizer(name: str, image_size: int) -> Colorizer:
@@ -45,17 +63,25 @@ def build_leanet(
     Args:
         adn: one of ADNS.
         caan: one of CAANS; None or 'none' for the baseline, which has no CAAN.
-        attention_points: some of 1..5; none of them is the baseline as well.
+        attention_points: some of the points that the ADN and the CAAN share; none of them is the baseline as well.
         image_size: side of the images in pixels, a multiple of 32 from 64 to 512.
         attention: 'published' or 'affine', see LEANet.
     Raises:
-        ValueError: unknown name, a point outside 1..5, or an image size outside these limits.
+        ValueError: unknown name, a point that one of the networks lacks, an image size outside these limits, or a
+            network whose stages give other shapes than it says.
     """
     _check_image_size(image_size)
-    detector = _find(ADNS, adn, "ADN")(image_size)
-    if caan is None or caan == "none" or not attention_points:
+    kind = _find(ADNS, adn, "ADN")
+    _check_stages(kind, image_size)
+    detector = kind(image_size)
+    if caan is None or caan == NO_CAAN or not attention_points:
         return LEANet(detector, None, ())
     return LEANet(detector, _find(CAANS, caan, "CAAN")(), attention_points, attention)
+
+
+def _register(networks: dict[str, type[Network]], name: str, kind: type[Network]) -> type[Network]:
+    networks[name] = kind
+    return kind
 
 
 def _find(networks: Mapping[str, Network], name: str, kind: str) -> Network:
@@ -68,3 +94,33 @@ def _check_image_size(image_size: int) -> None:
     if image_size % 32 or not 64 <= image_size <= 512:
         nearest = min(512, max(64, round(image_size / 32) * 32))
         raise ValueError(f"image size {image_size}: a multiple of 32 from 64 to 512 is needed, such as {nearest}.")
+
+
+_CHECKED: set[tuple[type[ADN], int]] = set()
+"""ADNs whose shapes were found right, each with an image size."""
+
+
+def _check_stages(kind: type[ADN], image_size: int) -> None:
+    """Raise ValueError where an ADN's stages or head give other shapes than its class says."""
+    if (kind, image_size) in _CHECKED:
+        return
+    with torch.device("meta"), torch.random.fork_rng(devices=()):
+        network = kind(image_size).eval()
+        x = torch.empty(2, 3, image_size, image_size)
+    for i, stage in enumerate(network.stages[: len(network.strides)]):
+        side = image_size // network.strides[i]
+        x = _passed(stage, x, f"{kind.__name__}: stage {i + 1}", (2, network.channels[i], side, side))
+    _passed(network.head, x, f"{kind.__name__}: the head", (2, 2))
+    _CHECKED.add((kind, image_size))
+
+
+def _passed(module: torch.nn.Module, x: Tensor, name: str, expected: tuple[int, ...]) -> Tensor:
+    found: Tensor = module(x)
+    if tuple(found.shape) != expected:
+        raise ValueError(f"{name} gives {tuple(found.shape)}, expected {expected}: mend its channels or strides.")
+    return found
+
+
+for _room in (adn_room, caan_room, colorizer_room):
+    for _file in pkgutil.iter_modules(_room.__path__):
+        importlib.import_module(f"{_room.__name__}.{_file.name}")

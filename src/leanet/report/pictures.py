@@ -25,6 +25,7 @@ from leanet.lock import alone_in
 from leanet.maps.store import Maps
 from leanet.networks.external_attention import external_attention
 from leanet.networks.leanet import LEANet, LEANetFeatures
+from leanet.networks.registry import CAANS
 from leanet.report.figures import CRISP, MAP_COLOURS, training_curves
 from leanet.report.labels import label, style
 from leanet.training.checkpoint import load_weights
@@ -94,8 +95,8 @@ def example_sheet(run: Run, home: RunFolder, fold: int, config: DetectConfig, pa
 
 def least_attention(config: DetectConfig) -> float:
     """Where a colour scale of attention maps begins: the published form's are 0.5 or more after a ReLU."""
-    after_relu = config.detector.caan != "MobileNet"  # its bottlenecks end in BatchNorm
-    return 0.5 if config.detector.attention == "published" and after_relu else 0.0
+    is_published = config.detector.attention == "published"
+    return 0.5 if is_published and CAANS[config.detector.caan].ends_in_relu else 0.0
 
 
 def recoloured(run: Run, maps: Maps, row: int) -> NDArray[np.float32]:
@@ -161,23 +162,23 @@ def _map_title(run: Run) -> str:
 
 
 def layers_figure(run: Run, home: RunFolder, fold: int, config: DetectConfig, row: int) -> Figure:
-    """The paper's figure of one image: at each of the five points, the ADN's features before attention, the
+    """The paper's figure of one image: at each of the ADN's points, the ADN's features before attention, the
     attention map, and the features after, as means over channels; at points without attention, what the CAAN has
     there.
     """
     maps = run.maps(fold, unpack=False)
     found = _features(_trained(run, home, fold, config), run, config, maps, np.array([row]))
-    figure = Figure(figsize=(11, 6.4), layout="constrained")
-    axes = figure.subplots(3, 6)
+    columns = 1 + len(found.before)
+    figure = Figure(figsize=(11 * columns / 6, 6.4), layout="constrained")
+    axes = figure.subplots(3, columns)
     axes[0, 0].imshow(run.pixels[row])
     delta_e = maps.delta_e(np.array([row]))[0]
     _show_map(axes[1, 0], delta_e, 0, map_limit(run, fold))
     axes[0, 0].set_title("input", fontsize=10)
     axes[1, 0].set_title(_unit(run), fontsize=10)
     axes[2, 0].set_axis_off()
-    for point in range(1, 6):
-        before, after = (f[point - 1][0].float().mean(0).numpy() for f in (found.before, found.after))
-        column = axes[:, point]
+    for column, point in zip(axes.T[1:], found.before, strict=True):
+        before, after = (f[point][0].float().mean(0).numpy() for f in (found.before, found.after))
         column[0].set_title(f"point {point}: before", fontsize=10)
         for axis, values in ((column[0], before), (column[2], after)):
             least, most = min(0, before.min()), max(before.max(), after.max())
@@ -185,10 +186,11 @@ def layers_figure(run: Run, home: RunFolder, fold: int, config: DetectConfig, ro
             figure.colorbar(shown, ax=axis, shrink=0.8)
         attention = found.attention.get(point)
         column[1].set_title("not applied" if attention is None else "attention", fontsize=10)
-        if attention is None:
-            _, attention = external_attention(found.before[point - 1], found.guides[point - 1])
+        if attention is None and point in found.guides:
+            _, attention = external_attention(found.before[point], found.guides[point])
         column[2].set_title("after", fontsize=10)
-        _show_map(column[1], attention[0, 0].float().numpy(), least_attention(config), 1)
+        if attention is not None:
+            _show_map(column[1], attention[0, 0].float().numpy(), least_attention(config), 1)
     for axis in axes.flat:
         axis.set(xticks=[], yticks=[])
     return figure
@@ -226,7 +228,7 @@ def _trained(run: Run, home: RunFolder, fold: int, config: DetectConfig) -> LEAN
 
 @torch.inference_mode()
 def _features(model: LEANet, run: Run, config: DetectConfig, maps: Maps, rows: NDArray[np.int64]) -> LEANetFeatures:
-    """What the detector has at its five points for these rows' images."""
+    """What the detector has at its points for these rows' images."""
     return model.features(images_to_tensor(run.pixels, rows), map_reader(maps, map_scale(config))(rows))
 
 

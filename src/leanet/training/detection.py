@@ -160,12 +160,3 @@ def pair_cross_entropy(logits: Tensor, labels: Tensor, activation: str) -> Tenso
 
 def _total(adn: Tensor, caan: Tensor | None, caan_weight: float = 1.0) -> Tensor:
     return torch.stack([adn, adn]) if caan is None else torch.stack([adn + caan_weight * caan, adn, caan])
-
-
-def probability(logits: Tensor) -> Tensor:
-    """Probability of an anomaly, sigmoid(logit1 - logit0) of logits (N, 2); float64, which keeps ranks apart.
-
-    On the CPU, wherever the logits are: Apple's GPUs have no float64.
-    """
-    own = logits.float().cpu().double()
-    return (own[:, 1] - own[:, 0]).sigmoid()

@@ -6,8 +6,10 @@ from torch import nn
 
 from leanet.networks.contract import ADN
 from leanet.networks.layers import FlattenHWC, Logits, conv_bn_relu, he_normal_, initialise
+from leanet.networks.registry import register_adn
 
 
+@register_adn("CNN")
 class CNN(ADN):
     """Five 3x3 convolutions of stride 2, each an attention point, and one dense layer.
 

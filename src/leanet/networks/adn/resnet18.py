@@ -15,8 +15,10 @@ from leanet.networks.layers import (
     initialise,
     same_max_pool,
 )
+from leanet.networks.registry import register_adn
 
 
+@register_adn("ResNet18")
 class ResNet18(ADN):
     """A 7x7 convolution, four stages of two basic blocks, global average pooling and one dense layer.
 

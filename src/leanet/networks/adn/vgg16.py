@@ -6,6 +6,7 @@ from torch import nn
 
 from leanet.networks.contract import ADN
 from leanet.networks.layers import FlattenHWC, Logits, SameConv2d, he_normal_, initialise
+from leanet.networks.registry import register_adn
 
 DEPTHS = (2, 2, 3, 3, 3)
 """Convolutions in each stage."""
@@ -14,6 +15,7 @@ DENSE = 4096
 """Width of the two hidden dense layers."""
 
 
+@register_adn("VGG16")
 class VGG16(ADN):
     """Five stages of 3x3 convolutions, each closed by a 2x2 max-pool, and three dense layers.
 

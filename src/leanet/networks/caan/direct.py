@@ -5,8 +5,10 @@ from __future__ import annotations
 from torch import nn
 
 from leanet.networks.contract import CAAN
+from leanet.networks.registry import register_caan
 
 
+@register_caan("Direct")
 class Direct(CAAN):
     """The map, clipped to [0, 1] and halved step by step to each attention point; no weights, no logits.
 

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from leanet.networks.contract import CAAN
 from leanet.networks.layers import GlobalAverage, PointwiseLogits, SameConv2d, batch_norm, conv_bn_relu, initialise
+from leanet.networks.registry import register_caan
 
 
 class Row(NamedTuple):
@@ -35,6 +36,7 @@ STAGES = (
 """The bottlenecks that lead to attention points 2..5: each point is the last output of its resolution."""
 
 
+@register_caan("MobileNet")
 class MobileNet(CAAN):
     """MobileNetV3-small with ReLU throughout, for one input channel.
 
@@ -42,6 +44,7 @@ class MobileNet(CAAN):
     """
 
     activation = "clipped sigmoid"
+    ends_in_relu = False  # its bottlenecks end in BatchNorm
     channels = (16, 16, 24, 48, 96)
 
     def __init__(self) -> None:

@@ -7,8 +7,10 @@ from torch import nn
 from leanet.networks.basic_block import BasicBlock
 from leanet.networks.contract import CAAN
 from leanet.networks.layers import GlobalAverage, Logits, conv_bn_relu, he_normal_, initialise, same_max_pool
+from leanet.networks.registry import register_caan
 
 
+@register_caan("ResNet")
 class ResNet(CAAN):
     """ResNet18 with one basic block a stage instead of two, for one input channel.
 

@@ -7,8 +7,10 @@ from torch import Tensor, nn
 from leanet.networks.colorizers.residual import MOMENTUM, bottom
 from leanet.networks.contract import Colorizer
 from leanet.networks.layers import LEAK, SameConv2d, batch_norm, initialise
+from leanet.networks.registry import register_colorizer
 
 
+@register_colorizer("AE")
 class AE(Colorizer):
     """Four strided convolutions down, five residual blocks, four transposed convolutions up.
 

@@ -9,12 +9,14 @@ from torch.nn import functional as F
 from leanet.networks.colorizers.residual import bottom
 from leanet.networks.contract import Colorizer
 from leanet.networks.layers import conv_bn_relu, initialise
+from leanet.networks.registry import register_colorizer
 
 ENCODER = ((64, 64), (128, 128), (256, 256, 256), (512, 512, 512), (512, 512, 512))
 DECODER = ((512, 512, 512), (512, 512, 256), (256, 256, 128), (128, 64), (64, 64))
 """Widths of the convolutions between two (un)poolings."""
 
 
+@register_colorizer("SegNet")
 class SegNet(Colorizer):
     """VGG16's convolutions with BatchNorm down, five residual blocks, the mirror image up.
 

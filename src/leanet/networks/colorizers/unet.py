@@ -7,6 +7,7 @@ from torch import Tensor, nn
 
 from leanet.networks.contract import Colorizer
 from leanet.networks.layers import LEAK, DoublingConvTranspose2d, batch_norm, initialise
+from leanet.networks.registry import register_colorizer
 
 WIDTHS = (64, 128, 256, 512, 512, 512, 512, 512)
 """Channels after each halving; a side that halves less often leaves out the innermost."""
@@ -15,6 +16,7 @@ DROPOUTS = 3
 """How many of the innermost up blocks have dropout."""
 
 
+@register_colorizer("Unet")
 class Unet(Colorizer):
     """Down by 4x4 convolutions of stride 2, up by 2x2 transposed ones, with skips at every level.
 
