@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import hashlib
 import json
 import math
 import os
@@ -36,6 +37,17 @@ def read_bytes(path: Path, limit: int) -> bytes:
         except OSError as error:
             error.filename = error.filename or str(path)
             raise
+
+
+def sha256_of(path: Path) -> str:
+    """Hash a file's bytes; "" where it cannot be read or is no regular file."""
+    try:
+        if not stat.S_ISREG(path.stat().st_mode):
+            return ""
+        with path.open("rb") as stream:
+            return hashlib.file_digest(stream, "sha256").hexdigest()
+    except OSError:
+        return ""
 
 
 class Readable(Protocol):

@@ -25,7 +25,7 @@ from PIL import Image
 
 from leanet.cli import main
 from leanet.config.settings import ServeConfig
-from leanet.data.pixels import Decoded, decode_bytes
+from leanet.data.decode import Decoded, decode_bytes
 from leanet.errors import UserError
 from leanet.model.anomaly_model import AnomalyModel
 from leanet.model.model import load
