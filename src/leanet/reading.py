@@ -12,8 +12,6 @@ from pathlib import Path
 from types import NoneType, UnionType
 from typing import Any, Literal, Protocol, Union, get_args, get_origin
 
-import yaml
-
 _PART = 2**20
 
 DEEPEST = 20
@@ -101,6 +99,8 @@ def parse_yaml(text: str) -> Any:
     Raises:
         ValueError: it is no plain YAML, is nested too deep, or has aliases, by which few bytes become gigabytes.
     """
+    import yaml  # who loads a model reads none
+
     depth = 0
     try:
         for event in yaml.parse(text, Loader=yaml.SafeLoader):

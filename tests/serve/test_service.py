@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from leanet.cli import main
-from leanet.config.settings import ServeConfig
+from leanet.config import ServeConfig
 from leanet.data.decode import Decoded, decode_bytes
 from leanet.errors import UserError
 from leanet.model.anomaly_model import AnomalyModel

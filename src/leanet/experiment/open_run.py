@@ -14,8 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from leanet.color.opencv_lab import check_opencv
+from leanet.config import ColorizeConfig, ColorizerConfig, DataConfig, FitConfig, MapCoding, parse_folds
 from leanet.config.options import to_options
-from leanet.config.settings import ColorizeConfig, ColorizerConfig, DataConfig, FitConfig, MapCoding, parse_folds
 from leanet.console import note, progress_bar
 from leanet.data.cache import Cache, build_cache
 from leanet.data.duplicates import duplicates, refuse_duplicates_across

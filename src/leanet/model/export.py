@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from leanet.color.anomaly_map import anomaly_map, scale_map
 from leanet.color.lab import decode_lab, encode_lab, lab_to_rgb, rgb_to_lab
-from leanet.config.settings import ExportConfig
+from leanet.config import ExportConfig
 from leanet.console import note
 from leanet.data.decode import decode, resize
 from leanet.errors import UserError, install

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from leanet.color.anomaly_map import scale_map
 from leanet.color.lab import decode_lab, encode_lab, lab_to_rgb, rgb_to_lab
 from leanet.color.opencv_lab import check_opencv
-from leanet.config.settings import ComputeConfig
+from leanet.config import ComputeConfig
 from leanet.data.decode import checked_images, resize
 from leanet.errors import UserError, install
 from leanet.experiment.colorize import recolour

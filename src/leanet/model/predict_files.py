@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
-from leanet.config.settings import PredictConfig
+from leanet.config import PredictConfig
 from leanet.console import note, progress_bar
 from leanet.data.decode import Decoded, UnreadableImageError, decode, decode_with_origin, resize
 from leanet.data.find import Identity, find_images, folders_below, identity, listed, notes

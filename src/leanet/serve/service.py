@@ -22,7 +22,7 @@ from starlette.middleware.trustedhost import TrustedHostMiddleware
 from starlette.requests import ClientDisconnect
 
 from leanet import __version__
-from leanet.config.settings import ServeConfig
+from leanet.config import ServeConfig
 from leanet.data.decode import Cost, UnreadableImageError, cost_of, decode_bytes
 from leanet.data.threads import THREADS
 from leanet.model.anomaly_model import AnomalyModel
