@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from leanet.cli import guarded
-from leanet.config.settings import ComputeConfig, DetectConfig, DetectorConfig
+from leanet.config import ComputeConfig, DetectConfig, DetectorConfig
 from leanet.ranks import is_first
 
 T = TypeVar("T", int, float)

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from benchmarks.common import facts, parser, write_csv
-from leanet.config.settings import DetectConfig
+from leanet.config import DetectConfig
 from leanet.experiment.detect import build_detector, map_reader, map_scale
 from leanet.experiment.finished import finished, recorded_detector
 from leanet.experiment.open_run import Run, source_of

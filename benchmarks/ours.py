@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchmarks.common import BASELINE, OURS, alternate, facts, parser, report
-from leanet.config.settings import ColorizeConfig, ComputeConfig, DataConfig
+from leanet.config import ColorizeConfig, ComputeConfig, DataConfig
 from leanet.data.synthetic import make_leaves
 from leanet.experiment.open_run import Run, begin
 from leanet.training.checkpoint import Checkpoint

@@ -20,8 +20,8 @@ from torch import nn
 from benchmarks.baseline import predict_files
 from benchmarks.common import BASELINE, OURS, alternate, apart, facts, report, seconds_an_image
 from benchmarks.ours import batches_of, open_images, timing_parser
-from leanet.config.settings import ComputeConfig
-from leanet.data.pixels import decode
+from leanet.config import ComputeConfig
+from leanet.data.decode import decode
 from leanet.model.card import Card
 from leanet.model.model import Model
 from leanet.model.predict_files import results_of

@@ -30,7 +30,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from benchmarks.common import call, data_options, experiment_parser, facts, write_csv
-from leanet.config.settings import DetectorConfig
+from leanet.config import DetectorConfig
 from leanet.experiment.finished import finished, recorded_detector
 from leanet.experiment.open_run import Run, find
 from leanet.experiment.run_folder import RunFolder, read_config

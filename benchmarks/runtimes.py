@@ -19,8 +19,8 @@ import numpy as np
 from sklearn.metrics import roc_auc_score
 
 from benchmarks.common import facts, parser, seconds_an_image, verdict, write_csv
-from leanet.config.settings import ComputeConfig
-from leanet.data.pixels import decode
+from leanet.config import ComputeConfig
+from leanet.data.decode import decode
 from leanet.experiment.open_run import Run, find
 from leanet.experiment.run_folder import read_config
 from leanet.model.anomaly_model import AnomalyModel

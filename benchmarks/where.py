@@ -25,8 +25,8 @@ from scipy.ndimage import label as connected_regions
 
 import leanet
 from benchmarks.common import call, facts, link, parser, write_csv
+from leanet.data.decode import decode, resize
 from leanet.data.folder import Sample, by_group, scan
-from leanet.data.pixels import decode, resize
 from leanet.data.synthetic import make_leaves
 from leanet.files import write_csv as write_table
 from leanet.model.anomaly_model import AnomalyModel

@@ -12,7 +12,7 @@ import torch
 from PIL import Image
 from torch import nn
 
-from leanet.data.pixels import decode
+from leanet.data.decode import decode
 from leanet.model.card import Card
 from leanet.model.model import Model
 from leanet.networks.registry import build_colorizer, build_leanet

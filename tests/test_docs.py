@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from leanet.cli import VERBS, parse
-from leanet.config.settings import ColorizeConfig, RunConfig, StudyConfig
+from leanet.config import ColorizeConfig, RunConfig, StudyConfig
 
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")), ROOT / "benchmarks" / "README.md"]

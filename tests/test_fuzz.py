@@ -21,10 +21,10 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 
 from leanet.cli import main
+from leanet.config import DetectConfig, RunConfig
 from leanet.config.options import from_options, read_config_file, to_arguments, to_options
-from leanet.config.settings import DetectConfig, RunConfig
+from leanet.data.cache import open_pixels
 from leanet.data.folder import Dataset, Sample, scan
-from leanet.data.pixels import open_pixels
 from leanet.data.splits import Fold, read_splits, write_splits
 from leanet.errors import UserError
 from leanet.experiment.predictions import COLUMNS, read_predictions

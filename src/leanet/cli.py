@@ -150,7 +150,7 @@ def _check(config: Any) -> int:
 
 
 def _demo(config: Any) -> int:
-    from leanet.config.settings import ExportConfig, PredictConfig, ReportConfig
+    from leanet.config import ExportConfig, PredictConfig, ReportConfig
     from leanet.experiment.demo import demo, demo_model
     from leanet.lock import alone_in
     from leanet.report.page import report
@@ -359,9 +359,9 @@ def parse(verb: str, arguments: list[str]) -> Any:
     """
     import tyro
 
-    from leanet.config import settings
+    from leanet.config import verbs
 
-    config_class = getattr(settings, VERBS[verb].config)
+    config_class = getattr(verbs, VERBS[verb].config)
     errors = io.StringIO()
     wrapped = {"-h", "--help"} & set(arguments)
     try:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import hashlib
 import json
 import math
 import os
@@ -10,8 +11,6 @@ import stat
 from pathlib import Path
 from types import NoneType, UnionType
 from typing import Any, Literal, Protocol, Union, get_args, get_origin
-
-import yaml
 
 _PART = 2**20
 
@@ -36,6 +35,17 @@ def read_bytes(path: Path, limit: int) -> bytes:
         except OSError as error:
             error.filename = error.filename or str(path)
             raise
+
+
+def sha256_of(path: Path) -> str:
+    """Hash a file's bytes; "" where it cannot be read or is no regular file."""
+    try:
+        if not stat.S_ISREG(path.stat().st_mode):
+            return ""
+        with path.open("rb") as stream:
+            return hashlib.file_digest(stream, "sha256").hexdigest()
+    except OSError:
+        return ""
 
 
 class Readable(Protocol):
@@ -89,6 +99,8 @@ def parse_yaml(text: str) -> Any:
     Raises:
         ValueError: it is no plain YAML, is nested too deep, or has aliases, by which few bytes become gigabytes.
     """
+    import yaml  # who loads a model reads none
+
     depth = 0
     try:
         for event in yaml.parse(text, Loader=yaml.SafeLoader):

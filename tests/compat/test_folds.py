@@ -30,7 +30,7 @@ from skimage.color import rgb2lab
 from leanet.cli import main
 from leanet.compat import fold_files
 from leanet.compat.folds import export_folds, import_folds
-from leanet.config.settings import ComputeConfig, DetectConfig, DetectorConfig
+from leanet.config import ComputeConfig, DetectConfig, DetectorConfig
 from leanet.experiment.detect import detect
 from leanet.experiment.open_run import find
 

@@ -11,8 +11,9 @@ import pytest
 from PIL import Image, TiffImagePlugin
 from profiles import ADOBE_RGB, DISPLAY_P3, SRGB, cmyk, gamma, grey, rgb, srgb_curve
 
+from leanet.data.cache import build_cache
 from leanet.data.color_profile import BROKEN, read_profile
-from leanet.data.pixels import UnreadableImageError, build_cache, cost_of, decode, decode_with_origin
+from leanet.data.decode import UnreadableImageError, cost_of, decode, decode_with_origin
 
 P3 = rgb("Display P3", DISPLAY_P3, srgb_curve())
 ADOBE = rgb("Adobe RGB (1998)", ADOBE_RGB, gamma(563 / 256))

@@ -11,8 +11,7 @@ from typing import Any
 import pytest
 from PIL import Image
 
-from leanet.data import pixels
-from leanet.data.pixels import Cost, UnreadableImageError, cost_of, decode_bytes
+from leanet.data.decode import Cost, UnreadableImageError, cost_of, decode_bytes
 
 SIZE = 30, 20
 
@@ -70,12 +69,12 @@ def test_what_is_no_image_costs_nothing(data: bytes) -> None:
 
 
 def test_a_webp_is_not_opened_before_its_size_is_known(monkeypatch: pytest.MonkeyPatch) -> None:
-    def refuse(_: bytes) -> Image.Image:
+    def refuse(*_: object, **__: object) -> Image.Image:
         raise AssertionError("opened")
 
     data = bytearray(encoded(Image.new("RGB", (10, 10)), "WEBP", lossless=True))
     data[21:25] = (16_382 | 16_382 << 14).to_bytes(4, "little")
-    monkeypatch.setattr(pixels, "_open", refuse)
+    monkeypatch.setattr(Image, "open", refuse)
     assert len(data) < 100
     assert cost_of(bytes(data)) == Cost(0, 0)
     with pytest.raises(UnreadableImageError, match="16383 x 16383 pixels, the limit is 200 million"):

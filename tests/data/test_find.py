@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
+from leanet.data.decode import UnreadableImageError, decode
 from leanet.data.find import Found, cut, find_images, folders_below, listed, notes
-from leanet.data.pixels import UnreadableImageError, decode
 
 HEIC = b"\0\0\0\x18ftypmif1\0\0\0\0mif1heic" + bytes(100)
 AVIF = b"\0\0\0\x1cftypavif\0\0\0\0avifmif1miaf" + bytes(100)

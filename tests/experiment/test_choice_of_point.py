@@ -9,7 +9,7 @@ import pytest
 
 from benchmarks import results
 from leanet.cli import parse
-from leanet.config.settings import ColorizeConfig, DataConfig
+from leanet.config import ColorizeConfig, DataConfig
 from leanet.files import write_csv
 
 Line = tuple[str, ...]

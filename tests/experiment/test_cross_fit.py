@@ -10,7 +10,7 @@ import torch
 from safetensors.torch import load_file
 
 from leanet.cli import main
-from leanet.config.settings import ColorizeConfig, ColorizerConfig
+from leanet.config import ColorizeConfig, ColorizerConfig
 from leanet.experiment import colorize
 from leanet.experiment.colorize import PREDICTION_BATCH, jobs_of, recolour
 from leanet.experiment.open_run import find

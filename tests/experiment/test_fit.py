@@ -22,7 +22,7 @@ from skimage import color
 
 import leanet
 from leanet.cli import main
-from leanet.data.pixels import decode, resize
+from leanet.data.decode import decode, resize
 from leanet.errors import UserError
 from leanet.model.card import read_card, to_json
 from leanet.model.model import Model, load, save

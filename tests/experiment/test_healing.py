@@ -16,11 +16,11 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 
 from leanet.cli import main
-from leanet.data.pixels import sha256_of
 from leanet.errors import DamagedError
 from leanet.files import read_csv, write_csv
 from leanet.maps.store import ARRAYS, CHUNKS, DIGEST, Maps, MapWriter
 from leanet.networks.registry import build_colorizer
+from leanet.reading import sha256_of
 from leanet.training.checkpoint import load_weights, made_from, save_weights
 
 IMAGES, SIDE = 5, 64

@@ -21,7 +21,7 @@ from safetensors.numpy import load_file
 from sklearn.metrics import auc, average_precision_score, f1_score, roc_auc_score
 
 from leanet.cli import main
-from leanet.config.settings import DetectConfig, DetectorConfig
+from leanet.config import DetectConfig, DetectorConfig
 from leanet.data.folder import refuse_within
 from leanet.errors import UserError
 from leanet.experiment.finished import finished as what_is_finished

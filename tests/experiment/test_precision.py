@@ -8,7 +8,7 @@ import numpy as np
 import torch
 
 from leanet.cli import main
-from leanet.config.settings import DetectorConfig
+from leanet.config import DetectorConfig
 from leanet.experiment.detect import build_detector, map_reader, predict
 from leanet.experiment.open_run import find
 from leanet.experiment.predictions import read_predictions

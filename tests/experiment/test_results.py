@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 from sklearn.linear_model import LogisticRegression
 
-from leanet.config.settings import ColorizeConfig, ComputeConfig, DataConfig, DetectConfig, DetectorConfig
+from leanet.config import ColorizeConfig, ComputeConfig, DataConfig, DetectConfig, DetectorConfig
 from leanet.errors import UserError
 from leanet.experiment.open_run import Run, begin
 from leanet.experiment.predictions import Predictions

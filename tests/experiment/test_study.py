@@ -11,7 +11,7 @@ import pytest
 from sklearn.metrics import roc_auc_score
 
 from leanet.cli import main
-from leanet.config.settings import StudyConfig
+from leanet.config import StudyConfig
 from leanet.experiment.finished import recorded_detector
 from leanet.experiment.open_run import find
 from leanet.experiment.run_folder import RunFolder

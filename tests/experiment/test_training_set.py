@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from leanet.config.settings import ColorizeConfig, ColorizerConfig, ComputeConfig, DetectConfig, DetectorConfig
+from leanet.config import ColorizeConfig, ColorizerConfig, ComputeConfig, DetectConfig, DetectorConfig
 from leanet.data.splits import Fold
 from leanet.errors import UserError
 from leanet.experiment import colorize

@@ -19,8 +19,8 @@ from PIL import Image
 
 import leanet
 from leanet.cli import main
-from leanet.config.settings import ComputeConfig, ServeConfig
-from leanet.data.pixels import decode
+from leanet.config import ComputeConfig, ServeConfig
+from leanet.data.decode import decode
 from leanet.errors import UserError
 from leanet.model.anomaly_model import AnomalyModel
 from leanet.model.card import Card

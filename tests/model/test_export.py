@@ -22,7 +22,7 @@ from made import made, pictures
 from PIL import Image
 
 from leanet.cli import main
-from leanet.data.pixels import resize
+from leanet.data.decode import resize
 from leanet.errors import UserError
 from leanet.model.export import Graph, calibration_images, resized, write_onnx, write_openvino
 from leanet.model.exported import OnnxModel, load_exported

@@ -10,7 +10,7 @@ import pytest
 from matplotlib.axes import Axes
 from matplotlib.container import ErrorbarContainer
 
-from leanet.config.settings import DetectorConfig
+from leanet.config import DetectorConfig
 from leanet.experiment.study import Cell
 from leanet.report.study_figures import gains, over_p_rate, over_points
 from leanet.results.metrics import Row, Scored, make_row

@@ -17,7 +17,7 @@ from made import made
 from starlette.requests import Request
 from starlette.responses import Response
 
-from leanet.config.settings import ServeConfig
+from leanet.config import ServeConfig
 from leanet.serve import connections
 from leanet.serve.connections import server_settings
 from leanet.serve.service import make_app

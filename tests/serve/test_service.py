@@ -24,8 +24,8 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from leanet.cli import main
-from leanet.config.settings import ServeConfig
-from leanet.data.pixels import Decoded, decode_bytes
+from leanet.config import ServeConfig
+from leanet.data.decode import Decoded, decode_bytes
 from leanet.errors import UserError
 from leanet.model.anomaly_model import AnomalyModel
 from leanet.model.model import load

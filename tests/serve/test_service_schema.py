@@ -14,7 +14,7 @@ from PIL import Image
 from schemathesis import GenerationMode
 from schemathesis.core.result import Ok
 
-from leanet.config.settings import ServeConfig
+from leanet.config import ServeConfig
 from leanet.serve.service import make_app
 
 

@@ -209,7 +209,7 @@ def test_stops_when_the_loss_stalls(tmp_path: Path) -> None:
 
 def test_without_a_compiler_it_says_so_once_and_goes_on(tmp_path: Path) -> None:
     code = (
-        "from leanet.config.settings import ComputeConfig\n"
+        "from leanet.config import ComputeConfig\n"
         "from leanet.training.compute import resolve\n"
         "for _ in range(2): print(resolve(ComputeConfig(compile='on'), 1e9).compiled)\n"
     )

@@ -30,7 +30,7 @@ from leanet.training.compute import resolve
 from leanet.training.loop import Engine, train
 from leanet.ranks import is_first
 from leanet.training.recipe import Recipe
-from leanet.config.settings import ComputeConfig
+from leanet.config import ComputeConfig
 
 out, batch_size = Path(sys.argv[1]), int(sys.argv[2])
 

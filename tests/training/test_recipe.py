@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from torch import nn
 
 from leanet.color.fancy_pca import fancy_pca
-from leanet.data.pixels import decode, resize
+from leanet.data.decode import decode, resize
 from leanet.networks.leanet import probability
 from leanet.networks.registry import ADNS, CAANS, COLORIZERS
 from leanet.training import colorization, detection

@@ -6,7 +6,7 @@ import hashlib
 
 from leanet.compat.folds import export_folds, import_folds
 from leanet.compat.model_file import read_model_file
-from leanet.config.settings import ExportAuthorsConfig, ImportAuthorsConfig
+from leanet.config import ExportAuthorsConfig, ImportAuthorsConfig
 from leanet.console import note
 from leanet.errors import UserError
 from leanet.model.card import Card

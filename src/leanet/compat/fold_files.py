@@ -18,7 +18,7 @@ from typing import IO, Any, TypeAlias
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
-from leanet.config.settings import check_image_size
+from leanet.config import check_image_size
 from leanet.data.folder import CLASS_NAMES
 from leanet.errors import UserError
 from leanet.maps.store import DELTA_E_STEP

@@ -1,1 +1,56 @@
-"""Every option of leanet, and how options are read and written; imports no torch."""
+"""Every option of leanet, written once: the command line, the config file and Python all read these classes.
+
+Imports neither torch nor the command line's parser.
+"""
+
+from leanet.config.compute import ComputeConfig, Precision, RecipeName, parse_folds
+from leanet.config.data import DataConfig
+from leanet.config.detector import AdnName, AttentionForm, CaanName, DetectorConfig
+from leanet.config.limits import check_image_size
+from leanet.config.maps import ColorizerConfig, ColorizerName, MapCoding
+from leanet.config.verbs import (
+    CheckConfig,
+    ColorizeConfig,
+    DemoConfig,
+    DetectConfig,
+    ExportAuthorsConfig,
+    ExportConfig,
+    FitConfig,
+    ImportAuthorsConfig,
+    InfoConfig,
+    PredictConfig,
+    ReportConfig,
+    RunConfig,
+    ServeConfig,
+    StudyConfig,
+)
+
+__all__ = [
+    "AdnName",
+    "AttentionForm",
+    "CaanName",
+    "CheckConfig",
+    "ColorizeConfig",
+    "ColorizerConfig",
+    "ColorizerName",
+    "ComputeConfig",
+    "DataConfig",
+    "DemoConfig",
+    "DetectConfig",
+    "DetectorConfig",
+    "ExportAuthorsConfig",
+    "ExportConfig",
+    "FitConfig",
+    "ImportAuthorsConfig",
+    "InfoConfig",
+    "MapCoding",
+    "Precision",
+    "PredictConfig",
+    "RecipeName",
+    "ReportConfig",
+    "RunConfig",
+    "ServeConfig",
+    "StudyConfig",
+    "check_image_size",
+    "parse_folds",
+]

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar, get_type_hints
 
-from leanet.config import settings
+from leanet.config.verbs import DetectConfig, RunConfig
 from leanet.errors import UserError
 from leanet.reading import fits, parse_yaml, read_text
 
@@ -122,8 +122,8 @@ def to_arguments(options: dict[str, Any], config_class: type, path: Path, given:
     known = _option_names(config_class)
     arguments: list[str] = []
     positional: list[str] = []
-    elsewhere = {"recorded", *_option_names(settings.RunConfig)} if "recorded" in options else set()
-    if elsewhere and config_class is settings.DetectConfig:  # its --out is another place than the run's
+    elsewhere = {"recorded", *_option_names(RunConfig)} if "recorded" in options else set()
+    if elsewhere and config_class is DetectConfig:  # its --out is another place than the run's
         known.pop("out")
     order = list(known)  # of positional ones; the file's order is its writer's
     for key, value in sorted(options.items(), key=lambda item: order.index(item[0]) if item[0] in known else -1):
@@ -155,7 +155,7 @@ def _option_names(config_class: type) -> dict[str, bool]:
         if isinstance(f.default_factory, type) and dataclasses.is_dataclass(f.default_factory):
             names |= _option_names(f.default_factory)
         else:
-            names[f.name] = "Positional" in str(f.type)
+            names[f.name] = "positional(" in str(f.type)
     return names
 
 

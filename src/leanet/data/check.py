@@ -4,21 +4,14 @@ from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from leanet.data.cache import ImageInfo, skippable
+from leanet.data.decode import Decoded, UnreadableImageError, decode_with_origin
+from leanet.data.duplicates import Duplicates, contradiction, duplicates
 from leanet.data.folder import CLASS_NAMES, Dataset, by_group, group_copies
-from leanet.data.pixels import (
-    Decoded,
-    Duplicates,
-    ImageInfo,
-    UnreadableImageError,
-    contradiction,
-    decode_with_origin,
-    duplicates,
-    in_threads,
-    sha256_of,
-    skippable,
-)
 from leanet.data.splits import make_folds
+from leanet.data.threads import in_threads
 from leanet.errors import UserError
+from leanet.reading import sha256_of
 
 SQUARE = 1.05
 """Up to this ratio of its sides a picture counts as square."""

@@ -5,8 +5,8 @@ from __future__ import annotations
 import dataclasses
 import shlex
 
+from leanet.config import CheckConfig
 from leanet.config.options import argument, to_options
-from leanet.config.settings import CheckConfig
 from leanet.console import note, progress_bar
 from leanet.data.check import CheckReport, check_dataset
 from leanet.data.find import cut, listed

@@ -17,8 +17,8 @@ from torch import Tensor, nn
 from leanet.color.anomaly_map import anomaly_map, authors_anomaly_map
 from leanet.color.lab import decode_chrominance, rgb_to_lab
 from leanet.color.opencv_lab import opencv_lab_8_bit
+from leanet.config import ColorizeConfig, ColorizerConfig, MapCoding, RecipeName, parse_folds
 from leanet.config.options import to_options
-from leanet.config.settings import ColorizeConfig, ColorizerConfig, MapCoding, RecipeName, parse_folds
 from leanet.console import note, progress_bar
 from leanet.errors import DamagedError
 from leanet.experiment.open_run import FREE_TO_CHANGE, Run, begin, normal_rows, parts_of_training_side

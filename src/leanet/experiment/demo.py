@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from pathlib import Path
 
-from leanet.config.settings import (
+from leanet.config import (
     ColorizerConfig,
     ComputeConfig,
     DataConfig,

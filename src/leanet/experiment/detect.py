@@ -16,8 +16,7 @@ from sklearn.metrics import log_loss
 from torch import Tensor, nn
 
 from leanet.color.anomaly_map import scale_map
-from leanet.config.options import from_options, to_options
-from leanet.config.settings import (
+from leanet.config import (
     ColorizerConfig,
     DataConfig,
     DetectConfig,
@@ -25,6 +24,7 @@ from leanet.config.settings import (
     RecipeName,
     parse_folds,
 )
+from leanet.config.options import from_options, to_options
 from leanet.console import note, progress_bar
 from leanet.errors import DamagedError, UserError
 from leanet.experiment.colorize import PREDICTION_BATCH, fingerprint_of, image_passes_of, shift

@@ -10,7 +10,7 @@ from functools import partial
 import torch
 from torch import Tensor, nn
 
-from leanet.config.settings import CheckConfig, DetectorConfig, FitConfig, RunConfig, StudyConfig, parse_folds
+from leanet.config import CheckConfig, DetectorConfig, FitConfig, RunConfig, StudyConfig, parse_folds
 from leanet.console import note
 from leanet.experiment import colorize, detect
 from leanet.experiment.open_run import read_dataset

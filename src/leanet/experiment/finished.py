@@ -7,8 +7,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
+from leanet.config import DetectConfig, DetectorConfig, parse_folds
 from leanet.config.options import from_options
-from leanet.config.settings import DetectConfig, DetectorConfig, parse_folds
 from leanet.errors import UserError
 from leanet.experiment.detect import made_otherwise
 from leanet.experiment.open_run import Run, find

@@ -10,8 +10,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from leanet.config import ColorizeConfig, DetectConfig, FitConfig
 from leanet.config.options import to_options
-from leanet.config.settings import ColorizeConfig, DetectConfig, FitConfig
 from leanet.console import note
 from leanet.data.folder import has_anomalies, limit_per_class, scan_normals
 from leanet.data.splits import Fold, inner_parts, refuse_one_normal

@@ -14,17 +14,19 @@ import numpy as np
 from numpy.typing import NDArray
 
 from leanet.color.opencv_lab import check_opencv
+from leanet.config import ColorizeConfig, ColorizerConfig, DataConfig, FitConfig, MapCoding, parse_folds
 from leanet.config.options import to_options
-from leanet.config.settings import ColorizeConfig, ColorizerConfig, DataConfig, FitConfig, MapCoding, parse_folds
 from leanet.console import note, progress_bar
+from leanet.data.cache import Cache, build_cache
+from leanet.data.duplicates import duplicates, refuse_duplicates_across
 from leanet.data.find import cut
 from leanet.data.folder import Dataset, Sample, check_folds, group_copies, limit_per_class, refuse_within, scan
-from leanet.data.pixels import Cache, build_cache, duplicates, refuse_duplicates_across, sha256_of
 from leanet.data.splits import Fold, inner_parts, make_folds, read_splits, too_large_groups, write_splits
 from leanet.errors import UserError, install
 from leanet.experiment.run_folder import ImageRow, RunFolder, write_config
 from leanet.files import contents, remove, write_csv
 from leanet.maps.store import Maps
+from leanet.reading import sha256_of
 from leanet.training.compute import find_device
 
 FREE_TO_CHANGE = {

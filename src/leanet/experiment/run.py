@@ -8,7 +8,7 @@ from pathlib import Path
 from rich.table import Table as Printed
 from sklearn.metrics import classification_report, confusion_matrix
 
-from leanet.config.settings import DetectConfig, RunConfig, parse_folds
+from leanet.config import DetectConfig, RunConfig, parse_folds
 from leanet.console import heading, note, paragraph, stdout
 from leanet.experiment.colorize import colorize
 from leanet.experiment.detect import train_detectors

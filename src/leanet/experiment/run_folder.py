@@ -17,10 +17,10 @@ import yaml
 from numpy.typing import NDArray
 
 from leanet.config.options import read_options
-from leanet.data.pixels import open_cache, sha256_of
+from leanet.data.cache import open_cache
 from leanet.errors import DamagedError, UserError
 from leanet.files import LARGEST, is_free, open_text, read_csv, unfinished, write_csv, write_text
-from leanet.reading import parse_json, read_bytes
+from leanet.reading import parse_json, read_bytes, sha256_of
 from leanet.training.checkpoint import is_whole
 
 _PACKAGES = ("torch", "accelerate", "numpy", "pillow", "zarr", "safetensors", "scikit-learn")

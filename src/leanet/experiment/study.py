@@ -9,7 +9,7 @@ from functools import partial
 
 from rich.table import Table as Printed
 
-from leanet.config.settings import ColorizeConfig, DetectConfig, DetectorConfig, StudyConfig, parse_folds
+from leanet.config import ColorizeConfig, DetectConfig, DetectorConfig, StudyConfig, parse_folds
 from leanet.console import heading, note, paragraph, stdout
 from leanet.experiment.colorize import colorize
 from leanet.experiment.detect import Training, is_done, train_detectors

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from scipy.special import expit, logit
 from sklearn.metrics import roc_auc_score
 
-from leanet.config.settings import DetectConfig, DetectorConfig
+from leanet.config import DetectConfig, DetectorConfig
 from leanet.errors import UserError
 from leanet.experiment.open_run import Run
 from leanet.experiment.predictions import Predictions, read_predictions

@@ -8,7 +8,7 @@ from fractions import Fraction
 import numpy as np
 from numpy.typing import NDArray
 
-from leanet.config.settings import DetectConfig, RecipeName, parse_folds
+from leanet.config import DetectConfig, RecipeName, parse_folds
 from leanet.data.splits import inner_parts, keep_share_of_positives
 from leanet.experiment.open_run import Run
 from leanet.results.metrics import FEWEST_POSITIVES

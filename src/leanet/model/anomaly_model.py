@@ -11,7 +11,7 @@ from typing import Any, Literal, Self, overload
 import numpy as np
 from numpy.typing import NDArray
 
-from leanet.data.pixels import resize
+from leanet.data.decode import resize
 from leanet.errors import UserError
 from leanet.model.card import Card, with_threshold
 from leanet.model.picture import Picture, is_picture, to_pixels

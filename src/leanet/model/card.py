@@ -10,7 +10,7 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal, get_args, get_type_hints
 
-from leanet.config.settings import AdnName, AttentionForm, CaanName, ColorizerName, MapCoding
+from leanet.config import AdnName, AttentionForm, CaanName, ColorizerName, MapCoding
 from leanet.errors import DamagedError, OptionError, UserError
 from leanet.reading import fits, parse_json, read_bytes
 

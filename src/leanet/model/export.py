@@ -19,9 +19,9 @@ from torch import Tensor, nn
 
 from leanet.color.anomaly_map import anomaly_map, scale_map
 from leanet.color.lab import decode_lab, encode_lab, lab_to_rgb, rgb_to_lab
-from leanet.config.settings import ExportConfig
+from leanet.config import ExportConfig
 from leanet.console import note
-from leanet.data.pixels import decode, resize
+from leanet.data.decode import decode, resize
 from leanet.errors import UserError, install
 from leanet.files import beside, partial_of, refuse_other, unfinished
 from leanet.lock import alone_in
@@ -94,7 +94,7 @@ def _refuse_too_large(model: Model) -> None:
 
 
 def resized(image: Tensor, size: int) -> Tensor:
-    """`leanet.data.pixels.resize` in plain products: first across, then down, each rounded as Pillow does.
+    """`leanet.data.decode.resize` in plain products: first across, then down, each rounded as Pillow does.
 
     Args:
         image: (H, W, 3), 0..255.

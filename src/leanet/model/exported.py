@@ -11,7 +11,7 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from leanet.data.pixels import checked_images
+from leanet.data.decode import checked_images
 from leanet.errors import DamagedError, UserError, install
 from leanet.model.anomaly_model import AnomalyModel
 from leanet.model.card import HASH, card_from, check_hash

@@ -6,7 +6,7 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, get_args
 
-from leanet.config.settings import ComputeConfig, Precision
+from leanet.config import ComputeConfig, Precision
 from leanet.errors import OptionError
 from leanet.model.anomaly_model import AnomalyModel
 from leanet.model.exported import is_exported, load_exported

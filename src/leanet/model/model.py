@@ -17,8 +17,8 @@ from torch import Tensor, nn
 from leanet.color.anomaly_map import scale_map
 from leanet.color.lab import decode_lab, encode_lab, lab_to_rgb, rgb_to_lab
 from leanet.color.opencv_lab import check_opencv
-from leanet.config.settings import ComputeConfig
-from leanet.data.pixels import checked_images, resize
+from leanet.config import ComputeConfig
+from leanet.data.decode import checked_images, resize
 from leanet.errors import UserError, install
 from leanet.experiment.colorize import recolour
 from leanet.files import beside, is_free, write_text

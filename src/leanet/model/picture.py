@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageOps
 
 from leanet.data.color_profile import BROKEN
-from leanet.data.pixels import MAX_BYTES, MAX_SIDE, Decoded, decode_bytes, decode_with_origin, to_rgb
+from leanet.data.decode import MAX_BYTES, MAX_SIDE, Decoded, decode_bytes, decode_with_origin, to_rgb
 from leanet.errors import UserError
 from leanet.reading import Readable, read_within
 

@@ -18,18 +18,12 @@ from numpy.typing import NDArray
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
-from leanet.config.settings import PredictConfig
+from leanet.config import PredictConfig
 from leanet.console import note, progress_bar
+from leanet.data.decode import Decoded, UnreadableImageError, decode, decode_with_origin, resize
 from leanet.data.find import Identity, find_images, folders_below, identity, listed, notes
 from leanet.data.layout import MASKS
-from leanet.data.pixels import (
-    THREADS,
-    Decoded,
-    UnreadableImageError,
-    decode,
-    decode_with_origin,
-    resize,
-)
+from leanet.data.threads import THREADS
 from leanet.errors import UserError
 from leanet.files import STANDARD_OUTPUT, beside, csv_writer, open_text, refuse_other, remove, written
 from leanet.lock import alone_in

@@ -9,7 +9,7 @@ import numpy as np
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from leanet.config.settings import DetectConfig
+from leanet.config import DetectConfig
 from leanet.experiment.open_run import Run
 from leanet.experiment.run_folder import RunFolder
 from leanet.experiment.verdict import Verdict

@@ -16,7 +16,7 @@ from markupsafe import Markup, escape
 from numpy.typing import NDArray
 from sklearn.metrics import roc_auc_score
 
-from leanet.config.settings import DetectConfig, ReportConfig
+from leanet.config import DetectConfig, ReportConfig
 from leanet.console import note, progress_bar
 from leanet.errors import UserError
 from leanet.experiment.finished import finished, recorded_detector, what_is_missing

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from torch.nn import functional as F
 
 from leanet.color.lab import decode_lab, encode_lab, lab_to_rgb, rgb_to_lab
-from leanet.config.settings import DetectConfig, parse_folds
+from leanet.config import DetectConfig, parse_folds
 from leanet.console import note
 from leanet.experiment.detect import build_detector, map_reader, map_scale
 from leanet.experiment.open_run import Run, find

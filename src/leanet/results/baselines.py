@@ -11,7 +11,7 @@ from sklearn.model_selection import PredefinedSplit, cross_val_predict
 from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from leanet.config.settings import DetectConfig
+from leanet.config import DetectConfig
 from leanet.data.splits import inner_parts
 from leanet.experiment.open_run import Run
 from leanet.experiment.training_set import labelled_rows

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from pydantic import BaseModel, Field
 
-from leanet.config.settings import ServeConfig
+from leanet.config import ServeConfig
 from leanet.model.card import Card
 from leanet.model.predict_files import Loaded
 from leanet.model.result import Result, beyond_normals, layer, shown_from

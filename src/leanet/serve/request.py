@@ -18,7 +18,7 @@ from starlette.requests import ClientDisconnect
 from starlette.responses import JSONResponse
 from starlette.types import Receive, Scope, Send
 
-from leanet.config.settings import ServeConfig
+from leanet.config import ServeConfig
 
 HELD_REQUESTS = 8
 """Bodies of how many requests of the largest size may be held in memory at once."""

@@ -9,7 +9,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-from leanet.config.settings import ServeConfig
+from leanet.config import ServeConfig
 from leanet.console import note
 from leanet.errors import UserError, install
 from leanet.model.anomaly_model import AnomalyModel

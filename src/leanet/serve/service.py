@@ -22,8 +22,9 @@ from starlette.middleware.trustedhost import TrustedHostMiddleware
 from starlette.requests import ClientDisconnect
 
 from leanet import __version__
-from leanet.config.settings import ServeConfig
-from leanet.data.pixels import THREADS, Cost, UnreadableImageError, cost_of, decode_bytes
+from leanet.config import ServeConfig
+from leanet.data.decode import Cost, UnreadableImageError, cost_of, decode_bytes
+from leanet.data.threads import THREADS
 from leanet.model.anomaly_model import AnomalyModel
 from leanet.model.predict_files import Loaded, at_even_steps, find_files, loaded
 from leanet.model.result import Result

@@ -13,7 +13,7 @@ from torch.nn import functional as F
 
 from leanet.color.fancy_pca import fancy_pca
 from leanet.color.lab import encode_lab, rgb_to_lab
-from leanet.config.settings import RecipeName
+from leanet.config import RecipeName
 from leanet.training.compute import fused
 from leanet.training.recipe import Recipe
 

@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from leanet.config.settings import ComputeConfig
+from leanet.config import ComputeConfig
 from leanet.errors import OptionError
 from leanet.ranks import count
 

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from leanet.config.settings import RecipeName
+from leanet.config import RecipeName
 from leanet.networks.leanet import LEANetOutput
 from leanet.training.colorization import images_to_tensor, mirror
 from leanet.training.loop import Loss

@@ -1,38 +1,17 @@
-"""Decoding of every kind of file, the resize, the cache and duplicates, on files made by Pillow or by hand."""
+"""Decoding of every kind of file and the resize, on files made by Pillow or by hand."""
 
-import hashlib
-import json
 import struct
 import zlib
 from pathlib import Path
 
 import numpy as np
 import pytest
+from pictures import picture
 from PIL import Image
 
-from leanet.data import pixels
-from leanet.data.pixels import (
-    Cache,
-    ImageInfo,
-    UInt8Array,
-    UnreadableImageError,
-    build_cache,
-    decode,
-    duplicates,
-    open_cache,
-    refuse_duplicates_across,
-    resize,
-)
-from leanet.errors import UserError
+from leanet.data.decode import UnreadableImageError, decode, resize
 
 SHARED = Path(__file__).parents[3] / "shared" / "data"
-
-
-def picture(height: int = 24, width: int = 36, seed: int = 0) -> UInt8Array:
-    """Return a smooth uint8 (H, W, 3) image that lossy formats keep."""
-    rng = np.random.default_rng(seed)
-    corners = Image.fromarray(rng.integers(0, 256, (3, 3, 3), dtype=np.uint8))
-    return np.asarray(corners.resize((width, height), Image.Resampling.BICUBIC))
 
 
 def png_bytes(width: int, height: int, bits: int, colour: int, rows: bytes, more: bytes = b"") -> bytes:
@@ -220,113 +199,6 @@ def test_resize_is_antialiased_and_square() -> None:
     np.testing.assert_array_equal(resize(picture(20, 20), 20), picture(20, 20))
 
 
-@pytest.fixture
-def images(tmp_path: Path) -> Path:
-    root = tmp_path / "set"
-    root.mkdir()
-    for index in range(5):
-        Image.fromarray(picture(20 + index, 30, seed=index)).save(root / f"{index}.png")
-    return root
-
-
-FILES = [f"{index}.png" for index in range(5)]
-
-
-def test_cache_holds_the_resized_pixels_in_order(images: Path, tmp_path: Path) -> None:
-    done: list[int] = []
-    cache = build_cache(images, FILES, 16, tmp_path / "cache", on_progress=done.append)
-    assert done == [1, 2, 3, 4, 5]
-    assert isinstance(cache.pixels, np.memmap)
-    assert not cache.pixels.flags.writeable
-    assert (cache.pixels.shape, cache.pixels.dtype) == ((5, 16, 16, 3), np.uint8)
-    for row, file in enumerate(FILES):
-        np.testing.assert_array_equal(cache.pixels[row], resize(decode(images / file), 16))
-        assert (cache.infos[row].width, cache.infos[row].height) == (30, 20 + row)
-    assert sorted(path.suffix for path in (tmp_path / "cache").iterdir()) == [".json", ".npy"]
-
-
-def test_second_call_decodes_nothing(images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    first = build_cache(images, FILES, 16, tmp_path / "cache")
-    monkeypatch.setattr(pixels, "decode_with_origin", None)
-    second = build_cache(images, FILES, 16, tmp_path / "cache")
-    assert same(first, second)
-    (images / "0.png").rename(images / "renamed.png")
-    renamed = build_cache(images, ["renamed.png", *FILES[1:]], 16, tmp_path / "cache")
-    assert renamed.infos[0].file == "renamed.png"
-    for files, size in ((FILES[1:], 16), (["renamed.png", *FILES[:0:-1]], 16), (["renamed.png"], 32)):
-        with pytest.raises(TypeError):  # other content, order or size: it would have to decode
-            build_cache(images, files, size, tmp_path / "cache")
-
-
-def same(first: Cache, second: Cache) -> bool:
-    return (first.infos, first.skipped) == (second.infos, second.skipped) and bool(
-        np.array_equal(first.pixels, second.pixels)
-    )
-
-
-def test_unreadable_files_are_all_counted_and_nothing_is_left(images: Path, tmp_path: Path) -> None:
-    (images / "1.png").write_bytes((images / "1.png").read_bytes()[:60])
-    (images / "3.png").write_bytes(b"")
-    (images / "4.png").unlink()
-    with pytest.raises(UserError, match=r"1\.png: not a readable image \(truncated file\), and 2 more\. Rem"):
-        build_cache(images, FILES, 16, tmp_path / "cache")
-    assert list((tmp_path / "cache").iterdir()) == []
-
-
-def test_unreadable_files_are_skipped_with_a_list(images: Path, tmp_path: Path) -> None:
-    (images / "1.png").write_bytes(b"")
-    (images / "3.png").write_text("text")
-    made = build_cache(images, FILES, 16, tmp_path / "cache", skip_unreadable=True)
-    found = build_cache(images, FILES, 16, tmp_path / "cache", skip_unreadable=True)
-    for cache in (made, found):
-        assert [info.file for info in cache.infos] == ["0.png", "2.png", "4.png"]
-        assert cache.skipped == (
-            ("1.png", "empty file"),
-            ("3.png", "not an image, or of an unknown format"),
-        )
-        for row, info in enumerate(cache.infos):
-            np.testing.assert_array_equal(cache.pixels[row], resize(decode(images / info.file), 16))
-    with pytest.raises(UserError, match=r"1\.png: .* and 1 more"):
-        build_cache(images, FILES, 16, tmp_path / "cache")
-
-
-def test_no_readable_image_unwritable_folder_and_full_disk(
-    images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    with pytest.raises(UserError, match="no readable image"):
-        build_cache(images, [], 16, tmp_path / "cache")
-    (tmp_path / "file").touch()
-    with pytest.raises(UserError, match=r"cannot write the pixel cache .*--out"):
-        build_cache(images, FILES, 16, tmp_path / "file")
-    monkeypatch.setattr("shutil.disk_usage", lambda _: type("Usage", (), {"free": 10}))
-    with pytest.raises(UserError, match="Make room"):
-        build_cache(images, FILES, 16, tmp_path / "cache")
-    (images / "1.png").write_bytes(b"")
-    left = iter([10_000, 10])  # the rows of readable files are written a second time
-    monkeypatch.setattr("shutil.disk_usage", lambda _: type("Usage", (), {"free": next(left)}))
-    with pytest.raises(UserError, match="Make room"):
-        build_cache(images, FILES, 16, tmp_path / "cache", skip_unreadable=True)
-    assert not list((tmp_path / "cache").iterdir())
-
-
-def test_interrupted_build_leaves_no_cache(images: Path, tmp_path: Path) -> None:
-    def stop(_: int) -> None:
-        raise KeyboardInterrupt
-
-    with pytest.raises(KeyboardInterrupt):
-        build_cache(images, FILES, 16, tmp_path / "cache", on_progress=stop)
-    assert list((tmp_path / "cache").iterdir()) == []
-
-
-def test_duplicates_within_and_across() -> None:
-    infos = [ImageInfo(file, sha, 1, 1) for file, sha in zip("abcdef", "xxyyzw", strict=True)]
-    found = duplicates(infos, [0, 0, 0, 1, 1, 1])
-    assert (found.within, found.across) == ((("a", "b"),), (("c", "d"),))
-    with pytest.raises(UserError, match=r"^c and d are the same picture in both classes\. Remove"):
-        refuse_duplicates_across(infos, [0, 0, 0, 1, 1, 1])
-    refuse_duplicates_across(infos, [0] * 6)
-
-
 def test_real_images_decode() -> None:
     root = SHARED / "plantvillage_pepper"
     if not root.is_dir():
@@ -343,33 +215,3 @@ def test_a_large_picture_is_laid_on_white_as_a_whole_one_is(tmp_path: Path) -> N
     white = Image.new("RGBA", (1000, 1100), "white")
     whole = Image.alpha_composite(white, Image.fromarray(rgba)).convert("RGB")
     assert np.array_equal(decode(tmp_path / "large.png"), np.asarray(whole))
-
-
-@pytest.mark.parametrize("place", [200, -1])
-def test_a_changed_cache_is_made_anew(images: Path, tmp_path: Path, place: int) -> None:
-    made = build_cache(images, FILES, 16, tmp_path / "cache")
-    before = made.path.read_bytes()
-    changed = bytearray(before)
-    changed[place] ^= 1
-    made.path.write_bytes(changed)
-    with pytest.raises(ValueError, match="changed pixels"):
-        open_cache(made.path)
-    healed = build_cache(images, FILES, 16, tmp_path / "cache")
-    assert (made.healed, healed.healed, healed.path.read_bytes()) == (False, True, before)
-    assert healed.sha256 == hashlib.sha256(before).hexdigest()
-    np.testing.assert_array_equal(open_cache(made.path), healed.pixels)
-
-
-def test_a_cache_of_an_earlier_version_without_a_hash_is_read(
-    images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    first = build_cache(images, FILES, 16, tmp_path / "cache")
-    facts = first.path.with_suffix(".json")
-    facts.write_text(json.dumps({k: v for k, v in json.loads(facts.read_text()).items() if k != "sha256"}))
-    monkeypatch.setattr(pixels, "decode_with_origin", None)
-    assert same(first, build_cache(images, FILES, 16, tmp_path / "cache"))
-    facts.unlink()
-    np.testing.assert_array_equal(open_cache(first.path), first.pixels)
-    facts.write_text("[]")
-    with pytest.raises(ValueError, match="no facts"):
-        open_cache(first.path)

@@ -1,0 +1,50 @@
+"""Options of the computation: recipe, seed, folds, arithmetic, device."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from leanet.config.limits import at_least, check_seed
+from leanet.errors import UserError
+
+RecipeName = Literal["leanet", "authors"]
+Precision = Literal["auto", "bfloat16", "float32"]
+
+
+@dataclass(frozen=True)
+class ComputeConfig:
+    """How to compute; shared by both stages."""
+
+    recipe: RecipeName = "leanet"
+    """Training recipe: 'leanet' is ours; 'authors' is the published one (slow)."""
+    seed: int = 0
+    """Seed of the splits, the initial weights, the order of the images and the augmentation."""
+    folds: str = "all"
+    """Which folds to run: 'all', or numbers counted from 0, such as 0,2."""
+    precision: Precision = "auto"
+    """Arithmetic of the training: 'auto' takes bfloat16 where the processor has it in hardware. Anomaly maps,
+    probabilities and thresholds are computed in float32 in any case."""
+    compile: Literal["auto", "on", "off"] = "auto"
+    """torch.compile: 'auto' uses it where there is enough training to repay the minutes that it takes."""
+    device: str = "auto"
+    """'auto' (CUDA or MPS where present), or 'cpu', 'cuda', 'mps'."""
+    checkpoint_seconds: float = 60.0
+    """A killed run loses at most about this much work (0: save after every step)."""
+
+    def __post_init__(self) -> None:
+        check_seed(self.seed)
+        at_least("--checkpoint-seconds", self.checkpoint_seconds, 0)
+
+
+def parse_folds(folds: str, n_splits: int) -> tuple[int, ...]:
+    """Fold numbers, sorted, of a --folds value such as 'all' or '0,2'; UserError outside 0..n_splits-1."""
+    if folds == "all":
+        return tuple(range(n_splits))
+    try:
+        numbers = sorted({int(part) for part in folds.split(",")})
+    except ValueError:
+        raise UserError(f"--folds {folds}: 'all' or numbers such as 0,2 are expected.") from None
+    if any(not 0 <= n < n_splits for n in numbers):
+        raise UserError(f"--folds {folds}: the folds of this run are 0..{n_splits - 1}.")
+    return tuple(numbers)

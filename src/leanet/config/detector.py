@@ -1,0 +1,96 @@
+"""Options of the LEA-Net."""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+from typing import Literal
+
+from leanet.config.limits import at_least, training_limits
+from leanet.errors import UserError
+
+AdnName = Literal["VGG16", "ResNet18", "CNN"]
+CaanName = Literal["MobileNet", "ResNet", "Direct", "none"]
+AttentionForm = Literal["published", "affine"]
+
+
+@dataclass(frozen=True)
+class DetectorConfig:
+    """Stage 2: the LEA-Net."""
+
+    adn: AdnName = "ResNet18"
+    """Anomaly detection network (ADN), which classifies the image."""
+    caan: CaanName = "ResNet"
+    """Color anomaly attention network (CAAN), which reads the anomaly map; 'none' is the plain ADN."""
+    attention_point: tuple[int, ...] = (2,)
+    """One or more of the attention points 1..5 (1 is the finest)."""
+    map_scale: Literal["normals", "max"] | None = None
+    """Anomaly maps are divided by the training normals' 99th percentile ('normals', default of recipe leanet), or
+    each by its own maximum ('max', default of recipe authors)."""
+    attention: AttentionForm = "published"
+    """'published': sigmoid of the mean of the CAAN's features (0.5 or more where these end in a ReLU); 'affine':
+    the mean is standardised, scaled and shifted, as is learnt, before the sigmoid."""
+    caan_weight: float = 1.0
+    """What the CAAN's own loss counts beside the ADN's, 0 or more."""
+    p_rate: float = 1.0
+    """Share of the training anomalies to keep, in (0, 1]: how does it do with few of them?"""
+    validation: float | None = None
+    """Share of the training images held out to choose epoch and threshold; by default 0.2, or none where it would
+    hold fewer than ten anomalies (recipe authors: 0). With fewer than ten, the threshold stays 0.5."""
+    target_recall: float | None = None
+    """Choose the threshold that finds this share of the validation's anomalies, instead of the highest F1."""
+    seeds: int = 1
+    """Train each detector this many times: other initial weights, another inner validation and, below --p-rate 1,
+    other anomalies."""
+    epochs: int | None = None
+    """Epochs of the detector; by default the recipe's."""
+    batch_size: int | None = None
+    """Images a step of the detector; by default the recipe's."""
+    lr: float | None = None
+    """Learning rate of the detector; by default the recipe's."""
+
+    def __post_init__(self) -> None:
+        training_limits("--", self.epochs, self.batch_size, self.lr)
+        if not 0 < self.p_rate <= 1:
+            raise UserError(f"--p-rate {self.p_rate}: a share above 0 and up to 1 is expected.")
+        if self.validation is not None and not 0 <= self.validation <= 0.5:
+            raise UserError(f"--validation {self.validation}: a share from 0 to 0.5 is expected.")
+        if self.target_recall is not None and not 0 < self.target_recall <= 1:
+            raise UserError(f"--target-recall {self.target_recall}: a share above 0 and up to 1 is expected.")
+        at_least("--seeds", self.seeds, 1)
+        at_least("--caan-weight", self.caan_weight, 0)
+        if self.caan == "Direct" and self.caan_weight != 1:
+            raise UserError(f"--caan-weight {self.caan_weight:g}: Direct has no loss. Leave the option out.")
+        if self.caan == "none":  # one and the same baseline, whether asked for or trained beside a LEA-Net
+            unused = {"attention_point": (), "map_scale": None, "attention": "published", "caan_weight": 1.0}
+            for name, value in unused.items():
+                object.__setattr__(self, name, value)
+            return
+        if not self.attention_point or any(p not in range(1, 6) for p in self.attention_point):
+            shown = " ".join(map(str, self.attention_point)) or "(none)"
+            raise UserError(
+                f"--attention-point {shown}: attention points are 1 2 3 4 5; "
+                "for the ADN without attention pass --caan none."
+            )
+        object.__setattr__(self, "attention_point", tuple(sorted(set(self.attention_point))))
+
+    @property
+    def name(self) -> str:
+        """The detector's folder name, e.g. ResNet18-ResNet-p2, or ResNet18 for the baseline."""
+        if self.caan == "none":
+            return self.adn
+        form = "" if self.attention == "published" else f"-{self.attention}"
+        weight = "" if self.caan_weight == 1 else f"-w{self.caan_weight:g}"
+        return f"{self.adn}-{self.caan}-p{''.join(map(str, self.attention_point))}{form}{weight}"
+
+    def name_with(self, seed: int) -> str:
+        """The folder name of the training with one of the seeds, counted from 0, e.g. ResNet18-ResNet-p2-s1."""
+        return f"{self.name}-s{seed}" if seed else self.name
+
+    def baseline(self) -> DetectorConfig:
+        """The same detector without attention: same ADN, recipe, epochs and seed."""
+        return dataclasses.replace(self, caan="none")
+
+    def beside_baseline(self, compare: bool) -> list[DetectorConfig]:
+        """The detector and, if it is to be compared and is none itself, its baseline."""
+        return [self, self.baseline()] if compare and self.caan != "none" else [self]

@@ -1,0 +1,35 @@
+"""Options of the anomaly maps."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from leanet.config.limits import at_least, training_limits
+
+ColorizerName = Literal["Unet", "SegNet", "AE"]
+MapCoding = Literal["true", "authors"]
+
+
+@dataclass(frozen=True)
+class ColorizerConfig:
+    """Stage 1: the colorizer, trained on a fold's normal training images only."""
+
+    colorizer: ColorizerName = "Unet"
+    """Colorization network."""
+    colorizer_epochs: int | None = None
+    """Epochs of the colorizer; by default the recipe's."""
+    colorizer_batch_size: int | None = None
+    """Images a step of the colorizer; by default the recipe's."""
+    colorizer_lr: float | None = None
+    """Learning rate of the colorizer; by default the recipe's."""
+    cross_fit: int = 0
+    """Make the training images' maps by this many further colorizers, each of which has not seen the images it
+    recolours, so that they are like the test images' (0: one colorizer makes all maps)."""
+    map_coding: MapCoding = "true"
+    """Anomaly maps: 'true' is ΔE00; 'authors' is what the published program computes (needs the extra authors)."""
+
+    def __post_init__(self) -> None:
+        training_limits("--colorizer-", self.colorizer_epochs, self.colorizer_batch_size, self.colorizer_lr)
+        if self.cross_fit:
+            at_least("--cross-fit", self.cross_fit, 2)

@@ -1,0 +1,260 @@
+"""The decode-once cache: every image of a data set, decoded and resized, in one memory-mapped file."""
+
+import functools
+import hashlib
+import shutil
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeAlias
+
+import numpy as np
+
+from leanet.data.decode import RESIZE_VERSION, UInt8Array, UnreadableImageError, decode_with_origin, resize
+from leanet.data.threads import in_threads
+from leanet.errors import UserError
+from leanet.files import unfinished, write_json
+from leanet.reading import parse_json, read_bytes, sha256_of
+
+MAX_FACTS = 1_000_000_000  # bytes of what a cache remembers of its files
+
+Fact: TypeAlias = tuple[int, int] | str
+"""What the cache remembers of a file: (width, height), or the reason why it is unreadable."""
+
+
+@dataclass(frozen=True)
+class ImageInfo:
+    """An image file: sha256 of its bytes, width and height in pixels after EXIF orientation."""
+
+    file: str
+    sha256: str
+    width: int
+    height: int
+
+
+@dataclass(frozen=True)
+class Cache:
+    """The decode-once cache.
+
+    Attributes:
+        path: the file that holds the pixels.
+        pixels: uint8 (N, size, size, 3), memory-mapped, read-only; row i belongs to infos[i].
+        sha256: of the file.
+        infos: the N readable images, in the order asked for.
+        skipped: (file, reason) of every unreadable file.
+        broken_profiles: images whose color profile was of no use.
+        healed: whether the file was there, but damaged, and was made anew.
+    """
+
+    path: Path
+    pixels: UInt8Array
+    sha256: str
+    infos: tuple[ImageInfo, ...]
+    skipped: tuple[tuple[str, str], ...]
+    broken_profiles: int = 0
+    healed: bool = False
+
+
+def build_cache(
+    root: Path,
+    files: Sequence[str],
+    size: int,
+    folder: Path,
+    *,
+    skip_unreadable: bool = False,
+    on_progress: Callable[[int], None] | None = None,
+) -> Cache:
+    """Decode and resize images once into a memory-mapped file; find that file again on later calls.
+
+    The cache is `<folder>/<key>-<size>.npy` with a JSON file beside it, which has the cache's hash. The key depends
+    on the files' bytes, their order and the size, not on their names: a second call reads bytes to hash them and
+    decodes nothing. A cache that does not have its hash any more is made anew.
+    Memory is bounded by a few decoded images. One process at a time may build a cache.
+
+    Args:
+        root, files: the images, as paths relative to the root.
+        size: the side in pixels.
+        folder: where the cache lies; made if need be.
+        skip_unreadable: leave unreadable files out instead of raising.
+        on_progress: called with the number of files decoded so far.
+
+    Raises:
+        UnreadableImageError: names the first unreadable file and the count of the others.
+        UserError: no readable image at all; the folder cannot be written or its disk is too full.
+    """
+    hashes = in_threads(lambda file: sha256_of(root / file), files)
+    target = folder / f"{_key(hashes, size)[:16]}-{size}.npy"
+    try:
+        stored = _stored_facts(target, len(files))
+        healed = stored is None and target.exists()
+        if stored is None:
+            folder.mkdir(parents=True, exist_ok=True)
+            stored = _fill(target, [root / file for file in files], size, skip_unreadable, on_progress)
+        pixels = open_pixels(target)
+    except OSError as error:
+        raise UserError(
+            f"{folder}: cannot write the pixel cache ({error.strerror}). Choose another place with --out."
+        ) from None
+    facts, broken_profiles = stored
+    skipped = tuple((file, fact) for file, fact in zip(files, facts, strict=True) if isinstance(fact, str))
+    if skipped and not skip_unreadable:
+        raise skippable(root / skipped[0][0], skipped[0][1], len(skipped) - 1)
+    infos = tuple(
+        ImageInfo(file, sha256, *fact)
+        for file, sha256, fact in zip(files, hashes, facts, strict=True)
+        if not isinstance(fact, str)
+    )
+    return Cache(target, pixels, _sha256_of_cache(target), infos, skipped, broken_profiles, healed)
+
+
+def open_cache(path: Path) -> UInt8Array:
+    """As `open_pixels`, of a cache: compared with the hash beside it, which caches of earlier versions have not.
+
+    Raises:
+        OSError: it cannot be opened.
+        ValueError: it is not what was written.
+    """
+    pixels = open_pixels(path)
+    written = _facts_of(path).get("sha256") if _facts_file(path).exists() else None
+    if written not in (None, _sha256_of_cache(path)):
+        raise ValueError("changed pixels")
+    return pixels
+
+
+def open_pixels(path: Path) -> UInt8Array:
+    """A file of pixels, uint8 (N, side, side, 3), memory-mapped and read-only.
+
+    Raises:
+        OSError: it cannot be opened.
+        ValueError: it is no such file, or was cut off.
+    """
+    if not path.is_file():
+        raise ValueError("no regular file")
+    try:
+        # Not np.load, which would also open archives and, given the word, pickles.
+        pixels = np.lib.format.open_memmap(path, mode="r")
+    except OSError:
+        raise
+    except Exception as error:  # on a hostile header numpy raises nearly anything, tokenize's own errors among it
+        raise ValueError(str(error)) from None
+    if pixels.dtype != np.uint8 or pixels.ndim != 4 or pixels.shape[1:] != (pixels.shape[1], pixels.shape[1], 3):
+        raise ValueError(f"an array {pixels.dtype} of {pixels.shape}")
+    return pixels
+
+
+def skippable(path: Path, reason: str, more: int = 0) -> UnreadableImageError:
+    """The error where --skip-unreadable is at hand; `more` is the number of other such files."""
+    return UnreadableImageError(path, reason, "Remove it or replace it, or pass --skip-unreadable.", more)
+
+
+def _fill(
+    target: Path,
+    paths: Sequence[Path],
+    size: int,
+    skip_unreadable: bool,
+    on_progress: Callable[[int], None] | None,
+) -> tuple[list[Fact], int]:
+    """Write the cache beside its place and rename it; nothing half-written stays behind on an error."""
+    _refuse_full_disk(target.parent, len(paths), size)
+    with unfinished(target) as partial, unfinished(target.with_suffix(".compact")) as compact:
+        facts, broken_profiles = _decode_rows(partial, paths, size, on_progress)
+        bad = [row for row, fact in enumerate(facts) if isinstance(fact, str)]
+        if bad and not skip_unreadable:
+            raise skippable(paths[bad[0]], str(facts[bad[0]]), len(bad) - 1)
+        if len(bad) == len(paths):
+            raise UserError(f"{paths[0].parent if paths else target}: no readable image. Check the dataset.")
+        if bad:
+            _refuse_full_disk(target.parent, len(paths) - len(bad), size)
+            _copy_rows(partial, compact, sorted(set(range(len(paths))) - set(bad)))
+            compact.replace(partial)
+        sha256 = sha256_of(partial)
+        content = {"size": size, "broken_profiles": broken_profiles, "sha256": sha256, "images": facts}
+        write_json(_facts_file(target), content, indent=0)
+        partial.replace(target)  # last: the cache counts as there once this file is
+    return facts, broken_profiles
+
+
+def _refuse_full_disk(folder: Path, count: int, size: int) -> None:
+    needed = count * size * size * 3
+    if shutil.disk_usage(folder).free < needed:  # a memory map on a full disk dies by SIGBUS
+        raise UserError(
+            f"{folder}: the pixel cache needs {needed / 1e9:.1f} GB, more than is free. "
+            f"Make room, or choose another place with --out."
+        )
+
+
+def _decode_rows(
+    partial: Path, paths: Sequence[Path], size: int, on_progress: Callable[[int], None] | None
+) -> tuple[list[Fact], int]:
+    """Decode each file straight into its row of a new .npy file; rows of unreadable files stay zero.
+
+    Returns:
+        what the cache remembers of each file, and how many have a color profile of no use.
+    """
+    rows = _new_rows(partial, len(paths), size)
+
+    def one(row: int) -> tuple[Fact, bool]:
+        try:
+            decoded = decode_with_origin(paths[row])
+        except UnreadableImageError as error:
+            return error.reason, False
+        rows[row] = resize(decoded.pixels, size)
+        height, width, _ = decoded.pixels.shape
+        return (width, height), decoded.broken_profile
+
+    found = in_threads(one, range(len(paths)), on_progress)
+    rows.flush()
+    return [fact for fact, _ in found], sum(broken for _, broken in found)
+
+
+def _copy_rows(source: Path, target: Path, wanted: Sequence[int]) -> None:
+    old = open_pixels(source)
+    new = _new_rows(target, len(wanted), old.shape[1])
+    for row, origin in enumerate(wanted):
+        new[row] = old[origin]
+    new.flush()
+
+
+def _new_rows(path: Path, count: int, size: int) -> np.memmap[Any, np.dtype[np.uint8]]:
+    return np.lib.format.open_memmap(path, mode="w+", dtype=np.uint8, shape=(count, size, size, 3))
+
+
+def _stored_facts(target: Path, count: int) -> tuple[list[Fact], int] | None:
+    """Read what `_decode_rows` found for a finished cache; None where there is none, or a damaged one."""
+    if not (target.is_file() and _facts_file(target).is_file()):
+        return None
+    try:
+        content = _facts_of(target)
+        facts = [f if isinstance(f, str) else (int(f[0]), int(f[1])) for f in content["images"]]
+        if len(open_cache(target)) != sum(not isinstance(fact, str) for fact in facts) or len(facts) != count:
+            raise ValueError("of another length")
+        return facts, int(content["broken_profiles"])
+    except (KeyError, IndexError, TypeError, ValueError, OSError):
+        return None
+
+
+def _facts_of(cache: Path) -> dict[str, Any]:
+    """What the JSON file beside a cache holds; ValueError where it is damaged."""
+    found = parse_json(read_bytes(_facts_file(cache), MAX_FACTS))
+    if not isinstance(found, dict):
+        raise ValueError("no facts of a cache")
+    return found
+
+
+def _facts_file(target: Path) -> Path:
+    return target.with_suffix(".json")
+
+
+def _sha256_of_cache(path: Path) -> str:
+    """Hash a cache: once, unless it changes, for a command opens it more than once."""
+    found = path.stat()
+    return _hash_once(path, found.st_ino, found.st_size, found.st_mtime_ns)
+
+
+@functools.cache
+def _hash_once(path: Path, *_version: int) -> str:
+    return sha256_of(path)
+
+
+def _key(hashes: Sequence[str], size: int) -> str:
+    return hashlib.sha256("\n".join([*hashes, str(size), str(RESIZE_VERSION)]).encode()).hexdigest()

@@ -1,0 +1,329 @@
+"""From an image file to pixels: safe decoding, what it costs, and the one resize."""
+
+import threading
+from collections.abc import Sequence
+from dataclasses import dataclass
+from io import BytesIO
+from pathlib import Path
+from typing import TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+from PIL import ExifTags, Image, UnidentifiedImageError
+
+from leanet.data.color_profile import BROKEN, Profile, read_profile
+from leanet.data.find import HEAD, advice, is_special, unread_format
+from leanet.data.headers import jpeg_scans, webp_canvas, without_profile
+from leanet.errors import UserError
+
+MAX_PIXELS = 200_000_000
+MAX_BYTES = 2_000_000_000  # of a file; the largest image that is read takes 1.6 GB uncompressed
+MAX_SIDE = 65_535  # a JPEG's; the resize keeps one side while it shrinks the other
+MAX_JPEG_SCANS = 200  # a progressive JPEG has some ten; each takes as long to decode as the whole picture
+FORMATS = (
+    "JPEG",
+    "PNG",
+    "BMP",
+    "DIB",
+    "TIFF",
+    "WEBP",
+    "GIF",
+)  # never EPS or the like, which start other programs
+RESIZE_VERSION = 3  # raise it when decode or resize give other pixels than before: old caches are then not found
+
+UInt8Array: TypeAlias = npt.NDArray[np.uint8]
+
+_USUAL_SCANS = 10  # those of a progressive JPEG that is not made to keep a decoder busy
+_PILLOW_PIXEL = 4  # bytes of a pixel in Pillow's memory, of whatever mode but the smallest
+_STRIP_PIXELS = 1_000_000  # composited at once
+_DNG_VERSION = 50706  # the TIFF tag
+_pillow_limit = threading.Lock()
+_TURN = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+
+
+class UnreadableImageError(UserError):
+    """A file that cannot be used as an image; `reason` says why in a few words."""
+
+    def __init__(self, path: Path, reason: str, remedy: str = "Remove it or replace it.", more: int = 0) -> None:
+        others = f", and {more} more" if more else ""
+        super().__init__(f"{path}: not a readable image ({reason}){others}. {remedy}")
+        self.reason = reason
+
+
+@dataclass(frozen=True)
+class Decoded:
+    """A decoded file.
+
+    Attributes:
+        pixels: uint8 (H, W, 3), sRGB.
+        format, mode: as stored.
+        turned: whether EXIF turned it.
+        first_of_several: whether there were further frames or pages, which are left out.
+        profile: the embedded color profile; None where there was none.
+    """
+
+    pixels: UInt8Array
+    format: str
+    mode: str
+    turned: bool
+    first_of_several: bool
+    profile: Profile | None
+
+    @property
+    def broken_profile(self) -> bool:
+        """Whether the embedded color profile was of no use, so that the values count as sRGB."""
+        return self.profile is BROKEN
+
+
+@dataclass(frozen=True)
+class Cost:
+    """What decoding a file takes, by its header alone.
+
+    Attributes:
+        pixels: width times height; 0 where `decode_bytes` refuses the file without decoding it.
+        bytes: of the pixels, as the decoder has to make them; of a JPEG of many scans, as often as it makes them.
+    """
+
+    pixels: int
+    bytes: int
+
+
+def decode(path: Path) -> UInt8Array:
+    """Decode an image file to sRGB.
+
+    How each kind of file is handled:
+        EXIF orientation: applied (a damaged EXIF block counts as none).
+        Greyscale, 1-bit, palette: expanded to RGB.
+        16-bit greyscale: divided by 257 and rounded (65535 becomes 255); nothing is stretched or clipped.
+        16-bit RGB and RGBA: Pillow's decoder keeps the high byte, which is within 1 of division by 257.
+        32-bit integer greyscale: as 16-bit; values outside 0..65535 make the file unreadable.
+        CMYK, YCbCr, CIELAB: Pillow's conversion, where no profile says more.
+        Embedded color profile (ICC): converted to sRGB, see `leanet.data.color_profile`; greyscale of 16 bits in
+            full depth, all else in 8 bits. A profile counts as sRGB if it is broken, if Pillow does not read it, or
+            if it is meant for another kind of image. What PNG says of color otherwise (gAMA, cHRM, cICP) and what
+            EXIF says is ignored.
+        Alpha or a transparent colour: composited on white (but not the transparent colour of 16-bit RGB), after the
+            profile.
+        Camera raw that is stored as TIFF (DNG): unreadable; what a TIFF's reader finds is its thumbnail.
+        Animation, several pages: the first frame.
+        Floating point: unreadable.
+    JPEG is decoded at full size (no draft mode).
+
+    Returns:
+        uint8 (H, W, 3).
+
+    Raises:
+        UnreadableImageError: missing, empty, truncated, not an image, more than MAX_PIXELS pixels, or a side
+            of more than MAX_SIDE; the size is checked from the header, before decoding.
+    """
+    return decode_with_origin(path).pixels
+
+
+def decode_with_origin(path: Path) -> Decoded:
+    """Do as `decode`, and tell how the file stored the image."""
+    try:
+        status = path.stat()
+        if is_special(status):
+            raise UnreadableImageError(path, "a pipe, device or socket")
+        if status.st_size > MAX_BYTES:
+            raise UnreadableImageError(path, f"more than {MAX_BYTES // 10**9} GB")
+        data = path.read_bytes()
+    except OSError as error:
+        raise UnreadableImageError(path, (error.strerror or "cannot be read").lower()) from None
+    except ValueError:
+        raise UnreadableImageError(path, "a name with a zero in it") from None
+    return decode_bytes(data, path)
+
+
+def decode_bytes(data: bytes, name: Path, max_pixels: int = MAX_PIXELS) -> Decoded:
+    """Do as `decode` with a file's content; `name` stands in the messages."""
+    if not data:
+        raise UnreadableImageError(name, "empty file")
+    if data[:2] == b"\xff\xd8" and jpeg_scans(data) > MAX_JPEG_SCANS:
+        raise UnreadableImageError(name, f"more than {MAX_JPEG_SCANS} scans")
+    if (canvas := webp_canvas(data)) and (reason := _size_problem(*canvas, max_pixels)):
+        raise UnreadableImageError(name, reason)
+    try:
+        with _open(data) as image:
+            if reason := _size_problem(*image.size, max_pixels):
+                raise UnreadableImageError(name, reason)
+            stored = image.format or "", image.mode
+            if _DNG_VERSION in getattr(image, "tag_v2", ()):
+                raise UnreadableImageError(name, advice("camera raw"))
+            image.load()
+            turn = _TURN.get(_orientation(image))
+            rgb, profile = to_rgb(image)
+            several = bool(getattr(image, "is_animated", False))
+    except (UserError, MemoryError):
+        raise
+    except Exception as error:  # on damaged data Pillow's decoders raise nearly anything
+        raise UnreadableImageError(name, _reason(error, data)) from None
+    pixels = np.asarray(rgb if turn is None else rgb.transpose(turn))
+    return Decoded(pixels, *stored, turn is not None, several, profile)
+
+
+def cost_of(data: bytes, max_pixels: int = MAX_PIXELS) -> Cost:
+    """Look at a file's header to tell what `decode_bytes` will take."""
+    scans = jpeg_scans(data) if data[:2] == b"\xff\xd8" else 1
+    stored = _PILLOW_PIXEL
+    size = webp_canvas(data)
+    if not size:
+        try:
+            with _open(data) as image:
+                size = image.size
+                channels = len(image.getbands()) * (2 if ";16" in str(getattr(image, "tile", "")) else 1)
+                stored = max(stored, channels)
+        except Exception:  # as in decode_bytes, which will say why
+            return Cost(0, 0)
+    if scans > MAX_JPEG_SCANS or _size_problem(*size, max_pixels):
+        return Cost(0, 0)
+    pixels = size[0] * size[1]
+    return Cost(pixels, pixels * stored * max(1, scans // _USUAL_SCANS))
+
+
+def resize(image: UInt8Array, size: int) -> UInt8Array:
+    """Resize to a square: antialiased bilinear, rounded to uint8 after each direction; for cache and prediction.
+
+    First across, then down, whatever the shape: left to itself, Pillow takes the cheaper order, which an exported
+    graph cannot follow.
+
+    Args:
+        image: uint8 (H, W, 3).
+        size: the side in pixels.
+
+    Returns:
+        uint8 (size, size, 3); the aspect ratio is not kept.
+    """
+    if image.shape[:2] == (size, size):
+        return image
+    across = Image.fromarray(image).resize((size, image.shape[0]), Image.Resampling.BILINEAR)
+    return np.asarray(across.resize((size, size), Image.Resampling.BILINEAR))
+
+
+def checked_images(images: Sequence[UInt8Array], sizes: Sequence[tuple[int, int]] | None = None) -> None:
+    """Refuse what is not a batch of images.
+
+    Args:
+        images: each uint8 (H, W, 3) with a side of up to MAX_SIDE.
+        sizes: height and width of each image as it was before, 1 or more; None where it is the same.
+    Raises:
+        UserError: an array of another type or shape, or sizes for another number of images.
+    """
+    for image in images:
+        found = f"{getattr(image, 'dtype', type(image).__name__)} {np.shape(image)}"
+        if not isinstance(image, np.ndarray) or image.dtype != np.uint8:
+            raise UserError(f"an array of uint8, (H, W, 3), is expected, found {found}.")
+        if image.ndim != 3 or image.shape[2] != 3 or not min(image.shape) > 0 or max(image.shape) > MAX_SIDE:
+            raise UserError(f"an array (H, W, 3) with sides of 1 to {MAX_SIDE} is expected, found {found}.")
+    if sizes is not None and (len(sizes) != len(images) or any(len(s) != 2 or min(s) < 1 for s in sizes)):
+        raise UserError(
+            f"sizes: a height and a width for each of {len(images)} images expected, found {sizes!r:.50}."
+        )
+
+
+def to_rgb(image: Image.Image) -> tuple[Image.Image, Profile | None]:
+    """Convert a loaded image of any mode to RGB in sRGB, as `decode` says; with its profile, None without one.
+
+    Raises:
+        ValueError: floating-point pixels, or grey values outside 0..65535.
+    """
+    profile = _profile_in(image)
+    managed = None if profile in (None, BROKEN) or profile.is_srgb or profile.space == "Lab" else profile
+    if image.mode.startswith("I"):
+        return _from_deep_grey(image, managed), profile
+    if image.mode == "F":
+        raise ValueError("floating-point pixels")
+    if image.mode not in ("CMYK", "LAB"):
+        image = image.convert("RGBA" if image.has_transparency_data else "RGB")
+    if managed:
+        image = managed.convert(image)
+    if image.mode == "RGBA":
+        image = _on_white(image)
+    return image if image.mode == "RGB" else image.convert("RGB"), profile
+
+
+def _open(data: bytes) -> Image.Image:
+    """Read the header only, past Pillow's own size limit (179 million pixels): ours is checked next."""
+    with _pillow_limit:
+        limit, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None
+        try:
+            return Image.open(BytesIO(data), formats=FORMATS)
+        except Exception:  # as in decode_bytes; a profile that Pillow does not read leaves the pixels readable
+            if (bare := without_profile(data)) is None:
+                raise
+            image = Image.open(BytesIO(bare), formats=FORMATS)
+            image.info["icc_profile"] = None
+            return image
+        finally:
+            Image.MAX_IMAGE_PIXELS = limit
+
+
+def _size_problem(width: int, height: int, limit: int) -> str | None:
+    if width * height > limit:
+        return f"{width} x {height} pixels, the limit is {limit // 1_000_000} million"
+    if max(width, height) > MAX_SIDE:
+        return f"{width} x {height} pixels, the limit of a side is {MAX_SIDE}"
+    return f"{width} x {height} pixels" if width * height == 0 else None
+
+
+def _orientation(image: Image.Image) -> int:
+    try:
+        return int(image.getexif().get(ExifTags.Base.Orientation, 1))
+    except Exception:  # Pillow's EXIF reader raises nearly anything on a damaged block; the pixels are still good
+        return 1
+
+
+def _profile_in(image: Image.Image) -> Profile | None:
+    """An image's color profile, BROKEN where it is of no use; Pillow gives None for one that it could not read."""
+    data = image.info.get("icc_profile", b"")
+    if data == b"":
+        return None
+    profile = read_profile(bytes(data)) if isinstance(data, bytes | bytearray) else BROKEN
+    return profile if profile.suits(image.mode) else BROKEN
+
+
+def _on_white(image: Image.Image) -> Image.Image:
+    """RGBA laid on white, as RGB: in strips, for Pillow lets no other thread run while it composites one."""
+    width, height = image.size
+    laid = Image.new("RGB", image.size)
+    rows = max(1, _STRIP_PIXELS // width)
+    for top in range(0, height, rows):
+        strip = image.crop((0, top, width, min(top + rows, height)))
+        white = Image.new("RGBA", strip.size, "white")
+        laid.paste(Image.alpha_composite(white, strip).convert("RGB"), (0, top))
+    return laid
+
+
+def _from_deep_grey(image: Image.Image, profile: Profile | None) -> Image.Image:
+    """Scale greyscale of 16 or 32 bits, 0..65535, to 8 bits, and replicate it."""
+    values = np.asarray(image)
+    if values.min() < 0 or values.max() > 65535:
+        raise ValueError("grey values outside 0..65535")
+    if profile and profile.curve is not None:
+        rgb = profile.curve[values]
+    else:
+        grey = ((values.astype(np.uint32) + 128) // 257).astype(np.uint8)
+        rgb = np.repeat(grey[..., None], 3, 2)
+        if profile:
+            rgb = np.array(profile.convert(Image.fromarray(rgb)))
+    if (transparent := image.info.get("transparency")) is not None:
+        rgb[values == transparent] = 255
+    return Image.fromarray(rgb)
+
+
+def _reason(error: Exception, data: bytes) -> str:
+    if isinstance(error, UnidentifiedImageError):
+        name = unread_format(data[:HEAD])
+        return advice(name) if name else "not an image, or of an unknown format"
+    text = " ".join(str(error).split()) or type(error).__name__
+    if "could not create decoder" in text:  # all that libwebp says
+        return "damaged or truncated file"
+    return "truncated file" if "truncated" in text.lower() else text
