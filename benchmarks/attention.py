@@ -21,7 +21,8 @@ from torch import Tensor
 
 from benchmarks.common import facts, parser, write_csv
 from leanet.config import DetectConfig
-from leanet.experiment.detect import build_detector, map_reader, map_scale
+from leanet.data.tensors import images_to_tensor
+from leanet.experiment.detector_task import build_detector, map_reader, map_scale
 from leanet.experiment.finished import finished, recorded_detector
 from leanet.experiment.open_run import Run, source_of
 from leanet.experiment.run_folder import RunFolder
@@ -29,7 +30,6 @@ from leanet.experiment.table import logit_of, ratio_of_sides
 from leanet.networks.leanet import LEANetOutput, probability
 from leanet.results.metrics import Key, Scored, cell, difference, make_row, shown, verdict
 from leanet.training.checkpoint import load_weights
-from leanet.training.colorization import images_to_tensor
 from leanet.training.compute import resolve
 from leanet.training.prediction import predictor
 

@@ -22,8 +22,8 @@ from benchmarks.common import BASELINE, OURS, alternate, apart, facts, report, s
 from benchmarks.ours import batches_of, best_compute, open_images, timing_parser
 from leanet.color.anomaly_map import anomaly_map
 from leanet.color.lab import encode_lab, rgb_to_lab
-from leanet.experiment.colorize import recolour
-from leanet.training.colorization import images_to_tensor
+from leanet.data.tensors import images_to_tensor
+from leanet.maps.sources.color import recolour
 from leanet.training.compute import fused
 
 BAR, LARGEST_DEVIATION = 10.0, 1e-3

@@ -23,6 +23,7 @@ from leanet.config import ComputeConfig
 from leanet.data.decode import decode
 from leanet.experiment.open_run import Run, find
 from leanet.experiment.run_folder import read_config
+from leanet.maps.source import build_map_source
 from leanet.model.anomaly_model import AnomalyModel
 from leanet.model.card import Card, sha256_of_file
 from leanet.model.export import CALIBRATION_IMAGES, write_onnx, write_openvino
@@ -30,7 +31,7 @@ from leanet.model.exported import load_exported
 from leanet.model.model import load, save
 from leanet.model.predict_files import results_of
 from leanet.model.result import Result
-from leanet.networks.registry import build_colorizer, build_leanet
+from leanet.networks.registry import build_leanet
 from leanet.results.metrics import PLAIN_THRESHOLD
 from leanet.training.checkpoint import load_weights
 
@@ -44,10 +45,9 @@ def save_fold(run: Run, fold: int, detector: tuple[str, str, int], folder: Path)
     adn, caan, point = detector
     home = run.folder.fold(fold)
     colorizer_name: str = run.folder.read_config()["colorizer"]
-    network, colorizer = build_leanet(adn, caan, (point,), run.side), build_colorizer(colorizer_name, run.side)
+    network = build_leanet(adn, caan, (point,), run.side)
     trained = home.detector(f"{adn}-{caan}-p{point}")
     load_weights(network, trained.weights)
-    load_weights(colorizer, home.colorizer_weights)
     scale, unit = read_config(trained.config)["map_scale"], run.maps(fold).normals_p99
     card = Card(
         adn,
@@ -61,7 +61,9 @@ def save_fold(run: Run, fold: int, detector: tuple[str, str, int], folder: Path)
         "a fold",
         colorizer=colorizer_name,
     )
-    save(folder, card, network, colorizer)
+    maps = build_map_source(run.map_source, run.side, card.maps)
+    load_weights(maps.stored, home.map_source(run.map_source).weights())
+    save(folder, card, network, maps)
 
 
 def refuse_another(work: Path, run: Run, fold: int, detector: tuple[str, str, int]) -> None:

@@ -34,9 +34,10 @@ from PIL import Image
 
 from benchmarks.common import LEANET, facts, memory_of_tree, parser, verdict, write_csv
 from leanet.data.synthetic import make_leaves
+from leanet.maps.source import build_map_source
 from leanet.model.card import Card
 from leanet.model.model import save
-from leanet.networks.registry import build_colorizer, build_leanet
+from leanet.networks.registry import build_leanet
 
 BAR = 5.0
 PATIENCE = 100.0  # the service's own limits, 30 s each to arrive, be decoded and be answered, end before
@@ -77,7 +78,8 @@ def ordinary_png(folder: Path) -> bytes:
 def made_model(folder: Path, side: int) -> Path:
     """ResNet18 with the ResNet CAAN and a Unet, untrained."""
     card = Card("ResNet18", "ResNet", (2,), side, "true", "normals", 10.0, 0.5, "benchmark", colorizer="Unet")
-    save(folder, card, build_leanet("ResNet18", "ResNet", (2,), side).eval(), build_colorizer("Unet", side).eval())
+    maps = build_map_source("colorizer", side, card.maps)
+    save(folder, card, build_leanet("ResNet18", "ResNet", (2,), side).eval(), maps.eval())
     return folder
 
 

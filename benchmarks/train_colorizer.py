@@ -42,7 +42,7 @@ def main() -> None:
     with open_images(arguments) as images:
         rows = images.choose(np.flatnonzero(images.run.labels == 0), arguments)
         compute = best_compute(compiled=True)
-        data = ColorizationData(images.run.pixels, rows, "leanet", compute.compiled)
+        data = ColorizationData(images.run.pixels, rows, RECIPES["leanet"], compute.compiled)
         engine = Engine(lambda: build_colorizer("Unet", side), loss, compute)
         batches = [images.of(batch) for batch in batches_of(rows, arguments.batch)]
         with apart(plain_epoch, side, batches) as baseline:

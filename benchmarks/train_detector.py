@@ -18,12 +18,12 @@ from numpy.typing import NDArray
 from benchmarks.baseline import as_published, detector_step
 from benchmarks.common import apart
 from benchmarks.ours import batches_of, best_compute, compare_training, open_images, training_parser
-from leanet.experiment.colorize import write_maps
-from leanet.experiment.detect import map_reader
-from leanet.maps.store import MapWriter
-from leanet.maps.summary import MapSummary
+from leanet.config import ColorizerConfig
+from leanet.experiment.detector_task import map_reader
+from leanet.experiment.map_tasks import made_of, map_summary, map_writer, write_maps
+from leanet.maps.source import build_map_source
 from leanet.networks.leanet import LEANet
-from leanet.networks.registry import build_colorizer, build_leanet
+from leanet.networks.registry import build_leanet
 from leanet.training.detection import RECIPES, DetectionData, loss
 from leanet.training.loop import Engine
 
@@ -55,13 +55,14 @@ def main() -> None:
     side = arguments.side
     with open_images(arguments) as images:
         run, compute = images.run, best_compute(compiled=False)
-        writer, summary = MapWriter(run.folder.fold(0).maps, len(run.images), side), MapSummary(run, 0)
-        write_maps(build_colorizer("Unet", side), compute, run, np.arange(len(run.images)), writer, summary)
-        writer.close(summary.attributes())
+        source = build_map_source(run.map_source, side, ColorizerConfig())
+        writer, summary = map_writer(run, 0, source), map_summary(run, 0)
+        write_maps(source, compute, run, np.arange(len(run.images)), writer, summary)
+        writer.close({**made_of(run, 0), **summary.attributes()})
         maps = run.maps(0)
         shuffled = np.random.default_rng(0).permutation(len(run.images))  # both classes in every batch
         rows = images.choose(shuffled, arguments)
-        data = DetectionData(run.pixels, map_reader(maps, "normals"), run.labels, rows, augment=True, balance=True)
+        data = DetectionData(run.pixels, map_reader(maps, "normals"), run.labels, rows, RECIPES["leanet"])
         engine = Engine(lambda: build(side), loss, compute)
         parts = batches_of(rows, arguments.batch)
         of_parts = [images.of(p) for p in parts], [maps.delta_e(p) for p in parts], [run.labels[p] for p in parts]

@@ -36,7 +36,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A small model, saved."""
     model = made("CNN", "Direct", 2)
     out = tmp_path_factory.mktemp("models") / "model"
-    save(out, model.card, model.network, model.colorizer)
+    save(out, model.card, model.network, model.maps)
     return out
 
 

@@ -12,10 +12,12 @@ import torch
 from PIL import Image
 from torch import nn
 
+from leanet.config import ColorizerConfig
 from leanet.data.decode import decode
+from leanet.maps.source import build_map_source
 from leanet.model.card import Card
 from leanet.model.model import Model
-from leanet.networks.registry import build_colorizer, build_leanet
+from leanet.networks.registry import build_leanet
 
 SIZES = ((64, 64), (97, 131), (300, 201), (1, 57))
 POTATO = Path(__file__).parents[2] / "shared" / "data" / "plantvillage_potato"
@@ -33,9 +35,10 @@ def pictures() -> Iterator[np.ndarray]:
 def made(adn: str, caan: str, point: int, attention: Literal["published", "affine"] = "published") -> Model:
     """A model with random weights and random statistics of BatchNorm, of a size that keeps it well-conditioned."""
     torch.manual_seed(0)
-    network, colorizer = build_leanet(adn, caan, (point,), 64, attention), build_colorizer("Unet", 64)
+    network = build_leanet(adn, caan, (point,), 64, attention)
+    maps = build_map_source("colorizer", 64, ColorizerConfig())
     generator = torch.Generator().manual_seed(0)
-    for layer in itertools.chain(network.modules(), colorizer.modules()):
+    for layer in itertools.chain(network.modules(), maps.modules()):
         if isinstance(layer, nn.BatchNorm2d) and layer.running_mean is not None and layer.running_var is not None:
             layer.running_mean.normal_(0, 0.1, generator=generator)
             layer.running_var.uniform_(0.5, 2, generator=generator)
@@ -52,4 +55,4 @@ def made(adn: str, caan: str, point: int, attention: Literal["published", "affin
         colorizer="Unet",
         attention=attention,
     )
-    return Model(card, network.eval(), colorizer.eval())
+    return Model(card, network.eval(), maps.eval())

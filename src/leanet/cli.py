@@ -129,7 +129,7 @@ def _model(config: Any, images: int) -> AnomalyModel:
     from leanet.model.load import load
 
     model = load(config.model, device=config.device, precision=config.precision, images=images)
-    if model.card.colorizer is None:
+    if model.card.map_source is None:
         raise UserError(f"{config.model}: has no colorizer, so it cannot make anomaly maps of images by itself.")
     if isinstance(model, ExportedModel):
         return model

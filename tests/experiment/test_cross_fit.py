@@ -11,9 +11,10 @@ from safetensors.torch import load_file
 
 from leanet.cli import main
 from leanet.config import ColorizeConfig, ColorizerConfig
-from leanet.experiment import colorize
-from leanet.experiment.colorize import PREDICTION_BATCH, jobs_of, recolour
+from leanet.experiment import map_tasks
+from leanet.experiment.map_tasks import PREDICTION_BATCH, MakeMaps
 from leanet.experiment.open_run import find
+from leanet.maps.sources.color import recolour
 from leanet.maps.store import DELTA_E_STEP
 from leanet.networks.registry import build_colorizer
 from leanet.training.checkpoint import Checkpoint
@@ -38,27 +39,29 @@ def test_each_map_is_of_the_colorizer_that_did_not_see_the_image(
 
     folder = tmp_path / "run" / "0" / "colorizer"
     weights: dict[str, dict[str, torch.Tensor]] = {}
-    write_maps = colorize.write_maps
+    write_maps = map_tasks.write_maps
 
     def watched(*arguments: object) -> None:
         weights.update({path.stem: load_file(path) for path in folder.glob("*.safetensors")})
         write_maps(*arguments)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(colorize, "write_maps", watched)
+    monkeypatch.setattr(map_tasks, "write_maps", watched)
     assert main(command) == 0
     assert [path.name for path in folder.glob("*.safetensors")] == ["weights.safetensors"]
 
     run = find(tmp_path / "run")
     config = ColorizeConfig(leaves, tmp_path / "run", colorizer=ColorizerConfig(cross_fit=2))
     made = run.maps(0).delta_e(np.arange(len(run.images)))
-    for job in jobs_of(config, run, 0):
-        of_others = [name for name in weights if "checkpoint" not in name and name != job.weights.stem]
+    for task in MakeMaps(config, 0).sources:
+        own, rows = task.folder.weights(task.part).stem, task.mapped(run)
+        of_others = [name for name in weights if "checkpoint" not in name and name != own]
         assert len(of_others) == 2
-        for name in (job.weights.stem, *of_others):
+        for name in (own, *of_others):
             model = build_colorizer("Unet", 64).eval()
             model.load_state_dict(weights[name])
-            images = torch.from_numpy(run.pixels[job.recoloured]).permute(0, 3, 1, 2)
+            images = torch.from_numpy(run.pixels[rows]).permute(0, 3, 1, 2)
             assert len(images) <= PREDICTION_BATCH
-            off = np.abs(recolour(model, images)[0][:, 0].numpy() - made[job.recoloured]).max((1, 2))
-            same = off < 2 * DELTA_E_STEP
-            assert same.all() if name == job.weights.stem else not same.any()
+            with torch.inference_mode():
+                found = recolour(model, images)[0][:, 0].numpy()
+            same = np.abs(found - made[rows]).max((1, 2)) < 2 * DELTA_E_STEP
+            assert same.all() if name == own else not same.any()

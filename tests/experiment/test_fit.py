@@ -438,7 +438,7 @@ def test_a_model_may_be_saved_into_the_folder_one_is_in(
 ) -> None:
     (tmp_path / "here").mkdir()
     monkeypatch.chdir(tmp_path / "here")
-    save(Path(), model.card, model.network, model.colorizer)
+    save(Path(), model.card, model.network, model.maps)
     assert leanet.load(tmp_path / "here").card.adn == model.card.adn
 
 

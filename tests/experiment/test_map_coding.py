@@ -14,8 +14,8 @@ from torch import Tensor, nn
 from leanet.cli import main, parse
 from leanet.color.ciede2000 import ciede2000
 from leanet.color.opencv_lab import opencv_lab
-from leanet.experiment.colorize import recolour
 from leanet.experiment.open_run import find
+from leanet.maps.sources.color import recolour
 
 STAGE1 = ["--image-size", "64", "--n-splits", "2", "--colorizer-epochs", "1", "--folds", "0", "--compile", "off"]
 DETECTOR = ["--adn", "CNN", "--caan", "Direct", "--folds", "0", "--epochs", "1", "--compile", "off"]

@@ -9,7 +9,7 @@ import torch
 
 from leanet.cli import main
 from leanet.config import DetectorConfig
-from leanet.experiment.detect import build_detector, map_reader, predict
+from leanet.experiment.detector_task import build_detector, map_reader, predict
 from leanet.experiment.open_run import find
 from leanet.experiment.predictions import read_predictions
 from leanet.training.checkpoint import load_weights

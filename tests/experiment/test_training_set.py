@@ -12,8 +12,9 @@ import pytest
 from leanet.config import ColorizeConfig, ColorizerConfig, ComputeConfig, DetectConfig, DetectorConfig
 from leanet.data.splits import Fold
 from leanet.errors import UserError
-from leanet.experiment import colorize
-from leanet.experiment.colorize import jobs_of
+from leanet.experiment import map_tasks
+from leanet.experiment.colorize import colorize
+from leanet.experiment.map_tasks import MakeMaps
 from leanet.experiment.open_run import Run
 from leanet.experiment.table import ratio_of_sides
 from leanet.experiment.training_set import divide
@@ -91,22 +92,22 @@ def test_cross_fitted_maps_come_from_colorizers_that_did_not_see_the_image(
 ) -> None:
     run = make_run(60, 60, group_of)
     config = ColorizeConfig(Path("d"), Path("o"), colorizer=ColorizerConfig(cross_fit=3))
-    *inner, own = jobs_of(config, run, 0)
+    *inner, own = MakeMaps(config, 0).sources
     assert len(inner) == 3
-    assert sorted(row for job in (*inner, own) for row in job.recoloured) == list(range(120))
-    assert sorted(own.recoloured) == sorted(run.rows(run.folds[0].test))
-    for job in (*inner, own):
-        assert not run.labels[job.normals].any()
-        seen = {run.images[row].group for row in job.normals}
-        assert not seen & {run.images[row].group for row in job.recoloured}
-    for job in inner:
-        assert set(run.labels[job.recoloured]) == {0, 1}
+    assert sorted(row for task in (*inner, own) for row in task.mapped(run)) == list(range(120))
+    assert sorted(own.mapped(run)) == sorted(run.rows(run.folds[0].test))
+    for task in (*inner, own):
+        assert not run.labels[task.normals(run)].any()
+        seen = {run.images[row].group for row in task.normals(run)}
+        assert not seen & {run.images[row].group for row in task.mapped(run)}
+    for task in inner:
+        assert set(run.labels[task.mapped(run)]) == {0, 1}
 
 
 def test_more_parts_than_images_are_refused(make_run: MakeRun) -> None:
     config = ColorizeConfig(Path("d"), Path("o"), colorizer=ColorizerConfig(cross_fit=50))
     with pytest.raises(UserError, match="cannot make 50 inner parts"):
-        jobs_of(config, make_run(20, 20), 0)
+        MakeMaps(config, 0).sources[0].mapped(make_run(20, 20))
 
 
 def test_compilation_is_decided_by_the_whole_run(make_run: MakeRun, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -121,10 +122,10 @@ def test_compilation_is_decided_by_the_whole_run(make_run: MakeRun, monkeypatch:
         asked.append(passes)
         raise DecidedError
 
-    monkeypatch.setattr(colorize, "resolve", resolve)
+    monkeypatch.setattr(map_tasks, "resolve", resolve)
     for folds in ("all", "0", "1"):
         config = ColorizeConfig(Path("d"), Path("o"), compute=ComputeConfig(folds=folds))
         with pytest.raises(DecidedError):
-            colorize.colorize(config, run)
+            colorize(config, run)
     assert asked[0] > 0
     assert asked == [asked[0]] * 3

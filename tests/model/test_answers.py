@@ -35,7 +35,7 @@ from leanet.serve.service import make_app
 def map_only(folder: Path) -> Path:
     """A model of good pictures only, saved."""
     some, out = made("CNN", "none", 1), folder.with_name("map-only")
-    save(out, replace(some.card, adn="", attention_points=(), map_threshold=5.0), None, some.colorizer)
+    save(out, replace(some.card, adn="", attention_points=(), map_threshold=5.0), None, some.maps)
     return out
 
 

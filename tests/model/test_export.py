@@ -117,7 +117,7 @@ def test_the_recoloured_image_comes_where_it_is_asked_for(folder: Path, tmp_path
 
 def test_affine_attention_is_saved_and_exported(tmp_path: Path) -> None:
     model = made("CNN", "Direct", 3, "affine")
-    save(tmp_path / "m", model.card, model.network, model.colorizer)
+    save(tmp_path / "m", model.card, model.network, model.maps)
     write_onnx(load(tmp_path / "m"), tmp_path / "m.onnx")
     picture = next(pictures())
     expected, found = model.predict(picture), OnnxModel(tmp_path / "m.onnx").predict_pixels([picture])[0]
@@ -129,7 +129,7 @@ def test_affine_attention_is_saved_and_exported(tmp_path: Path) -> None:
 def test_a_model_of_good_pictures_only_is_exported(tmp_path: Path) -> None:
     some = made("CNN", "none", 1)
     card = replace(some.card, adn="", attention_points=(), map_threshold=5.0)
-    model = Model(card, None, some.colorizer)
+    model = Model(card, None, some.maps)
     write_onnx(model, tmp_path / "m.onnx")
     for picture in pictures():
         expected, found = model.predict(picture), OnnxModel(tmp_path / "m.onnx").predict_pixels([picture])[0]
@@ -141,7 +141,7 @@ def test_a_model_of_good_pictures_only_is_exported(tmp_path: Path) -> None:
 
 def test_more_weights_than_a_file_holds_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     model = made("CNN", "Direct", 1)
-    some = sum(p.numel() * 4 for part in (model.colorizer, model.network) if part for p in part.parameters())
+    some = sum(p.numel() * 4 for part in (model.maps, model.network) if part for p in part.parameters())
     monkeypatch.setattr("leanet.model.export.ONNX_BYTES", some)
     Graph(model)
     monkeypatch.setattr("leanet.model.export.ONNX_BYTES", some - 1)
@@ -233,7 +233,7 @@ def test_maps_that_are_none_are_refused(folder: Path, maps: Any) -> None:
     with pytest.raises(UserError, match=r"anomaly_maps: .* expected, found"):
         load(folder).predict_pixels([square(64, 64, 3)], maps)
     with pytest.raises(UserError, match="has no colorizer"):
-        replace(load(folder), colorizer=None).predict_pixels([square(64, 64, 3)])
+        replace(load(folder), maps=None).predict_pixels([square(64, 64, 3)])
 
 
 @pytest.mark.slow

@@ -306,7 +306,7 @@ def test_boxes_follow_the_threshold_as_those_of_predict_do(
 ) -> None:
     leaves, folder = leaves_and_model
     strict = load(folder).with_threshold(1.0)
-    save(tmp_path / "strict", strict.card, strict.network, strict.colorizer)
+    save(tmp_path / "strict", strict.card, strict.network, strict.maps)
     files = {name: leaves / "test" / "spot" / name.removeprefix("spotted-") for name, _ in spotted(leaves, 4)}
     expected = strict.with_threshold(0.0).predict(list(files.values()))
     boxes = {
@@ -369,7 +369,7 @@ def test_without_probabilities_the_threshold_is_of_the_mean(
 ) -> None:
     some = made("CNN", "none", 1)
     card = replace(some.card, adn="", caan="none", attention_points=(), map_threshold=0.01)
-    save(tmp_path / "map-only", card, None, some.colorizer)
+    save(tmp_path / "map-only", card, None, some.maps)
     with served(tmp_path / "map-only") as (address, _):
         page = opened(address=address)
         drop(page, *spotted(leaves_and_model[0], 3))

@@ -23,13 +23,13 @@ from leanet.compat import fold_files
 from leanet.compat.fold_files import ATTENTION, COLORED, KINDS, LABEL, RGB, SIDES, FoldFiles, read_images
 from leanet.console import SetDone, note, progress_bar
 from leanet.data.splits import Fold, write_splits
+from leanet.data.tensors import images_to_tensor
 from leanet.errors import UserError
+from leanet.experiment.map_tasks import made_of, map_summary
 from leanet.experiment.open_run import Run, find
 from leanet.experiment.run_folder import ImageRow, RunFolder, write_config
 from leanet.files import beside, is_free, write_csv
 from leanet.maps.store import MapWriter
-from leanet.maps.summary import MapSummary
-from leanet.training.colorization import images_to_tensor
 
 EXPORT_SIDE, EXPORT_FOLDS = 256, 5
 """What the published program reads."""
@@ -203,7 +203,7 @@ def _match(hashes: Sequence[Hashes]) -> Iterator[tuple[list[int], list[int]]]:
 
 def _import_maps(run: Run, number: int, fold: FoldFiles, advance: Advance) -> None:
     """Write a fold's maps and recoloured a*b*, each in the row of its image."""
-    writer, summary = MapWriter(run.folder.fold(number).maps, len(run.images), run.side), MapSummary(run, number)
+    writer, summary = MapWriter(run.folder.fold(number).maps, len(run.images), run.side), map_summary(run, number)
     split = run.folds[number]
     for name, files in zip(SIDES, (split.train, split.test), strict=True):
         rows, done = run.rows(files), 0
@@ -216,7 +216,7 @@ def _import_maps(run: Run, number: int, fold: FoldFiles, advance: Advance) -> No
             summary.add(some, maps)
             done += len(some)
             advance(len(some), f"maps of fold {number}")
-    writer.close(summary.attributes())
+    writer.close({**made_of(run, number), **summary.attributes()})
 
 
 def _refuse_unfit(run: Run) -> None:

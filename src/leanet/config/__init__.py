@@ -5,9 +5,9 @@ Imports neither torch nor the command line's parser.
 
 from leanet.config.compute import ComputeConfig, Precision, RecipeName, parse_folds
 from leanet.config.data import DataConfig
-from leanet.config.detector import AdnName, AttentionForm, CaanName, DetectorConfig
+from leanet.config.detector import NO_CAAN, AttentionForm, DetectorConfig
 from leanet.config.limits import check_image_size
-from leanet.config.maps import ColorizerConfig, ColorizerName, MapCoding
+from leanet.config.maps import ColorizerConfig, MapCoding
 from leanet.config.verbs import (
     CheckConfig,
     ColorizeConfig,
@@ -26,13 +26,11 @@ from leanet.config.verbs import (
 )
 
 __all__ = [
-    "AdnName",
+    "NO_CAAN",
     "AttentionForm",
-    "CaanName",
     "CheckConfig",
     "ColorizeConfig",
     "ColorizerConfig",
-    "ColorizerName",
     "ComputeConfig",
     "DataConfig",
     "DemoConfig",

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Annotated, Literal
 
 from leanet.config.limits import at_least, check_seed
+from leanet.config.shown import hidden
 from leanet.errors import UserError
 
 RecipeName = Literal["leanet", "authors"]
@@ -31,6 +32,9 @@ class ComputeConfig:
     """'auto' (CUDA or MPS where present), or 'cpu', 'cuda', 'mps'."""
     checkpoint_seconds: float = 60.0
     """A killed run loses at most about this much work (0: save after every step)."""
+
+    executor: Annotated[str, *hidden()] = "local"
+    """Where the tasks run, one of `leanet.experiment.executors.EXECUTORS`."""
 
     def __post_init__(self) -> None:
         check_seed(self.seed)

@@ -4,23 +4,25 @@ from __future__ import annotations
 
 import dataclasses
 from dataclasses import dataclass
-from typing import Literal
+from typing import Annotated, Literal
 
 from leanet.config.limits import at_least, training_limits
+from leanet.config.shown import network_in
 from leanet.errors import UserError
 
-AdnName = Literal["VGG16", "ResNet18", "CNN"]
-CaanName = Literal["MobileNet", "ResNet", "Direct", "none"]
 AttentionForm = Literal["published", "affine"]
+
+NO_CAAN = "none"
+"""The CAAN's name where there is none: the detector is the plain ADN, the baseline."""
 
 
 @dataclass(frozen=True)
 class DetectorConfig:
     """Stage 2: the LEA-Net."""
 
-    adn: AdnName = "ResNet18"
+    adn: Annotated[str, *network_in("adn")] = "ResNet18"
     """Anomaly detection network (ADN), which classifies the image."""
-    caan: CaanName = "ResNet"
+    caan: Annotated[str, *network_in("caan", NO_CAAN)] = "ResNet"
     """Color anomaly attention network (CAAN), which reads the anomaly map; 'none' is the plain ADN."""
     attention_point: tuple[int, ...] = (2,)
     """One or more of the attention points 1..5 (1 is the finest)."""
@@ -59,9 +61,7 @@ class DetectorConfig:
             raise UserError(f"--target-recall {self.target_recall}: a share above 0 and up to 1 is expected.")
         at_least("--seeds", self.seeds, 1)
         at_least("--caan-weight", self.caan_weight, 0)
-        if self.caan == "Direct" and self.caan_weight != 1:
-            raise UserError(f"--caan-weight {self.caan_weight:g}: Direct has no loss. Leave the option out.")
-        if self.caan == "none":  # one and the same baseline, whether asked for or trained beside a LEA-Net
+        if not self.has_attention:  # one and the same baseline, whether asked for or trained beside a LEA-Net
             unused = {"attention_point": (), "map_scale": None, "attention": "published", "caan_weight": 1.0}
             for name, value in unused.items():
                 object.__setattr__(self, name, value)
@@ -75,9 +75,14 @@ class DetectorConfig:
         object.__setattr__(self, "attention_point", tuple(sorted(set(self.attention_point))))
 
     @property
+    def has_attention(self) -> bool:
+        """Whether there is a CAAN; without one, the detector is the plain ADN."""
+        return self.caan != NO_CAAN
+
+    @property
     def name(self) -> str:
         """The detector's folder name, e.g. ResNet18-ResNet-p2, or ResNet18 for the baseline."""
-        if self.caan == "none":
+        if not self.has_attention:
             return self.adn
         form = "" if self.attention == "published" else f"-{self.attention}"
         weight = "" if self.caan_weight == 1 else f"-w{self.caan_weight:g}"
@@ -89,8 +94,8 @@ class DetectorConfig:
 
     def baseline(self) -> DetectorConfig:
         """The same detector without attention: same ADN, recipe, epochs and seed."""
-        return dataclasses.replace(self, caan="none")
+        return dataclasses.replace(self, caan=NO_CAAN)
 
     def beside_baseline(self, compare: bool) -> list[DetectorConfig]:
         """The detector and, if it is to be compared and is none itself, its baseline."""
-        return [self, self.baseline()] if compare and self.caan != "none" else [self]
+        return [self, self.baseline()] if compare and self.has_attention else [self]

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Annotated, Literal
 
 from leanet.config.limits import at_least, training_limits
+from leanet.config.shown import hidden, network_in
 
-ColorizerName = Literal["Unet", "SegNet", "AE"]
 MapCoding = Literal["true", "authors"]
 
 
@@ -15,7 +15,7 @@ MapCoding = Literal["true", "authors"]
 class ColorizerConfig:
     """Stage 1: the colorizer, trained on a fold's normal training images only."""
 
-    colorizer: ColorizerName = "Unet"
+    colorizer: Annotated[str, *network_in("colorizers")] = "Unet"
     """Colorization network."""
     colorizer_epochs: int | None = None
     """Epochs of the colorizer; by default the recipe's."""
@@ -28,6 +28,9 @@ class ColorizerConfig:
     recolours, so that they are like the test images' (0: one colorizer makes all maps)."""
     map_coding: MapCoding = "true"
     """Anomaly maps: 'true' is ΔE00; 'authors' is what the published program computes (needs the extra authors)."""
+
+    map_source: Annotated[str, *hidden()] = "colorizer"
+    """What makes the maps, one of `leanet.maps.source.MAP_SOURCES`."""
 
     def __post_init__(self) -> None:
         training_limits("--colorizer-", self.colorizer_epochs, self.colorizer_batch_size, self.colorizer_lr)

@@ -20,6 +20,9 @@ Config = TypeVar("Config", bound="DataclassInstance")
 LARGEST = 100_000
 """Bytes of a config file; ours have two thousand."""
 
+HIDDEN = ("map_source", "executor")
+"""Options that the command line does not have."""
+
 RECORDED_NAMES = ("pixels", "pixels_sha256", "images_in", "maps_from")
 """What is recorded of a run besides its options and is read again: a file's name and hash, and two folders."""
 
@@ -50,13 +53,16 @@ def from_options(config_class: type[Config], options: Mapping[str, Any], **given
 
 
 def to_options(config: object) -> dict[str, Any]:
-    """A configuration as a flat mapping of option names to plain values, as a config file holds it."""
+    """A configuration as a flat mapping of option names to plain values, as a config file holds it.
+
+    An option that only Python callers have is left out where it has its default.
+    """
     options: dict[str, Any] = {}
     for f in dataclasses.fields(config):  # type: ignore[arg-type]
         value = getattr(config, f.name)
         if dataclasses.is_dataclass(value):
             options |= to_options(value)
-        else:
+        elif f.name not in HIDDEN or value != f.default:
             options[f.name] = _plain(value)
     return options
 

@@ -5,6 +5,13 @@ Annotations stay text until the command line asks for them, so that only the com
 
 from __future__ import annotations
 
+import re
+from pathlib import Path
+
+_REGISTERED = re.compile(r'^@register_\w+\("(\w+)"\)', re.MULTILINE)
+
+NETWORKS = Path(__file__).parents[1] / "networks"
+
 
 def positional(metavar: str) -> tuple[object, ...]:
     """An option that is given by its place, under this name in the help."""
@@ -18,3 +25,35 @@ def shown_as(metavar: str) -> tuple[object, ...]:
     import tyro
 
     return (tyro.conf.arg(metavar=metavar),)
+
+
+def hidden() -> tuple[object, ...]:
+    """An option for Python callers, who register what it names; the command line does not have it."""
+    import tyro
+
+    return (tyro.conf.Suppress,)
+
+
+def network_in(room: str, *others: str) -> tuple[object, ...]:
+    """An option that takes the name of a network: of those in a room of `leanet.networks`, or one of the others.
+
+    The names are read from the files, for the registry imports torch.
+    """
+    from tyro.constructors import PrimitiveConstructorSpec
+
+    names = (*networks_in(room), *others)
+    spec = PrimitiveConstructorSpec[str](
+        nargs=1,
+        metavar="{" + ",".join(names) + "}",
+        instance_from_str=lambda given: given[0],
+        is_instance=lambda value: isinstance(value, str),
+        str_from_instance=lambda value: [value],
+        choices=names,
+    )
+    return (spec,)
+
+
+def networks_in(room: str) -> tuple[str, ...]:
+    """The names that the files of a room of `leanet.networks` register."""
+    files = sorted((NETWORKS / room).glob("*.py"))
+    return tuple(name for file in files for name in _REGISTERED.findall(file.read_text(encoding="utf-8")))

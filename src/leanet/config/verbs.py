@@ -11,10 +11,10 @@ from typing import Annotated, Literal
 
 from leanet.config.compute import ComputeConfig, Precision
 from leanet.config.data import DataConfig
-from leanet.config.detector import AdnName, AttentionForm, DetectorConfig
+from leanet.config.detector import NO_CAAN, AttentionForm, DetectorConfig
 from leanet.config.limits import at_least, check_seed
 from leanet.config.maps import ColorizerConfig, MapCoding
-from leanet.config.shown import positional, shown_as
+from leanet.config.shown import network_in, positional, shown_as
 from leanet.errors import UserError
 
 
@@ -82,9 +82,9 @@ class StudyConfig:
     """Folder with Negative/ and Positive/, or in the MVTec AD layout."""
     out: Path
     """Run folder to make, or to go on with; cells of the grid that are finished are not done again."""
-    adn: tuple[AdnName, ...] = ("ResNet18",)
+    adn: tuple[Annotated[str, *network_in("adn")], ...] = ("ResNet18",)
     """ADNs of the grid."""
-    caan: tuple[Literal["MobileNet", "ResNet", "Direct"], ...] = ("ResNet",)
+    caan: tuple[Annotated[str, *network_in("caan")], ...] = ("ResNet",)
     """CAANs of the grid."""
     attention_point: tuple[int, ...] = (1, 2, 3, 4, 5)
     """Attention points of the grid, one a cell."""
@@ -121,7 +121,7 @@ class StudyConfig:
         cells: list[DetectorConfig] = []
         for p_rate, adn in itertools.product(dict.fromkeys(self.p_rate), dict.fromkeys(self.adn)):
             plain = DetectorConfig(
-                adn, "none", (), p_rate=p_rate, validation=self.validation, seeds=self.seeds, epochs=self.epochs
+                adn, NO_CAAN, (), p_rate=p_rate, validation=self.validation, seeds=self.seeds, epochs=self.epochs
             )
             cells += [plain] if self.compare else []
             cells += self._with_attention(plain)
@@ -282,7 +282,7 @@ class ImportAuthorsConfig:
     """An .h5 model file, or the folder that holds the folds 0, 1, 2, ..."""
     out: Path
     """Folder to make: a model folder from a file, a run folder from folds."""
-    adn: AdnName | None = None
+    adn: Literal["VGG16", "ResNet18", "CNN"] | None = None
     """ADN of the model file."""
     caan: Literal["MobileNet", "ResNet", "Direct"] | None = None
     """CAAN of the model file."""

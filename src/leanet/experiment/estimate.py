@@ -12,9 +12,10 @@ from torch import Tensor, nn
 
 from leanet.config import CheckConfig, DetectorConfig, FitConfig, RunConfig, StudyConfig, parse_folds
 from leanet.console import note
-from leanet.experiment import colorize, detect
+from leanet.experiment.detector_task import build_detector, recipe_of
 from leanet.experiment.open_run import read_dataset
 from leanet.experiment.run_folder import RunFolder
+from leanet.maps.sources import color
 from leanet.networks.registry import build_colorizer
 from leanet.training import colorization, detection
 from leanet.training.compute import resolve
@@ -81,12 +82,12 @@ def time_of(config: Config, detectors: Iterable[tuple[DetectorConfig, RunFolder 
         trainings = [(n, d.name_with(seed)) for n in folds for seed in range(d.seeds)]
         to_do = [name for n, name in trainings if home is None or home.fold(n).detector(name).lacking()]
         if to_do:
-            recipe = detect.recipe_of(d, config.compute.recipe)
+            recipe = recipe_of(d, config.compute.recipe)
             if d.name not in steps:
-                build = partial(detect.build_detector, d, config.data.image_size)
+                build = partial(build_detector, d, config.data.image_size)
                 steps[d.name] = _seconds_an_image(config, build, detection.loss, recipe, _labelled_batch)
             labelled = normals + len(dataset.of_class(1)) * d.p_rate
-            passes = colorize.image_passes_of(recipe, round(labelled * train_share))
+            passes = recipe.image_passes_for(round(labelled * train_share))
             seconds[d.name] = seconds.get(d.name, 0) + len(to_do) * passes * steps[d.name]
     return Estimate(colorizers, maps, seconds)
 
@@ -102,15 +103,15 @@ def _parts(found: Estimate) -> list[str]:
 
 def _colorizer_passes(config: Config, normals: int) -> int:
     """Images that a fold's colorizers are trained on, counted as often as they are seen."""
-    recipe = colorize.recipe_of(config.colorizer, config.compute.recipe)
+    recipe = color.recipe_of(config.colorizer, config.compute.recipe)
     parts = config.colorizer.cross_fit
-    inner = parts * colorize.image_passes_of(recipe, round(normals * (1 - 1 / parts))) if parts else 0
-    return colorize.image_passes_of(recipe, normals) + inner
+    inner = parts * recipe.image_passes_for(round(normals * (1 - 1 / parts))) if parts else 0
+    return recipe.image_passes_for(normals) + inner
 
 
 def _seconds_of_colorizer(config: Config) -> float:
     build = partial(build_colorizer, config.colorizer.colorizer, config.data.image_size)
-    recipe = colorize.recipe_of(config.colorizer, config.compute.recipe)
+    recipe = color.recipe_of(config.colorizer, config.compute.recipe)
     return _seconds_an_image(config, build, colorization.loss, recipe, _lab_batch)
 
 

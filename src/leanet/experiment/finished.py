@@ -10,7 +10,7 @@ from typing import Any
 from leanet.config import DetectConfig, DetectorConfig, parse_folds
 from leanet.config.options import from_options
 from leanet.errors import UserError
-from leanet.experiment.detect import made_otherwise
+from leanet.experiment.detector_task import made_otherwise
 from leanet.experiment.open_run import Run, find
 from leanet.experiment.run_folder import RunFolder
 
@@ -88,7 +88,7 @@ def finished(
 
     folds = [n for n in range(len(run.folds)) if not lacking(d, n, 0)]
     enough = range(1 if config.compare else d.seeds)  # one that nobody asked for takes no seed away
-    has_baseline = d.caan != "none" and not any(lacking(d.baseline(), n, s) for n in folds for s in enough)
+    has_baseline = d.has_attention and not any(lacking(d.baseline(), n, s) for n in folds for s in enough)
     shown, seeds = d.beside_baseline(has_baseline), 1
     while seeds < d.seeds and not any(lacking(each, n, seeds) for each in shown for n in folds):
         seeds += 1

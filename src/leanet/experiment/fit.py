@@ -10,15 +10,17 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from leanet.config import ColorizeConfig, DetectConfig, FitConfig
+from leanet.config import NO_CAAN, ColorizeConfig, DetectConfig, FitConfig
 from leanet.config.options import to_options
 from leanet.console import note
 from leanet.data.folder import has_anomalies, limit_per_class, scan_normals
 from leanet.data.splits import Fold, inner_parts, refuse_one_normal
 from leanet.errors import UserError
 from leanet.experiment.colorize import colorize
-from leanet.experiment.detect import build_detector, map_scale, resolved, train_detectors, train_folds
+from leanet.experiment.detect import resolved, train_detectors, train_folds
+from leanet.experiment.detector_task import build_detector, map_scale
 from leanet.experiment.estimate import estimate
+from leanet.experiment.map_tasks import new_source
 from leanet.experiment.open_run import (
     Run,
     begin,
@@ -39,11 +41,11 @@ from leanet.experiment.table import adn_scored, outcome
 from leanet.experiment.training_set import refuse_too_few_labelled
 from leanet.files import is_free, remove
 from leanet.lock import alone_in
-from leanet.model.card import Card
+from leanet.maps.source import MapSource
+from leanet.model.card import COLORIZER_MAP, Card
 from leanet.model.deviation import deviation
 from leanet.model.model import Model, refuse_existing, save
 from leanet.model.where import ceilings
-from leanet.networks.registry import build_colorizer
 from leanet.ranks import count
 from leanet.results.metrics import PLAIN_THRESHOLD
 from leanet.training.checkpoint import load_weights
@@ -146,18 +148,17 @@ def _fit_detector(config: FitConfig, first: ColorizeConfig, work: Path) -> Card:
     colorize(dataclasses.replace(first, out=whole.folder.path), whole)
     detector = dataclasses.replace(detect_config.detector, validation=0.0)
     final = resolved(DetectConfig(whole.folder.path, None, detector, first.compute, compare=False), whole)
-    train_folds(final, whole, whole.folder, [0], until=share)
+    train_folds(final, whole, [0], until=share)
 
     d = config.detector
     network = build_detector(d, run.side)
     load_weights(network, whole.folder.fold(0).detector(d.name).weights)
-    colorizer = build_colorizer(config.colorizer.colorizer, run.side)
-    load_weights(colorizer, whole.folder.fold(0).colorizer_weights)
+    maps = _trained_source(first, whole)
     card = dataclasses.replace(
         _card(config, whole),
         adn=d.adn,
         caan=d.caan,
-        attention_points=d.attention_point if d.caan != "none" else (),
+        attention_points=d.attention_point if d.has_attention else (),
         attention=d.attention,
         map_scale=map_scale(final),
         threshold=PLAIN_THRESHOLD if scored.threshold is None else scored.threshold,
@@ -171,7 +172,7 @@ def _fit_detector(config: FitConfig, first: ColorizeConfig, work: Path) -> Card:
             **metrics["adn"],
         },
     )
-    return _save(config, Model(card, network.eval(), colorizer.eval()), run)
+    return _save(config, Model(card, network.eval(), maps), run)
 
 
 def _fit_map(config: FitConfig, first: ColorizeConfig, work: Path) -> Card:
@@ -181,8 +182,7 @@ def _fit_map(config: FitConfig, first: ColorizeConfig, work: Path) -> Card:
     threshold = float(np.quantile(held_out, NORMALS_BELOW))
     whole = everything(run, work / ALL)
     colorize(dataclasses.replace(first, out=whole.folder.path), whole)
-    colorizer = build_colorizer(config.colorizer.colorizer, run.side)
-    load_weights(colorizer, whole.folder.fold(0).colorizer_weights)
+    maps = _trained_source(first, whole)
     card = dataclasses.replace(
         _card(config, whole),
         map_threshold=threshold,
@@ -194,7 +194,7 @@ def _fit_map(config: FitConfig, first: ColorizeConfig, work: Path) -> Card:
             "threshold": f"mean ΔE that {NORMALS_BELOW:.0%} of them lie below",
         },
     )
-    return _save(config, Model(card, None, colorizer.eval()), run)
+    return _save(config, Model(card, None, maps), run)
 
 
 def _save(config: FitConfig, model: Model, held_out: Run) -> Card:
@@ -214,8 +214,15 @@ def _save(config: FitConfig, model: Model, held_out: Run) -> Card:
         found = deviation(exact, coarse, list(pixels))
         note(f"--precision bfloat16, which is faster, {found}")
         card = dataclasses.replace(card, validation=card.validation | {"bfloat16": dataclasses.asdict(found)})
-    save(config.out, card, model.network, model.colorizer)
+    save(config.out, card, model.network, model.maps)
     return card
+
+
+def _trained_source(config: ColorizeConfig, whole: Run) -> MapSource:
+    """The map source that was fitted on all images."""
+    source = new_source(config, whole)
+    load_weights(source.stored, whole.folder.fold(0).map_source(whole.map_source).weights())
+    return source.eval()
 
 
 def _normals_peaks(run: Run) -> tuple[tuple[float, ...], ...] | None:
@@ -269,17 +276,17 @@ def _normals_only(config: FitConfig, folder: Path) -> Run:
     except UserError as error:
         raise UserError(f"--n-splits {data.n_splits}: {error}") from None
     sides = [tuple(i.file for i, part in zip(images, parts, strict=True) if (part == 0) == test) for test in (0, 1)]
-    labels = np.zeros(len(images), dtype=np.int64)
+    labels, maps = np.zeros(len(images), dtype=np.int64), config.colorizer
     refuse_one_normal(f"--n-splits {data.n_splits}", len(sides[0]))
     write_images(home, images)
-    return Run(home, images, labels, cache.pixels, (Fold(*sides),), config.colorizer.map_coding)
+    return Run(home, images, labels, cache.pixels, (Fold(*sides),), maps.map_coding, maps.map_source)
 
 
 def _card(config: FitConfig, whole: Run) -> Card:
     """A card with what all models have; `everything`'s maps must be made."""
     return Card(
         adn="",
-        caan="none",
+        caan=NO_CAAN,
         attention_points=(),
         image_size=whole.side,
         map_coding=whole.map_coding,
@@ -287,7 +294,8 @@ def _card(config: FitConfig, whole: Run) -> Card:
         normals_unit=whole.maps(0).normals_p99,
         threshold=PLAIN_THRESHOLD,
         origin="leanet fit",
-        colorizer=config.colorizer.colorizer,
+        colorizer=config.colorizer.colorizer if whole.map_source == COLORIZER_MAP else None,
+        map_source=whole.map_source,
         settings={k: v for k, v in to_options(config).items() if k not in {"dataset", "out", "groups"}},
         versions=versions_here(),
         training={

@@ -54,7 +54,7 @@ class Run:
         labels: int (N,), 0 normal, 1 anomalous.
         pixels: uint8 (N, side, side, 3), memory-mapped.
         folds: the files of each fold's two sides.
-        map_coding: of the anomaly maps of all folds.
+        map_coding, map_source: of the anomaly maps of all folds.
     """
 
     folder: RunFolder
@@ -63,6 +63,7 @@ class Run:
     pixels: NDArray[np.uint8]
     folds: tuple[Fold, ...]
     map_coding: MapCoding
+    map_source: str = "colorizer"
 
     @property
     def side(self) -> int:
@@ -160,8 +161,9 @@ def find(path: Path) -> Run:
     folds = read_splits(folder.splits, Dataset(path, samples, ()))
     pixels = folder.read_pixels(len(images))
     labels = np.array([i.label for i in images], dtype=np.int64)
-    map_coding = folder.read_config().get("map_coding", "true")
-    return Run(folder, images, labels, pixels, folds, map_coding)
+    options = folder.read_config()
+    coding, source = options.get("map_coding", "true"), options.get("map_source", "colorizer")
+    return Run(folder, images, labels, pixels, folds, coding, source)
 
 
 def source_of(folder: RunFolder) -> Run:
@@ -225,7 +227,8 @@ def _fill(folder: RunFolder, dataset: Dataset, config: ColorizeConfig) -> Run:
         note(f"note: {folder.splits}: {untested} of {len(dataset.samples)} images are in no fold's test side")
     for text in cut(too_large_groups(dataset, len(folds)), "groups are as large"):
         note(f"note: {text}")
-    run = Run(folder, images, np.array(labels, dtype=np.int64), cache.pixels, folds, config.colorizer.map_coding)
+    all_labels, maps = np.array(labels, dtype=np.int64), config.colorizer
+    run = Run(folder, images, all_labels, cache.pixels, folds, maps.map_coding, maps.map_source)
     if k := config.colorizer.cross_fit:
         for number in range(len(folds)):  # refused before the option is recorded
             parts_of_training_side(run, number, k, config.compute.seed)

@@ -134,34 +134,36 @@ class DetectorFolder:
 
 
 @dataclass(frozen=True)
-class FoldFolder:
-    """RUN/<fold>: the colorizer and the anomaly maps of one fold, and a folder for each detector."""
+class MapFolder:
+    """RUN/<fold>/<map source>: weights, checkpoint and history of a map source, and of those of cross-fitting.
+
+    Part None is the fold's own source; part k has not seen the inner part k, and is deleted when the maps are made.
+    """
 
     path: Path
 
-    @property
-    def colorizer_weights(self) -> Path:
-        return self.path / "colorizer" / "weights.safetensors"
+    def weights(self, part: int | None = None) -> Path:
+        """What was learned."""
+        return self.path / ("weights.safetensors" if part is None else f"inner-{part}.safetensors")
 
-    @property
-    def colorizer_checkpoint(self) -> Path:
-        return self.path / "colorizer" / "checkpoint.safetensors"
+    def checkpoint(self, part: int | None = None) -> Path:
+        """Where the training is."""
+        return self.path / ("checkpoint.safetensors" if part is None else f"inner-{part}-checkpoint.safetensors")
 
-    @property
-    def colorizer_history(self) -> Path:
-        return self.path / "colorizer" / "history.csv"
+    def history(self, part: int | None = None) -> Path:
+        """Training history, one line an epoch."""
+        return self.path / ("history.csv" if part is None else f"inner-{part}-history.csv")
 
-    def inner_weights(self, part: int) -> Path:
-        """Weights of the colorizer that has not seen one inner part; deleted when the maps are made."""
-        return self.path / "colorizer" / f"inner-{part}.safetensors"
 
-    def inner_checkpoint(self, part: int) -> Path:
-        """Where that colorizer's training is."""
-        return self.path / "colorizer" / f"inner-{part}-checkpoint.safetensors"
+@dataclass(frozen=True)
+class FoldFolder:
+    """RUN/<fold>: the map source and the anomaly maps of one fold, and a folder for each detector."""
 
-    def inner_history(self, part: int) -> Path:
-        """Training history of that colorizer."""
-        return self.path / "colorizer" / f"inner-{part}-history.csv"
+    path: Path
+
+    def map_source(self, name: str) -> MapFolder:
+        """Folder of the map source with this name."""
+        return MapFolder(self.path / name)
 
     @property
     def maps(self) -> Path:

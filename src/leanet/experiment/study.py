@@ -12,11 +12,13 @@ from rich.table import Table as Printed
 from leanet.config import ColorizeConfig, DetectConfig, DetectorConfig, StudyConfig, parse_folds
 from leanet.console import heading, note, paragraph, stdout
 from leanet.experiment.colorize import colorize
-from leanet.experiment.detect import Training, is_done, train_detectors
+from leanet.experiment.detect import train_detectors
+from leanet.experiment.detector_task import TrainDetector
 from leanet.experiment.estimate import estimate
 from leanet.experiment.open_run import Run, begin
 from leanet.experiment.run_folder import RunFolder, plain
 from leanet.experiment.table import detector_rows, held_out_row, ratio_of_sides, unchosen_note
+from leanet.experiment.tasks import Worker
 from leanet.experiment.training_set import refuse_too_few_labelled
 from leanet.experiment.verdict import headline
 from leanet.files import write_csv
@@ -94,7 +96,7 @@ def _study(config: StudyConfig, draw: Callable[[Sequence[Cell]], None] | None) -
         ratio = ratio_of_sides(run, folds)
         rows = detector_rows(run, home, resolved.detector, folds, ratio).rows
         held_out = held_out_row(run, home, resolved.detector, folds)
-        if detector.caan == "none":
+        if not detector.has_attention:
             baseline = rows[0]
         cells.append(Cell(detector, rows, held_out, None if rows[0] is baseline else baseline))
         if detector.p_rate not in beside:
@@ -115,10 +117,8 @@ def _study(config: StudyConfig, draw: Callable[[Sequence[Cell]], None] | None) -
 
 
 def _is_trained(wanted: DetectConfig, run: Run) -> bool:
-    d, home = wanted.detector, RunFolder(wanted.out or wanted.run)
-    folds = parse_folds(wanted.compute.folds, len(run.folds))
-    trainings = [Training(n, s, home.fold(n).detector(d.name_with(s))) for n in folds for s in range(d.seeds)]
-    return all(is_done(training, wanted, run) for training in trainings)
+    folds, worker = parse_folds(wanted.compute.folds, len(run.folds)), Worker({wanted.run: run})
+    return all(TrainDetector(wanted, n, s).done(worker) for n in folds for s in range(wanted.detector.seeds))
 
 
 def _others(home: RunFolder, cells: Sequence[Cell]) -> list[str]:
@@ -149,8 +149,8 @@ def write_cells(home: RunFolder, cells: Sequence[Cell], beside: Mapping[float, S
     for p_rate, rows in beside.items():
         for own in (own for own in cells if own.detector.p_rate == p_rate):
             d = own.detector
-            own_options = ["", "", ""] if d.caan == "none" else [d.attention_point[0], d.attention, d.caan_weight]
-            named = [d.adn, d.caan, *own_options]
+            asked_for = [d.attention_point[0], d.attention, d.caan_weight] if d.has_attention else [""] * 3
+            named = [d.adn, d.caan, *asked_for]
             for row in own.rows:
                 lines += _lines([f"{p_rate:g}", row.name, *named], row, partial(own.gain, row=row))
             if own.held_out:

@@ -101,13 +101,13 @@ def detector_rows(run: Run, home: RunFolder, detector: DetectorConfig, folds: Se
         for n in folds
         for s in range(detector.seeds)
     }
-    title = f"{detector.name} without attention" if detector.caan == "none" else detector.name
+    title = f"{detector.name} without attention" if not detector.has_attention else detector.name
     adn = {k: adn_scored(o, detector) for k, o in outcomes.items()}
     rows = [make_row(f"{title}: ADN", adn, ratio)]
     notes: list[str] = []
     if unchosen := unchosen_note([s.threshold for s in adn.values()]):
         notes.append(f"{title}: {unchosen}")
-    if detector.caan == "none":
+    if not detector.has_attention:
         return Table(tuple(rows), tuple(notes))
     with_caan = all(o.test.caan is not None for o in outcomes.values())
     if with_caan:

@@ -8,13 +8,11 @@ from fractions import Fraction
 import numpy as np
 from numpy.typing import NDArray
 
-from leanet.config import DetectConfig, RecipeName, parse_folds
+from leanet.config import DetectConfig, parse_folds
 from leanet.data.splits import inner_parts, keep_share_of_positives
 from leanet.experiment.open_run import Run
 from leanet.results.metrics import FEWEST_POSITIVES
-
-_VALIDATION: dict[RecipeName, float] = {"leanet": 0.2, "authors": 0.0}
-"""Share of the training images held out unless --validation says otherwise."""
+from leanet.training.detection import RECIPES
 
 
 @dataclass(frozen=True)
@@ -33,7 +31,7 @@ class TrainingSet:
 def validation_share(config: DetectConfig) -> float:
     """Share of the training images that is held out: as asked for, or as the recipe has it."""
     asked = config.detector.validation
-    return _VALIDATION[config.compute.recipe] if asked is None else asked
+    return RECIPES[config.compute.recipe].validation if asked is None else asked
 
 
 def labelled_rows(config: DetectConfig, run: Run, number: int, seed: int) -> NDArray[np.int64]:

@@ -11,7 +11,7 @@ import os
 import shutil
 import tempfile
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -32,7 +32,10 @@ CHUNKS, ARRAYS, DIGEST = "chunks_blake2b", "arrays_blake2b", "digest"
 """Attributes with hashes: of each array's chunks, one after another; of its description; of all attributes."""
 
 DELTA_E, CHROMA = "delta_e", "recoloured_ab"
-"""The two arrays."""
+"""The two arrays: maps of any unit, and what a colorizer made of the images, where one did."""
+
+STEP = "step"
+"""The attribute with the maps' resolution, where it is another than DELTA_E_STEP."""
 
 _DIMENSIONS = {DELTA_E: 3, CHROMA: 4}
 
@@ -60,10 +63,10 @@ def _hash(data: bytes) -> str:
     return hashlib.blake2b(data, digest_size=16).hexdigest()
 
 
-def _hashes(maps: Path, images: int) -> dict[str, dict[str, str]]:
-    """Hashes of the chunks and the descriptions of both arrays, as attributes."""
-    chunks = {name: "".join(_hash_of_chunk(maps, name, row) for row in range(images)) for name in _DIMENSIONS}
-    arrays = {name: _hash(read_bytes(maps / name / "zarr.json", _LARGEST)) for name in _DIMENSIONS}
+def _hashes(maps: Path, names: Sequence[str], images: int) -> dict[str, dict[str, str]]:
+    """Hashes of the chunks and the descriptions of these arrays, as attributes."""
+    chunks = {name: "".join(_hash_of_chunk(maps, name, row) for row in range(images)) for name in names}
+    arrays = {name: _hash(read_bytes(maps / name / "zarr.json", _LARGEST)) for name in names}
     return {CHUNKS: chunks, ARRAYS: arrays}
 
 
@@ -73,10 +76,19 @@ def _digest(attributes: Mapping[str, Any]) -> str:
 
 
 class MapWriter:
-    """Writes RUN/<fold>/maps.zarr: one chunk an image, beside its place until `close`."""
+    """Writes RUN/<fold>/maps.zarr: one chunk an image, beside its place until `close`.
 
-    def __init__(self, path: Path, images: int, side: int) -> None:
-        self.path = path
+    Args:
+        path: of the group.
+        images, side: how many images, and the side of their maps.
+        with_chroma: whether there is recolored chrominance too.
+        step: the resolution of the maps.
+    """
+
+    def __init__(
+        self, path: Path, images: int, side: int, *, with_chroma: bool = True, step: float = DELTA_E_STEP
+    ) -> None:
+        self.path, self._step = path, step
         self._partial = partial_of(path)
         remove(self._partial)
         self._group = zarr.open_group(self._partial, mode="w")
@@ -84,11 +96,13 @@ class MapWriter:
         with _no_word_of_numcodecs():
             bits = BloscCodec(cname="zstd", clevel=5, shuffle="bitshuffle", typesize=2)
             self._delta_e = self._array(DELTA_E, (images, side, side), "uint16", compressors=bits)
-            bytes_ = BloscCodec(cname="zstd", clevel=7, shuffle="shuffle", typesize=1)
-            differences = numcodecs.Delta(dtype="|u1")
-            self._chroma = self._array(
-                CHROMA, (images, 2, side, side), "uint8", filters=differences, compressors=bytes_
-            )
+            self._chroma: Array[Any] | None = None
+            if with_chroma:
+                bytes_ = BloscCodec(cname="zstd", clevel=7, shuffle="shuffle", typesize=1)
+                differences = numcodecs.Delta(dtype="|u1")
+                self._chroma = self._array(
+                    CHROMA, (images, 2, side, side), "uint8", filters=differences, compressors=bytes_
+                )
 
     def _array(self, name: str, shape: tuple[int, ...], dtype: str, **codecs: Any) -> Array[Any]:
         return self._group.create_array(
@@ -102,14 +116,27 @@ class MapWriter:
             **codecs,
         )
 
-    def write(self, rows: NDArray[np.int64], delta_e: NDArray[np.float32], coded_ab: NDArray[np.float32]) -> None:
-        """Write the maps (n, H, W) in ΔE00 and the chrominance (n, 2, H, W) in [0, 1] of these rows."""
-        self._delta_e.oindex[rows] = np.rint(delta_e / DELTA_E_STEP).clip(0, 65535).astype(np.uint16)
-        self._chroma.oindex[rows] = np.rint(coded_ab * 255).astype(np.uint8)
+    def write(
+        self, rows: NDArray[np.int64], maps: NDArray[np.float32], coded_ab: NDArray[np.float32] | None = None
+    ) -> None:
+        """Write the maps (n, H, W) and, where there is any, the chrominance (n, 2, H, W) in [0, 1] of these rows.
+
+        Raises:
+            ValueError: maps with values below 0 or not finite.
+        """
+        if not np.isfinite(maps).all() or maps.min() < 0:
+            raise ValueError(
+                f"an anomaly map with values from {maps.min():g} to {maps.max():g}, expected 0 or more"
+            )
+        self._delta_e.oindex[rows] = np.rint(maps / self._step).clip(0, 65535).astype(np.uint16)
+        if self._chroma is not None and coded_ab is not None:
+            self._chroma.oindex[rows] = np.rint(coded_ab * 255).astype(np.uint8)
 
     def close(self, attributes: Mapping[str, Any]) -> None:
         """Store the attributes, with hashes of everything, and move the finished group to its place."""
-        described = {**attributes, **_hashes(self._partial, self._delta_e.shape[0])}
+        arrays = [DELTA_E] if self._chroma is None else [DELTA_E, CHROMA]
+        stored = dict(attributes) if self._step == DELTA_E_STEP else {**attributes, STEP: self._step}
+        described = {**stored, **_hashes(self._partial, arrays, self._delta_e.shape[0])}
         self._group.attrs.update({**described, DIGEST: _digest(described)})
         remove(self.path)
         self._partial.rename(self.path)
@@ -138,10 +165,10 @@ class Maps:
             group = parse_json(read_bytes(path / "zarr.json", _LARGEST))
             self.attributes: dict[str, Any] = dict(group["attributes"])
             self._chunks: dict[str, str] = self._checked_hashes()
-            self._arrays = {
-                DELTA_E: self._array(DELTA_E, (images, side, side), "uint16"),
-                CHROMA: self._array(CHROMA, (images, 2, side, side), "uint8"),
-            }
+            self._arrays = {DELTA_E: self._array(DELTA_E, (images, side, side), "uint16")}
+            if not self._chunks or CHROMA in self._chunks:
+                self._arrays[CHROMA] = self._array(CHROMA, (images, 2, side, side), "uint8")
+            self._step = float(self.attributes.get(STEP, DELTA_E_STEP))
             self.normals_p99 = float(self.attributes["normals_p99"])
             means = np.array(self.attributes["mean_delta_e"], dtype=np.float64)
             if means.shape != (images,) or not np.isfinite(means).all() or not 0 < self.normals_p99 < math.inf:
@@ -182,6 +209,11 @@ class Maps:
 
     def __len__(self) -> int:
         return int(self._arrays[DELTA_E].shape[0])
+
+    @property
+    def has_chroma(self) -> bool:
+        """Whether the recolored chrominance is stored."""
+        return CHROMA in self._arrays
 
     @property
     def identity(self) -> str:
@@ -229,9 +261,9 @@ class Maps:
         return decoded
 
     def delta_e(self, rows: NDArray[np.int64]) -> NDArray[np.float32]:
-        """Anomaly maps (n, H, W) of these rows, in ΔE00."""
+        """Anomaly maps (n, H, W) of these rows, in their unit."""
         stored = self._decoded[rows] if self._unpack else np.stack([self._read(DELTA_E, int(r)) for r in rows])
-        return stored.astype(np.float32) * np.float32(DELTA_E_STEP)
+        return stored.astype(np.float32) * np.float32(self._step)
 
     def coded_ab(self, rows: NDArray[np.int64]) -> NDArray[np.float32]:
         """Recoloured chrominance (n, 2, H, W) of these rows, coded to [0, 1]."""

@@ -8,41 +8,48 @@ import numpy as np
 from numpy.typing import NDArray
 
 from leanet.color.anomaly_map import NORMALS_UNIT_QUANTILE
-from leanet.experiment.open_run import Run, normal_rows
-from leanet.maps.store import DELTA_E_STEP
 
 
 class MapSummary:
-    """The numbers that are stored beside a fold's maps, from maps given a few at a time."""
+    """The numbers that are stored beside a fold's maps, from maps given a few at a time.
 
-    def __init__(self, run: Run, number: int) -> None:
-        self._run, self._number = run, number
-        self._means = np.zeros(len(run.images))
+    Args:
+        labels: (N,), 0 normal, 1 anomalous: of every image.
+        training_normals, test: rows of the fold's training normals and of its test images.
+        step: the resolution at which the maps are stored.
+    """
+
+    def __init__(
+        self,
+        labels: NDArray[np.int64],
+        training_normals: NDArray[np.int64],
+        test: NDArray[np.int64],
+        step: float,
+    ) -> None:
+        self._labels, self._test, self._step = labels, test, step
+        self._means = np.zeros(len(labels))
         self._counts = np.zeros(65536, dtype=np.int64)
-        self._is_training_normal = np.zeros(len(run.images), dtype=bool)
-        self._is_training_normal[normal_rows(run, number)] = True
+        self._is_training_normal = np.zeros(len(labels), dtype=bool)
+        self._is_training_normal[training_normals] = True
 
     def add(self, rows: NDArray[np.int64], maps: NDArray[np.float32]) -> None:
-        """Take in the maps (n, H, W) of these rows, in ΔE."""
+        """Take in the maps (n, H, W) of these rows."""
         self._means[rows] = maps.mean((1, 2))
-        codes = np.rint(maps[self._is_training_normal[rows]] / DELTA_E_STEP).clip(0, 65535).astype(np.int64)
+        codes = np.rint(maps[self._is_training_normal[rows]] / self._step).clip(0, 65535).astype(np.int64)
         self._counts += np.bincount(codes.ravel(), minlength=65536)
 
     def attributes(self) -> dict[str, Any]:
-        """Coding, fingerprint, the training normals' 99th percentile, and mean ΔE by image and by group."""
-        test = self._run.rows(self._run.folds[self._number].test)
-        labels, below = self._run.labels[test], np.cumsum(self._counts)
+        """The training normals' 99th percentile, and the maps' means by image and by group."""
+        labels, below = self._labels[self._test], np.cumsum(self._counts)
         p99 = max(
             1, int(np.searchsorted(below, below[-1] * NORMALS_UNIT_QUANTILE))
         )  # never 0: maps are divided by it
         return {
-            "coding": self._run.map_coding,
-            "fingerprint": self._run.fingerprint(self._number),
-            "normals_p99": p99 * DELTA_E_STEP,
+            "normals_p99": p99 * self._step,
             "mean_delta_e": self._means.tolist(),
             "train_normals": float(self._means[self._is_training_normal].mean()),
-            "test_normals": _mean(self._means[test[labels == 0]]),
-            "test_anomalies": _mean(self._means[test[labels == 1]]),
+            "test_normals": _mean(self._means[self._test[labels == 0]]),
+            "test_anomalies": _mean(self._means[self._test[labels == 1]]),
         }
 
 

@@ -71,7 +71,7 @@ class AnomalyModel(ABC):
         """
         single = is_picture(images) or not isinstance(images, Iterable)
         pictures: Iterable[Any] = [images] if single else images  # type: ignore[assignment]
-        if anomaly_maps is not None or self.card.colorizer is None:
+        if anomaly_maps is not None or self.card.map_source is None:
             pictures = list(pictures)
             anomaly_maps = self._checked(anomaly_maps, map_coding, len(pictures))
         results: list[Result] = []

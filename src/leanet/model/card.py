@@ -8,14 +8,17 @@ import math
 import numbers
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any, Literal, get_args, get_type_hints
+from typing import Any, Literal, get_type_hints
 
-from leanet.config import AdnName, AttentionForm, CaanName, ColorizerName, MapCoding
+from leanet.config import NO_CAAN, AttentionForm, ColorizerConfig, MapCoding
 from leanet.errors import DamagedError, OptionError, UserError
 from leanet.reading import fits, parse_json, read_bytes
 
-FORMAT = 2
-"""Format 1, of earlier versions, is read too; it has no hash of the card itself."""
+FORMAT = 3
+"""Earlier formats are read too: 1 has no hash of the card itself, 2 no name of a map source."""
+
+COLORIZER_MAP = "colorizer"
+"""The map source of earlier formats, and of the paper."""
 
 HASH = "card_sha256"
 """Where a stored card has the hash of all its other fields."""
@@ -46,6 +49,7 @@ class Card:
         map_threshold: a mean ΔE from here on is called anomalous, where there is no LEA-Net.
         settings, versions, training, validation: what it was made with, from and how well it did; for the reader.
         normals_peaks: ΔE that a map has to go beyond to stand out, rows of cells; None if not known.
+        map_source: what makes the maps, as `build_map_source` takes it; None: maps must be given.
     """
 
     adn: str
@@ -68,11 +72,22 @@ class Card:
     validation: dict[str, Any] = field(default_factory=dict)
     format: int = FORMAT
     normals_peaks: tuple[tuple[float, ...], ...] | None = None
+    map_source: str | None = None
+
+    def __post_init__(self) -> None:
+        if self.map_source is None and self.colorizer is not None:
+            object.__setattr__(self, "map_source", COLORIZER_MAP)
+
+    @property
+    def maps(self) -> ColorizerConfig:
+        """The options of the map source."""
+        made_by = ColorizerConfig(map_coding=self.map_coding, map_source=self.map_source or COLORIZER_MAP)
+        return made_by if self.colorizer is None else replace(made_by, colorizer=self.colorizer)
 
     @property
     def has_caan_probability(self) -> bool:
         """Whether there is a CAAN with logits of its own."""
-        return bool(self.adn) and self.caan not in ("Direct", "none")
+        return bool(self.adn) and self.caan not in ("Direct", NO_CAAN)
 
 
 def to_json(card: Card, indent: int | None = None) -> str:
@@ -120,9 +135,6 @@ def _hash_of(content: dict[str, Any]) -> str:
 def _check_values(card: Card) -> None:
     """Raise ValueError where values of the right types are no model's."""
     known = {
-        "adn": card.adn in ("", *get_args(AdnName)),
-        "caan": card.caan in get_args(CaanName),
-        "colorizer": card.colorizer in (None, *get_args(ColorizerName)),
         "image_size": card.image_size % 32 == 0 and 64 <= card.image_size <= 512,
         "attention_points": set(card.attention_points) <= {1, 2, 3, 4, 5} and len(card.attention_points) <= 5,
         "threshold": 0 <= card.threshold <= 1,

@@ -17,8 +17,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from leanet.color.anomaly_map import anomaly_map, scale_map
-from leanet.color.lab import decode_lab, encode_lab, lab_to_rgb, rgb_to_lab
+from leanet.color.anomaly_map import scale_map
 from leanet.config import ExportConfig
 from leanet.console import note
 from leanet.data.decode import decode, resize
@@ -52,7 +51,7 @@ class Graph(nn.Module):
 
     def __init__(self, model: Model) -> None:
         super().__init__()
-        if model.colorizer is None:
+        if model.maps is None:
             raise UserError("this model has no colorizer, so it is no whole to export. Make one with `leanet fit`.")
         if model.card.map_coding != "true":
             raise UserError(
@@ -60,17 +59,14 @@ class Graph(nn.Module):
             )
         _refuse_too_large(model)
         self.card = model.card
-        self.colorizer = fold_batch_norm(model.colorizer)
+        self.maps = fold_batch_norm(model.maps)
         self.network = None if model.network is None else fold_batch_norm(model.network)
 
     def forward(self, image: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
         rgb = resized(image, self.card.image_size).permute(2, 0, 1)[None].contiguous() / 255
-        lab = rgb_to_lab(rgb)
-        lightness = encode_lab(lab)[:, :1]
-        chroma = self.colorizer(lightness)
-        recoloured = decode_lab(torch.cat([lightness, chroma], 1))
-        delta_e = anomaly_map(lab, recoloured)
-        painted = (lab_to_rgb(recoloured)[0] * 255).round().to(torch.uint8).permute(1, 2, 0)
+        found = self.maps(rgb)
+        delta_e, recoloured = found.values, self.maps.paint(rgb, found)
+        painted = ((rgb if recoloured is None else recoloured)[0] * 255).round().to(torch.uint8).permute(1, 2, 0)
         nothing = delta_e.new_zeros(())
         if self.network is None:
             return nothing, nothing, delta_e[0, 0], torch.ones_like(delta_e[0, 0]), painted
@@ -84,7 +80,7 @@ class Graph(nn.Module):
 
 
 def _refuse_too_large(model: Model) -> None:
-    parts = [part for part in (model.colorizer, model.network) if part is not None]
+    parts = [part for part in (model.maps, model.network) if part is not None]
     size = sum(p.numel() * p.element_size() for part in parts for p in part.parameters())
     if size > ONNX_BYTES:
         raise UserError(

@@ -12,23 +12,22 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor, nn
+from torch import Tensor
 
 from leanet.color.anomaly_map import scale_map
-from leanet.color.lab import decode_lab, encode_lab, lab_to_rgb, rgb_to_lab
 from leanet.color.opencv_lab import check_opencv
 from leanet.config import ComputeConfig
 from leanet.data.decode import checked_images, resize
+from leanet.data.tensors import images_to_tensor
 from leanet.errors import UserError, install
-from leanet.experiment.colorize import recolour
 from leanet.files import beside, is_free, write_text
+from leanet.maps.source import AnomalyMap, MapSource, build_map_source
 from leanet.model.anomaly_model import NO_COLORIZER, AnomalyModel, checked_maps
 from leanet.model.card import CARD, COLORIZER, WEIGHTS, Card, check_hash, read_card, sha256_of_file, to_json
 from leanet.model.result import Result, make_result
 from leanet.networks.leanet import LEANet, LEANetOutput, probability
-from leanet.networks.registry import build_colorizer, build_leanet
+from leanet.networks.registry import build_leanet
 from leanet.training.checkpoint import load_weights, save_weights
-from leanet.training.colorization import images_to_tensor
 from leanet.training.compute import Compute, resolve_for_prediction
 from leanet.training.prediction import predictor
 
@@ -37,15 +36,16 @@ FLOAT32 = Compute(torch.device("cpu"), bfloat16=False, compiled=False)
 
 @dataclass(frozen=True)
 class Model(AnomalyModel):
-    """A LEA-Net with its card and, unless it was imported, its colorizer; or a colorizer with a threshold alone.
+    """A LEA-Net with its card and, unless it was imported, its map source; or a map source with a threshold alone.
 
     Attributes:
+        maps: what makes the anomaly maps; None: they must be given.
         compute: where predictions are computed, and in which precision.
     """
 
     card: Card
     network: LEANet | None
-    colorizer: nn.Module | None = None
+    maps: MapSource | None = None
     compute: Compute = FLOAT32
 
     def predict_pixels(
@@ -68,14 +68,15 @@ class Model(AnomalyModel):
         side = self.card.image_size
         if anomaly_maps is not None:
             anomaly_maps = checked_maps(anomaly_maps, (len(images), side, side))
-        elif self.colorizer is None:
+        elif self.maps is None:
             raise UserError(NO_COLORIZER)
         pixels = np.stack([i if i.shape[:2] == (side, side) else resize(i, side) for i in images])
         rgb = images_to_tensor(pixels, np.arange(len(pixels))).to(self.compute.device)
         recoloured: NDArray[np.uint8] | None = None
         if anomaly_maps is None:
-            delta_e, chroma = recolour(self._colorizer, rgb, self.card.map_coding, compiled=self.compute.compiled)
-            recoloured = _paint(rgb, chroma) if paint else None
+            found: AnomalyMap = self._make_maps(rgb)
+            delta_e = found.values
+            recoloured = self._paint(rgb, found) if paint else None
         else:
             delta_e = torch.from_numpy(anomaly_maps)[:, None]
         maps = delta_e[:, 0].cpu().numpy()
@@ -102,9 +103,17 @@ class Model(AnomalyModel):
         return make_result(self.card, size, anomaly_map, adn, caan, finest, painted)
 
     @functools.cached_property
-    def _colorizer(self) -> Callable[..., Any]:
-        assert self.colorizer is not None, "checked before"
-        return predictor(self.colorizer, self.compute)
+    def _make_maps(self) -> Callable[..., Any]:
+        assert self.maps is not None, "checked before"
+        self.maps.compiled = self.compute.compiled
+        return predictor(self.maps, self.compute)
+
+    @torch.inference_mode()
+    def _paint(self, rgb: Tensor, found: AnomalyMap) -> NDArray[np.uint8] | None:
+        """The recolored images, uint8 (N, 3, H, W) as (N, H, W, 3), where the map source has such pictures."""
+        assert self.maps is not None, "checked before"
+        painted = self.maps.paint(rgb, found)
+        return None if painted is None else (painted * 255).round().byte().permute(0, 2, 3, 1).cpu().numpy()
 
     @functools.cached_property
     def _detector(self) -> Callable[..., Any]:
@@ -112,15 +121,7 @@ class Model(AnomalyModel):
         return predictor(self.network, self.compute)
 
 
-def _paint(rgb: Tensor, chroma: Tensor) -> NDArray[np.uint8]:
-    """The recoloured images, uint8 (N, H, W, 3)."""
-    lightness = encode_lab(rgb_to_lab(rgb))[:, :1]
-    painted = lab_to_rgb(decode_lab(torch.cat([lightness, chroma], 1)))
-    found: NDArray[np.uint8] = (painted * 255).round().byte().permute(0, 2, 3, 1).cpu().numpy()
-    return found
-
-
-def save(folder: Path, card: Card, network: LEANet | None, colorizer: nn.Module | None = None) -> None:
+def save(folder: Path, card: Card, network: LEANet | None, maps: MapSource | None = None) -> None:
     """Write a model's folder, whole or not at all.
 
     Raises:
@@ -133,8 +134,8 @@ def save(folder: Path, card: Card, network: LEANet | None, colorizer: nn.Module 
             if network is not None:
                 save_weights(network, partial / WEIGHTS)
                 card = dataclasses.replace(card, weights_sha256=sha256_of_file(partial / WEIGHTS))
-            if colorizer is not None:
-                save_weights(colorizer, partial / COLORIZER)
+            if maps is not None:
+                save_weights(maps.stored, partial / COLORIZER)
                 card = dataclasses.replace(card, colorizer_sha256=sha256_of_file(partial / COLORIZER))
             write_text(partial / CARD, to_json(card, indent=2) + "\n")
     except OSError as error:
@@ -160,26 +161,26 @@ def load(folder: Path, compute: ComputeConfig | None = None) -> Model:
     """
     card = read_card(folder)
     computes_on = FLOAT32 if compute is None else resolve_for_prediction(compute)
-    if card.colorizer and card.map_coding == "authors":
+    if card.map_source and card.map_coding == "authors":
         try:
             check_opencv()
         except ImportError as error:
             raise UserError(
                 f"{folder}: its anomaly maps have the authors' coding. {error} {install('authors')}"
             ) from None
-    network, colorizer = None, None
+    network, maps = None, None
     try:
         if card.adn:
             check_hash(folder / WEIGHTS, card.weights_sha256)
             network = build_leanet(card.adn, card.caan, card.attention_points, card.image_size, card.attention)
             load_weights(network, folder / WEIGHTS)
-        if card.colorizer:
+        if card.map_source:
             check_hash(folder / COLORIZER, card.colorizer_sha256)
-            colorizer = build_colorizer(card.colorizer, card.image_size)
-            load_weights(colorizer, folder / COLORIZER)
+            maps = build_map_source(card.map_source, card.image_size, card.maps)
+            load_weights(maps.stored, folder / COLORIZER)
     except (RuntimeError, TypeError, ValueError):
         raise UserError(f"{folder / CARD}: does not describe the weights beside it. Make the model anew.") from None
-    for module in (network, colorizer):
+    for module in (network, maps):
         if module is not None:
             module.eval()
-    return Model(card, network, colorizer, computes_on)
+    return Model(card, network, maps, computes_on)

@@ -85,10 +85,12 @@ class CAAN(nn.Module):
         head: the last stage's features -> two logits (N, 2); None where there are none.
         channels, strides: one number a stage; LEANet takes the features of the ADN's stride.
         activation: as in an ADN; '' where there are no logits.
+        has_logits: whether there is a head.
         ends_in_relu: whether the features are 0 or more, which keeps the published attention at 0.5 or more.
     """
 
     activation: ClassVar[str] = "sigmoid"
+    has_logits: ClassVar[bool] = True
     ends_in_relu: ClassVar[bool] = True
     channels: ClassVar[tuple[int, ...]]
     strides: ClassVar[tuple[int, ...]] = STRIDES

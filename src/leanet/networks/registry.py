@@ -11,6 +11,7 @@ from typing import TypeVar
 import torch
 from torch import Tensor
 
+from leanet.config import NO_CAAN
 from leanet.networks import adn as adn_room
 from leanet.networks import caan as caan_room
 from leanet.networks import colorizers as colorizer_room
@@ -20,9 +21,6 @@ from leanet.networks.leanet import LEANet
 COLORIZERS: dict[str, type[Colorizer]] = {}
 ADNS: dict[str, type[ADN]] = {}
 CAANS: dict[str, type[CAAN]] = {}
-
-NO_CAAN = "none"
-"""The CAAN's name in options and cards where there is none: the baseline."""
 
 Network = TypeVar("Network")
 

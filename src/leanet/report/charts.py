@@ -116,7 +116,7 @@ def _inside(
     run: Run, home: RunFolder, config: DetectConfig, fold: int, rows: NDArray[np.int64], of_seed: str
 ) -> list[Chart]:
     """A normal and an anomalous image on their way through the network; none without attention."""
-    if config.detector.caan == "none":
+    if not config.detector.has_attention:
         return []
     charts = []
     published = "" if config.detector.attention == "published" else ", in the published form"
@@ -138,7 +138,7 @@ def _of_training(
 ) -> list[Chart]:
     """The losses by epoch of what was trained here."""
     detectors = {n: home.fold(n).detector(config.detector.name).history for n in folds}
-    colorizers = {n: run.folder.fold(n).colorizer_history for n in folds}
+    colorizers = {n: run.folder.fold(n).map_source(run.map_source).history() for n in folds}
     charts = []
     for name, title, paths, caption in (
         ("training_detector", config.detector.name, detectors, f"Training.{of_seed}"),

@@ -89,7 +89,7 @@ def _report(config: ReportConfig) -> Path:
     path = folder / "index.html"
     refuse_other(path, str(path), _is_report, remedy="Move it elsewhere.")
     without_baseline = []
-    if asked.compare and detect_config.detector.caan != "none" and not detect_config.compare:
+    if asked.compare and detect_config.detector.has_attention and not detect_config.compare:
         without_baseline = [
             "The baseline is left out, for it has not finished all of these folds with the same options."
         ]
@@ -294,7 +294,7 @@ def _localisation(
             note(f"note: left out where the anomalies are, for want of the masks in {dataset} ({error})")
             return []
         told = {"anomaly map": run.maps(fold, unpack=False).delta_e(rows)}
-        if config.detector.caan != "none":
+        if config.detector.has_attention:
             told["attention"] = full_size_attention(run, home, fold, config, rows)
         for name, maps in told.items():
             measured.setdefault(name, {})[fold] = pixel_auroc(maps, masks), aupro(maps, masks)

@@ -16,7 +16,8 @@ from torch.nn import functional as F
 from leanet.color.lab import decode_lab, encode_lab, lab_to_rgb, rgb_to_lab
 from leanet.config import DetectConfig, parse_folds
 from leanet.console import note
-from leanet.experiment.detect import build_detector, map_reader, map_scale
+from leanet.data.tensors import images_to_tensor
+from leanet.experiment.detector_task import build_detector, map_reader, map_scale
 from leanet.experiment.open_run import Run, find
 from leanet.experiment.run_folder import RunFolder, read_history
 from leanet.experiment.verdict import probability_text
@@ -29,7 +30,6 @@ from leanet.networks.registry import CAANS
 from leanet.report.figures import CRISP, MAP_COLOURS, training_curves
 from leanet.report.labels import label, style
 from leanet.training.checkpoint import load_weights
-from leanet.training.colorization import images_to_tensor
 
 DOTS_PER_INCH = 192
 """Of PNGs: two for each pixel of a page, so that they are sharp on a telephone."""
@@ -39,7 +39,9 @@ MOST_KINDS = 8  # subfolders of Positive may be patients or days, and all exampl
 
 def draw_colorizers(run: Run, folds: str, report: Path) -> None:
     """Draw the colorizers' losses into a report folder that no other process writes; an imported run has none."""
-    histories = {n: run.folder.fold(n).colorizer_history for n in parse_folds(folds, len(run.folds))}
+    histories = {
+        n: run.folder.fold(n).map_source(run.map_source).history() for n in parse_folds(folds, len(run.folds))
+    }
     losses = {f"fold {n}": losses_of(path) for n, path in histories.items() if path.exists()}
     if curves := {fold: found for fold, found in losses.items() if found}:
         with alone_in(report, wait=True):
@@ -63,7 +65,7 @@ def _draw_detectors(config: DetectConfig, run: Run, home: RunFolder) -> None:
     for detector in config.detector.beside_baseline(config.compare):
         curves = {f"fold {n}": losses_of(home.fold(n).detector(detector.name).history) for n in folds}
         save(training_curves(curves, detector.name), home.report / f"{detector.name}_loss.png")
-    if config.detector.caan != "none":
+    if config.detector.has_attention:
         sheet = home.report / f"{config.detector.name}_examples.png"
         example_sheet(run, home, folds[0], config, sheet)
         note(f"pictures: {sheet}")

@@ -16,7 +16,7 @@ from leanet.data.splits import inner_parts
 from leanet.experiment.open_run import Run
 from leanet.experiment.training_set import labelled_rows
 from leanet.results.metrics import Row, Scored, choose_threshold, make_row
-from leanet.training.detection import anomaly_weight
+from leanet.training.detection import RECIPES, anomaly_weight
 
 MAP_ROW, BORDER_ROW, HISTOGRAM_ROW = (
     "mean ΔE of the anomaly map",
@@ -68,7 +68,7 @@ def simple_rows(run: Run, config: DetectConfig, folds: Sequence[int], ratio: flo
     """
     recall, p_rate = config.detector.target_recall, config.detector.p_rate
     runs = [(n, s) for n in folds for s in range(config.detector.seeds)]
-    weighted = config.compute.recipe == "leanet"
+    weighted = RECIPES[config.compute.recipe].balance
     test = {n: run.rows(run.folds[n].test) for n in folds}
     labelled = {(n, s): labelled_rows(config, run, n, s) for n, s in runs}
     means = {n: np.array(run.maps(n).attributes["mean_delta_e"]) for n in folds}

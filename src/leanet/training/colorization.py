@@ -14,6 +14,8 @@ from torch.nn import functional as F
 from leanet.color.fancy_pca import fancy_pca
 from leanet.color.lab import encode_lab, rgb_to_lab
 from leanet.config import RecipeName
+from leanet.data.tensors import images_to_tensor
+from leanet.training.augment import mirror
 from leanet.training.compute import fused
 from leanet.training.recipe import Recipe
 
@@ -27,6 +29,8 @@ RECIPES: dict[RecipeName, Recipe] = {
         schedule="constant",
         patience=20,
         keep_partial_batch=True,
+        mirror=False,
+        published=True,
     ),
 }
 
@@ -38,13 +42,13 @@ class ColorizationData:
     Attributes:
         pixels: uint8 (N, H, W, 3), memory-mapped; every image of the data set.
         rows: the rows of `pixels` to train on.
-        recipe: 'authors' augments with FancyPCA truncated to uint8; 'leanet' mirrors the images as well.
+        recipe: says whether to mirror the images, and whether FancyPCA is truncated to 8 bits as published.
         compiled: whether to compile the colour conversion.
     """
 
     pixels: NDArray[np.uint8]
     rows: NDArray[np.int64]
-    recipe: RecipeName
+    recipe: Recipe
     compiled: bool = False
 
     def __len__(self) -> int:
@@ -53,9 +57,8 @@ class ColorizationData:
     def batch(self, indices: Sequence[int], generator: torch.Generator) -> tuple[Tensor, Tensor]:
         """Lightness (N, 1, H, W) and chrominance (N, 2, H, W), both coded to [0, 1]."""
         rgb = images_to_tensor(self.pixels, self.rows[list(indices)])
-        authors = self.recipe == "authors"
-        rgb = fancy_pca(rgb, generator=generator, truncate=authors)
-        if not authors:
+        rgb = fancy_pca(rgb, generator=generator, truncate=self.recipe.published)
+        if self.recipe.mirror:
             (rgb,) = mirror([rgb], generator)
         to_coded_lab = fused(_coded_lab) if self.compiled else _coded_lab
         coded = to_coded_lab(rgb).contiguous(memory_format=torch.channels_last)
@@ -69,18 +72,3 @@ def _coded_lab(rgb: Tensor) -> Tensor:
 def loss(model: nn.Module, lightness: Tensor, chrominance: Tensor) -> Tensor:
     """Mean squared error of the predicted chrominance, as a tensor of shape (1,)."""
     return F.mse_loss(model(lightness).float(), chrominance).reshape(1)
-
-
-def images_to_tensor(pixels: NDArray[np.uint8], rows: NDArray[np.int64]) -> Tensor:
-    """Rows of the pixel cache as float32 (N, 3, H, W) in [0, 1], channels last in memory."""
-    return torch.from_numpy(pixels[rows]).permute(0, 3, 1, 2).float().div_(255)
-
-
-def mirror(tensors: Sequence[Tensor], generator: torch.Generator) -> list[Tensor]:
-    """Mirror each image left-right and top-bottom with probability 1/2 each, alike in all tensors (N, C, H, W)."""
-    mirrored = [t.clone() for t in tensors]
-    for axis in (2, 3):
-        chosen = torch.rand(len(tensors[0]), generator=generator) < 0.5
-        for t in mirrored:
-            t[chosen] = t[chosen].flip(axis)
-    return mirrored

@@ -12,8 +12,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from leanet.config import RecipeName
+from leanet.data.tensors import images_to_tensor
 from leanet.networks.leanet import LEANetOutput
-from leanet.training.colorization import images_to_tensor, mirror
+from leanet.training.augment import mirror
 from leanet.training.loop import Loss
 from leanet.training.recipe import Recipe
 
@@ -26,6 +27,11 @@ RECIPES: dict[RecipeName, Recipe] = {
         optimizer="keras_adam",
         schedule="constant",
         keep_partial_batch=True,
+        mirror=False,
+        published=True,
+        balance=False,
+        map_scale="max",
+        validation=0.0,
     ),
 }
 
@@ -45,16 +51,14 @@ class DetectionData:
         maps: reads the scaled anomaly maps of some rows.
         labels: int (N,), 0 normal, 1 anomalous; of every image.
         rows: the rows to train on.
-        augment: whether to mirror the images.
-        balance: whether anomalous images, where they are fewer, count so much more; see `class_weights`.
+        recipe: says whether to mirror the images, and whether anomalous ones count for more.
     """
 
     pixels: NDArray[np.uint8]
     maps: ReadMaps
     labels: NDArray[np.int64]
     rows: NDArray[np.int64]
-    augment: bool
-    balance: bool
+    recipe: Recipe
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -63,12 +67,12 @@ class DetectionData:
         """Images (N, 3, H, W) in [0, 1], anomaly maps (N, 1, H, W), labels (N,); balanced, also weights (N,)."""
         rows = self.rows[list(indices)]
         images, maps = images_to_tensor(self.pixels, rows), self.maps(rows)
-        if self.augment:
+        if self.recipe.mirror:
             images, maps = mirror([images, maps], generator)
         images = images.contiguous(memory_format=torch.channels_last)
         labels = self.labels[rows]
         batch = images, maps, torch.from_numpy(labels)
-        if not self.balance:
+        if not self.recipe.balance:
             return batch
         return *batch, torch.from_numpy(class_weights(labels, self.labels[self.rows])).float()
 

@@ -1,4 +1,4 @@
-"""What a training recipe consists of: the numbers that the loop and the optimisers read."""
+"""A training recipe: all that it decides, in one value."""
 
 from __future__ import annotations
 
@@ -34,6 +34,16 @@ class Recipe:
     """Leave the schedule after this share of its epochs, in (0, 1], as if the rest of it were still to come."""
     keep_partial_batch: bool = False
     """Train on the epoch's last images even where they do not fill a batch."""
+    mirror: bool = True
+    """Mirror images left-right and top-bottom at random."""
+    published: bool = False
+    """Compute as the published program does: FancyPCA truncated to 8 bits, the loss of each activated pair."""
+    balance: bool = True
+    """Let anomalous images, where they are fewer, count for more; see `detection.class_weights`."""
+    map_scale: Literal["normals", "max"] = "normals"
+    """How anomaly maps are scaled unless the options say otherwise."""
+    validation: float = 0.2
+    """Share of the training images held out to choose epoch and threshold unless the options say otherwise."""
 
     def override(self, epochs: int | None, batch_size: int | None, lr: float | None) -> Recipe:
         """The same recipe with the user's numbers in place of its own where given."""
@@ -48,6 +58,10 @@ class Recipe:
     def epochs_for(self, images: int) -> int:
         """Epochs of the schedule of a training on this many images."""
         return max(self.epochs, self.image_passes // images)
+
+    def image_passes_for(self, images: int) -> int:
+        """How many images a training on this many sees, each counted as often as it is seen."""
+        return self.last_epoch_for(images) * images
 
     def last_epoch_for(self, images: int) -> int:
         """The epoch, counted from 1, after which a training on this many images leaves its schedule."""

@@ -16,6 +16,7 @@ class Direct(CAAN):
     """
 
     activation = ""
+    has_logits = False
     channels = (1, 1, 1, 1, 1)
 
     def __init__(self) -> None:

@@ -1,0 +1,13 @@
+"""Rows of the pixel cache as tensors."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+
+def images_to_tensor(pixels: NDArray[np.uint8], rows: NDArray[np.int64]) -> Tensor:
+    """Rows of the pixel cache as float32 (N, 3, H, W) in [0, 1], channels last in memory."""
+    return torch.from_numpy(pixels[rows]).permute(0, 3, 1, 2).float().div_(255)

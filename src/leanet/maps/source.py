@@ -1,0 +1,140 @@
+"""The contract of what makes anomaly maps, and the registry of these."""
+
+from __future__ import annotations
+
+import functools
+import importlib
+import pkgutil
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import ClassVar
+
+import numpy as np
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from leanet.config import ColorizerConfig, RecipeName
+from leanet.data.tensors import images_to_tensor
+from leanet.training.session import Session
+
+History = Sequence[Mapping[str, float]]
+"""One row an epoch, as `leanet.training.loop.train` returns it; empty where nothing is trained in epochs."""
+
+
+@dataclass(frozen=True)
+class AnomalyMap:
+    """Anomaly maps of a batch.
+
+    Attributes:
+        values: float32 (N, 1, H, W), 0 or more, finite; higher is more anomalous.
+        unit: of the values, for people.
+        extras: what else came of it, by name, such as the recolored chrominance.
+    """
+
+    values: Tensor
+    unit: str
+    extras: Mapping[str, Tensor] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Normals:
+    """The normal training images of a fold, which are all that a map source may learn from.
+
+    Attributes:
+        pixels: uint8 (M, H, W, 3), memory-mapped; every image of the data set.
+        rows: int (N,), the rows of `pixels` to learn from.
+    """
+
+    pixels: NDArray[np.uint8]
+    rows: NDArray[np.int64]
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def batches(self, size: int = 32) -> Iterator[Tensor]:
+        """The images in order, float32 (n, 3, H, W) in [0, 1]."""
+        for start in range(0, len(self.rows), size):
+            yield images_to_tensor(self.pixels, self.rows[start : start + size])
+
+
+class MapSource(nn.Module, ABC):
+    """What makes an anomaly map of an image; training, prediction, export and report all call its one `forward`.
+
+    All that it learns lies in parameters and buffers, which are stored as safetensors.
+
+    Attributes:
+        unit: of the maps, for people.
+        step: the resolution at which maps are stored; 65,535 steps are the largest value.
+        has_chroma: whether `forward` gives the recolored chrominance as the extra 'chroma', to be stored.
+        compiled: whether `forward` may compile elementwise functions, for some thousands of images.
+
+    Args:
+        image_size: side of the images in pixels.
+        config: the options of the maps.
+    """
+
+    unit: ClassVar[str]
+    step: ClassVar[float] = 0.005
+    has_chroma: ClassVar[bool] = False
+
+    def __init__(self, image_size: int, config: ColorizerConfig) -> None:
+        super().__init__()
+        self.image_size, self.config, self.compiled = image_size, config, False
+
+    @abstractmethod
+    def fit(self, normals: Normals, session: Session) -> History:
+        """Learn from the normal images, from new weights or from the session's checkpoint."""
+
+    @abstractmethod
+    def forward(self, images: Tensor) -> AnomalyMap:
+        """Make the maps of images (N, 3, H, W), sRGB: uint8, or float32 in [0, 1]."""
+
+    @property
+    def stored(self) -> nn.Module:
+        """The module whose parameters and buffers are stored."""
+        return self
+
+    @classmethod
+    def image_passes(cls, config: ColorizerConfig, recipe: RecipeName, images: int) -> int:  # noqa: ARG003
+        """How many images `fit` sees with so many normal ones, each counted as often as it is seen."""
+        return images
+
+    def paint(self, images: Tensor, found: AnomalyMap) -> Tensor | None:  # noqa: ARG002
+        """The images as the source expects them, float (N, 3, H, W) in [0, 1]; None without such a picture."""
+        return None
+
+
+MAP_SOURCES: dict[str, type[MapSource]] = {}
+
+
+def register_map_source(name: str) -> Callable[[type[MapSource]], type[MapSource]]:
+    """A decorator that registers a map source's class under a name, by which its folder in a run is called."""
+    return functools.partial(_register, name)
+
+
+def _register(name: str, kind: type[MapSource]) -> type[MapSource]:
+    MAP_SOURCES[name] = kind
+    return kind
+
+
+def build_map_source(name: str, image_size: int, config: ColorizerConfig) -> MapSource:
+    """A map source with new weights, drawn from torch's global generator.
+
+    Raises:
+        ValueError: unknown name, or one of its options is.
+    """
+    return find_map_source(name)(image_size, config)
+
+
+def find_map_source(name: str) -> type[MapSource]:
+    """The class of a map source.
+
+    Raises:
+        ValueError: unknown name.
+    """
+    for file in pkgutil.iter_modules(importlib.import_module("leanet.maps.sources").__path__):
+        importlib.import_module(f"leanet.maps.sources.{file.name}")
+    if name not in MAP_SOURCES:
+        raise ValueError(f"unknown map source '{name}': choose from {', '.join(MAP_SOURCES)}.")
+    return MAP_SOURCES[name]

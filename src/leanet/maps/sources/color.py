@@ -1,0 +1,142 @@
+"""The paper's anomaly map: ΔE00 between an image and what a colorizer of normal images makes of it."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable
+
+import torch
+from torch import Tensor, nn
+
+from leanet.color.anomaly_map import anomaly_map, authors_anomaly_map
+from leanet.color.lab import decode_chrominance, decode_lab, encode_lab, lab_to_rgb, rgb_to_lab
+from leanet.color.opencv_lab import opencv_lab_8_bit
+from leanet.config import ColorizerConfig, MapCoding, RecipeName
+from leanet.maps.source import AnomalyMap, History, MapSource, Normals, register_map_source
+from leanet.networks.registry import build_colorizer
+from leanet.training.colorization import RECIPES, ColorizationData, loss
+from leanet.training.compute import fused
+from leanet.training.loop import train
+from leanet.training.recipe import Recipe
+from leanet.training.session import Session
+
+CHROMA = "chroma"
+"""The extra with the recolored chrominance, (N, 2, H, W), coded to [0, 1]."""
+
+
+@register_map_source("colorizer")
+class ColorMap(MapSource):
+    """ΔE00 between an image and its recolored version.
+
+    With `map_coding` 'authors', the published program's coding of the map, which needs OpenCV.
+
+    Source: Katafuchi & Tokunaga (2021), arXiv 2109.05493.
+    """
+
+    unit = "ΔE00"
+    has_chroma = True
+
+    def __init__(self, image_size: int, config: ColorizerConfig) -> None:
+        super().__init__(image_size, config)
+        self.colorizer = build_colorizer(config.colorizer, image_size)
+
+    @property
+    def stored(self) -> nn.Module:
+        """The colorizer: its weights lie in files by their own names, as in those of earlier versions."""
+        return self.colorizer
+
+    def fit(self, normals: Normals, session: Session) -> History:
+        """Train the colorizer by the session's recipe."""
+        name, side = self.config.colorizer, self.image_size
+        engine = session.engines.get(
+            ("colorizer", name, side), lambda: build_colorizer(name, side), loss, session.compute
+        )
+        recipe = recipe_of(self.config, session.recipe)
+        data = ColorizationData(normals.pixels, normals.rows, recipe, session.compute.compiled)
+        history = train(engine, data, recipe, session.seed, session.checkpoint, session.on_images)
+        self.colorizer.load_state_dict(engine.bare_model.state_dict())
+        return history
+
+    @classmethod
+    def image_passes(cls, config: ColorizerConfig, recipe: RecipeName, images: int) -> int:
+        """How many images the colorizer is trained on, each counted as often as it is seen."""
+        return recipe_of(config, recipe).image_passes_for(images)
+
+    def forward(self, images: Tensor) -> AnomalyMap:
+        """Anomaly maps in ΔE00, with the recolored chrominance as the extra 'chroma'."""
+        values, chroma = recolour(self.colorizer, images, self.config.map_coding, compiled=self.compiled)
+        return AnomalyMap(values, self.unit, {CHROMA: chroma})
+
+    def paint(self, images: Tensor, found: AnomalyMap) -> Tensor:
+        """The recolored images: their own lightness with the colorizer's chrominance."""
+        return painted(images, found.extras[CHROMA])
+
+
+def painted(images: Tensor, chroma: Tensor) -> Tensor:
+    """Images with other chrominance, float (N, 3, H, W) in [0, 1].
+
+    Args:
+        images: (N, 3, H, W), sRGB: uint8, or float in [0, 1].
+        chroma: (N, 2, H, W), coded to [0, 1].
+    """
+    lightness = encode_lab(_lab(images))[:, :1]
+    return lab_to_rgb(decode_lab(torch.cat([lightness, chroma], 1)))
+
+
+def recipe_of(config: ColorizerConfig, recipe: RecipeName) -> Recipe:
+    """The recipe with the user's own numbers in it."""
+    return RECIPES[recipe].override(config.colorizer_epochs, config.colorizer_batch_size, config.colorizer_lr)
+
+
+def recolour(
+    colorizer: Callable[[Tensor], Tensor],
+    images: Tensor,
+    map_coding: MapCoding = "true",
+    *,
+    compiled: bool = False,
+) -> tuple[Tensor, Tensor]:
+    """Recolor images and compare.
+
+    Args:
+        colorizer: lightness (N, 1, H, W) to chrominance (N, 2, H, W), both coded to [0, 1].
+        images: (N, 3, H, W), sRGB: uint8, or float32 in [0, 1].
+        map_coding: 'true' compares in exact CIELAB; 'authors' gives the colorizer OpenCV's 8-bit lightness, as the
+            published program does, and compares as it does.
+        compiled: whether to compile the color functions, for some thousands of images.
+    Returns:
+        anomaly maps (N, 1, H, W) in ΔE00, and the predicted chrominance (N, 2, H, W) coded to [0, 1].
+    Raises:
+        ImportError: the coding 'authors' without OpenCV.
+    """
+    if map_coding == "authors":
+        coded = opencv_lab_8_bit(_scaled(images))
+        chroma = colorizer(coded[:, :1])
+        return authors_anomaly_map(coded, torch.cat([coded[:, :1], chroma], 1)), chroma
+    to_lab, compare = (fused(_lab), fused(_map_of_chroma)) if compiled else (_lab, _map_of_chroma)
+    with _in_float32(images):
+        lab = to_lab(images)
+    chroma = colorizer((lab[:, :1] / 100).contiguous(memory_format=torch.channels_last))
+    with _in_float32(images):
+        return compare(lab, chroma), chroma
+
+
+def _in_float32(images: Tensor) -> contextlib.AbstractContextManager[object]:
+    """Colors are compared in float32, whatever the colorizer computes in."""
+    device = images.device.type
+    if not torch.is_autocast_enabled(device):  # no context where none is needed: an exported graph cannot hold one
+        return contextlib.nullcontext()
+    return torch.autocast(device, enabled=False)
+
+
+def _scaled(images: Tensor) -> Tensor:
+    return images / 255 if images.dtype == torch.uint8 else images
+
+
+def _lab(images: Tensor) -> Tensor:
+    return rgb_to_lab(_scaled(images))
+
+
+def _map_of_chroma(lab: Tensor, chroma: Tensor) -> Tensor:
+    """The anomaly map of an image whose chrominance, coded to [0, 1], is taken for another."""
+    # The lightness as it is, not coded and decoded again: that took three times as long, compiled.
+    return anomaly_map(lab, torch.cat([lab[:, :1], decode_chrominance(chroma)], 1))

@@ -1,0 +1,53 @@
+"""What a training needs from whoever asks for it, and the networks that trainings of one process share."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Hashable
+from dataclasses import dataclass, field
+
+from torch import nn
+
+from leanet.config import RecipeName
+from leanet.training.checkpoint import Checkpoint
+from leanet.training.compute import Compute
+from leanet.training.loop import Engine, Loss
+
+
+@dataclass
+class Engines:
+    """Networks of this process, each placed and compiled once, for all the trainings that differ in data alone."""
+
+    _made: dict[Hashable, Engine] = field(default_factory=dict)
+
+    def get(self, key: Hashable, build: Callable[[], nn.Module], loss: Loss, compute: Compute) -> Engine:
+        """The engine of this key, made at the first use; the last one alone is kept.
+
+        Args:
+            key: what tells this network and its loss from any others.
+            build, loss, compute: as `Engine` takes them.
+        """
+        key = key, compute
+        if key not in self._made:
+            self._made = {key: Engine(build, loss, compute)}
+        return self._made[key]
+
+
+@dataclass(frozen=True)
+class Session:
+    """One training: how it computes, and whom it tells.
+
+    Attributes:
+        recipe: name of the recipe.
+        compute: device, precision, compilation.
+        seed: of initial weights, order and augmentation.
+        checkpoint: where its state is kept until it is done.
+        on_images: called after each step with the number of images that it had, and its loss.
+        engines: the networks that are shared with other trainings.
+    """
+
+    recipe: RecipeName
+    compute: Compute
+    seed: int
+    checkpoint: Checkpoint
+    on_images: Callable[[int, float], None]
+    engines: Engines
