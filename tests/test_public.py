@@ -32,6 +32,7 @@ def test_every_public_name_is_there_and_is_documented(name: str) -> None:
     if name != "Picture":  # an alias of types, whose docstring stands below it
         assert found.__name__ == name
         assert found.__doc__
+        assert not found.__doc__.startswith(f"{name}(")  # what a dataclass says without a docstring
 
 
 def test_dir_lists_the_public_names() -> None:

@@ -208,7 +208,7 @@ def train_folds(
         for training in of_earlier:
             training.folder.checkpoint.unlink(missing_ok=True)
     wait_for_all(device)
-    compute = resolve(config.compute, 0)  # compiled detectors are slower: see docs/performance.md
+    compute = resolve(config.compute, 0)  # compiled detectors are slower: see docs/explanation/performance.md
     sets = [divide(config, run, t.fold, t.seed) for t in to_do]
     held_out = _validation_note(config, run.labels, sets)
     explain("F1", "AUROC")
