@@ -24,7 +24,8 @@ lint: .venv/ready
 	$(BIN)/mypy
 
 docs: .venv/docs
-	$(BIN)/mkdocs build --strict
+	$(BIN)/pytest tests/test_public.py -k documented
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 
 .venv/docs: .venv/ready
 	$(BIN)/pip install --quiet --no-compile --constraint constraints.txt --editable ".[docs]"
