@@ -66,3 +66,9 @@ def test_the_version_stands_once() -> None:
     text = (Path(__file__).parents[1] / "pyproject.toml").read_text(encoding="utf-8")
     assert 'dynamic = ["version"]' in text
     assert 'version = { attr = "leanet.__version__" }' in text
+
+
+def test_loading_an_exported_file_imports_no_torch(exported_onnx: Path) -> None:
+    loaded = modules_after("import leanet\nleanet.load(sys.argv[1])", str(exported_onnx))
+    assert "onnxruntime" in loaded
+    assert not loaded & {"torch", *HEAVY}
