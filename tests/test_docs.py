@@ -67,13 +67,25 @@ def test_every_link_leads_to_a_file_and_a_heading(page: Path) -> None:
             assert not anchor or anchor in anchors(found), link
 
 
+def python_blocks(page: Path) -> list[str]:
+    """The Python code of a page."""
+    return re.findall(r"^```python\n(.*?)^```", page.read_text(encoding="utf-8"), re.M | re.S)
+
+
 @each_page
 def test_python_code_imports_names_that_exist(page: Path) -> None:
-    for code in re.findall(r"^```python\n(.*?)^```", page.read_text(encoding="utf-8"), re.M | re.S):
+    for code in python_blocks(page):
         for node in ast.walk(ast.parse(code)):
             if isinstance(node, ast.ImportFrom) and node.module and node.module.startswith("leanet"):
                 module = importlib.import_module(node.module)
                 assert all(hasattr(module, name.name) for name in node.names), ast.unparse(node)
+
+
+def test_the_network_of_ones_own_runs() -> None:
+    (code,) = (code for code in python_blocks(ROOT / "docs/how-to/python.md") if "class Guided" in code)
+    names: dict[str, Any] = {}
+    exec("from __future__ import annotations\n" + code, names)
+    assert names["loss"].isfinite()
 
 
 def test_the_reference_documents_every_public_name() -> None:
