@@ -1,16 +1,109 @@
-"""leanet: colour anomaly detection with LEA-Net (Katafuchi & Tokunaga, arXiv 2109.05493)."""
+"""leanet: color anomaly detection with LEA-Net (Katafuchi & Tokunaga, arXiv 2109.05493).
+
+The names in `__all__` are the public surface. Each is imported when it is first used: torch takes seconds.
+"""
 
 from __future__ import annotations
 
+import importlib
 import os
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 if TYPE_CHECKING:
     import torch
 
+    from leanet.color.anomaly_map import anomaly_map
+    from leanet.color.ciede2000 import ciede2000
+    from leanet.color.lab import rgb_to_lab
+    from leanet.config import (
+        ColorizeConfig,
+        ColorizerConfig,
+        ComputeConfig,
+        DataConfig,
+        DetectConfig,
+        DetectorConfig,
+        FitConfig,
+        RunConfig,
+        StudyConfig,
+    )
+    from leanet.errors import UserError
+    from leanet.experiment.colorize import colorize
+    from leanet.experiment.detect import detect
+    from leanet.experiment.fit import fit
+    from leanet.experiment.run import run
+    from leanet.experiment.study import study
     from leanet.model.anomaly_model import AnomalyModel
+    from leanet.model.picture import Picture
+    from leanet.model.result import Result
+    from leanet.networks.contract import ADN, CAAN, Colorizer
+    from leanet.networks.external_attention import external_attention
+    from leanet.networks.leanet import LEANet
+    from leanet.networks.registry import build_colorizer, build_leanet
 
 __version__ = "0.1.0"
+
+__all__ = [
+    "ADN",
+    "CAAN",
+    "AnomalyModel",
+    "ColorizeConfig",
+    "Colorizer",
+    "ColorizerConfig",
+    "ComputeConfig",
+    "DataConfig",
+    "DetectConfig",
+    "DetectorConfig",
+    "FitConfig",
+    "LEANet",
+    "Picture",
+    "Result",
+    "RunConfig",
+    "StudyConfig",
+    "UserError",
+    "anomaly_map",
+    "build_colorizer",
+    "build_leanet",
+    "ciede2000",
+    "colorize",
+    "detect",
+    "external_attention",
+    "fit",
+    "load",
+    "rgb_to_lab",
+    "run",
+    "study",
+]
+
+_HOMES = {
+    "color.anomaly_map": ("anomaly_map",),
+    "color.ciede2000": ("ciede2000",),
+    "color.lab": ("rgb_to_lab",),
+    "config": (
+        "ColorizeConfig",
+        "ColorizerConfig",
+        "ComputeConfig",
+        "DataConfig",
+        "DetectConfig",
+        "DetectorConfig",
+        "FitConfig",
+        "RunConfig",
+        "StudyConfig",
+    ),
+    "errors": ("UserError",),
+    "experiment.colorize": ("colorize",),
+    "experiment.detect": ("detect",),
+    "experiment.fit": ("fit",),
+    "experiment.run": ("run",),
+    "experiment.study": ("study",),
+    "model.anomaly_model": ("AnomalyModel",),
+    "model.picture": ("Picture",),
+    "model.result": ("Result",),
+    "networks.contract": ("ADN", "CAAN", "Colorizer"),
+    "networks.external_attention": ("external_attention",),
+    "networks.leanet": ("LEANet",),
+    "networks.registry": ("build_colorizer", "build_leanet"),
+}
+_HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
 
 
 def load(
@@ -24,8 +117,8 @@ def load(
     Args:
         path: folder that `leanet fit` or `leanet import-authors` made, or an .onnx or .xml file of `leanet export`,
             which needs no torch.
-        device: 'cpu', 'cuda', 'mps', or 'auto' for CUDA or MPS where present; exported files take the CPU alone.
-        precision: 'float32', or, of a folder, 'bfloat16': faster where the processor has it, and coarser.
+        device: 'cpu', 'cuda', 'mps', or 'auto' for CUDA or MPS where present. Exported files run on the CPU only.
+        precision: 'float32', or, for a folder, 'bfloat16': faster where the processor has it, and coarser.
     Raises:
         leanet.errors.UserError: no model there, a damaged one, a missing library, or a device or precision that
             this machine or the file does not have.
@@ -33,3 +126,15 @@ def load(
     from leanet.model.load import load as load_model  # torch is heavy, and --help must be instant
 
     return load_model(path, device=device, precision=precision)
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME_OF:
+        raise AttributeError(f"module 'leanet' has no attribute {name!r}")
+    value = getattr(importlib.import_module(f"leanet.{_HOME_OF[name]}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -104,7 +104,7 @@ class TrainDetector:
 
     def run(self, worker: Worker) -> None:
         run, config = worker.run_at(self.config.run), self.config
-        compute = resolve(config.compute, 0)  # compiled detectors are slower: see docs/performance.md
+        compute = resolve(config.compute, 0)  # compiled detectors are slower: see docs/explanation/performance.md
         images, folder = self.images(run), self.folder
         read_maps = map_reader(run.maps(self.fold), map_scale(config))
         facts = facts_of(config, run, self.fold)

@@ -16,6 +16,7 @@ import numpy as np
 import yaml
 from numpy.typing import NDArray
 
+from leanet import __version__
 from leanet.config.options import read_options
 from leanet.data.cache import open_cache
 from leanet.errors import DamagedError, UserError
@@ -319,7 +320,7 @@ def amend_config(path: Path, **options: Any) -> None:
 
 def versions_here() -> dict[str, str]:
     """The versions of leanet and of the packages that its results depend on."""
-    return {name: version(name) for name in ("leanet", *_PACKAGES)}
+    return {"leanet": __version__} | {name: version(name) for name in _PACKAGES}
 
 
 def read_config(path: Path) -> dict[str, Any]:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-import matplotlib as mpl
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw
@@ -132,6 +131,8 @@ def overlay(image: NDArray[np.uint8], result: Result, ceilings: Ceilings) -> Ima
 
 def layer(anomaly_map: NDArray[np.float32], ceilings: Ceilings) -> Image.Image:
     """A map to lay over its image, RGBA (S, S): transparent below the ceilings, strongest at twice these."""
+    import matplotlib as mpl  # slow to import, and a model answers without it
+
     beyond = (strength(anomaly_map, ceilings) - 1).clip(0, 1)
     rgba = mpl.colormaps["inferno"](FAINTEST + (1 - FAINTEST) * beyond)
     rgba[..., 3] = 0.75 * np.sqrt(beyond)

@@ -1,0 +1,36 @@
+"""Run an exported model with neither leanet nor torch.
+
+Usage: python onnx_runtime_only.py MODEL.onnx PICTURE ...
+
+Needs onnxruntime, numpy and pillow. The graph resizes and recolors by itself; it takes pixels of any size.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+
+import numpy as np
+import onnxruntime
+from PIL import Image, ImageOps
+
+
+def main(model_path: str, *pictures: str) -> None:
+    """Print probability, decision and the anomaly map's strongest pixel for each picture."""
+    session = onnxruntime.InferenceSession(model_path, providers=["CPUExecutionProvider"])
+    card = json.loads(session.get_modelmeta().custom_metadata_map["leanet"])
+    (pixels,) = session.get_inputs()
+    for picture in pictures:
+        image = ImageOps.exif_transpose(Image.open(picture)).convert("RGB")  # sRGB; (H, W, 3), uint8
+        probability, delta_e = session.run(["probability", "anomaly_map"], {pixels.name: np.asarray(image)})
+        if card["adn"]:
+            decision = "anomalous" if probability >= card["threshold"] else "normal"
+        else:  # a model of normal pictures only decides by the map's mean
+            decision = "anomalous" if delta_e.mean() >= card["map_threshold"] else "normal"
+        row, column = np.unravel_index(delta_e.argmax(), delta_e.shape)
+        place = f"row {row}, column {column} of {delta_e.shape[0]}"
+        print(f"{picture}: {decision}, probability {probability:.3f}, ΔE up to {delta_e.max():.1f} at {place}")
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

@@ -1,0 +1,30 @@
+"""Ask a model about the pictures of a folder.
+
+Usage: python predict_from_python.py MODEL FOLDER
+
+MODEL is a folder of `leanet fit`, or a file of `leanet export`.
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import leanet
+
+
+def main(model_path: str, folder: str) -> None:
+    """Print one line for each picture, the most suspicious first, and where its map is strongest."""
+    model = leanet.load(model_path)
+    files = sorted(path for path in Path(folder).rglob("*") if path.suffix.lower() in {".png", ".jpg", ".jpeg"})
+    answers = list(zip(files, model.predict(files), strict=True))
+    for file, answer in sorted(answers, key=lambda pair: pair[1].mean_delta_e or 0, reverse=True):
+        probability = "     " if answer.probability is None else f"{answer.probability:.3f}"
+        where = f"box {answer.box}" if answer.box else "no box"
+        print(f"{answer.decision:9}  {probability}  mean ΔE {answer.mean_delta_e:5.2f}  {where}  {file.name}")
+    anomalous = sum(answer.anomalous for _, answer in answers)
+    print(f"{anomalous} of {len(answers)} pictures are anomalous")
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])
