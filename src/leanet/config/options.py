@@ -117,12 +117,17 @@ def to_arguments(options: dict[str, Any], config_class: type, path: Path, given:
         path: the file, for messages.
         given: the arguments from the command line, which win.
     Raises:
-        UserError: a key that is no option.
+        UserError: a key that is no option, or a value that only a program can ask for.
     """
-    known = _option_names(config_class)
+    fields = _fields_of(config_class)
+    hidden = {name: f.default for name, f in fields.items() if "hidden(" in str(f.type)}
+    for name in hidden.keys() & options.keys():
+        if options[name] != hidden[name]:
+            raise UserError(f"{path}: {name} {options[name]}: only a program can ask for this. Run it from Python.")
+    known = {name: "positional(" in str(f.type) for name, f in fields.items() if name not in hidden}
     arguments: list[str] = []
     positional: list[str] = []
-    elsewhere = {"recorded", *_option_names(RunConfig)} if "recorded" in options else set()
+    elsewhere = {"recorded", *_fields_of(RunConfig)} if "recorded" in options else set(hidden)
     if elsewhere and config_class is DetectConfig:  # its --out is another place than the run's
         known.pop("out")
     order = list(known)  # of positional ones; the file's order is its writer's
@@ -148,15 +153,15 @@ def argument(name: str, value: Any) -> list[str]:
     return [flag, *map(str, value)] if isinstance(value, list) else [flag, str(value)]
 
 
-def _option_names(config_class: type) -> dict[str, bool]:
-    """Every option of a configuration class, nested ones included, and whether it is positional."""
-    names: dict[str, bool] = {}
+def _fields_of(config_class: type) -> dict[str, dataclasses.Field[Any]]:
+    """Every option of a configuration class by its name, nested ones included; their types are text."""
+    found: dict[str, dataclasses.Field[Any]] = {}
     for f in dataclasses.fields(config_class):
         if isinstance(f.default_factory, type) and dataclasses.is_dataclass(f.default_factory):
-            names |= _option_names(f.default_factory)
+            found |= _fields_of(f.default_factory)
         else:
-            names[f.name] = "positional(" in str(f.type)
-    return names
+            found[f.name] = f
+    return found
 
 
 def _plain(value: object) -> object:

@@ -18,3 +18,10 @@ def shown_as(metavar: str) -> tuple[object, ...]:
     import tyro
 
     return (tyro.conf.arg(metavar=metavar),)
+
+
+def hidden() -> tuple[object, ...]:
+    """An option for programs, which the command line does not have."""
+    import tyro
+
+    return (tyro.conf.Suppress,)
