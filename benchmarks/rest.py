@@ -11,7 +11,8 @@ import argparse
 from pathlib import Path
 
 from benchmarks.common import link
-from leanet.data.folder import CLASS_NAMES, scan
+from leanet.data.dataset import CLASS_NAMES, with_groups
+from leanet.data.sources.folder import scan
 from leanet.experiment.open_run import find
 from leanet.files import write_csv
 
@@ -32,7 +33,9 @@ def main() -> None:
         raise SystemExit(f"{given.run}: was made with --groups. Give them here, too.")
     drawn = run.images
     files, groups = {image.file for image in drawn}, {image.group for image in drawn}
-    dataset = scan(given.dataset, groups=given.groups)
+    dataset = scan(given.dataset)
+    if given.groups:
+        dataset = with_groups(dataset, given.groups)
     left = [s for s in dataset.samples if s.file not in files and s.group not in groups]
     for sample in left:
         link(given.dataset / sample.file, given.out / sample.file)

@@ -25,8 +25,9 @@ from scipy.ndimage import label as connected_regions
 
 import leanet
 from benchmarks.common import call, facts, link, parser, write_csv
+from leanet.data.dataset import Sample, by_group, with_groups
 from leanet.data.decode import decode, resize
-from leanet.data.folder import Sample, by_group, scan
+from leanet.data.sources.folder import scan
 from leanet.data.synthetic import make_leaves
 from leanet.files import write_csv as write_table
 from leanet.model.anomaly_model import AnomalyModel
@@ -85,7 +86,7 @@ def part(dataset: Path, out: Path, groups: Path | None) -> list[Asked]:
     """
     asked: list[Asked] = []
     lines: list[tuple[str, str]] = []
-    members = by_group(scan(dataset, groups=groups))
+    members = by_group(with_groups(scan(dataset), groups) if groups else scan(dataset))
     names = sorted(members)
     samples = [sample for name in names for sample in members[name]]
     kinds = sorted({(sample.label, sample.kind) for sample in samples})

@@ -24,7 +24,8 @@ from leanet.cli import main
 from leanet.config import DetectConfig, RunConfig
 from leanet.config.options import from_options, read_config_file, to_arguments, to_options
 from leanet.data.cache import open_pixels
-from leanet.data.folder import Dataset, Sample, scan
+from leanet.data.dataset import Dataset, Sample, with_groups
+from leanet.data.sources.folder import scan
 from leanet.data.splits import Fold, read_splits, write_splits
 from leanet.errors import UserError
 from leanet.experiment.predictions import COLUMNS, read_predictions
@@ -125,7 +126,7 @@ def text_loaders(folder: Path) -> dict[str, Loader]:
         "recorded options": Loader(config, recorded),
         "images.csv": Loader(run.images, run.read_images),
         "splits": Loader(run.splits, lambda: read_splits(run.splits, dataset)),
-        "groups": Loader(folder / "groups.csv", lambda: scan(folder / "data", groups=folder / "groups.csv")),
+        "groups": Loader(folder / "groups.csv", lambda: with_groups(scan(folder / "data"), folder / "groups.csv")),
         "predictions": Loader(detector.predictions, lambda: read_predictions(detector.predictions)),
         "metrics": Loader(detector.metrics, detector.read_metrics),
         "token": Loader(folder / "token", lambda: read_token(folder / "token")),

@@ -12,7 +12,8 @@ from profiles import DISPLAY_P3, SRGB, rgb, srgb_curve
 
 from leanet.cli import main, parse
 from leanet.data.check import check_dataset
-from leanet.data.folder import scan
+from leanet.data.dataset import with_groups
+from leanet.data.sources.folder import scan
 
 SHARED = Path(__file__).parents[3] / "shared" / "data"
 
@@ -127,7 +128,7 @@ def test_real_pepper() -> None:
     root = SHARED / "plantvillage_pepper"
     if not root.is_dir():
         pytest.skip(f"no real images at {root}")
-    report = check_dataset(scan(root, groups=root / "groups.csv"), 5)
+    report = check_dataset(with_groups(scan(root), root / "groups.csv"), 5)
     assert (report.unreadable, report.duplicates.across) == ((), ())
     assert report.formats == {"JPEG RGB": 2474, "PNG RGBA": 1}
     assert (report.smallest, report.largest, report.distinct_sizes) == ((256, 256), (256, 256), 1)

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from pictures import of_files
 from PIL import Image, TiffImagePlugin
 from profiles import ADOBE_RGB, DISPLAY_P3, SRGB, cmyk, gamma, grey, rgb, srgb_curve
 
@@ -198,8 +199,9 @@ def test_the_cache_holds_srgb_and_counts_broken_profiles(tmp_path: Path) -> None
     pixels = np.tile(np.array(IN_P3[0], np.uint8), (16, 16, 1))
     saved(tmp_path / "a.png", pixels, P3)
     saved(tmp_path / "b.png", pixels, b"rubbish")
+    dataset = of_files(tmp_path, ["a.png", "b.png"])
     for _ in range(2):  # made, then found again
-        cache = build_cache(tmp_path, ["a.png", "b.png"], 16, tmp_path / "cache")
+        cache = build_cache(dataset, 16, tmp_path / "cache")
         assert cache.broken_profiles == 1
         np.testing.assert_allclose(cache.pixels[0, 0, 0].astype(int), [255, 0, 0], atol=2)
         np.testing.assert_array_equal(cache.pixels[1], pixels)

@@ -10,17 +10,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from leanet.data.folder import (
-    Dataset,
-    Sample,
-    by_group,
-    check_folds,
-    group_copies,
-    has_anomalies,
-    limit_per_class,
-    scan,
-    scan_normals,
-)
+from leanet.data.dataset import Dataset, Sample, by_group, check_folds, group_copies, limit_per_class, with_groups
+from leanet.data.sources.folder import has_anomalies, scan, scan_normals
 from leanet.errors import UserError
 
 SHARED = Path(__file__).parents[3] / "shared" / "data"
@@ -40,11 +31,18 @@ def grouped(groups: list[tuple[str, int]]) -> Dataset:
     return Dataset(Path("made"), tuple(sorted(samples, key=lambda s: (s.label, s.file))), ())
 
 
-def message(
-    root: Path, *, normal_dir: str = "Negative", abnormal_dir: str = "Positive", groups: Path | None = None
-) -> str:
+def message(root: Path, *, normal_dir: str = "Negative", abnormal_dir: str = "Positive") -> str:
     with pytest.raises(UserError) as caught:
-        scan(root, normal_dir=normal_dir, abnormal_dir=abnormal_dir, groups=groups)
+        scan(root, normal_dir=normal_dir, abnormal_dir=abnormal_dir)
+    text = str(caught.value)
+    assert "\n" not in text
+    return text
+
+
+def message_on_groups(root: Path, groups: Path) -> str:
+    dataset = scan(root)
+    with pytest.raises(UserError) as caught:
+        with_groups(dataset, groups)
     text = str(caught.value)
     assert "\n" not in text
     return text
@@ -170,31 +168,31 @@ def test_links_between_the_classes_do_not_mix_them(tmp_path: Path) -> None:
 
 def test_normals_alone_follow_the_same_rules(tmp_path: Path) -> None:
     touch(tmp_path, ["Train/Good/a.png", "val/good/b.png"])
-    assert not has_anomalies(tmp_path, "Positive")
+    assert not has_anomalies(tmp_path)
     assert [s.file for s in scan_normals(tmp_path).samples] == ["Train/Good/a.png", "val/good/b.png"]
     touch(tmp_path, ["Train/bad/c.png"])
-    assert has_anomalies(tmp_path, "Positive")
+    assert has_anomalies(tmp_path)
 
 
 @pytest.mark.parametrize("place", ["Positive", "Positive/rust"])
 def test_anomalies_that_cannot_be_read_are_not_forgotten(tmp_path: Path, place: str) -> None:
     touch(tmp_path, ["Negative/a.png", "Negative/notes.txt", f"{place}/b.heic", f"{place}/c.HEIC", "old/d.png"])
     with pytest.raises(UserError, match=r"Positive: no anomalous images in it\. It has HEIC is not read.*: 2 \("):
-        has_anomalies(tmp_path, "Positive")
+        has_anomalies(tmp_path)
     assert "It has HEIC is not read; convert to JPEG or PNG: 2 (" in message(tmp_path)
     (tmp_path / place / "b.heic").unlink()
     (tmp_path / place / "c.HEIC").rename(tmp_path / place / "readme.txt")
-    assert not has_anomalies(tmp_path, "Positive")
+    assert not has_anomalies(tmp_path)
 
 
 def test_defects_that_cannot_be_read_are_not_forgotten(tmp_path: Path) -> None:
     touch(tmp_path, ["train/good/a.png", "test/crack/b.avif", "test/crack/readme.txt"])
     (tmp_path / "test" / "crack" / "c.png").symlink_to("nowhere.png")
     with pytest.raises(UserError, match=r"in <defect>/ of train/, test/\. It has AVIF is not read.*move these out"):
-        has_anomalies(tmp_path, "Positive")
+        has_anomalies(tmp_path)
     (tmp_path / "test" / "crack" / "b.avif").unlink()
     with pytest.raises(UserError, match=r"It has links that lead nowhere: 1 \(test/crack/c\.png\)"):
-        has_anomalies(tmp_path, "Positive")
+        has_anomalies(tmp_path)
 
 
 def test_kinds_are_one_in_any_case_and_however_composed(tmp_path: Path) -> None:
@@ -313,7 +311,7 @@ def groups_file(tmp_path: Path, text: str) -> Path:
 
 def test_groups_are_read_and_the_rest_stand_alone(small: Path, tmp_path: Path) -> None:
     path = groups_file(tmp_path, "\ufefffile,group,leaf\nNegative/a.png,one,1\nPositive/c.png,one,2\n")
-    dataset = scan(small, groups=path)
+    dataset = with_groups(scan(small), path)
     assert [s.group for s in dataset.samples] == ["one", "Negative/b.png", "one"]
     assert dataset.notes == ("1 file has no entry in groups.csv and is a group of its own",)
 
@@ -329,14 +327,14 @@ def test_groups_are_read_and_the_rest_stand_alone(small: Path, tmp_path: Path) -
     ],
 )
 def test_bad_groups_are_refused(small: Path, tmp_path: Path, text: str, expected: str) -> None:
-    assert expected in message(small, groups=groups_file(tmp_path, text))
+    assert expected in message_on_groups(small, groups_file(tmp_path, text))
 
 
 def test_missing_or_binary_groups_file_is_refused(small: Path, tmp_path: Path) -> None:
-    assert "cannot read the groups file" in message(small, groups=tmp_path / "none.csv")
+    assert "cannot read the groups file" in message_on_groups(small, tmp_path / "none.csv")
     path = tmp_path / "groups.csv"
     path.write_bytes(b"file,group\n\xff\xfe\xff,1\n")
-    assert "not a CSV file in UTF-8" in message(small, groups=path)
+    assert "not a CSV file in UTF-8" in message_on_groups(small, path)
 
 
 def test_limit_without_groups_is_exact_and_seeded() -> None:
@@ -405,7 +403,7 @@ def test_real_sets_hold_what_their_readme_says(
     root = SHARED / name
     if not root.is_dir():
         pytest.skip(f"no real images at {root}")
-    dataset = scan(root, groups=root / "groups.csv" if groups else None)
+    dataset = with_groups(scan(root), root / "groups.csv") if groups else scan(root)
     assert (len(dataset.of_class(0)), len(dataset.of_class(1))) == (normal, anomalous)
     assert sum(s.group == s.file for s in dataset.samples) == (alone if groups else normal + anomalous)
     assert any(note.startswith(f"{alone} files have no entry") for note in dataset.notes) == bool(alone)

@@ -10,7 +10,8 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from leanet.data.folder import Dataset, Sample, scan
+from leanet.data.dataset import Dataset, Sample, with_groups
+from leanet.data.sources.folder import scan
 from leanet.data.splits import (
     Fold,
     keep_share_of_positives,
@@ -233,7 +234,7 @@ def test_real_leaves_are_not_parted() -> None:
     root = SHARED / "plantvillage_pepper"
     if not root.is_dir():
         pytest.skip(f"no real images at {root}")
-    dataset = scan(root, groups=root / "groups.csv")
+    dataset = with_groups(scan(root), root / "groups.csv")
     folds = make_folds(dataset, 5, 0)
     assert_partition(dataset, folds)
     group = {sample.file: sample.group for sample in dataset.samples}

@@ -21,12 +21,11 @@ from safetensors.numpy import load_file
 from sklearn.metrics import auc, average_precision_score, f1_score, roc_auc_score
 
 from leanet.cli import main
-from leanet.config import DetectConfig, DetectorConfig
-from leanet.data.folder import refuse_within
+from leanet.config import DataConfig, DetectConfig, DetectorConfig
 from leanet.errors import UserError
 from leanet.experiment.finished import finished as what_is_finished
 from leanet.experiment.finished import recorded_detector
-from leanet.experiment.open_run import find
+from leanet.experiment.open_run import find, refuse_among_images
 from leanet.experiment.predictions import write_predictions
 from leanet.experiment.run import print_fold_reports
 from leanet.experiment.run_folder import RunFolder, amend_config, read_config
@@ -466,10 +465,10 @@ def test_a_run_beside_the_class_folders_is_no_picture_of_theirs(leaves: Path, tm
     shutil.copytree(leaves / "train" / "good", data / "Negative")
     shutil.copytree(leaves / "test" / "spot", data / "Positive")
     for out in (data, data / "run", data / "Positive-run", tmp_path / "run"):
-        refuse_within(out, data)
+        refuse_among_images(out, data, DataConfig())
     for out in (data / "Positive", data / "Positive" / "spot" / "run", data / "Negative" / "run"):
         with pytest.raises(UserError, match=r"--out .*: lies in .*tive, whose images are read"):
-            refuse_within(out, data)
+            refuse_among_images(out, data, DataConfig())
 
 
 def test_detectors_are_not_written_among_the_pictures(

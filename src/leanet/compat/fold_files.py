@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
 from leanet.config import check_image_size
-from leanet.data.folder import CLASS_NAMES
+from leanet.data.dataset import CLASS_NAMES
 from leanet.errors import UserError
 from leanet.maps.store import DELTA_E_STEP
 

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Annotated
 
 from leanet.config.limits import at_least, check_image_size
+from leanet.config.shown import hidden
 
 
 @dataclass(frozen=True)
@@ -26,6 +28,8 @@ class DataConfig:
     """Take only about this many images of each class (seeded, whole groups): for a quick look."""
     skip_unreadable: bool = False
     """Leave out files that cannot be read, and list them, instead of stopping."""
+    source: Annotated[str, *hidden()] = "folder"
+    """What kind of place DATASET is: 'folder', or a source that a program registered."""
 
     def __post_init__(self) -> None:
         at_least("--n-splits", self.n_splits, 2)

@@ -20,9 +20,6 @@ Config = TypeVar("Config", bound="DataclassInstance")
 LARGEST = 100_000
 """Bytes of a config file; ours have two thousand."""
 
-HIDDEN = ("map_source", "executor")
-"""Options that the command line does not have."""
-
 RECORDED_NAMES = ("pixels", "pixels_sha256", "images_in", "maps_from")
 """What is recorded of a run besides its options and is read again: a file's name and hash, and two folders."""
 
@@ -62,7 +59,7 @@ def to_options(config: object) -> dict[str, Any]:
         value = getattr(config, f.name)
         if dataclasses.is_dataclass(value):
             options |= to_options(value)
-        elif f.name not in HIDDEN or value != f.default:
+        elif value != f.default or not _is_hidden(f):
             options[f.name] = _plain(value)
     return options
 
@@ -123,12 +120,17 @@ def to_arguments(options: dict[str, Any], config_class: type, path: Path, given:
         path: the file, for messages.
         given: the arguments from the command line, which win.
     Raises:
-        UserError: a key that is no option.
+        UserError: a key that is no option, or a value that only a program can ask for.
     """
-    known = _option_names(config_class)
+    fields = _fields_of(config_class)
+    hidden = {name: f.default for name, f in fields.items() if _is_hidden(f)}
+    for name in hidden.keys() & options.keys():
+        if options[name] != hidden[name]:
+            raise UserError(f"{path}: {name} {options[name]}: only a program can ask for this. Run it from Python.")
+    known = {name: "positional(" in str(f.type) for name, f in fields.items() if name not in hidden}
     arguments: list[str] = []
     positional: list[str] = []
-    elsewhere = {"recorded", *_option_names(RunConfig)} if "recorded" in options else set()
+    elsewhere = {"recorded", *_fields_of(RunConfig)} if "recorded" in options else set(hidden)
     if elsewhere and config_class is DetectConfig:  # its --out is another place than the run's
         known.pop("out")
     order = list(known)  # of positional ones; the file's order is its writer's
@@ -154,18 +156,23 @@ def argument(name: str, value: Any) -> list[str]:
     return [flag, *map(str, value)] if isinstance(value, list) else [flag, str(value)]
 
 
-def _option_names(config_class: type) -> dict[str, bool]:
-    """Every option of a configuration class, nested ones included, and whether it is positional."""
-    names: dict[str, bool] = {}
+def _fields_of(config_class: type) -> dict[str, dataclasses.Field[Any]]:
+    """Every option of a configuration class by its name, nested ones included; their types are text."""
+    found: dict[str, dataclasses.Field[Any]] = {}
     for f in dataclasses.fields(config_class):
         if isinstance(f.default_factory, type) and dataclasses.is_dataclass(f.default_factory):
-            names |= _option_names(f.default_factory)
+            found |= _fields_of(f.default_factory)
         else:
-            names[f.name] = "positional(" in str(f.type)
-    return names
+            found[f.name] = f
+    return found
 
 
 def _plain(value: object) -> object:
     if isinstance(value, Path):
         return str(value)
     return list(value) if isinstance(value, tuple) else value
+
+
+def _is_hidden(field: dataclasses.Field[Any]) -> bool:
+    """Whether the command line does not have an option."""
+    return "hidden(" in str(field.type)

@@ -10,7 +10,8 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
-from leanet.data.decode import RESIZE_VERSION, UInt8Array, UnreadableImageError, decode_with_origin, resize
+from leanet.data.dataset import Dataset, Sample
+from leanet.data.decode import RESIZE_VERSION, UInt8Array, UnreadableImageError, decode_bytes, resize
 from leanet.data.threads import in_threads
 from leanet.errors import UserError
 from leanet.files import unfinished, write_json
@@ -56,8 +57,7 @@ class Cache:
 
 
 def build_cache(
-    root: Path,
-    files: Sequence[str],
+    dataset: Dataset,
     size: int,
     folder: Path,
     *,
@@ -72,7 +72,7 @@ def build_cache(
     Memory is bounded by a few decoded images. One process at a time may build a cache.
 
     Args:
-        root, files: the images, as paths relative to the root.
+        dataset: whose images; their names are unlike.
         size: the side in pixels.
         folder: where the cache lies; made if need be.
         skip_unreadable: leave unreadable files out instead of raising.
@@ -82,26 +82,27 @@ def build_cache(
         UnreadableImageError: names the first unreadable file and the count of the others.
         UserError: no readable image at all; the folder cannot be written or its disk is too full.
     """
-    hashes = in_threads(lambda file: sha256_of(root / file), files)
+    samples = dataset.samples
+    hashes = in_threads(lambda sample: _sha256_of_image(dataset, sample), samples)
     target = folder / f"{_key(hashes, size)[:16]}-{size}.npy"
     try:
-        stored = _stored_facts(target, len(files))
+        stored = _stored_facts(target, len(samples))
         healed = stored is None and target.exists()
         if stored is None:
             folder.mkdir(parents=True, exist_ok=True)
-            stored = _fill(target, [root / file for file in files], size, skip_unreadable, on_progress)
+            stored = _fill(target, dataset, size, skip_unreadable, on_progress)
         pixels = open_pixels(target)
     except OSError as error:
         raise UserError(
             f"{folder}: cannot write the pixel cache ({error.strerror}). Choose another place with --out."
         ) from None
     facts, broken_profiles = stored
-    skipped = tuple((file, fact) for file, fact in zip(files, facts, strict=True) if isinstance(fact, str))
+    skipped = tuple((s.file, fact) for s, fact in zip(samples, facts, strict=True) if isinstance(fact, str))
     if skipped and not skip_unreadable:
-        raise skippable(root / skipped[0][0], skipped[0][1], len(skipped) - 1)
+        raise skippable(dataset.root / skipped[0][0], skipped[0][1], len(skipped) - 1)
     infos = tuple(
-        ImageInfo(file, sha256, *fact)
-        for file, sha256, fact in zip(files, hashes, facts, strict=True)
+        ImageInfo(sample.file, sha256, *fact)
+        for sample, sha256, fact in zip(samples, hashes, facts, strict=True)
         if not isinstance(fact, str)
     )
     return Cache(target, pixels, _sha256_of_cache(target), infos, skipped, broken_profiles, healed)
@@ -149,29 +150,38 @@ def skippable(path: Path, reason: str, more: int = 0) -> UnreadableImageError:
 
 def _fill(
     target: Path,
-    paths: Sequence[Path],
+    dataset: Dataset,
     size: int,
     skip_unreadable: bool,
     on_progress: Callable[[int], None] | None,
 ) -> tuple[list[Fact], int]:
     """Write the cache beside its place and rename it; nothing half-written stays behind on an error."""
-    _refuse_full_disk(target.parent, len(paths), size)
+    samples = dataset.samples
+    _refuse_full_disk(target.parent, len(samples), size)
     with unfinished(target) as partial, unfinished(target.with_suffix(".compact")) as compact:
-        facts, broken_profiles = _decode_rows(partial, paths, size, on_progress)
+        facts, broken_profiles = _decode_rows(partial, dataset, size, on_progress)
         bad = [row for row, fact in enumerate(facts) if isinstance(fact, str)]
         if bad and not skip_unreadable:
-            raise skippable(paths[bad[0]], str(facts[bad[0]]), len(bad) - 1)
-        if len(bad) == len(paths):
-            raise UserError(f"{paths[0].parent if paths else target}: no readable image. Check the dataset.")
+            raise skippable(dataset.place_of(samples[bad[0]]), str(facts[bad[0]]), len(bad) - 1)
+        if len(bad) == len(samples):
+            raise UserError(f"{dataset.root}: no readable image. Check the dataset.")
         if bad:
-            _refuse_full_disk(target.parent, len(paths) - len(bad), size)
-            _copy_rows(partial, compact, sorted(set(range(len(paths))) - set(bad)))
+            _refuse_full_disk(target.parent, len(samples) - len(bad), size)
+            _copy_rows(partial, compact, sorted(set(range(len(samples))) - set(bad)))
             compact.replace(partial)
         sha256 = sha256_of(partial)
         content = {"size": size, "broken_profiles": broken_profiles, "sha256": sha256, "images": facts}
         write_json(_facts_file(target), content, indent=0)
         partial.replace(target)  # last: the cache counts as there once this file is
     return facts, broken_profiles
+
+
+def _sha256_of_image(dataset: Dataset, sample: Sample) -> str:
+    """Hash an image file's bytes; "" where they cannot be read, which decoding will report."""
+    try:
+        return hashlib.sha256(dataset.read(sample)).hexdigest()
+    except UnreadableImageError:
+        return ""
 
 
 def _refuse_full_disk(folder: Path, count: int, size: int) -> None:
@@ -184,25 +194,26 @@ def _refuse_full_disk(folder: Path, count: int, size: int) -> None:
 
 
 def _decode_rows(
-    partial: Path, paths: Sequence[Path], size: int, on_progress: Callable[[int], None] | None
+    partial: Path, dataset: Dataset, size: int, on_progress: Callable[[int], None] | None
 ) -> tuple[list[Fact], int]:
     """Decode each file straight into its row of a new .npy file; rows of unreadable files stay zero.
 
     Returns:
         what the cache remembers of each file, and how many have a color profile of no use.
     """
-    rows = _new_rows(partial, len(paths), size)
+    rows = _new_rows(partial, len(dataset.samples), size)
 
     def one(row: int) -> tuple[Fact, bool]:
+        sample = dataset.samples[row]
         try:
-            decoded = decode_with_origin(paths[row])
+            decoded = decode_bytes(dataset.read(sample), dataset.place_of(sample))
         except UnreadableImageError as error:
             return error.reason, False
         rows[row] = resize(decoded.pixels, size)
         height, width, _ = decoded.pixels.shape
         return (width, height), decoded.broken_profile
 
-    found = in_threads(one, range(len(paths)), on_progress)
+    found = in_threads(one, range(len(dataset.samples)), on_progress)
     rows.flush()
     return [fact for fact, _ in found], sum(broken for _, broken in found)
 

@@ -1,17 +1,17 @@
 """The check of a dataset before a run: everything `leanet check` reports, and what stands in a run's way."""
 
+import hashlib
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 
 from leanet.data.cache import ImageInfo, skippable
-from leanet.data.decode import Decoded, UnreadableImageError, decode_with_origin
+from leanet.data.dataset import CLASS_NAMES, Dataset, Sample, by_group, group_copies
+from leanet.data.decode import Decoded, UnreadableImageError, decode_bytes
 from leanet.data.duplicates import Duplicates, contradiction, duplicates
-from leanet.data.folder import CLASS_NAMES, Dataset, by_group, group_copies
 from leanet.data.splits import make_folds
 from leanet.data.threads import in_threads
 from leanet.errors import UserError
-from leanet.reading import sha256_of
 
 SQUARE = 1.05
 """Up to this ratio of its sides a picture counts as square."""
@@ -78,13 +78,13 @@ def check_dataset(
     """Hash and fully decode every file, a few at a time, and sum up what was found.
 
     Args:
-        dataset: from `scan`, which itself refuses missing and empty class folders.
+        dataset: from `list_images`, which itself refuses missing and empty classes.
         n_splits, seed: of the folds that a run would make.
         skip_unreadable: unreadable files are left out and are no problem, as in a run with --skip-unreadable.
         on_progress: called with the number of files examined so far.
     """
     files = [sample.file for sample in dataset.samples]
-    found = in_threads(lambda file: _examine(dataset, file), files, on_progress)
+    found = in_threads(lambda sample: _examine(dataset, sample), dataset.samples, on_progress)
     facts = [fact for fact in found if isinstance(fact, _Facts)]
     errors = {file: e for file, e in zip(files, found, strict=True) if isinstance(e, UnreadableImageError)}
     labels = {sample.file: sample.label for sample in dataset.samples}
@@ -121,17 +121,17 @@ def check_dataset(
     )
 
 
-def _examine(dataset: Dataset, file: str) -> _Facts | UnreadableImageError:
-    path = dataset.root / file
+def _examine(dataset: Dataset, sample: Sample) -> _Facts | UnreadableImageError:
     try:
-        decoded = decode_with_origin(path)
+        data = dataset.read(sample)
+        decoded = decode_bytes(data, dataset.place_of(sample))
     except UnreadableImageError as error:
         return error
     height, width, _ = decoded.pixels.shape
     conversions = [] if decoded.mode == "RGB" else [f"{decoded.mode} to RGB"]
     if decoded.turned:
         conversions.append("turned by EXIF orientation")
-    info = ImageInfo(file, sha256_of(path), width, height)
+    info = ImageInfo(sample.file, hashlib.sha256(data).hexdigest(), width, height)
     stored = f"{decoded.format} {decoded.mode}"
     return _Facts(info, stored, tuple(conversions), _profile_of(decoded), decoded.broken_profile)
 

@@ -129,18 +129,22 @@ def decode(path: Path) -> UInt8Array:
 
 def decode_with_origin(path: Path) -> Decoded:
     """Do as `decode`, and tell how the file stored the image."""
+    return decode_bytes(read_image_file(path), path)
+
+
+def read_image_file(path: Path) -> bytes:
+    """The content of an image file of at most MAX_BYTES; UnreadableImageError where it cannot be read."""
     try:
         status = path.stat()
         if is_special(status):
             raise UnreadableImageError(path, "a pipe, device or socket")
         if status.st_size > MAX_BYTES:
             raise UnreadableImageError(path, f"more than {MAX_BYTES // 10**9} GB")
-        data = path.read_bytes()
+        return path.read_bytes()
     except OSError as error:
         raise UnreadableImageError(path, (error.strerror or "cannot be read").lower()) from None
     except ValueError:
         raise UnreadableImageError(path, "a name with a zero in it") from None
-    return decode_bytes(data, path)
 
 
 def decode_bytes(data: bytes, name: Path, max_pixels: int = MAX_PIXELS) -> Decoded:

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.model_selection import StratifiedGroupKFold, StratifiedKFold
 
-from leanet.data.folder import CLASS_NAMES, Dataset, Sample, by_group, check_folds
+from leanet.data.dataset import CLASS_NAMES, Dataset, Sample, by_group, check_folds
 from leanet.errors import UserError
 from leanet.files import write_json
 from leanet.reading import parse_json, read_text

@@ -10,7 +10,7 @@ from leanet.config.options import argument, to_options
 from leanet.console import note, progress_bar
 from leanet.data.check import CheckReport, check_dataset
 from leanet.data.find import cut, listed
-from leanet.data.folder import limit_per_class, scan
+from leanet.data.registry import list_images
 from leanet.data.splits import too_large_groups
 from leanet.experiment.estimate import estimate, minutes, time_of
 from leanet.experiment.open_run import refuse_missing_opencv
@@ -23,9 +23,7 @@ def check_and_print(config: CheckConfig) -> int:
     """Print the check of a data set, and how long a run would take; returns 2 where problems were found."""
     refuse_missing_opencv(config.colorizer)
     data = config.data
-    dataset = scan(config.dataset, normal_dir=data.normal_dir, abnormal_dir=data.abnormal_dir, groups=data.groups)
-    if data.max_per_class is not None:
-        dataset = limit_per_class(dataset, data.max_per_class, config.compute.seed)
+    dataset = list_images(config.dataset, data, config.compute.seed)
     with progress_bar("checking images", len(dataset.samples)) as set_done:
         report = check_dataset(
             dataset,

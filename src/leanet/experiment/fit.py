@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from leanet.config import NO_CAAN, ColorizeConfig, DetectConfig, FitConfig
 from leanet.config.options import to_options
 from leanet.console import note
-from leanet.data.folder import has_anomalies, limit_per_class, scan_normals
+from leanet.data.registry import list_images, open_source
 from leanet.data.splits import Fold, inner_parts, refuse_one_normal
 from leanet.errors import UserError
 from leanet.experiment.colorize import colorize
@@ -94,7 +94,7 @@ def _fit(config: FitConfig, work: Path) -> Card:
     compute = dataclasses.replace(config.compute, folds="0")
     first = ColorizeConfig(config.dataset, work / HELD_OUT, config.data, config.colorizer, compute)
     try:
-        if has_anomalies(config.dataset, config.data.abnormal_dir, config.data.normal_dir):
+        if open_source(config.dataset, config.data).has_anomalies():
             card = _fit_detector(config, first, work)
         else:
             note("no anomalous images: fitting the unsupervised half, a colorizer and a threshold on its map")
@@ -253,13 +253,9 @@ def _normals_only(config: FitConfig, folder: Path) -> Run:
     """A run on normal images alone: a fifth of them, no group parted, is its one fold's test side."""
     refuse_missing_opencv(config.colorizer)
     data = config.data
-    dataset = scan_normals(
-        config.dataset, normal_dir=data.normal_dir, abnormal_dir=data.abnormal_dir, groups=data.groups
-    )
+    dataset = list_images(config.dataset, data, config.compute.seed, normals_only=True)
     for text in dataset.notes:
         note(f"note: {text}")
-    if data.max_per_class is not None:
-        dataset = limit_per_class(dataset, data.max_per_class, config.compute.seed)
     home = RunFolder(folder)
     if home.config.exists():
         refuse_other_options(home, config)

@@ -18,9 +18,10 @@ from leanet.config import ColorizeConfig, ColorizerConfig, DataConfig, FitConfig
 from leanet.config.options import to_options
 from leanet.console import note, progress_bar
 from leanet.data.cache import Cache, build_cache
+from leanet.data.dataset import Dataset, Sample, check_folds, group_copies
 from leanet.data.duplicates import duplicates, refuse_duplicates_across
 from leanet.data.find import cut
-from leanet.data.folder import Dataset, Sample, check_folds, group_copies, limit_per_class, refuse_within, scan
+from leanet.data.registry import SOURCES, list_images, open_source
 from leanet.data.splits import Fold, inner_parts, make_folds, read_splits, too_large_groups, write_splits
 from leanet.errors import UserError, install
 from leanet.experiment.run_folder import ImageRow, RunFolder, write_config
@@ -187,14 +188,18 @@ def normal_rows(run: Run, number: int) -> NDArray[np.int64]:
 
 def refuse_among_images(written: Path, dataset: Path, data: DataConfig) -> None:
     """Raise UserError where a folder that is to be written lies in one of the data set's that are read."""
-    refuse_within(written, dataset, normal_dir=data.normal_dir, abnormal_dir=data.abnormal_dir)
+    if data.source not in SOURCES:  # detectors are trained without it
+        return
+    if holder := open_source(dataset, data).holder_of(written):
+        raise UserError(
+            f"--out {written}: lies in {holder}, whose images are read; its own pictures would be taken for some. "
+            "Choose another --out."
+        )
 
 
 def read_dataset(path: Path, data: DataConfig, seed: int) -> Dataset:
-    """List the images of a data set as the options ask for it."""
-    dataset = scan(path, normal_dir=data.normal_dir, abnormal_dir=data.abnormal_dir, groups=data.groups)
-    if data.max_per_class is not None:
-        dataset = limit_per_class(dataset, data.max_per_class, seed)
+    """List the images of a data set as the options ask for them; UserError where they are too few for the folds."""
+    dataset = list_images(path, data, seed)
     check_folds(dataset, data.n_splits)
     return dataset
 
@@ -235,7 +240,7 @@ def _fill(folder: RunFolder, dataset: Dataset, config: ColorizeConfig) -> Run:
     if made:
         write_splits(folder.splits, folds, config.compute.seed)
     write_images(folder, images)
-    record(folder, to_options(config), **facts_of_pixels(cache), images_in=str(config.dataset.resolve()))
+    record(folder, to_options(config), **facts_of_pixels(cache), images_in=str(dataset.root.resolve()))
     return run
 
 
@@ -288,11 +293,9 @@ def image_rows(dataset: Dataset, cache: Cache) -> tuple[ImageRow, ...]:
 
 def decode_images(folder: RunFolder, dataset: Dataset, data: DataConfig) -> Cache:
     """Fill the run's pixel cache, with progress, and name what was left out."""
-    files = [sample.file for sample in dataset.samples]
-    with progress_bar("reading images", len(files)) as set_done:
+    with progress_bar("reading images", len(dataset.samples)) as set_done:
         cache = build_cache(
-            dataset.root,
-            files,
+            dataset,
             data.image_size,
             folder.pixels,
             skip_unreadable=data.skip_unreadable,

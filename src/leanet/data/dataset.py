@@ -1,0 +1,176 @@
+"""A data set: its images with labels, kinds, groups and masks, wherever they come from."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import numpy as np
+
+from leanet.data.decode import UnreadableImageError
+from leanet.data.groups import read_groups
+from leanet.errors import UserError
+
+CLASS_NAMES = ("normal", "anomalous")
+LEAST = (3, 2)  # images of each class for any folds at all: two normal ones to train a colorizer on
+
+
+def _no_bytes() -> bytes:
+    raise OSError("only its name is known")
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One image.
+
+    Attributes:
+        file: what the image is called in images.csv, splits.json and predictions.csv, different from all others: in
+            a folder, the posix path relative to the dataset's root.
+        label: 0 normal, 1 anomalous.
+        kind: the anomaly's kind (first subfolder of Positive, or MVTec AD defect); "" where there is none.
+        group: images of one group are never parted by a split; the file itself where no group is known.
+        mask: posix path, relative to the root or absolute, of the ground-truth mask, or of the folder of masks that
+            make it up together; None where there is none.
+        read: the content of the image file, JPEG, PNG or what else `leanet.data.decode` reads; OSError where it
+            cannot be read. Several threads call it, more than once.
+    """
+
+    file: str
+    label: int
+    kind: str = ""
+    group: str = ""
+    mask: str | None = None
+    read: Callable[[], bytes] = field(default=_no_bytes, compare=False, repr=False)
+
+    def __post_init__(self) -> None:
+        if not self.group:
+            object.__setattr__(self, "group", self.file)
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """The images of a data set: normals first, sorted within a folder of a class.
+
+    Attributes:
+        root: what DATASET named, for messages; masks are relative to it.
+        samples: the images.
+        notes: for the user.
+    """
+
+    root: Path
+    samples: tuple[Sample, ...]
+    notes: tuple[str, ...]
+
+    def of_class(self, label: int) -> tuple[Sample, ...]:
+        """Return the samples with this label."""
+        return tuple(sample for sample in self.samples if sample.label == label)
+
+    def without(self, files: Collection[str]) -> Dataset:
+        """Return this dataset less some files, such as the unreadable ones."""
+        return replace(self, samples=tuple(s for s in self.samples if s.file not in files))
+
+    def place_of(self, sample: Sample) -> Path:
+        """What messages call an image: in a folder, its path."""
+        return self.root / sample.file
+
+    def read(self, sample: Sample) -> bytes:
+        """The content of an image file.
+
+        Raises:
+            UnreadableImageError: it cannot be read.
+            UserError: the source gave something else than bytes.
+        """
+        try:
+            data = sample.read()
+        except OSError as error:
+            reason = (error.strerror or str(error) or "cannot be read").lower()
+            raise UnreadableImageError(self.place_of(sample), reason) from None
+        if not isinstance(data, bytes):
+            raise UserError(
+                f"{self.place_of(sample)}: its source read {type(data).__name__}; the bytes of an image file are "
+                "expected."
+            )
+        return data
+
+
+def by_group(dataset: Dataset) -> dict[str, list[Sample]]:
+    """Return the samples of each group, groups in the order of their first image."""
+    members: dict[str, list[Sample]] = {}
+    for sample in dataset.samples:
+        members.setdefault(sample.group, []).append(sample)
+    return members
+
+
+def limit_per_class(dataset: Dataset, n: int, seed: int) -> Dataset:
+    """Keep about n images of each class: whole groups, drawn at random until each class has n or is used up.
+
+    Without groups that is exactly n; a group that reaches beyond n, or holds both classes, is kept whole.
+
+    Raises:
+        UserError: n is less than 1.
+    """
+    if n < 1:
+        raise UserError(f"--max-per-class {n}: must be at least 1.")
+    members = by_group(dataset)
+    order = np.random.default_rng(seed).permutation(len(members))
+    names = list(members)
+    counts, kept = [0, 0], set[str]()
+    for index in order:
+        labels = [sample.label for sample in members[names[index]]]
+        if any(counts[label] < n for label in labels):
+            kept.add(names[index])
+            for label in labels:
+                counts[label] += 1
+    samples = tuple(sample for sample in dataset.samples if sample.group in kept)
+    note = f"--max-per-class {n}: {counts[0]} normal and {counts[1]} anomalous images taken at random"
+    return replace(dataset, samples=samples, notes=(*dataset.notes, note))
+
+
+def check_folds(dataset: Dataset, n_splits: int) -> None:
+    """Raise UserError where a class has fewer images, or fewer groups, than there are folds."""
+    if n_splits < 2:
+        raise UserError(f"--n-splits {n_splits}: at least 2 folds are needed.")
+    for label, name in enumerate(CLASS_NAMES):
+        samples = dataset.of_class(label)
+        sizes = Counter(sample.group for sample in samples)
+        for what, count in (("images", len(samples)), ("groups", len(sizes))):
+            if count < n_splits:
+                least = LEAST[label] if what == "images" else 2
+                group, size = sizes.most_common(1)[0] if sizes else ("", 0)
+                largest = f" (the largest is {group} with {size} images)" if what == "groups" and size > 1 else ""
+                raise UserError(
+                    f"{dataset.root}: {count} {name} {what} are too few for {n_splits} folds{largest}. "
+                    f"Add images, or pass --n-splits {count}."
+                    if count >= least
+                    else f"{dataset.root}: {count} {name} {what}; at least {least} are needed, "
+                    f"and {n_splits} for {n_splits} folds{largest}. Add images."
+                )
+
+
+def group_copies(dataset: Dataset, copies: Sequence[Sequence[str]]) -> tuple[Dataset, int]:
+    """Make one group of each set of files with the same bytes, and of all groups that it touches.
+
+    Returns:
+        the data set, and how many of its files are copies of others.
+    """
+    group_of = {sample.file: sample.group for sample in dataset.samples}
+    for files in copies:
+        touched = {group_of[file] for file in files}
+        if len(touched) > 1:
+            name = min(touched)
+            group_of = {file: name if group in touched else group for file, group in group_of.items()}
+    samples = tuple(replace(sample, group=group_of[sample.file]) for sample in dataset.samples)
+    return replace(dataset, samples=samples), sum(len(files) - 1 for files in copies)
+
+
+def with_groups(dataset: Dataset, path: Path) -> Dataset:
+    """The data set with the groups of a CSV file that has the columns file and group.
+
+    Raises:
+        UserError: see `leanet.data.groups.read_groups`.
+    """
+    groups, said = read_groups(path, [sample.file for sample in dataset.samples], dataset.root)
+    samples = tuple(replace(sample, group=groups.get(sample.file, sample.file)) for sample in dataset.samples)
+    return replace(dataset, samples=samples, notes=(*dataset.notes, *said))

@@ -1,0 +1,85 @@
+"""Sources of images by name, and the data set that a run's options ask one of them for.
+
+A file in sources/ registers its own, and so may other packages.
+"""
+
+from __future__ import annotations
+
+import importlib
+import pkgutil
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+from typing import TypeVar
+
+from leanet.config import DataConfig
+from leanet.data import sources
+from leanet.data.dataset import Dataset, limit_per_class, with_groups
+from leanet.data.source import DataSource
+from leanet.errors import OptionError, UserError
+
+SOURCES: dict[str, type[DataSource]] = {}
+
+Source = TypeVar("Source", bound=type[DataSource])
+
+
+def register_source(name: str) -> Callable[[Source], Source]:
+    """A decorator that registers a source by the name in `DataConfig.source`; the last class of a name counts."""
+
+    def register(source: Source) -> Source:
+        SOURCES[name] = source
+        return source
+
+    return register
+
+
+def open_source(dataset: Path, data: DataConfig) -> DataSource:
+    """The source that the options name; OptionError where none has this name."""
+    if data.source not in SOURCES:
+        remedy = f"no such source of images. Register it, or choose from {', '.join(SOURCES)}."
+        raise OptionError("source", data.source, remedy)
+    return SOURCES[data.source](dataset, data)
+
+
+def list_images(dataset: Path, data: DataConfig, seed: int, *, normals_only: bool = False) -> Dataset:
+    """List the images of a data set as the options ask for them.
+
+    Args:
+        dataset: what DATASET named.
+        data: the source, its options, the groups and the most images of each class.
+        seed: of the choice among more images than these.
+        normals_only: list no anomalous images; there need be none.
+    Raises:
+        UserError: as `DataSource.scan`; a bad groups file; a source that does not keep its contract.
+    """
+    source = open_source(dataset, data)
+    found = source.scan_normals() if normals_only else source.scan()
+    _refuse_unfit(found)
+    if data.groups is not None:
+        found = with_groups(found, data.groups)
+    return found if data.max_per_class is None else limit_per_class(found, data.max_per_class, seed)
+
+
+def _refuse_unfit(dataset: Dataset) -> None:
+    """Raise UserError where a source's images have no names of their own, or a label other than 0 and 1."""
+    if not dataset.samples:
+        raise UserError(f"{dataset.root}: no images in it. Check the data set.")
+    for sample in dataset.samples:
+        if not sample.file or not all(map(_is_text, (sample.file, sample.kind, sample.group, sample.mask or ""))):
+            raise UserError(f"{dataset.root}: {sample!r:.200}: text is expected for all but the label.")
+        if type(sample.label) is not int or sample.label not in (0, 1):
+            raise UserError(
+                f"{dataset.place_of(sample)}: label {sample.label!r}; 0 (normal) or 1 (anomalous) is expected."
+            )
+    file, count = Counter(sample.file for sample in dataset.samples).most_common(1)[0]
+    if count > 1:
+        raise UserError(f"{dataset.root}: {count} images are called {file}. Give each a name of its own.")
+
+
+def _is_text(value: object) -> bool:
+    """Whether a value is text that can be written as UTF-8."""
+    return isinstance(value, str) and not any("\ud800" <= character <= "\udfff" for character in value)
+
+
+for _file in pkgutil.iter_modules(sources.__path__):
+    importlib.import_module(f"{sources.__name__}.{_file.name}")
