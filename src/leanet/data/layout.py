@@ -57,11 +57,11 @@ class Layout:
         """The places of this label."""
         return tuple(place for place in self.places if place.label == label)
 
-    def holder_of(self, path: Path) -> Path | None:
-        """The folder that is searched for images, kinds or masks and has this path, there or not, in it."""
-        searched = [place.folder.parent if self.mvtec else place.folder for place in self.places]
-        searched += [place.masks for place in self.places if place.masks]
-        return next((folder for folder in searched if path.resolve().is_relative_to(folder.resolve())), None)
+    @property
+    def searched(self) -> list[Path]:
+        """The folders that are searched for images, kinds or masks."""
+        folders = [place.folder.parent if self.mvtec else place.folder for place in self.places]
+        return folders + [place.masks for place in self.places if place.masks]
 
 
 class Masks:

@@ -41,9 +41,6 @@ class DataSource(ABC):
         """Whether there are anomalous images at all; `leanet fit` does without them."""
         return bool(self.scan().of_class(1))
 
-    def holder_of(self, path: Path) -> Path | None:  # noqa: ARG002
-        """The folder that is searched for images and has this path, there or not, in it; None where there is none.
-
-        What a run writes there would be read as images, and is refused.
-        """
-        return None
+    def searched(self) -> list[Path]:
+        """The folders that are searched for images; a run refuses to write into them."""
+        return []

@@ -190,11 +190,12 @@ def refuse_among_images(written: Path, dataset: Path, data: DataConfig) -> None:
     """Raise UserError where a folder that is to be written lies in one of the data set's that are read."""
     if data.source not in SOURCES:  # detectors are trained without it
         return
-    if holder := open_source(dataset, data).holder_of(written):
-        raise UserError(
-            f"--out {written}: lies in {holder}, whose images are read; its own pictures would be taken for some. "
-            "Choose another --out."
-        )
+    for folder in open_source(dataset, data).searched():
+        if written.resolve().is_relative_to(folder.resolve()):
+            raise UserError(
+                f"--out {written}: lies in {folder}, whose images are read; its own pictures would be taken for "
+                "some. Choose another --out."
+            )
 
 
 def read_dataset(path: Path, data: DataConfig, seed: int) -> Dataset:

@@ -31,10 +31,10 @@ class FolderSource(DataSource):
     def has_anomalies(self) -> bool:
         return has_anomalies(self.dataset, self.options.normal_dir, self.options.abnormal_dir)
 
-    def holder_of(self, path: Path) -> Path | None:
+    def searched(self) -> list[Path]:
         if not self.dataset.is_dir():
-            return None
-        return arrange(self.dataset, self.options.normal_dir, self.options.abnormal_dir).holder_of(path)
+            return []
+        return arrange(self.dataset, self.options.normal_dir, self.options.abnormal_dir).searched
 
 
 def scan(root: Path, normal_dir: str = "Negative", abnormal_dir: str = "Positive") -> Dataset:
