@@ -15,7 +15,9 @@ import pytest
 from PIL import Image
 
 from leanet.cli import guarded, main, parse
+from leanet.config import DemoConfig
 from leanet.errors import UserError
+from leanet.experiment.demo import demo, finish_demo
 
 OPTIONS = ["--image-size", "64", "--n-splits", "2", "--colorizer-epochs", "1", "--epochs", "1"]
 Refused = Callable[..., str]
@@ -308,6 +310,21 @@ def test_demo_deletes_nothing_but_an_earlier_demo(tmp_path: Path, capsys: pytest
     assert "no earlier demo" in capsys.readouterr().err
     assert (tmp_path / "images.csv").read_text() == "precious"
     assert main(["demo", "--out", str(tmp_path / "images.csv")]) == 2
+
+
+def test_a_demo_that_was_stopped_goes_on_and_one_that_is_done_starts_anew(tmp_path: Path) -> None:
+    out = tmp_path / "demo"
+    demo(DemoConfig(out))
+    (out / "0").mkdir()
+    (out / "0" / "history.csv").write_text("an hour's work")
+    demo(DemoConfig(out))
+    assert (out / "0" / "history.csv").exists()
+    finish_demo(DemoConfig(out))
+    demo(DemoConfig(out))
+    assert not (out / "0").exists()
+    (out / "0").mkdir()
+    demo(DemoConfig(out, seed=1))
+    assert not (out / "0").exists()
 
 
 def test_demo_keeps_what_was_put_beside_an_earlier_demo(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

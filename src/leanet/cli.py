@@ -99,10 +99,11 @@ def _info(config: Any) -> int:
 
     import yaml
 
-    from leanet.model.card import read_card
+    from leanet.model.card import in_words, read_card
     from leanet.model.exported import is_exported, load_exported
 
     found = load_exported(config.model).card if is_exported(config.model) else read_card(config.model)
+    print("\n".join(f"# {line}" for line in in_words(found)))
     card = dataclasses.asdict(found)
     if card["normals_peaks"]:
         card["normals_peaks"] = [" ".join(f"{value:.1f}" for value in row) for row in card["normals_peaks"]]
@@ -151,7 +152,7 @@ def _check(config: Any) -> int:
 
 def _demo(config: Any) -> int:
     from leanet.config import ExportConfig, PredictConfig, ReportConfig
-    from leanet.experiment.demo import demo, demo_model
+    from leanet.experiment.demo import demo, demo_model, finish_demo
     from leanet.lock import alone_in
     from leanet.report.page import report
 
@@ -159,14 +160,16 @@ def _demo(config: Any) -> int:
         run = demo(config)
         _run(run)
         page = report(ReportConfig(run.out))
-        _fit(demo_model(run))
         model, spots = run.out / "model", str(run.dataset / "test" / "spot")
+        if not model.exists():  # of a demo that was stopped after it
+            _fit(demo_model(run))
         _predict(PredictConfig(model, (spots,), run.out / "predictions.csv", run.out / "maps"))
         if importlib.util.find_spec("onnxscript") is None:
-            print(f"the export is left out, for want of onnxscript. {install('export')}")
+            print(f"the export is left out, because onnxscript is missing. {install('export')}")
         else:
             _export(ExportConfig(model))
             _predict(PredictConfig(run.out / "model.onnx", (spots,), run.out / "predictions-onnx.csv"))
+        finish_demo(config)
         print(f"the results, to look at: {page}")
     return 0
 

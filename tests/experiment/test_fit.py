@@ -7,6 +7,7 @@ import dataclasses
 import hashlib
 import json
 import os
+import re
 import shutil
 import sys
 from collections.abc import Callable
@@ -100,6 +101,8 @@ def test_only_anomalous_pictures_have_a_box(model: Model, leaves: Path) -> None:
 def test_info_prints_the_card(fitted: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["info", str(fitted)]) == 0
     printed = capsys.readouterr().out
+    assert printed.startswith("# LEA-Net of CNN with Direct at attention point 3, 64 px")
+    assert re.search(r"# a detector trained on .*: Of \d+ anomalous pictures? \d+ found", printed)
     assert "adn: CNN" in printed
     assert "auroc:" in printed
 

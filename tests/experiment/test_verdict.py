@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import dataclasses
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -23,6 +24,7 @@ from leanet.experiment.verdict import (
     verdict_of,
     write_mistakes,
 )
+from leanet.results.baselines import BORDER_ROW
 from leanet.results.metrics import Key, Row, Scored, make_row
 
 
@@ -156,7 +158,9 @@ def test_a_clearly_better_row_is_named_with_its_mistakes() -> None:
     assert "border" not in said
     assert "Few pictures" not in said
     assert "no network is needed here" in words_about(first, histogram)
-    assert "No other row of the table is clearly better: use this one." in words_about(first, border)
+    assert "does as well" in words_about(first, border)
+    as_good = dataclasses.replace(border, name="another network")
+    assert "No other row of the table is clearly better: use this one." in words_about(first, as_good)
 
 
 def test_answers_like_guesses_are_not_recommended() -> None:
@@ -196,3 +200,16 @@ def test_what_tells_nothing_apart_is_not_recommended(scored: Scored, said: str) 
     assert "use this one" not in words
     if "one class" not in said:
         assert "ranks pictures well, AUROC 1.00: give `leanet predict` another --threshold" in words
+
+
+def test_a_border_that_does_as_well_is_named_and_few_pictures_recommend_nothing(
+    a_run: tuple[Run, Mapping[Key, Scored]],
+) -> None:
+    run, scored = a_run
+    first, border = row("p3: ADN", one_fold(4, 2, 1, 7)), row(BORDER_ROW, one_fold(6, 0, 0, 8))
+    said = " ".join(verdict_of(run, Table((first, border), ()), scored).details)
+    assert "does as well: 0 mistakes in 14 pictures instead of 3" in said
+    assert "different backgrounds" in said
+    alone = " ".join(verdict_of(run, Table((first, row("other", one_fold(4, 2, 1, 7))), ()), scored).details)
+    assert "So few pictures cannot tell" in alone
+    assert "use this one" not in alone

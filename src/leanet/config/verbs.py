@@ -305,7 +305,7 @@ class DemoConfig:
     """The main job on the embedded default: synthetic leaves with spots of wrong colour."""
 
     out: Path = Path("demo-run")
-    """Run folder to make anew; what an earlier demo made there is replaced."""
+    """Run folder to make; a demo that was stopped goes on, and one that is done is replaced."""
     seed: int = 0
     """Seed of the images and of the training."""
 

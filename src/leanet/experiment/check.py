@@ -15,6 +15,9 @@ from leanet.data.splits import too_large_groups
 from leanet.experiment.estimate import estimate, minutes, time_of
 from leanet.experiment.open_run import refuse_missing_opencv
 
+ENOUGH_NORMALS = 100
+"""With fewer normal images, colorizers of different folds differ much."""
+
 QUICK_SIDE, QUICK_FOLDS = 128, "0"
 """A first look: one fold of small images. Below this side little is left to see of a picture."""
 
@@ -70,7 +73,10 @@ def _command(first: CheckConfig) -> str:
 
 
 def _lines(report: CheckReport, side: int) -> list[str]:
-    lines = [f"images: {report.counts['normal']} normal, {report.counts['anomalous']} anomalous"]
+    normal, anomalous = report.counts["normal"], report.counts["anomalous"]
+    lines = [f"images: {normal} normal, {anomalous} anomalous"]
+    if normal < ENOUGH_NORMALS:
+        lines.append(f"few normal images: {ENOUGH_NORMALS} or more are advised, and results vary with fewer")
     if any(report.kinds):
         named = {kind: count for kind, count in report.kinds.items() if kind}
         bare = {"without a kind": report.kinds[""]} if "" in report.kinds else {}

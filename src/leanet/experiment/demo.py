@@ -18,10 +18,11 @@ from leanet.console import note
 from leanet.data.synthetic import make_leaves
 from leanet.errors import UserError
 from leanet.experiment.run_folder import RunFolder
-from leanet.files import contents, is_free, remove
+from leanet.files import LARGEST, contents, is_free, remove, write_text
+from leanet.reading import read_text
 
 MARKER = ".leanet-demo"
-"""A file that says of a folder that a demo made it."""
+"""A file that says of a folder that a demo made it, and, until that demo is done, with which seed."""
 
 _MADE = ("leaves", "config.yaml", "splits.json", "images.csv", "pixels", "report", "model", "model.onnx")
 _MADE += ("model.work", "maps", "predictions.csv", "predictions-onnx.csv", *"0123")
@@ -34,14 +35,20 @@ def demo_model(run: RunConfig) -> FitConfig:
 
 
 def demo(config: DemoConfig) -> RunConfig:
-    """Make the leaves, and return the run over them: both stages, with the baseline beside."""
-    if not is_free(config.out):
+    """Make the leaves, and return the run over them: both stages, with the baseline beside.
+
+    A demo that was stopped goes on; one that is done, or has another seed, gives way to a new one.
+    """
+    if not is_free(config.out) and not _was_stopped(config):
         _remove_earlier(config.out)
     RunFolder(config.out).make()
-    (config.out / MARKER).touch()
+    write_text(config.out / MARKER, str(config.seed))
     leaves = config.out / "leaves"
-    make_leaves(leaves, seed=config.seed)
-    note(f"made synthetic leaves: {leaves}")
+    if leaves.exists():
+        note(f"going on with the demo that was stopped: {config.out}")
+    else:
+        make_leaves(leaves, seed=config.seed)
+        note(f"made synthetic leaves: {leaves}")
     return RunConfig(
         dataset=config.out / "leaves",
         out=config.out,
@@ -51,6 +58,17 @@ def demo(config: DemoConfig) -> RunConfig:
         detector=DetectorConfig(attention_point=(3,), epochs=7),
         compute=ComputeConfig(seed=config.seed),
     )
+
+
+def finish_demo(config: DemoConfig) -> None:
+    """Mark a demo as done: the next one starts anew."""
+    write_text(config.out / MARKER, "")
+
+
+def _was_stopped(config: DemoConfig) -> bool:
+    """Whether a demo with the same seed was stopped in this folder."""
+    marker = config.out / MARKER
+    return marker.is_file() and read_text(marker, LARGEST) == str(config.seed)
 
 
 def _remove_earlier(out: Path) -> None:

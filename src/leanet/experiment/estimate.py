@@ -15,16 +15,20 @@ from leanet.console import note
 from leanet.experiment.detector_task import build_detector, recipe_of
 from leanet.experiment.open_run import read_dataset
 from leanet.experiment.run_folder import RunFolder
+from leanet.maps.source import build_map_source, find_map_source
 from leanet.maps.sources import color
 from leanet.networks.registry import build_colorizer
 from leanet.training import colorization, detection
-from leanet.training.compute import resolve
+from leanet.training.compute import find_device, resolve
 from leanet.training.loop import Engine, Loss
 from leanet.training.prediction import predictor
 from leanet.training.recipe import Recipe
 
 TIMED_STEPS = 2
 TIMED_MAPS = 8
+BUSY = 0.6
+"""A smaller share of the processors' time than this means that other programs take the rest."""
+
 MOST_NAMED = 3
 """More detectors than these are told together."""
 
@@ -33,11 +37,16 @@ Config = RunConfig | CheckConfig | StudyConfig | FitConfig
 
 @dataclass(frozen=True)
 class Estimate:
-    """Seconds of each part; of what is finished already, none."""
+    """Seconds of each part; of what is finished already, none.
+
+    Attributes:
+        idle_share: the share of this that it would take if no other program used the processors, 1 at the most.
+    """
 
     colorizers: float
     maps: float
     detectors: dict[str, float]
+    idle_share: float = 1.0
 
     @property
     def total(self) -> float:
@@ -50,6 +59,9 @@ def estimate(config: Config, detectors: Iterable[tuple[DetectorConfig, RunFolder
     found = time_of(config, detectors)
     if found.total:
         note(f"estimated time on this machine: {minutes(found.total)} ({', '.join(_parts(found))})")
+        if found.idle_share < BUSY:
+            idle = minutes(found.total * found.idle_share)
+            note(f"other programs are using this machine; without them, about {idle}")
     return found
 
 
@@ -69,6 +81,7 @@ def time_of(config: Config, detectors: Iterable[tuple[DetectorConfig, RunFolder 
     folds = parse_folds(config.compute.folds, config.data.n_splits)
     run = None if isinstance(config, CheckConfig) else RunFolder(config.out)
 
+    started = time.perf_counter(), time.process_time()
     without_maps = [n for n in folds if run is None or not run.fold(n).maps.exists()]
     colorizers = maps = 0.0
     if without_maps:
@@ -89,7 +102,15 @@ def time_of(config: Config, detectors: Iterable[tuple[DetectorConfig, RunFolder 
             labelled = normals + len(dataset.of_class(1)) * d.p_rate
             passes = recipe.image_passes_for(round(labelled * train_share))
             seconds[d.name] = seconds.get(d.name, 0) + len(to_do) * passes * steps[d.name]
-    return Estimate(colorizers, maps, seconds)
+    return Estimate(colorizers, maps, seconds, _idle_share(config, *started))
+
+
+def _idle_share(config: Config, wall: float, cpu: float) -> float:
+    """What this process had of the processors' time since then; on a GPU, that says nothing."""
+    if find_device(config.compute.device).type != "cpu":
+        return 1.0
+    passed, used = time.perf_counter() - wall, time.process_time() - cpu
+    return min(1.0, used / torch.get_num_threads() / passed)
 
 
 def _parts(found: Estimate) -> list[str]:
@@ -103,13 +124,18 @@ def _parts(found: Estimate) -> list[str]:
 
 def _colorizer_passes(config: Config, normals: int) -> int:
     """Images that a fold's colorizers are trained on, counted as often as they are seen."""
-    recipe = color.recipe_of(config.colorizer, config.compute.recipe)
+    passes = partial(
+        find_map_source(config.colorizer.map_source).image_passes, config.colorizer, config.compute.recipe
+    )
     parts = config.colorizer.cross_fit
-    inner = parts * recipe.image_passes_for(round(normals * (1 - 1 / parts))) if parts else 0
-    return recipe.image_passes_for(normals) + inner
+    inner = parts * passes(round(normals * (1 - 1 / parts))) if parts else 0
+    return passes(normals) + inner
 
 
 def _seconds_of_colorizer(config: Config) -> float:
+    """Seconds an image of what the map source learns from: of a training step, or of a map where none is known."""
+    if find_map_source(config.colorizer.map_source) is not color.ColorMap:
+        return _seconds_of_a_map(config)
     build = partial(build_colorizer, config.colorizer.colorizer, config.data.image_size)
     recipe = color.recipe_of(config.colorizer, config.compute.recipe)
     return _seconds_an_image(config, build, colorization.loss, recipe, _lab_batch)
@@ -118,12 +144,12 @@ def _seconds_of_colorizer(config: Config) -> float:
 def _seconds_of_a_map(config: Config) -> float:
     """Seconds of recolouring an image, which is done in float32 whatever the training computes in."""
     side = config.data.image_size
-    network = build_colorizer(config.colorizer.colorizer, side)
-    recolour = predictor(network, resolve(config.compute, 0).in_float32())
-    lightness, _ = _lab_batch(TIMED_MAPS, side)
-    recolour(lightness)
+    source = build_map_source(config.colorizer.map_source, side, config.colorizer)
+    make = predictor(source, resolve(config.compute, 0).in_float32())
+    images = torch.rand(TIMED_MAPS, 3, side, side)
+    make(images)
     started = time.perf_counter()
-    recolour(lightness).cpu()
+    make(images).values.cpu()
     return (time.perf_counter() - started) / TIMED_MAPS
 
 

@@ -17,7 +17,7 @@ from leanet.data.registry import list_images, open_source
 from leanet.data.splits import Fold, inner_parts, refuse_one_normal
 from leanet.errors import UserError
 from leanet.experiment.colorize import colorize
-from leanet.experiment.detect import resolved, train_detectors, train_folds
+from leanet.experiment.detect import refuse_unfit, resolved, train_detectors, train_folds
 from leanet.experiment.detector_task import build_detector, map_scale
 from leanet.experiment.estimate import estimate
 from leanet.experiment.map_tasks import new_source
@@ -39,6 +39,7 @@ from leanet.experiment.open_run import (
 from leanet.experiment.run_folder import RunFolder, read_history, versions_here
 from leanet.experiment.table import adn_scored, outcome
 from leanet.experiment.training_set import refuse_too_few_labelled
+from leanet.experiment.verdict import found_in_words
 from leanet.files import is_free, remove
 from leanet.lock import alone_in
 from leanet.maps.source import MapSource
@@ -47,7 +48,7 @@ from leanet.model.deviation import deviation
 from leanet.model.model import Model, refuse_existing, save
 from leanet.model.where import ceilings
 from leanet.ranks import count
-from leanet.results.metrics import PLAIN_THRESHOLD
+from leanet.results.metrics import PLAIN_THRESHOLD, score
 from leanet.training.checkpoint import load_weights
 from leanet.training.compute import Compute, find_device, has_bfloat16
 
@@ -75,6 +76,7 @@ def fit(config: FitConfig) -> Card:
     """
     if count() > 1:
         raise UserError("leanet fit: one process only. Leave `accelerate launch` out; it is for run and study.")
+    refuse_unfit(config.detector)
     refuse_among_images(config.out, config.dataset, config.data)
     out = config.out.resolve()
     work = out.with_name(out.name + ".work")
@@ -143,6 +145,8 @@ def _fit_detector(config: FitConfig, first: ColorizeConfig, work: Path) -> Card:
     history_epochs = len(read_history(folder.history))
     share = metrics["epoch"] / history_epochs
 
+    said = found_in_words(score(scored), [PLAIN_THRESHOLD if scored.threshold is None else scored.threshold])
+    note(f"on the rest: {said}")
     note("then on all images")
     whole = everything(run, work / ALL)
     colorize(dataclasses.replace(first, out=whole.folder.path), whole)
@@ -165,7 +169,8 @@ def _fit_detector(config: FitConfig, first: ColorizeConfig, work: Path) -> Card:
         normals_peaks=_normals_peaks(run),
         validation={
             "what": f"a detector trained on {parts}, tested on the others",
-            "threshold": "0.5, for want of anomalous images to choose it by"
+            "found": said,
+            "threshold": "0.5: too few anomalous images to choose it by"
             if scored.threshold is None
             else "chosen by an inner validation",
             "epoch": f"{metrics['epoch']} of {history_epochs}",

@@ -11,7 +11,7 @@ from sklearn.metrics import classification_report, confusion_matrix
 from leanet.config import DetectConfig, RunConfig, parse_folds
 from leanet.console import heading, note, paragraph, stdout
 from leanet.experiment.colorize import colorize
-from leanet.experiment.detect import train_detectors
+from leanet.experiment.detect import refuse_unfit, train_detectors
 from leanet.experiment.estimate import estimate
 from leanet.experiment.open_run import Run, begin, find
 from leanet.experiment.predictions import read_predictions
@@ -49,6 +49,7 @@ def run(config: RunConfig) -> None:
     """Both stages; prints how long it will take before, and the results table after."""
     first, second = config.stages()
     started = time.monotonic()
+    refuse_unfit(config.detector)
     with alone_in(config.out):
         with first_before_others(find_device(config.compute.device)):
             begun = begin(first)  # whatever is wrong with the data is said before anything is timed

@@ -12,7 +12,7 @@ from rich.table import Table as Printed
 from leanet.config import ColorizeConfig, DetectConfig, DetectorConfig, StudyConfig, parse_folds
 from leanet.console import heading, note, paragraph, stdout
 from leanet.experiment.colorize import colorize
-from leanet.experiment.detect import train_detectors
+from leanet.experiment.detect import refuse_unfit, train_detectors
 from leanet.experiment.detector_task import TrainDetector
 from leanet.experiment.estimate import estimate
 from leanet.experiment.open_run import Run, begin
@@ -70,6 +70,8 @@ def study(config: StudyConfig, draw: Callable[[Sequence[Cell]], None] | None = N
     Raises:
         UserError: bad data, options that do not fit the folder's, or a folder that another process works in.
     """
+    for detector in config.cells():
+        refuse_unfit(detector)
     with alone_in(config.out):
         return _study(config, draw)
 

@@ -14,7 +14,7 @@ from leanet.experiment.open_run import Run
 from leanet.experiment.table import MEAN_OF_BOTH, Table
 from leanet.files import write_csv
 from leanet.results.baselines import BORDER_ROW, HISTOGRAM_ROW, MAP_ROW
-from leanet.results.metrics import FEWEST_POSITIVES, PLAIN_THRESHOLD, Key, Row, Scored, difference, verdict
+from leanet.results.metrics import FEWEST_POSITIVES, PLAIN_THRESHOLD, Key, Row, Scored, Scores, difference, verdict
 
 GUESSING = 0.6
 """Below this AUROC, answers are called hardly better than guessing."""
@@ -79,7 +79,7 @@ def verdict_of(run: Run, results: Table, scored: Mapping[Key, Scored]) -> Verdic
     false_alarms = tuple(m for m in mistakes if run.labels[m.row] == 0)
     pooled = first.pooled
     normal = pooled.images - pooled.anomalous
-    few = _few_in_words(pooled.anomalous, normal)
+    few = _few_in_words(first)
     details = (_which(first, len(run.folds)), _threshold_in_words(first), few, *_whether(first, others))
     return Verdict(headline(first), tuple(filter(None, details)), missed, false_alarms, pooled.anomalous, normal)
 
@@ -114,15 +114,19 @@ def _numbers(probability: float, scored: Scored) -> tuple[str, str]:
 
 
 def headline(row: Row) -> str:
-    """What a row's decisions found: 'Of 120 anomalous pictures 116 found (97 %), 1 false alarm in 200; ...'."""
-    p = row.pooled
+    """What a row's decisions found, see `found_in_words`."""
+    return found_in_words(row.pooled, thresholds_of(row))
+
+
+def found_in_words(p: Scores, thresholds: Sequence[float]) -> str:
+    """What decisions found: 'Of 120 anomalous pictures 116 found (97 %), 1 false alarm in 200; threshold 0.41'."""
     found, alarms = p.true_positives_chosen or 0, p.false_positives_chosen or 0
     normal = p.images - p.anomalous
     of_anomalous = f"Of {_count(p.anomalous, 'anomalous picture')} {found} found ({percent(found, p.anomalous)})"
     if not p.anomalous:
         of_anomalous = "No anomalous picture was tested"
     of_normal = f"{_count(alarms, 'false alarm')} in {normal}" if normal else "no normal picture was tested"
-    return f"{of_anomalous}, {of_normal}; {_range(thresholds_of(row))}"
+    return f"{of_anomalous}, {of_normal}; {_range(thresholds)}"
 
 
 def thresholds_of(row: Row) -> list[float]:
@@ -178,10 +182,31 @@ def _threshold_in_words(first: Row) -> str:
     return f"In {without} of {len(chosen)} folds the threshold is 0.5: {reason}."
 
 
-def _few_in_words(anomalous: int, normal: int) -> str:
+def _are_few(first: Row) -> bool:
+    """Whether so few pictures of a class were tested that others may change all numbers."""
+    return min(first.pooled.anomalous, first.pooled.images - first.pooled.anomalous) < FEW
+
+
+def _background(first: Row, others: Sequence[Row]) -> list[str]:
+    """A warning where the colors of the pictures' border tell as much as the network does."""
+    for row in others:
+        own, its = _mistakes(row), _mistakes(first)
+        ranks, its_ranks = row.interval("auroc"), first.interval("auroc")
+        if row.name != BORDER_ROW or own is None or its is None or not ranks or not its_ranks:
+            continue
+        if own <= its and ranks.mean >= its_ranks.mean:
+            return [
+                f'"{row.name}" does as well: {_compared(row, first)}. Look whether good and bad pictures were '
+                "taken before different backgrounds."
+            ]
+    return []
+
+
+def _few_in_words(first: Row) -> str:
     """A warning where so few pictures were tested that others may change all numbers; else nothing."""
-    if min(anomalous, normal) >= FEW:
+    if not _are_few(first):
         return ""
+    anomalous, normal = first.pooled.anomalous, first.pooled.images - first.pooled.anomalous
     return (
         f"Few pictures were tested ({anomalous} anomalous, {normal} normal): with others, all numbers may differ."
     )
@@ -192,7 +217,12 @@ def _whether(first: Row, others: Sequence[Row]) -> list[str]:
     said = _against(first)
     better = sorted((row for row in others if clearly_better(row, first)), key=_quality)
     if not better:
-        return said if said or not others else ["No other row of the table is clearly better: use this one."]
+        said += _background(first, others)
+        if said or not others:
+            return said
+        if _are_few(first):
+            return ["So few pictures cannot tell whether another row of the table is better."]
+        return ["No other row of the table is clearly better: use this one."]
     best, *rest = better
     remedy = next((text for end, text in _INSTEAD.items() if best.name.endswith(end)), "")
     said.append(f'"{best.name}" is clearly better here: {_compared(best, first)}. {remedy}'.strip())

@@ -177,6 +177,22 @@ def _are_peaks(rows: tuple[tuple[float, ...], ...]) -> bool:
     return bool(rows) and all(len(row) == len(rows) and 0 < min(row) <= max(row) < MOST_DELTA_E for row in rows)
 
 
+def in_words(card: Card) -> list[str]:
+    """What a model is and how well it did, in a few sentences."""
+    made_of = f"{card.image_size} px"
+    if card.adn:
+        attention = f"{card.caan} at attention point {', '.join(map(str, card.attention_points))}"
+        made_of = f"LEA-Net of {card.adn}{f' with {attention}' if card.attention_points else ''}, {made_of}"
+    lines = [f"{made_of}; {card.origin}"]
+    if {"images", "anomalous"} <= set(card.training):
+        lines.append(f"trained on {card.training['images']} images, {card.training['anomalous']} of them anomalous")
+    if "found" in card.validation:
+        lines.append(f"{card.validation['what']}: {card.validation['found']}")
+    threshold = card.threshold if card.adn else card.map_threshold
+    of = "probability" if card.adn else "mean ΔE"
+    return [*lines, f"anomalous from a {of} of {threshold:.3g} on"]
+
+
 def read_card(folder: Path) -> Card:
     """Read the card of a model's folder.
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal, get_args
 
 from leanet.config import ComputeConfig, Precision
-from leanet.errors import OptionError
+from leanet.errors import OptionError, UserError
 from leanet.model.anomaly_model import AnomalyModel
 from leanet.model.exported import is_exported, load_exported
 
@@ -47,6 +47,8 @@ def load(
     if is_exported(place):
         _refuse_for_exported(place, str(device), precision)
         return load_exported(place)
+    if not place.exists():  # before torch is imported
+        raise UserError(f"{place}: not a model folder: no such file or folder. Name one that `leanet fit` made.")
     from leanet.model.model import load as load_folder
 
     compiled: Literal["on", "off"] = "on" if images >= COMPILE_PAYS_FROM else "off"

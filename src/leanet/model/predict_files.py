@@ -66,10 +66,17 @@ class Counts:
     unwritten: int = 0
     several: int = 0
     broken_profiles: int = 0
+    anomalous: int = 0
+    without_box: int = 0
 
     def told(self, out: Path) -> int:
         """Tell the user; the exit code is 1 where a file was not done whole."""
         note(f"{self.files - self.unreadable} of {self.files} images predicted: {out}")
+        if self.without_box:
+            note(
+                f"{self.without_box} of {self.anomalous} anomalous images without a box: no place stands out "
+                "beyond what normal images reach"
+            )
         if self.several:
             note(f"{self.several} with several frames or pages: the first was taken")
         if self.broken_profiles:
@@ -123,6 +130,8 @@ def predict_files(
             else:
                 problem = _write_maps(maps / names[file], file, found, model.card) if maps else ""
                 counts.unwritten += bool(problem)
+                counts.anomalous += found.anomalous
+                counts.without_box += found.anomalous and found.box is None
                 write_row(csv_row(str(file), found, problem))
             set_done(done + 1, "")
     return counts
