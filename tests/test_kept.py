@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -42,7 +41,7 @@ def _small_networks(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture
-def kept(tmp_path: Path) -> Iterator[Path]:
+def kept(tmp_path: Path) -> Path:
     """A copy of all that is kept."""
     shutil.copytree(KEPT, tmp_path / "kept")
     return tmp_path / "kept"
@@ -64,7 +63,7 @@ def test_nothing_of_a_finished_run_is_made_anew(kept: Path, capsys: pytest.Captu
     table = detect(DetectConfig(kept / "run", detector=DETECTOR, compute=COMPUTE))
     assert capsys.readouterr().out.count("done already") == 3
     assert contents(kept / "run") == before
-    assert [row.name for row in table.rows][0] == "Kept-Kept-p2: ADN"
+    assert table.rows[0].name == "Kept-Kept-p2: ADN"
     find(kept / "run").maps(0).verify()
 
 
@@ -76,10 +75,8 @@ def test_a_finished_run_is_reported(kept: Path) -> None:
 
 def test_a_stopped_training_goes_on_from_its_checkpoint(kept: Path) -> None:
     colorize(replace(stage1(kept, "stopped"), compute=replace(COMPUTE, folds="0")))
-    stopped, whole = (
-        read_history(RunFolder(kept / name).fold(0).map_source("colorizer").history())
-        for name in ("stopped", "run")
-    )
+    folds = [RunFolder(kept / name).fold(0) for name in ("stopped", "run")]
+    stopped, whole = (read_history(fold.map_source("colorizer").history()) for fold in folds)
     assert [row["epoch"] for row in stopped] == [1, 2]
     for row, expected in zip(stopped, whole, strict=True):
         assert row["loss"] == pytest.approx(expected["loss"], rel=1e-3)
