@@ -72,3 +72,9 @@ def test_loading_an_exported_file_imports_no_torch(exported_onnx: Path) -> None:
     loaded = modules_after("import leanet\nleanet.load(sys.argv[1])", str(exported_onnx))
     assert "onnxruntime" in loaded
     assert not loaded & {"torch", *HEAVY}
+
+
+def test_loading_a_model_imports_nothing_that_an_answer_does_without(folder: Path) -> None:
+    loaded = modules_after("import leanet\nleanet.load(sys.argv[1])", str(folder))
+    assert "torch" in loaded
+    assert not loaded & set(HEAVY)

@@ -40,7 +40,7 @@ if TYPE_CHECKING:
     from leanet.networks.leanet import LEANet
     from leanet.networks.registry import build_colorizer, build_leanet
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 
 __all__ = [
     "ADN",

@@ -10,13 +10,16 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import timedelta
+from typing import TYPE_CHECKING
 
 import torch
-from accelerate import Accelerator, InitProcessGroupKwargs, PartialState
 from torch import Tensor, distributed, nn
 from torch.autograd.function import FunctionCtx
 
 from leanet.ranks import count, rank
+
+if TYPE_CHECKING:
+    from accelerate import Accelerator
 
 _PATIENCE = timedelta(days=1)
 """How long the others wait while the first process writes a fold's maps."""
@@ -24,6 +27,8 @@ _PATIENCE = timedelta(days=1)
 
 def accelerator(device: torch.device) -> Accelerator:
     """Accelerate's handle on the device and the other processes."""
+    from accelerate import Accelerator, InitProcessGroupKwargs  # a model that answers does without it
+
     waiting = InitProcessGroupKwargs(timeout=_PATIENCE)
     made = Accelerator(cpu=device.type == "cpu", mixed_precision="no", kwargs_handlers=[waiting])
     # Precision and steps are the recipe's, whatever `accelerate config` says; its own argument gives way to that.
@@ -43,6 +48,8 @@ def first_before_others(device: torch.device) -> Iterator[None]:
     if count() == 1:
         yield
         return
+    from accelerate import PartialState
+
     accelerator(device)
     with PartialState().main_process_first():
         yield
