@@ -2,16 +2,27 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test test-all lint browser docs clean
+export OMP_NUM_THREADS = 1
+# Tests of one file share what they made, so they stay in one process.
+PYTEST := $(BIN)/pytest -n 2 --dist loadfile
+
+.PHONY: demo test test-all tests all-tests lint browser docs clean
 
 demo: .venv/ready
 	$(BIN)/leanet demo
 
-test: lint
-	$(BIN)/pytest -m "not slow"
+# Linting runs beside the tests.
+test: .venv/ready
+	$(MAKE) --no-print-directory --jobs 2 lint tests
 
-test-all: lint browser
-	$(BIN)/pytest
+test-all: .venv/ready browser
+	$(MAKE) --no-print-directory --jobs 2 lint all-tests
+
+tests: .venv/ready
+	$(PYTEST) -m "not slow"
+
+all-tests: .venv/ready
+	$(PYTEST)
 
 browser:
 	@command -v chromium google-chrome > /dev/null || { \

@@ -1,17 +1,30 @@
-"""What several tests need: a small made data set, and the shared real images where they are present."""
+"""What several tests need: a small made data set, a small model, runs in memory, the shared real images."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
+import torch
 from made import made
+from timing import Timing
 
+from leanet.data.splits import Fold
 from leanet.data.synthetic import make_leaves
+from leanet.experiment.open_run import Run
+from leanet.experiment.run_folder import ImageRow, RunFolder
 from leanet.model.export import write_onnx
 from leanet.model.model import load, save
 
 SHARED = Path(__file__).parents[2] / "shared"
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Compute in one thread, for each core has a process of its own; time the run."""
+    torch.set_num_threads(1)
+    config.pluginmanager.register(Timing())
 
 
 @pytest.fixture(scope="session")
@@ -46,3 +59,26 @@ def exported_onnx(folder: Path) -> Path:
     path = folder.with_name("m.onnx")
     write_onnx(load(folder), path)
     return path
+
+
+@pytest.fixture(name="make_run")
+def run_maker() -> Callable[..., Run]:
+    """Makes a run of so many normal and anomalous images, in groups of so many."""
+    return make_run
+
+
+def make_run(normals: int, anomalies: int, group_of: int = 1) -> Run:
+    """A run whose first fifth of each class is fold 0's test side; groups of neighbours hold both classes."""
+    labels = np.repeat([0, 1], [normals, anomalies])
+    images = tuple(
+        ImageRow(
+            f"{i}.png", int(label), "", f"g{(i if label == 0 else i - normals) // group_of}", "", str(i), 64, 64
+        )
+        for i, label in enumerate(labels)
+    )
+    test = {i.file for i in images if int(i.group[1:]) * group_of < (normals if i.label == 0 else anomalies) // 5}
+    train = tuple(i.file for i in images if i.file not in test)
+    fold = Fold(train, tuple(i.file for i in images if i.file in test))
+    return Run(
+        RunFolder(Path("nowhere")), images, labels, np.zeros((len(labels), 64, 64, 3), np.uint8), (fold,), "true"
+    )
