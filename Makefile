@@ -2,9 +2,9 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-export OMP_NUM_THREADS = 1
+
 # Tests of one file share what they made, so they stay in one process.
-PYTEST := $(BIN)/pytest -n 2 --dist loadfile
+PYTEST := OMP_NUM_THREADS=1 $(BIN)/pytest -n 2 --dist loadfile
 
 .PHONY: demo test test-all tests all-tests lint browser docs clean
 

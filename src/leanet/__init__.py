@@ -26,38 +26,54 @@ if TYPE_CHECKING:
         RunConfig,
         StudyConfig,
     )
+    from leanet.data.dataset import Dataset, Sample
+    from leanet.data.registry import register_source
+    from leanet.data.source import DataSource
     from leanet.errors import UserError
     from leanet.experiment.colorize import colorize
     from leanet.experiment.detect import detect
+    from leanet.experiment.executors import register_executor
     from leanet.experiment.fit import fit
     from leanet.experiment.run import run
     from leanet.experiment.study import study
+    from leanet.maps.source import AnomalyMap, MapSource, register_map_source
     from leanet.model.anomaly_model import AnomalyModel
     from leanet.model.picture import Picture
     from leanet.model.result import Result
     from leanet.networks.contract import ADN, CAAN, Colorizer
     from leanet.networks.external_attention import external_attention
     from leanet.networks.leanet import LEANet
-    from leanet.networks.registry import build_colorizer, build_leanet
+    from leanet.networks.registry import (
+        build_colorizer,
+        build_leanet,
+        register_adn,
+        register_caan,
+        register_colorizer,
+    )
 
 __version__ = "0.2.0"
 
 __all__ = [
     "ADN",
     "CAAN",
+    "AnomalyMap",
     "AnomalyModel",
     "ColorizeConfig",
     "Colorizer",
     "ColorizerConfig",
     "ComputeConfig",
     "DataConfig",
+    "DataSource",
+    "Dataset",
     "DetectConfig",
     "DetectorConfig",
     "FitConfig",
     "LEANet",
+    "MapSource",
     "Picture",
     "Result",
     "RunConfig",
+    "Sample",
     "StudyConfig",
     "UserError",
     "anomaly_map",
@@ -69,6 +85,12 @@ __all__ = [
     "external_attention",
     "fit",
     "load",
+    "register_adn",
+    "register_caan",
+    "register_colorizer",
+    "register_executor",
+    "register_map_source",
+    "register_source",
     "rgb_to_lab",
     "run",
     "study",
@@ -89,19 +111,30 @@ _HOMES = {
         "RunConfig",
         "StudyConfig",
     ),
+    "data.dataset": ("Dataset", "Sample"),
+    "data.registry": ("register_source",),
+    "data.source": ("DataSource",),
     "errors": ("UserError",),
     "experiment.colorize": ("colorize",),
     "experiment.detect": ("detect",),
+    "experiment.executors": ("register_executor",),
     "experiment.fit": ("fit",),
     "experiment.run": ("run",),
     "experiment.study": ("study",),
+    "maps.source": ("AnomalyMap", "MapSource", "register_map_source"),
     "model.anomaly_model": ("AnomalyModel",),
     "model.picture": ("Picture",),
     "model.result": ("Result",),
     "networks.contract": ("ADN", "CAAN", "Colorizer"),
     "networks.external_attention": ("external_attention",),
     "networks.leanet": ("LEANet",),
-    "networks.registry": ("build_colorizer", "build_leanet"),
+    "networks.registry": (
+        "build_colorizer",
+        "build_leanet",
+        "register_adn",
+        "register_caan",
+        "register_colorizer",
+    ),
 }
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
 

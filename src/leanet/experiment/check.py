@@ -13,7 +13,7 @@ from leanet.data.find import cut, listed
 from leanet.data.registry import list_images
 from leanet.data.splits import too_large_groups
 from leanet.experiment.estimate import estimate, minutes, time_of
-from leanet.experiment.open_run import refuse_missing_opencv
+from leanet.experiment.open_run import refuse_unfit_maps
 
 ENOUGH_NORMALS = 100
 """With fewer normal images, colorizers of different folds differ much."""
@@ -24,7 +24,7 @@ QUICK_SIDE, QUICK_FOLDS = 128, "0"
 
 def check_and_print(config: CheckConfig) -> int:
     """Print the check of a data set, and how long a run would take; returns 2 where problems were found."""
-    refuse_missing_opencv(config.colorizer)
+    refuse_unfit_maps(config.colorizer)
     data = config.data
     dataset = list_images(config.dataset, data, config.compute.seed)
     with progress_bar("checking images", len(dataset.samples)) as set_done:

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from leanet.console import progress_bar
 from leanet.errors import OptionError
 from leanet.experiment.open_run import Run
-from leanet.experiment.tasks import Executor, Task, Worker
+from leanet.experiment.tasks import Executor, Task, Worker, perform
 
 EXECUTORS: dict[str, Callable[[], Executor]] = {}
 
@@ -45,7 +45,7 @@ class Local:
             for i, task in enumerate(tasks):
                 if not task.done(worker):
                     worker.on_images = _counted(set_done, sum(costs[:i]))
-                    task.run(worker)
+                    perform(task, worker)
 
 
 def _counted(set_done: Callable[[int, str], None], before: int) -> Callable[[int, str], None]:

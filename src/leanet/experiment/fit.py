@@ -29,10 +29,10 @@ from leanet.experiment.open_run import (
     image_rows,
     record,
     refuse_among_images,
-    refuse_missing_opencv,
     refuse_other_images,
     refuse_other_options,
     refuse_other_pixels,
+    refuse_unfit_maps,
     with_copies_grouped,
     write_images,
 )
@@ -256,7 +256,7 @@ def everything(run: Run, folder: Path) -> Run:
 
 def _normals_only(config: FitConfig, folder: Path) -> Run:
     """A run on normal images alone: a fifth of them, no group parted, is its one fold's test side."""
-    refuse_missing_opencv(config.colorizer)
+    refuse_unfit_maps(config.colorizer)
     data = config.data
     dataset = list_images(config.dataset, data, config.compute.seed, normals_only=True)
     for text in dataset.notes:

@@ -23,9 +23,10 @@ from leanet.data.duplicates import duplicates, refuse_duplicates_across
 from leanet.data.find import cut
 from leanet.data.registry import SOURCES, list_images, open_source
 from leanet.data.splits import Fold, inner_parts, make_folds, read_splits, too_large_groups, write_splits
-from leanet.errors import UserError, install
+from leanet.errors import OptionError, UserError, install
 from leanet.experiment.run_folder import ImageRow, RunFolder, write_config
 from leanet.files import contents, remove, write_csv
+from leanet.maps.source import find_map_source
 from leanet.maps.store import Maps
 from leanet.reading import sha256_of
 from leanet.training.compute import find_device
@@ -130,7 +131,7 @@ def begin(config: ColorizeConfig) -> Run:
         UserError: see `leanet.data`; the folder belongs to another data set or was made with other options; the
             authors' coding of maps without OpenCV.
     """
-    refuse_missing_opencv(config.colorizer)
+    refuse_unfit_maps(config.colorizer)
     refuse_among_images(config.out, config.dataset, config.data)
     dataset = read_dataset(config.dataset, config.data, config.compute.seed)
     parse_folds(config.compute.folds, config.data.n_splits)
@@ -351,8 +352,12 @@ def refuse_other_pixels(folder: RunFolder, cache: Cache) -> None:
         )
 
 
-def refuse_missing_opencv(config: ColorizerConfig) -> None:
-    """Raise UserError where the authors' coding of maps is asked for without OpenCV."""
+def refuse_unfit_maps(config: ColorizerConfig) -> None:
+    """Raise UserError where the map source is not known, or the authors' coding is asked for without OpenCV."""
+    try:
+        find_map_source(config.map_source)
+    except ValueError as error:
+        raise OptionError("map_source", config.map_source, str(error)) from None
     if config.map_coding != "authors":
         return
     try:

@@ -11,6 +11,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from leanet.errors import UserError
 from leanet.experiment.open_run import FREE_TO_CHANGE, Run, find
 from leanet.training.compute import Compute
 from leanet.training.session import Engines
@@ -92,6 +93,17 @@ class Executor(Protocol):
             UserError: what a task raised.
         """
         ...
+
+
+def perform(task: Task, worker: Worker) -> None:
+    """Do a task; an error that is no user's mistake bears a note that names it."""
+    try:
+        task.run(worker)
+    except UserError:
+        raise
+    except Exception as error:
+        error.add_note(f"in the task '{task.key}'")
+        raise
 
 
 def fingerprint_of(options: dict[str, Any], run: Run, rows: NDArray[np.int64], compute: Compute) -> str:

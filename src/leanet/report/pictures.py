@@ -23,6 +23,7 @@ from leanet.experiment.run_folder import RunFolder, read_history
 from leanet.experiment.verdict import probability_text
 from leanet.files import beside
 from leanet.lock import alone_in
+from leanet.maps.source import find_map_source
 from leanet.maps.store import Maps
 from leanet.networks.external_attention import external_attention
 from leanet.networks.leanet import LEANet, LEANetFeatures
@@ -35,6 +36,10 @@ DOTS_PER_INCH = 192
 """Of PNGs: two for each pixel of a page, so that they are sharp on a telephone."""
 
 MOST_KINDS = 8  # subfolders of Positive may be patients or days, and all examples are in memory at once
+
+
+_IF_RECOLORED = {True: ("recoloured",), False: ()}
+"""The column's title, where a map source recolors the images."""
 
 
 def draw_colorizers(run: Run, folds: str, report: Path) -> None:
@@ -84,14 +89,14 @@ def example_sheet(run: Run, home: RunFolder, fold: int, config: DetectConfig, pa
     rows = examples(run, fold, each)
     maps = run.maps(fold, unpack=False)
     attention = _attention(_trained(run, home, fold, config), run, config, maps, rows)
-    figure, axes = _sheet(
-        run, rows, ("input", "recoloured", _map_title(run), f"attention ({config.detector.name})")
-    )
+    names = ["input", *_IF_RECOLORED[maps.has_chroma], _map_title(run), f"attention ({config.detector.name})"]
+    figure, axes = _sheet(run, rows, names)
     limit = map_limit(run, fold)
     for i, row in enumerate(rows):
-        axes[i, 1].imshow(recoloured(run, maps, row))
-        _show_map(axes[i, 2], maps.delta_e(rows[i : i + 1])[0], 0, limit)
-        _show_map(axes[i, 3], attention[i], least_attention(config), 1)
+        if maps.has_chroma:
+            axes[i, 1].imshow(recoloured(run, maps, row))
+        _show_map(axes[i, -2], maps.delta_e(rows[i : i + 1])[0], 0, limit)
+        _show_map(axes[i, -1], attention[i], least_attention(config), 1)
     save(figure, path)
 
 
@@ -128,12 +133,14 @@ def map_limit(run: Run, fold: int) -> float:
 def recolouring_sheet(run: Run, fold: int, rows: NDArray[np.int64]) -> Figure:
     """Images of some rows in steps: input, lightness, recoloured, anomaly map."""
     maps, limit = run.maps(fold, unpack=False), map_limit(run, fold)
-    figure, axes = _sheet(run, rows, ("input", "lightness", "recoloured", _map_title(run)))
+    steps = ("lightness", *_IF_RECOLORED[True]) if maps.has_chroma else ()
+    figure, axes = _sheet(run, rows, ("input", *steps, _map_title(run)))
     for i, row in enumerate(rows):
-        lightness = rgb_to_lab(images_to_tensor(run.pixels, rows[i : i + 1]))[0, 0].numpy()
-        axes[i, 1].imshow(lightness, cmap="gray", vmin=0, vmax=100)
-        axes[i, 2].imshow(recoloured(run, maps, int(row)))
-        _show_map(axes[i, 3], maps.delta_e(rows[i : i + 1])[0], 0, limit)
+        if maps.has_chroma:
+            lightness = rgb_to_lab(images_to_tensor(run.pixels, rows[i : i + 1]))[0, 0].numpy()
+            axes[i, 1].imshow(lightness, cmap="gray", vmin=0, vmax=100)
+            axes[i, 2].imshow(recoloured(run, maps, int(row)))
+        _show_map(axes[i, -1], maps.delta_e(rows[i : i + 1])[0], 0, limit)
     return figure
 
 
@@ -255,7 +262,7 @@ def full_size_attention(
 
 
 def _unit(run: Run) -> str:
-    return "ΔE00" if run.map_coding == "true" else "the authors' ΔE"
+    return "the authors' ΔE" if run.map_coding == "authors" else find_map_source(run.map_source).unit
 
 
 def losses_of(path: Path) -> dict[str, list[float]]:
