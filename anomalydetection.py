@@ -14,7 +14,6 @@ from typing import TypeVar
 
 from leanet.cli import guarded
 from leanet.config import ComputeConfig, DetectConfig, DetectorConfig
-from leanet.ranks import is_first
 
 T = TypeVar("T", int, float)
 
@@ -74,11 +73,14 @@ def read_config() -> DetectConfig:
 def main() -> int:
     """Run stage 2 as the published program would, and print its per-fold reports."""
     config = read_config()
-    from leanet.experiment.run import detect_and_print, print_fold_reports
+    from leanet.console import show_log
+    from leanet.experiment.run import results_of
     from leanet.report.pictures import draw_detectors
+    from leanet.report.text import print_fold_reports, print_results
 
-    detect_and_print(config)
-    if is_first():
+    show_log()
+    if results := results_of(config):
+        print_results(results)
         print_fold_reports(config)
         draw_detectors(config)
     return 0

@@ -64,9 +64,11 @@ def read_config() -> ColorizeConfig:
 def main() -> int:
     """Run stage 1 as the published program would."""
     config = read_config()
+    from leanet.console import show_log
     from leanet.experiment.colorize import colorize
     from leanet.report.pictures import draw_colorizers
 
+    show_log()
     run = colorize(config)
     if is_first():
         draw_colorizers(run, config.compute.folds, run.folder.report)

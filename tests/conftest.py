@@ -11,6 +11,7 @@ import torch
 from made import made
 from timing import Timing
 
+from leanet.console import show_log
 from leanet.data.splits import Fold
 from leanet.data.synthetic import make_leaves
 from leanet.experiment.open_run import Run
@@ -22,8 +23,9 @@ SHARED = Path(__file__).parents[2] / "shared"
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Compute in one thread, for each core has a process of its own; time the run."""
+    """Compute in one thread, for each core has a process of its own; show the log; time the run."""
     torch.set_num_threads(1)
+    show_log()
     config.pluginmanager.register(Timing())
 
 

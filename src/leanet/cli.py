@@ -33,12 +33,14 @@ class Verb:
 
 
 def _run(config: Any) -> int:
+    from leanet.console import note
     from leanet.experiment.run import run
-    from leanet.ranks import is_first
     from leanet.report.pictures import draw_detectors
+    from leanet.report.text import duration, print_results
 
-    run(config)
-    if is_first():
+    if results := run(config):
+        print_results(results)
+        note(f"done in {duration(results.seconds)}: {config.out}")
         draw_detectors(config.stages()[1])
     return 0
 
@@ -55,12 +57,12 @@ def _colorize(config: Any) -> int:
 
 
 def _detect(config: Any) -> int:
-    from leanet.experiment.run import detect_and_print
-    from leanet.ranks import is_first
+    from leanet.experiment.run import results_of
     from leanet.report.pictures import draw_detectors
+    from leanet.report.text import print_results
 
-    detect_and_print(config)
-    if is_first():
+    if results := results_of(config):
+        print_results(results)
         draw_detectors(config)
     return 0
 
@@ -68,8 +70,11 @@ def _detect(config: Any) -> int:
 def _study(config: Any) -> int:
     from leanet.experiment.study import study
     from leanet.report.study_figures import draw_study
+    from leanet.report.text import print_study
 
-    study(config, lambda cells: draw_study(cells, config.out / "report"))
+    found = study(config, lambda cells: draw_study(cells, config.out / "report"))
+    if found.cells:  # none but in the first of several processes
+        print_study(found)
     return 0
 
 
@@ -351,7 +356,12 @@ def _dispatch(arguments: list[str]) -> int:
     if name not in VERBS:
         raise UserError(f"unknown command '{name}'. Commands: {', '.join(VERBS)}; see leanet --help.")
     config = parse(name, rest)
-    return 0 if config is None else VERBS[name].action(config)
+    if config is None:
+        return 0
+    from leanet.console import show_log
+
+    show_log()
+    return VERBS[name].action(config)
 
 
 def parse(verb: str, arguments: list[str]) -> Any:

@@ -1,9 +1,10 @@
-"""What a person sees while a run goes on: notes on stdout, progress bars with time left on a terminal's stderr."""
+"""What the command line shows: log and tables on stdout, progress bars with time left on a terminal's stderr."""
 
 from __future__ import annotations
 
+import logging
 import textwrap
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 
 from rich.console import Console
@@ -16,19 +17,39 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
-from leanet import terminal
 from leanet.errors import one_line
+from leanet.progress import SetDone, show_progress_by
 from leanet.ranks import is_first
 
-terminal.make_printable()  # here too, for programs that call the experiment without the command line
 # Without markup and emoji: a file may be called [red]x or :leaves:.
 stdout = Console(highlight=False, markup=False, emoji=False, soft_wrap=True, quiet=not is_first())
 if not stdout.is_terminal:
     stdout.width = 140  # a table in a file or a pipe need not fit a screen
 stderr = Console(stderr=True, highlight=False, markup=False, emoji=False, quiet=not is_first())
 
-SetDone = Callable[[int, str], None]
-"""set_done(units done in all, what is being done now)"""
+HANGING = "hanging"
+"""An attribute of log records that are text to be wrapped: by how much lines but the first are indented."""
+
+
+class _Handler(logging.Handler):
+    """Prints what leanet logs."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        hanging: int | None = getattr(record, HANGING, None)
+        if hanging is None:
+            note(record.getMessage())
+        else:
+            paragraph(record.getMessage(), hanging)
+
+
+def show_log() -> None:
+    """Print leanet's log to stdout, and show progress; a second call changes nothing."""
+    log = logging.getLogger("leanet")
+    if not any(isinstance(handler, _Handler) for handler in log.handlers):
+        log.addHandler(_Handler())
+        log.setLevel(logging.INFO)
+        log.propagate = False
+    show_progress_by(bar)
 
 
 def note(text: str) -> None:
@@ -55,7 +76,7 @@ def paragraph(text: str, hanging: int = 2) -> None:
 
 
 @contextmanager
-def progress_bar(title: str, total: int) -> Iterator[SetDone]:
+def bar(title: str, total: int) -> Iterator[SetDone]:
     """Show a bar with the time left; nothing at all where stderr is no terminal that can redraw a line."""
     columns = (
         TextColumn("{task.description}", markup=False),

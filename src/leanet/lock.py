@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import logging
 import os
 import shlex
 import socket
@@ -14,10 +15,11 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
-from leanet.console import note
 from leanet.errors import UserError
 from leanet.files import OWN
 from leanet.ranks import is_first
+
+_log = logging.getLogger(__name__)
 
 LOCK = f"{OWN}lock"
 """The file that is locked; it says for whom, and is removed at the end."""
@@ -56,7 +58,9 @@ def alone_in(folder: Path, *, wait: bool = False, name: str = LOCK) -> Iterator[
     except OSError as error:
         if error.errno not in _NO_LOCKS:
             raise UserError(f"{folder}: cannot write there ({error.strerror}). Choose another folder.") from None
-        note(f"note: {folder}: its file system has no locks. Start no second command there before this one ends.")
+        _log.info(
+            f"note: {folder}: its file system has no locks. Start no second command there before this one ends."
+        )
     try:
         yield
     finally:

@@ -27,10 +27,10 @@ from leanet.experiment.finished import finished as what_is_finished
 from leanet.experiment.finished import recorded_detector
 from leanet.experiment.open_run import find, refuse_among_images
 from leanet.experiment.predictions import write_predictions
-from leanet.experiment.run import print_fold_reports
 from leanet.experiment.run_folder import RunFolder, amend_config, read_config
 from leanet.files import write_json
 from leanet.maps.store import ARRAYS, CHUNKS, DIGEST
+from leanet.report.text import print_fold_reports
 
 QUICK = [
     "--image-size", "64", "--n-splits", "2", "--colorizer", "Unet", "--colorizer-epochs", "2",

@@ -12,7 +12,6 @@ import pytest
 
 from leanet.data.splits import Fold
 from leanet.experiment.open_run import Run
-from leanet.experiment.run import print_verdict
 from leanet.experiment.run_folder import ImageRow, RunFolder
 from leanet.experiment.table import Table
 from leanet.experiment.verdict import (
@@ -24,6 +23,7 @@ from leanet.experiment.verdict import (
     verdict_of,
     write_mistakes,
 )
+from leanet.report.text import print_verdict
 from leanet.results.baselines import BORDER_ROW
 from leanet.results.metrics import Key, Row, Scored, make_row
 

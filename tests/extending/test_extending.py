@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import inspect
+import logging
 import math
 from pathlib import Path
 from types import ModuleType
@@ -40,6 +41,7 @@ from leanet.experiment.predictions import read_predictions
 from leanet.experiment.run_folder import RunFolder
 from leanet.maps.source import History, Normals
 from leanet.networks.registry import ADNS
+from leanet.progress import show_progress_by, unseen
 from leanet.report.page import report
 from leanet.training.session import Session
 
@@ -87,7 +89,11 @@ def test_the_whole_pipeline_runs_with_all_four(tmp_path: Path) -> None:
     assert "ToyADN-Direct-p23" in report(ReportConfig(out)).read_text()
 
 
-def test_a_model_of_them_is_fitted_saved_and_asked(tmp_path: Path) -> None:
+def test_a_model_of_them_is_fitted_saved_and_asked_without_a_word(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(logging.getLogger("leanet"), "handlers", [])  # as in a program that asked for no log
+    show_progress_by(unseen)
     leanet.fit(FitConfig(Path("memory"), tmp_path / "model", DATA, MAPS, DETECTOR, COMPUTE))
     model = leanet.load(tmp_path / "model")
     result = model.predict(next(iter(toy_source.PICTURES.values()))[0])
@@ -95,6 +101,7 @@ def test_a_model_of_them_is_fitted_saved_and_asked(tmp_path: Path) -> None:
     assert result.anomaly_map is not None
     assert 0 <= result.anomaly_map.min() <= result.anomaly_map.max() <= math.sqrt(3)
     assert result.recoloured is None
+    assert capfd.readouterr() == ("", "")
 
 
 class WrongChannels(toy_adn.ToyADN):
@@ -147,9 +154,7 @@ def test_maps_below_0_or_not_finite_are_named(value: float, tmp_path: Path) -> N
             return AnomalyMap(torch.full((len(images), 1, 64, 64), value), self.unit)
 
     maps = dataclasses.replace(MAPS, map_source="wrong")
-    with pytest.raises(
-        UserError, match=r"map source wrong: .* with values from .*, expected 0 or more"
-    ):
+    with pytest.raises(UserError, match=r"map source wrong: .* with values from .*, expected 0 or more"):
         leanet.run(RunConfig(Path("memory"), tmp_path / "run", DATA, maps, DETECTOR, COMPUTE))
 
 

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import hashlib
+import logging
 
 from leanet.compat.folds import export_folds, import_folds
 from leanet.compat.model_file import read_model_file
 from leanet.config import ExportAuthorsConfig, ImportAuthorsConfig
-from leanet.console import note
 from leanet.errors import UserError
 from leanet.model.card import Card
 from leanet.model.model import save
+
+_log = logging.getLogger(__name__)
 
 
 def import_authors(config: ImportAuthorsConfig) -> None:
@@ -57,7 +59,7 @@ def _import_model(config: ImportAuthorsConfig, adn: str, caan: str, attention_po
         origin=f"imported from {config.source.name}, a model of the authors' program, sha256 {digest}",
     )
     save(config.out, card, network)
-    note(
+    _log.info(
         f"model folder: {config.out}. It has no colorizer: it needs anomaly maps of the coding 'authors' with each "
         "image."
     )

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
+import logging
 import shutil
 import zipfile
 from collections import Counter, defaultdict
@@ -21,7 +22,6 @@ from numpy.typing import NDArray
 from leanet.color.lab import encode_lab, rgb_to_lab
 from leanet.compat import fold_files
 from leanet.compat.fold_files import ATTENTION, COLORED, KINDS, LABEL, RGB, SIDES, FoldFiles, read_images
-from leanet.console import SetDone, note, progress_bar
 from leanet.data.splits import Fold, write_splits
 from leanet.data.tensors import images_to_tensor
 from leanet.errors import UserError
@@ -30,6 +30,9 @@ from leanet.experiment.open_run import Run, find
 from leanet.experiment.run_folder import ImageRow, RunFolder, write_config
 from leanet.files import beside, is_free, write_csv
 from leanet.maps.store import MapWriter
+from leanet.progress import SetDone, progress_bar
+
+_log = logging.getLogger(__name__)
 
 EXPORT_SIDE, EXPORT_FOLDS = 256, 5
 """What the published program reads."""
@@ -61,7 +64,7 @@ def import_folds(source: Path, out: Path) -> None:
         run = _write_run(RunFolder(partial), source, folds, side, advance)
         for number, fold in enumerate(folds):
             _import_maps(run, number, fold, advance)
-    note(f"{out}: {len(run.images)} images of {side} px, {len(folds)} folds; go on with leanet detect")
+    _log.info(f"{out}: {len(run.images)} images of {side} px, {len(folds)} folds; go on with leanet detect")
 
 
 def export_folds(run: Path, out: Path) -> None:
@@ -82,7 +85,7 @@ def export_folds(run: Path, out: Path) -> None:
         advance = _counter(set_done)
         for number in range(EXPORT_FOLDS):
             _export_fold(opened, number, partial / str(number), advance)
-    note(f"{out}: {EXPORT_FOLDS} fold folders; go on with the published anomalydetection.py")
+    _log.info(f"{out}: {EXPORT_FOLDS} fold folders; go on with the published anomalydetection.py")
 
 
 @contextmanager

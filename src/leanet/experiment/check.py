@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import dataclasses
+import logging
 import shlex
 
 from leanet.config import CheckConfig
 from leanet.config.options import argument, to_options
-from leanet.console import note, progress_bar
 from leanet.data.check import CheckReport, check_dataset
 from leanet.data.find import cut, listed
 from leanet.data.registry import list_images
 from leanet.data.splits import too_large_groups
 from leanet.experiment.estimate import estimate, minutes, time_of
 from leanet.experiment.open_run import refuse_unfit_maps
+from leanet.progress import progress_bar
+
+_log = logging.getLogger(__name__)
 
 ENOUGH_NORMALS = 100
 """With fewer normal images, colorizers of different folds differ much."""
@@ -36,16 +39,16 @@ def check_and_print(config: CheckConfig) -> int:
             on_progress=lambda done: set_done(done, ""),
         )
     for line in _lines(report, data.image_size):
-        note(line)
+        _log.info(line)
     for line in cut([f"note: {text}" for text in too_large_groups(dataset, data.n_splits)], "groups are as large"):
-        note(line)
+        _log.info(line)
     for line in cut([f"problem: {problem}" for problem in report.problems], "problems"):
-        note(line)
+        _log.info(line)
     if report.problems:
         return 2
     if config.estimate:
         _estimate(config)
-    note("no problems found")
+    _log.info("no problems found")
     return 0
 
 
@@ -60,7 +63,7 @@ def _estimate(config: CheckConfig) -> None:
     )
     if first != config:
         quick = time_of(first, detectors)
-        note(f"a first look takes {minutes(quick.total)}: {_command(first)}")
+        _log.info(f"a first look takes {minutes(quick.total)}: {_command(first)}")
 
 
 def _command(first: CheckConfig) -> str:

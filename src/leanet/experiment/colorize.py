@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import logging
+
 from leanet.config import ColorizeConfig, parse_folds
-from leanet.console import note
 from leanet.experiment.executors import executor
 from leanet.experiment.map_tasks import compute_of, image_passes, plan_maps
 from leanet.experiment.open_run import Run, begin, normal_rows
@@ -11,6 +12,8 @@ from leanet.lock import alone_in
 from leanet.results.words import explain
 from leanet.training.compute import find_device
 from leanet.training.processes import first_before_others, wait_for_all
+
+_log = logging.getLogger(__name__)
 
 
 def colorize(config: ColorizeConfig, begun: Run | None = None) -> Run:
@@ -35,14 +38,14 @@ def _colorize(config: ColorizeConfig, begun: Run | None) -> Run:
     run = begun
     tasks = plan_maps(config, run, parse_folds(config.compute.folds, len(run.folds)))
     if not tasks:
-        note("colorizers: all folds asked for are done already")
+        _log.info("colorizers: all folds asked for are done already")
         return run
     wait_for_all(device)  # before anything is written that would change what is to do
     normals = len(normal_rows(run, tasks[0].fold))
     each = f", {config.colorizer.cross_fit + 1} for each fold" if config.colorizer.cross_fit else ""
     epochs = image_passes(config, normals) // normals
     explain("fold", "ΔE00")
-    note(f"colorizers: {config.colorizer.colorizer}{each}, {epochs} epochs, {compute_of(config, run)}")
+    _log.info(f"colorizers: {config.colorizer.colorizer}{each}, {epochs} epochs, {compute_of(config, run)}")
     executor(config.compute.executor).execute(tasks, [run], "colorizers")
     wait_for_all(device)
     return run

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import logging
 from pathlib import Path
 
 from leanet.config import (
@@ -14,12 +15,13 @@ from leanet.config import (
     FitConfig,
     RunConfig,
 )
-from leanet.console import note
 from leanet.data.synthetic import make_leaves
 from leanet.errors import UserError
 from leanet.experiment.run_folder import RunFolder
 from leanet.files import LARGEST, contents, is_free, remove, write_text
 from leanet.reading import read_text
+
+_log = logging.getLogger(__name__)
 
 MARKER = ".leanet-demo"
 """A file that says of a folder that a demo made it, and, until that demo is done, with which seed."""
@@ -45,10 +47,10 @@ def demo(config: DemoConfig) -> RunConfig:
     write_text(config.out / MARKER, str(config.seed))
     leaves = config.out / "leaves"
     if leaves.exists():
-        note(f"going on with the demo that was stopped: {config.out}")
+        _log.info(f"going on with the demo that was stopped: {config.out}")
     else:
         make_leaves(leaves, seed=config.seed)
-        note(f"made synthetic leaves: {leaves}")
+        _log.info(f"made synthetic leaves: {leaves}")
     return RunConfig(
         dataset=config.out / "leaves",
         out=config.out,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import logging
 from collections.abc import Sequence
 from dataclasses import asdict
 
@@ -11,7 +12,6 @@ from numpy.typing import NDArray
 
 from leanet.config import NO_CAAN, DataConfig, DetectConfig, DetectorConfig, parse_folds
 from leanet.config.options import from_options, to_options
-from leanet.console import note
 from leanet.errors import OptionError, UserError
 from leanet.experiment.detector_task import TrainDetector, made_otherwise, map_scale, of_earlier_maps
 from leanet.experiment.executors import executor
@@ -30,6 +30,8 @@ from leanet.results.metrics import FEWEST_POSITIVES, score
 from leanet.results.words import explain
 from leanet.training.compute import find_device, resolve
 from leanet.training.processes import wait_for_all
+
+_log = logging.getLogger(__name__)
 
 
 def detect(config: DetectConfig) -> Table:
@@ -163,14 +165,14 @@ def train_folds(
     of_earlier = [task for task in to_do if of_earlier_maps(task.folder, config, run, task.fold)]
     for task in to_do:
         if task in of_earlier:
-            note(f"note: {task.folder.path}: its anomaly maps were made anew; this detector is trained anew")
+            _log.info(f"note: {task.folder.path}: its anomaly maps were made anew; this detector is trained anew")
         elif task.folder.metrics.exists():  # written last
-            note(f"note: {task.folder.path}: damaged or incomplete; this detector is trained anew")
+            _log.info(f"note: {task.folder.path}: damaged or incomplete; this detector is trained anew")
     if is_first():
         for task in (task for task in tasks if task not in to_do):
             _choose_again(run, task)
     if not to_do:
-        note(f"{name}: all folds asked for are done already")
+        _log.info(f"{name}: all folds asked for are done already")
         return
     device = find_device(config.compute.device)
     wait_for_all(device)  # before anything is written that would change what is to do
@@ -183,7 +185,9 @@ def train_folds(
     sets = [task.images(run) for task in to_do]
     epochs = to_do[0].recipe.last_epoch_for(len(sets[0].train))
     explain("F1", "AUROC")
-    note(f"{name}: {epochs} epochs, {_validation_note(config, run.labels, sets)}, {resolve(config.compute, 0)}")
+    _log.info(
+        f"{name}: {epochs} epochs, {_validation_note(config, run.labels, sets)}, {resolve(config.compute, 0)}"
+    )
     executor(config.compute.executor).execute(to_do, [run], name)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
+import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
@@ -18,7 +19,6 @@ from torch import Tensor, nn
 from leanet.color.anomaly_map import scale_map
 from leanet.config import ColorizerConfig, DataConfig, DetectConfig, DetectorConfig, RecipeName
 from leanet.config.options import to_options
-from leanet.console import note
 from leanet.data.tensors import images_to_tensor
 from leanet.errors import DamagedError
 from leanet.experiment.open_run import FREE_TO_CHANGE, Run, differing_option
@@ -40,6 +40,8 @@ from leanet.training.loop import Loss, train
 from leanet.training.prediction import predictor
 from leanet.training.processes import wait_for_all
 from leanet.training.recipe import Recipe
+
+_log = logging.getLogger(__name__)
 
 PREDICTION_BATCH = 32
 
@@ -182,7 +184,7 @@ class TrainDetector:
         )
         if run.keeps_test_apart(self.fold):
             numbers = f"F1 {metric_text(adn.f1)} ({adn.prevalence:.0%} anomalous), AUROC {metric_text(adn.auroc)}"
-            note(f"{self.config.detector.name} {self}: {numbers}")
+            _log.info(f"{self.config.detector.name} {self}: {numbers}")
 
 
 def build_detector(detector: DetectorConfig, side: int) -> LEANet:

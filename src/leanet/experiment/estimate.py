@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -11,7 +12,6 @@ import torch
 from torch import Tensor, nn
 
 from leanet.config import CheckConfig, DetectorConfig, FitConfig, RunConfig, StudyConfig, parse_folds
-from leanet.console import note
 from leanet.experiment.detector_task import build_detector, recipe_of
 from leanet.experiment.open_run import read_dataset
 from leanet.experiment.run_folder import RunFolder
@@ -23,6 +23,8 @@ from leanet.training.compute import find_device, resolve
 from leanet.training.loop import Engine, Loss
 from leanet.training.prediction import predictor
 from leanet.training.recipe import Recipe
+
+_log = logging.getLogger(__name__)
 
 TIMED_STEPS = 2
 TIMED_MAPS = 8
@@ -58,10 +60,10 @@ def estimate(config: Config, detectors: Iterable[tuple[DetectorConfig, RunFolder
     """Time a few steps, print what is left to train will take, and return it; see `time_of`."""
     found = time_of(config, detectors)
     if found.total:
-        note(f"estimated time on this machine: {minutes(found.total)} ({', '.join(_parts(found))})")
+        _log.info(f"estimated time on this machine: {minutes(found.total)} ({', '.join(_parts(found))})")
         if found.idle_share < BUSY:
             idle = minutes(found.total * found.idle_share)
-            note(f"other programs are using this machine; without them, about {idle}")
+            _log.info(f"other programs are using this machine; without them, about {idle}")
     return found
 
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from leanet.console import progress_bar
 from leanet.errors import OptionError
 from leanet.experiment.open_run import Run
 from leanet.experiment.tasks import Executor, Task, Worker, perform
+from leanet.progress import progress_bar
 
 EXECUTORS: dict[str, Callable[[], Executor]] = {}
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import logging
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -12,7 +13,6 @@ from numpy.typing import NDArray
 
 from leanet.config import NO_CAAN, ColorizeConfig, DetectConfig, FitConfig
 from leanet.config.options import to_options
-from leanet.console import note
 from leanet.data.registry import list_images, open_source
 from leanet.data.splits import Fold, inner_parts, refuse_one_normal
 from leanet.errors import UserError
@@ -52,6 +52,8 @@ from leanet.results.metrics import PLAIN_THRESHOLD, score
 from leanet.training.checkpoint import load_weights
 from leanet.training.compute import Compute, find_device, has_bfloat16
 
+_log = logging.getLogger(__name__)
+
 HELD_OUT, ALL = "held-out", "all"
 """The run folders of the two trainings, in OUT.work."""
 
@@ -87,7 +89,7 @@ def fit(config: FitConfig) -> Card:
     finally:
         with contextlib.suppress(OSError):  # unfinished, or something else lies there
             work.rmdir()
-    note(f"model: {config.out}")
+    _log.info(f"model: {config.out}")
     return card
 
 
@@ -99,7 +101,7 @@ def _fit(config: FitConfig, work: Path) -> Card:
         if open_source(config.dataset, config.data).has_anomalies():
             card = _fit_detector(config, first, work)
         else:
-            note("no anomalous images: fitting the unsupervised half, a colorizer and a threshold on its map")
+            _log.info("no anomalous images: fitting the unsupervised half, a colorizer and a threshold on its map")
             card = _fit_map(config, first, work)
     except BaseException:
         if not first.out.exists():  # a fit that never began leaves nothing behind
@@ -136,7 +138,7 @@ def _fit_detector(config: FitConfig, first: ColorizeConfig, work: Path) -> Card:
     if is_new:  # what a stopped fit has left to do is not known
         as_two_folds = dataclasses.replace(config, compute=dataclasses.replace(config.compute, folds="0,1"))
         estimate(as_two_folds, [(config.detector, None)])
-    note(f"first on {parts}, to choose epoch and threshold, and to test on the rest")
+    _log.info(f"first on {parts}, to choose epoch and threshold, and to test on the rest")
     colorize(first, begun)
     run, home, detect_config, _ = train_detectors(asked)
     folder = home.fold(0).detector(config.detector.name)
@@ -146,8 +148,8 @@ def _fit_detector(config: FitConfig, first: ColorizeConfig, work: Path) -> Card:
     share = metrics["epoch"] / history_epochs
 
     said = found_in_words(score(scored), [PLAIN_THRESHOLD if scored.threshold is None else scored.threshold])
-    note(f"on the rest: {said}")
-    note("then on all images")
+    _log.info(f"on the rest: {said}")
+    _log.info("then on all images")
     whole = everything(run, work / ALL)
     colorize(dataclasses.replace(first, out=whole.folder.path), whole)
     detector = dataclasses.replace(detect_config.detector, validation=0.0)
@@ -217,7 +219,7 @@ def _save(config: FitConfig, model: Model, held_out: Run) -> Card:
             for bfloat16 in (False, True)
         )
         found = deviation(exact, coarse, list(pixels))
-        note(f"--precision bfloat16, which is faster, {found}")
+        _log.info(f"--precision bfloat16, which is faster, {found}")
         card = dataclasses.replace(card, validation=card.validation | {"bfloat16": dataclasses.asdict(found)})
     save(config.out, card, model.network, model.maps)
     return card
@@ -260,7 +262,7 @@ def _normals_only(config: FitConfig, folder: Path) -> Run:
     data = config.data
     dataset = list_images(config.dataset, data, config.compute.seed, normals_only=True)
     for text in dataset.notes:
-        note(f"note: {text}")
+        _log.info(f"note: {text}")
     home = RunFolder(folder)
     if home.config.exists():
         refuse_other_options(home, config)

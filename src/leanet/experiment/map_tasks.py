@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import logging
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
@@ -12,7 +13,6 @@ from numpy.typing import NDArray
 
 from leanet.config import ColorizeConfig
 from leanet.config.options import to_options
-from leanet.console import note
 from leanet.errors import DamagedError, UserError
 from leanet.experiment.open_run import Run, normal_rows, parts_of_training_side
 from leanet.experiment.run_folder import MapFolder, RunFolder, write_history
@@ -27,6 +27,8 @@ from leanet.training.compute import Compute, resolve, return_freed_memory
 from leanet.training.prediction import predictor
 from leanet.training.processes import wait_for_all
 from leanet.training.session import Session
+
+_log = logging.getLogger(__name__)
 
 PREDICTION_BATCH = 32
 
@@ -91,11 +93,11 @@ class FitMap:
         if not weights.exists():
             return False
         if not is_whole(weights):
-            note(f"note: {weights}: damaged; this colorizer is trained anew")
+            _log.info(f"note: {weights}: damaged; this colorizer is trained anew")
             return False
         run = worker.run_at(self.config.out)
         if made_from(weights) not in ("", images_of(self.normals(run), run)):
-            note(f"note: {weights}: trained on other images; this colorizer is trained anew")
+            _log.info(f"note: {weights}: trained on other images; this colorizer is trained anew")
             return False
         return True
 
@@ -191,7 +193,7 @@ def _tell(number: int, attributes: dict[str, object], unit: str) -> None:
         for name, m in means.items()
         if m is not None
     )
-    note(f"fold {number}: mean {unit.removesuffix('00')} of {listed}")
+    _log.info(f"fold {number}: mean {unit.removesuffix('00')} of {listed}")
 
 
 def _folder(config: ColorizeConfig, number: int) -> MapFolder:
@@ -239,7 +241,7 @@ def images_of(normals: NDArray[np.int64], run: Run) -> str:
     return hashlib.sha256(repr([run.images[row].sha256 for row in normals]).encode()).hexdigest()
 
 
-def is_made(run: Run, number: int, say: Say = note) -> bool:
+def is_made(run: Run, number: int, say: Say = _log.info) -> bool:
     """Whether a fold's maps are there and whole, and so is their source; says so where the maps are not."""
     folder = run.folder.fold(number)
     if not folder.maps.exists():

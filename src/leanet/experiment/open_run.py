@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,7 +17,6 @@ from numpy.typing import NDArray
 from leanet.color.opencv_lab import check_opencv
 from leanet.config import ColorizeConfig, ColorizerConfig, DataConfig, FitConfig, MapCoding, parse_folds
 from leanet.config.options import to_options
-from leanet.console import note, progress_bar
 from leanet.data.cache import Cache, build_cache
 from leanet.data.dataset import Dataset, Sample, check_folds, group_copies
 from leanet.data.duplicates import duplicates, refuse_duplicates_across
@@ -28,8 +28,11 @@ from leanet.experiment.run_folder import ImageRow, RunFolder, write_config
 from leanet.files import contents, remove, write_csv
 from leanet.maps.source import find_map_source
 from leanet.maps.store import Maps
+from leanet.progress import progress_bar
 from leanet.reading import sha256_of
 from leanet.training.compute import find_device
+
+_log = logging.getLogger(__name__)
 
 FREE_TO_CHANGE = {
     "dataset",
@@ -137,7 +140,7 @@ def begin(config: ColorizeConfig) -> Run:
     parse_folds(config.compute.folds, config.data.n_splits)
     find_device(config.compute.device)
     for text in dataset.notes:
-        note(f"note: {text}")
+        _log.info(f"note: {text}")
     folder, is_new = RunFolder(config.out), not contents(config.out)
     refuse_other_options(folder, config)
     folder.refuse_others(config.data.n_splits)
@@ -231,9 +234,9 @@ def _fill(folder: RunFolder, dataset: Dataset, config: ColorizeConfig) -> Run:
         folds = read_splits(folder.splits, dataset)
     untested = len(dataset.samples) - sum(len(fold.test) for fold in folds)
     if untested:
-        note(f"note: {folder.splits}: {untested} of {len(dataset.samples)} images are in no fold's test side")
+        _log.info(f"note: {folder.splits}: {untested} of {len(dataset.samples)} images are in no fold's test side")
     for text in cut(too_large_groups(dataset, len(folds)), "groups are as large"):
-        note(f"note: {text}")
+        _log.info(f"note: {text}")
     all_labels, maps = np.array(labels, dtype=np.int64), config.colorizer
     run = Run(folder, images, all_labels, cache.pixels, folds, maps.map_coding, maps.map_source)
     if k := config.colorizer.cross_fit:
@@ -281,7 +284,7 @@ def with_copies_grouped(dataset: Dataset, cache: Cache) -> Dataset:
     labels = [sample.label for sample in dataset.samples]
     grouped, copies = group_copies(dataset, duplicates(cache.infos, labels).within)
     if copies:
-        note(f"note: {copies} images are copies of others, byte for byte: no split parts them")
+        _log.info(f"note: {copies} images are copies of others, byte for byte: no split parts them")
     return grouped
 
 
@@ -304,11 +307,11 @@ def decode_images(folder: RunFolder, dataset: Dataset, data: DataConfig) -> Cach
             on_progress=lambda done: set_done(done, ""),
         )
     if cache.healed:
-        note(f"note: {cache.path}: damaged; the pixel cache was made anew")
+        _log.info(f"note: {cache.path}: damaged; the pixel cache was made anew")
     for line in cut([f"left out: {file} ({reason})" for file, reason in cache.skipped], "are unreadable"):
-        note(line)
+        _log.info(line)
     if cache.broken_profiles:
-        note(f"note: {cache.broken_profiles} images with a color profile that cannot be used: taken as sRGB")
+        _log.info(f"note: {cache.broken_profiles} images with a color profile that cannot be used: taken as sRGB")
     return cache
 
 

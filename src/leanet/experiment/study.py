@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
+import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 
-from rich.table import Table as Printed
-
 from leanet.config import ColorizeConfig, DetectConfig, DetectorConfig, StudyConfig, parse_folds
-from leanet.console import heading, note, paragraph, stdout
 from leanet.experiment.colorize import colorize
 from leanet.experiment.detect import refuse_unfit, train_detectors
 from leanet.experiment.detector_task import TrainDetector
@@ -20,15 +18,15 @@ from leanet.experiment.run_folder import RunFolder, plain
 from leanet.experiment.table import detector_rows, held_out_row, ratio_of_sides, unchosen_note
 from leanet.experiment.tasks import Worker
 from leanet.experiment.training_set import refuse_too_few_labelled
-from leanet.experiment.verdict import headline
 from leanet.files import write_csv
 from leanet.lock import alone_in
 from leanet.ranks import is_first
 from leanet.results.baselines import simple_rows
-from leanet.results.metrics import METRICS, PRINTED, Interval, Row, cell, difference, shown, verdict
-from leanet.results.words import GLOSSARY, print_words
+from leanet.results.metrics import METRICS, Interval, Row, difference, verdict
 from leanet.training.compute import find_device
 from leanet.training.processes import first_before_others
+
+_log = logging.getLogger(__name__)
 
 HELD_OUT = "auroc_held_out"
 """The metric's name, in the table of files, for the AUROC on the inner validations."""
@@ -59,7 +57,22 @@ class Cell:
         return None if self.baseline is None else difference(row or self.row, self.baseline, metric)
 
 
-def study(config: StudyConfig, draw: Callable[[Sequence[Cell]], None] | None = None) -> list[Cell]:
+@dataclass(frozen=True)
+class Study:
+    """What came out of a study.
+
+    Attributes:
+        cells: the grid's detectors with their results, in the grid's order.
+        beside: p_rate -> the rows without a network, which follow that p_rate's cells.
+        notes: what the table does not say.
+    """
+
+    cells: tuple[Cell, ...]
+    beside: Mapping[float, Sequence[Row]]
+    notes: tuple[str, ...]
+
+
+def study(config: StudyConfig, draw: Callable[[Sequence[Cell]], None] | None = None) -> Study:
     """Train what is missing of the grid, print and write its table; returns its cells.
 
     Stopped, it leaves the table of what is done, and goes on there. Detectors of an earlier grid in the same folder
@@ -76,7 +89,7 @@ def study(config: StudyConfig, draw: Callable[[Sequence[Cell]], None] | None = N
         return _study(config, draw)
 
 
-def _study(config: StudyConfig, draw: Callable[[Sequence[Cell]], None] | None) -> list[Cell]:
+def _study(config: StudyConfig, draw: Callable[[Sequence[Cell]], None] | None) -> Study:
     first = ColorizeConfig(config.dataset, config.out, config.data, config.colorizer, config.compute)
     home = RunFolder(config.out)
     grid = [DetectConfig(home.path, home.cell(d.p_rate).path, d, config.compute, False) for d in config.cells()]
@@ -91,7 +104,7 @@ def _study(config: StudyConfig, draw: Callable[[Sequence[Cell]], None] | None) -
     baseline: Row | None = None
     for number, wanted in enumerate(grid):
         detector = wanted.detector
-        note(f"cell {number + 1} of {len(grid)}: {detector.name}, p_rate {detector.p_rate:g}")
+        _log.info(f"cell {number + 1} of {len(grid)}: {detector.name}, p_rate {detector.p_rate:g}")
         run, home, resolved, folds = train_detectors(wanted)
         if not is_first():
             continue
@@ -108,14 +121,14 @@ def _study(config: StudyConfig, draw: Callable[[Sequence[Cell]], None] | None) -
         write_cells(run.folder, cells, beside)
         if draw:
             draw(cells)
+    notes: list[str] = []
     if is_first():
-        print_cells(cells, beside)
         if unchosen := unchosen_note([s.threshold_chosen for c in cells for s in c.row.runs.values()]):
-            note(unchosen)
-        note(f"table and figures: {run.folder.report}")
+            notes.append(unchosen)
+        notes.append(f"table and figures: {run.folder.report}")
         if others := _others(run.folder, cells):
-            note(f"not asked for now, and so not in them: {', '.join(others)}")
-    return cells
+            notes.append(f"not asked for now, and so not in them: {', '.join(others)}")
+    return Study(tuple(cells), beside, tuple(notes))
 
 
 def _is_trained(wanted: DetectConfig, run: Run) -> bool:
@@ -181,43 +194,3 @@ def _lines(
         numbers = [len(row.runs), plain(row.pooled.prevalence), name, *map(plain, ends)]
         lines.append([*named, *numbers, verdict(gain) if gain else ""])
     return lines
-
-
-def _print_best(p_rate: float, cells: Sequence[Cell]) -> None:
-    """Print in plain words what the cell with the highest AUROC found, on images held out where there are any."""
-    by_held_out = all(cell.held_out for cell in cells)
-
-    def auroc(cell: Cell) -> float:
-        found = (cell.held_out if cell.held_out and by_held_out else cell.row).interval("auroc")
-        return found.mean if found else 0.0
-
-    best = max(cells, key=auroc)
-    heading(f"p_rate {p_rate:g} (share of the training anomalies kept), {best.detector.name}: {headline(best.row)}")
-    chosen = "pictures held out of the training" if by_held_out else "test pictures, which is partly luck"
-    paragraph(f"It has the highest AUROC of {len(cells)} on the {chosen}. AUROC: {GLOSSARY['AUROC']}.", hanging=0)
-
-
-def print_cells(cells: Sequence[Cell], beside: Mapping[float, Sequence[Row]]) -> None:
-    """Print what each p_rate's best cell found; then one line a cell, and a row without a network.
-
-    That is means with intervals, and what the attention gained.
-    """
-    for p_rate in beside:
-        _print_best(p_rate, [own for own in cells if own.detector.p_rate == p_rate])
-    anomalous = f"{cells[0].row.pooled.prevalence:.0%} anomalous"
-    gained = "gain: AUROC less that without attention"
-    printed = Printed(title=f"means [95 % intervals] over folds; {anomalous}; {gained}")
-    metrics = ("f1", "auroc")
-    for header in ("p_rate", "row", *(PRINTED[m] for m in metrics), "gain", "AUROC, held out"):
-        printed.add_column(header, justify="left" if header == "row" else "right", overflow="fold")
-    for p_rate, rows in beside.items():
-        for own in (own for own in cells if own.detector.p_rate == p_rate):
-            gain = own.gain("auroc")
-            said = f"{shown(gain, '+')} {verdict(gain)}" if gain else ""
-            unseen = shown(own.held_out.interval("auroc")) if own.held_out else ""
-            printed.add_row(f"{p_rate:g}", own.detector.name, *(cell(own.row, m) for m in metrics), said, unseen)
-        for row in rows:
-            printed.add_row(f"{p_rate:g}", row.name, *(cell(row, m) for m in metrics))
-    stdout.print()
-    stdout.print(printed)
-    print_words([row for own in cells for row in own.rows])

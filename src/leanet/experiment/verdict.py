@@ -16,6 +16,9 @@ from leanet.files import write_csv
 from leanet.results.baselines import BORDER_ROW, HISTOGRAM_ROW, MAP_ROW
 from leanet.results.metrics import FEWEST_POSITIVES, PLAIN_THRESHOLD, Key, Row, Scored, Scores, difference, verdict
 
+MOST_NAMED = 10
+"""Of the missed pictures, and of the false alarms, so many are shown by name."""
+
 GUESSING = 0.6
 """Below this AUROC, answers are called hardly better than guessing."""
 

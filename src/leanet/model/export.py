@@ -19,7 +19,6 @@ from torch import Tensor, nn
 
 from leanet.color.anomaly_map import scale_map
 from leanet.config import ExportConfig
-from leanet.console import note
 from leanet.data.decode import decode, resize
 from leanet.errors import UserError, install
 from leanet.files import beside, partial_of, refuse_other, unfinished
@@ -31,6 +30,8 @@ from leanet.model.model import Model, load
 from leanet.model.predict_files import at_even_steps, find_files
 from leanet.model.seal import seal
 from leanet.networks.folding import fold_batch_norm
+
+_log = logging.getLogger(__name__)
 
 CALIBRATION_IMAGES = 300
 
@@ -146,9 +147,9 @@ def export(config: ExportConfig) -> None:
     except OSError as error:
         raise UserError(f"{out}: cannot be written ({error.strerror or error}). Choose another --out.") from None
     size = sum(path.stat().st_size for path in {out, out.with_suffix(".bin")} if path.exists())
-    note(f"exported: {out} ({size / 1e6:.0f} MB)")
+    _log.info(f"exported: {out} ({size / 1e6:.0f} MB)")
     if calibration is not None:
-        note(f"int8 {deviation(model, load_exported(out), calibration)}")
+        _log.info(f"int8 {deviation(model, load_exported(out), calibration)}")
 
 
 def _refuse_others(out: Path, model: Path, openvino: bool) -> None:

@@ -6,6 +6,7 @@ import contextlib
 import functools
 import glob
 import itertools
+import logging
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -19,7 +20,6 @@ from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
 from leanet.config import PredictConfig
-from leanet.console import note, progress_bar
 from leanet.data.decode import Decoded, UnreadableImageError, decode, decode_with_origin, resize
 from leanet.data.find import Identity, find_images, folders_below, identity, listed, notes
 from leanet.data.layout import MASKS
@@ -30,6 +30,9 @@ from leanet.lock import alone_in
 from leanet.model.anomaly_model import AnomalyModel
 from leanet.model.card import CARD, Card
 from leanet.model.result import COLUMNS, Result, csv_row, overlay, shown_from
+from leanet.progress import progress_bar
+
+_log = logging.getLogger(__name__)
 
 BATCH = 32
 
@@ -71,20 +74,20 @@ class Counts:
 
     def told(self, out: Path) -> int:
         """Tell the user; the exit code is 1 where a file was not done whole."""
-        note(f"{self.files - self.unreadable} of {self.files} images predicted: {out}")
+        _log.info(f"{self.files - self.unreadable} of {self.files} images predicted: {out}")
         if self.without_box:
-            note(
+            _log.info(
                 f"{self.without_box} of {self.anomalous} anomalous images without a box: no place stands out "
                 "beyond what normal images reach"
             )
         if self.several:
-            note(f"{self.several} with several frames or pages: the first was taken")
+            _log.info(f"{self.several} with several frames or pages: the first was taken")
         if self.broken_profiles:
-            note(f"{self.broken_profiles} with a color profile that cannot be used: taken as sRGB")
+            _log.info(f"{self.broken_profiles} with a color profile that cannot be used: taken as sRGB")
         if self.unreadable:
-            note(f"{self.unreadable} unreadable: see the column error")
+            _log.info(f"{self.unreadable} unreadable: see the column error")
         if self.unwritten:
-            note(f"{self.unwritten} without their overlay and map: see the column error")
+            _log.info(f"{self.unwritten} without their overlay and map: see the column error")
         return 1 if self.unreadable or self.unwritten else 0
 
 
@@ -156,7 +159,7 @@ def find_files(images: Sequence[str]) -> list[Path]:
             if not inside.images:
                 raise UserError(f"{path}: no images in it.{''.join(f' {text}.' for text in said)}")
             for text in said:
-                note(f"note: {path}: {text}")
+                _log.info(f"note: {path}: {text}")
             found = inside.images
         elif path.exists():
             found = (path,)
@@ -176,7 +179,9 @@ def _each_once(files: Iterable[Path]) -> list[Path]:
         if by_identity.setdefault(_identity(file), file) != file:
             others.append(str(file))
     if others:
-        note(f"note: left out, other names of files that are read already: {len(others)} ({listed(others, 3)})")
+        _log.info(
+            f"note: left out, other names of files that are read already: {len(others)} ({listed(others, 3)})"
+        )
     return list(by_identity.values())
 
 

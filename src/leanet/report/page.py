@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import contextlib
+import logging
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -17,16 +18,16 @@ from numpy.typing import NDArray
 from sklearn.metrics import roc_auc_score
 
 from leanet.config import DetectConfig, ReportConfig
-from leanet.console import note, progress_bar
 from leanet.errors import UserError
 from leanet.experiment.finished import finished, recorded_detector, what_is_missing
 from leanet.experiment.open_run import Run, source_of
-from leanet.experiment.run import MOST_NAMED, write_table
+from leanet.experiment.run import write_table
 from leanet.experiment.run_folder import RunFolder, plain, read_config
 from leanet.experiment.table import Table, ratio_of_sides, scores_of, table
-from leanet.experiment.verdict import Verdict, probability_text, verdict_of, write_mistakes
+from leanet.experiment.verdict import MOST_NAMED, Verdict, probability_text, verdict_of, write_mistakes
 from leanet.files import refuse_other, write_csv, write_text
 from leanet.lock import alone_in
+from leanet.progress import progress_bar
 from leanet.report import figures
 from leanet.report.charts import Chart, draw_all
 from leanet.report.pictures import full_size_attention, save
@@ -46,6 +47,8 @@ from leanet.results.metrics import (
     verdict,
 )
 from leanet.results.words import heading, words_of
+
+_log = logging.getLogger(__name__)
 
 GENERATOR = b'<meta name="generator" content="leanet report">'
 """By what a page is known for a report."""
@@ -127,7 +130,7 @@ def _report(config: ReportConfig) -> Path:
         fingerprint=run.fingerprint(folds[0]),
     )
     write_text(path, page)
-    note(f"report: {path}")
+    _log.info(f"report: {path}")
     return path
 
 
@@ -291,7 +294,7 @@ def _localisation(
         try:
             masks = np.stack([_mask(dataset, run, int(row)) for row in rows])
         except OSError as error:
-            note(f"note: left out where the anomalies are, for want of the masks in {dataset} ({error})")
+            _log.info(f"note: left out where the anomalies are, for want of the masks in {dataset} ({error})")
             return []
         told = {"anomaly map": run.maps(fold, unpack=False).delta_e(rows)}
         if config.detector.has_attention:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,6 @@ from torch.nn import functional as F
 
 from leanet.color.lab import decode_lab, encode_lab, lab_to_rgb, rgb_to_lab
 from leanet.config import DetectConfig, parse_folds
-from leanet.console import note
 from leanet.data.tensors import images_to_tensor
 from leanet.experiment.detector_task import build_detector, map_reader, map_scale
 from leanet.experiment.open_run import Run, find
@@ -31,6 +31,8 @@ from leanet.networks.registry import CAANS
 from leanet.report.figures import CRISP, MAP_COLOURS, training_curves
 from leanet.report.labels import label, style
 from leanet.training.checkpoint import load_weights
+
+_log = logging.getLogger(__name__)
 
 DOTS_PER_INCH = 192
 """Of PNGs: two for each pixel of a page, so that they are sharp on a telephone."""
@@ -73,7 +75,7 @@ def _draw_detectors(config: DetectConfig, run: Run, home: RunFolder) -> None:
     if config.detector.has_attention:
         sheet = home.report / f"{config.detector.name}_examples.png"
         example_sheet(run, home, folds[0], config, sheet)
-        note(f"pictures: {sheet}")
+        _log.info(f"pictures: {sheet}")
 
 
 def example_sheet(run: Run, home: RunFolder, fold: int, config: DetectConfig, path: Path, each: int = 3) -> None:
@@ -269,7 +271,7 @@ def losses_of(path: Path) -> dict[str, list[float]]:
     """The losses in a history.csv: name -> one value an epoch; nothing, and a note, where it is damaged."""
     rows = read_history(path)
     if not rows:
-        note(f"note: {path}: damaged; its curve is not drawn")
+        _log.info(f"note: {path}: damaged; its curve is not drawn")
     names = [n for n in rows[0] if n.endswith("loss")] if rows else []
     return {n: [row[n] for row in rows] for n in names}
 

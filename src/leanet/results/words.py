@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import functools
+import logging
 from collections.abc import Sequence
 
-from leanet.console import paragraph
 from leanet.results.metrics import PRINTED, Row
+
+_log = logging.getLogger(__name__)
 
 GLOSSARY = {
     "fold": "one of the parts that the pictures are cut into; networks trained on the others test it",
@@ -36,15 +38,9 @@ def heading(metric: str) -> str:
 
 @functools.cache
 def explain(*terms: str) -> None:
-    """Print what some words mean, where they stand first; a second call for the same ones prints nothing."""
+    """Log what some words mean, where they stand first; a second call for the same ones logs nothing."""
     for term in terms:
-        paragraph(f"{term}: {GLOSSARY[term]}")
-
-
-def print_words(rows: Sequence[Row]) -> None:
-    """Print what the words in a table of these rows mean, as its footnotes."""
-    for term, explained in words_of(rows).items():
-        paragraph(f"{term}: {explained}")
+        _log.info(f"{term}: {GLOSSARY[term]}", extra={"hanging": 2})
 
 
 def words_of(rows: Sequence[Row]) -> dict[str, str]:

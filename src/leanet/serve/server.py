@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import importlib.util
 import ipaddress
+import logging
 import socket
 import sys
 from collections.abc import Callable
 from pathlib import Path
 
 from leanet.config import ServeConfig
-from leanet.console import note
 from leanet.errors import UserError, install
 from leanet.model.anomaly_model import AnomalyModel
 from leanet.reading import read_text
+
+_log = logging.getLogger(__name__)
 
 MAX_TOKEN = 4096
 """Bytes of a token file; a request's header has room for about four times as much."""
@@ -42,9 +44,9 @@ def serve(config: ServeConfig, load: Callable[[], AnomalyModel]) -> int:
     with _bound(config.host, config.port) as listening:
         hosts = ("localhost", "127.0.0.1", "[::1]", config.host) if _is_loopback(config.host) else ("*",)
         app = make_app(load(), config, token, hosts)
-        note(f"{config.model}: http://{_shown(listening)}   (API: /docs; stop with Ctrl-C)")
+        _log.info(f"{config.model}: http://{_shown(listening)}   (API: /docs; stop with Ctrl-C)")
         if token is None and not _is_loopback(config.host):
-            note("anyone who reaches this address may ask: set --token-file to change that")
+            _log.info("anyone who reaches this address may ask: set --token-file to change that")
         server = uvicorn.Server(server_settings(app, config.timeout))
         server.run(sockets=[listening])
     return 0 if server.started else 1

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import hashlib
 import json
+import logging
 import time
 from dataclasses import dataclass, field, fields
 from pathlib import Path
@@ -19,6 +20,8 @@ from leanet.errors import DamagedError, UserError
 from leanet.files import beside, partial_of, remove
 from leanet.ranks import is_first
 from leanet.reading import parse_json
+
+_log = logging.getLogger(__name__)
 
 ENTRY, SHA256 = "leanet", "sha256"
 """One entry holds a file's metadata as JSON, its hash among them: of several, safetensors writes any order.
@@ -94,7 +97,7 @@ class Checkpoint:
             raise
         except (DamagedError, KeyError, IndexError, TypeError, ValueError, RuntimeError):
             if is_first():
-                print(f"note: {self.path}: damaged; its training begins anew")
+                _log.info(f"note: {self.path}: damaged; its training begins anew")
             model.load_state_dict(untouched)
             optimizer.state.clear()
             return Progress()

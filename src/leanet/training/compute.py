@@ -6,6 +6,7 @@ import ctypes
 import dataclasses
 import functools
 import gc
+import logging
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -17,6 +18,8 @@ from torch import Tensor
 from leanet.config import ComputeConfig
 from leanet.errors import OptionError
 from leanet.ranks import count
+
+_log = logging.getLogger(__name__)
 
 # A colorizer's graph takes a minute or two to compile on two cores and saves a third of a step, so it must be
 # repaid by this many image passes of 256 x 256 pixels. Counted in work, not measured in seconds: a
@@ -109,7 +112,7 @@ def compiler_works(device: str) -> bool:
 
 @functools.cache
 def _say_once(text: str) -> None:
-    print(text)
+    _log.info(text)
 
 
 @functools.cache
