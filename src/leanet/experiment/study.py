@@ -15,13 +15,13 @@ from leanet.experiment.detector_task import TrainDetector
 from leanet.experiment.estimate import estimate
 from leanet.experiment.open_run import Run, begin
 from leanet.experiment.run_folder import RunFolder, plain
+from leanet.experiment.simple_rows import simple_rows
 from leanet.experiment.table import detector_rows, held_out_row, ratio_of_sides, unchosen_note
 from leanet.experiment.tasks import Worker
 from leanet.experiment.training_set import refuse_too_few_labelled
 from leanet.files import write_csv
 from leanet.lock import alone_in
 from leanet.ranks import is_first
-from leanet.results.baselines import simple_rows
 from leanet.results.metrics import METRICS, Interval, Row, difference, verdict
 from leanet.training.compute import find_device
 from leanet.training.processes import first_before_others

@@ -15,7 +15,8 @@ from leanet.errors import UserError
 from leanet.experiment.open_run import Run
 from leanet.experiment.predictions import Predictions, read_predictions
 from leanet.experiment.run_folder import DetectorFolder, RunFolder
-from leanet.results.baselines import linear_classifier, predicted_unseen, simple_rows
+from leanet.experiment.simple_rows import simple_rows
+from leanet.results.baselines import linear_classifier, predicted_unseen
 from leanet.results.metrics import FEWEST_POSITIVES, Key, Row, Scored, choose_threshold, make_row
 
 MEAN_OF_BOTH = "mean of ADN and CAAN"

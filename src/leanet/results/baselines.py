@@ -1,8 +1,8 @@
-"""Rows without a network that belong beside every result: the map's mean, and classifiers of colours alone."""
+"""What classifies without a network: the map's mean, and linear classifiers of colors."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,12 +11,8 @@ from sklearn.model_selection import PredefinedSplit, cross_val_predict
 from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from leanet.config import DetectConfig
 from leanet.data.splits import inner_parts
-from leanet.experiment.open_run import Run
-from leanet.experiment.training_set import labelled_rows
-from leanet.results.metrics import Row, Scored, choose_threshold, make_row
-from leanet.training.detection import RECIPES, anomaly_weight
+from leanet.training.detection import anomaly_weight
 
 MAP_ROW, BORDER_ROW, HISTOGRAM_ROW = (
     "mean ΔE of the anomaly map",
@@ -53,46 +49,17 @@ def border_histogram(pixels: NDArray[np.uint8]) -> NDArray[np.float64]:
     return colour_histogram(pixels[:, ~inside])
 
 
+COLOR_ROWS: dict[str, Callable[[NDArray[np.uint8]], NDArray[np.float64]]] = {
+    BORDER_ROW: border_histogram,
+    HISTOGRAM_ROW: colour_histogram,
+}
+"""The table's rows of linear classifiers: what each is called -> its features (N, F) of pixels (N, H, W, 3)."""
+
+
 def linear_classifier(trained_on: NDArray[np.int64] | None = None) -> Pipeline:
     """Logistic regression on standardised features; given labels, anomalies count as in a detector's training."""
     weights = None if trained_on is None else {0: 1.0, 1: anomaly_weight(trained_on)}
     return make_pipeline(StandardScaler(), LogisticRegression(C=0.1, max_iter=2000, class_weight=weights))
-
-
-def simple_rows(run: Run, config: DetectConfig, folds: Sequence[int], ratio: float) -> list[Row]:
-    """The map's mean alone, and classifiers of colours alone.
-
-    These are trained as the detectors were: on the same images, few anomalies counting more where they do there.
-
-    Thresholds are chosen on the labelled training images: of the classifiers, by cross-validation among them.
-    """
-    recall, p_rate = config.detector.target_recall, config.detector.p_rate
-    runs = [(n, s) for n in folds for s in range(config.detector.seeds)]
-    weighted = RECIPES[config.compute.recipe].balance
-    test = {n: run.rows(run.folds[n].test) for n in folds}
-    labelled = {(n, s): labelled_rows(config, run, n, s) for n, s in runs}
-    means = {n: np.array(run.maps(n).attributes["mean_delta_e"]) for n in folds}
-    maps = {}
-    for n, s in runs:
-        known = labelled[n, s]
-        threshold = choose_threshold(run.labels[known], means[n][known], recall, p_rate)
-        maps[n, s] = Scored(run.labels[test[n]], means[n][test[n]], threshold, is_probability=False)
-    rows = [make_row(MAP_ROW, maps, ratio)]
-    for name, describe in (
-        (BORDER_ROW, border_histogram),
-        (HISTOGRAM_ROW, colour_histogram),
-    ):
-        features = np.concatenate([describe(run.pixels[i : i + 64]) for i in range(0, len(run.pixels), 64)])
-        scored = {}
-        for n, s in runs:
-            known = labelled[n, s]
-            classifier = linear_classifier(run.labels[known] if weighted else None)
-            unseen = predicted_unseen(classifier, features[known], run.labels[known], run.groups_of(known))
-            threshold = None if unseen is None else choose_threshold(run.labels[known], unseen, recall, p_rate)
-            fitted = classifier.fit(features[known], run.labels[known])
-            scored[n, s] = Scored(run.labels[test[n]], fitted.predict_proba(features[test[n]])[:, 1], threshold)
-        rows.append(make_row(name, scored, ratio))
-    return rows
 
 
 def predicted_unseen(

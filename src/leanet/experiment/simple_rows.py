@@ -1,0 +1,47 @@
+"""Rows without a network that belong beside every result: the map's mean, and classifiers of colors alone."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from leanet.config import DetectConfig
+from leanet.experiment.open_run import Run
+from leanet.experiment.training_set import labelled_rows
+from leanet.results.baselines import COLOR_ROWS, MAP_ROW, linear_classifier, predicted_unseen
+from leanet.results.metrics import Row, Scored, choose_threshold, make_row
+from leanet.training.detection import RECIPES
+
+
+def simple_rows(run: Run, config: DetectConfig, folds: Sequence[int], ratio: float) -> list[Row]:
+    """The map's mean alone, and classifiers of colours alone.
+
+    These are trained as the detectors were: on the same images, few anomalies counting more where they do there.
+
+    Thresholds are chosen on the labelled training images: of the classifiers, by cross-validation among them.
+    """
+    recall, p_rate = config.detector.target_recall, config.detector.p_rate
+    runs = [(n, s) for n in folds for s in range(config.detector.seeds)]
+    weighted = RECIPES[config.compute.recipe].balance
+    test = {n: run.rows(run.folds[n].test) for n in folds}
+    labelled = {(n, s): labelled_rows(config, run, n, s) for n, s in runs}
+    means = {n: np.array(run.maps(n).attributes["mean_delta_e"]) for n in folds}
+    maps = {}
+    for n, s in runs:
+        known = labelled[n, s]
+        threshold = choose_threshold(run.labels[known], means[n][known], recall, p_rate)
+        maps[n, s] = Scored(run.labels[test[n]], means[n][test[n]], threshold, is_probability=False)
+    rows = [make_row(MAP_ROW, maps, ratio)]
+    for name, describe in COLOR_ROWS.items():
+        features = np.concatenate([describe(run.pixels[i : i + 64]) for i in range(0, len(run.pixels), 64)])
+        scored = {}
+        for n, s in runs:
+            known = labelled[n, s]
+            classifier = linear_classifier(run.labels[known] if weighted else None)
+            unseen = predicted_unseen(classifier, features[known], run.labels[known], run.groups_of(known))
+            threshold = None if unseen is None else choose_threshold(run.labels[known], unseen, recall, p_rate)
+            fitted = classifier.fit(features[known], run.labels[known])
+            scored[n, s] = Scored(run.labels[test[n]], fitted.predict_proba(features[test[n]])[:, 1], threshold)
+        rows.append(make_row(name, scored, ratio))
+    return rows
