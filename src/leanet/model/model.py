@@ -27,7 +27,7 @@ from leanet.model.card import CARD, COLORIZER, WEIGHTS, Card, check_hash, read_c
 from leanet.model.result import Result, make_result
 from leanet.networks.leanet import LEANet, LEANetOutput, probability
 from leanet.networks.registry import build_leanet
-from leanet.training.checkpoint import load_weights, save_weights
+from leanet.training.checkpoint import built_for_weights, load_weights, save_weights
 from leanet.training.compute import Compute, resolve_for_prediction
 from leanet.training.prediction import predictor
 
@@ -172,11 +172,14 @@ def load(folder: Path, compute: ComputeConfig | None = None) -> Model:
     try:
         if card.adn:
             check_hash(folder / WEIGHTS, card.weights_sha256)
-            network = build_leanet(card.adn, card.caan, card.attention_points, card.image_size, card.attention)
+            network = built_for_weights(
+                lambda: build_leanet(card.adn, card.caan, card.attention_points, card.image_size, card.attention)
+            )
             load_weights(network, folder / WEIGHTS)
         if card.map_source:
             check_hash(folder / COLORIZER, card.colorizer_sha256)
-            maps = build_map_source(card.map_source, card.image_size, card.maps)
+            source = card.map_source
+            maps = built_for_weights(lambda: build_map_source(source, card.image_size, card.maps))
             load_weights(maps.stored, folder / COLORIZER)
     except (RuntimeError, TypeError, ValueError):
         raise UserError(f"{folder / CARD}: does not describe the weights beside it. Make the model anew.") from None

@@ -12,8 +12,6 @@ from typing import TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
-from scipy.ndimage import find_objects, gaussian_filter
-from scipy.ndimage import label as connected_regions
 
 Box: TypeAlias = tuple[int, int, int, int]
 """Left, top, width, height in pixels of the image that was given."""
@@ -68,6 +66,9 @@ def strongest_region(anomaly_map: NDArray[np.float32], ceilings: Ceilings, width
         ceilings: ΔE to go beyond.
         width, height: of the image that the box is to be drawn on.
     """
+    from scipy.ndimage import find_objects
+    from scipy.ndimage import label as connected_regions
+
     found = strength(anomaly_map, ceilings)
     peak = found.max()
     if not peak > 1:
@@ -82,6 +83,8 @@ def strongest_region(anomaly_map: NDArray[np.float32], ceilings: Ceilings, width
 
 
 def _smoothed(anomaly_map: NDArray[np.float32]) -> NDArray[np.float32]:
+    from scipy.ndimage import gaussian_filter  # a third of the time that a model takes to be loaded
+
     found: NDArray[np.float32] = gaussian_filter(anomaly_map, SMOOTHING * len(anomaly_map))
     return found.clip(min=NOTICEABLE)
 

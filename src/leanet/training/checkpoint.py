@@ -7,9 +7,10 @@ import hashlib
 import json
 import logging
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field, fields
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -22,6 +23,8 @@ from leanet.ranks import is_first
 from leanet.reading import parse_json
 
 _log = logging.getLogger(__name__)
+
+Network = TypeVar("Network", bound=nn.Module)
 
 ENTRY, SHA256 = "leanet", "sha256"
 """One entry holds a file's metadata as JSON, its hash among them: of several, safetensors writes any order.
@@ -142,6 +145,17 @@ def made_from(path: Path) -> str:
     return read_safetensors(path)[0].get("made_from", "")
 
 
+def built_for_weights(build: Callable[[], Network]) -> Network:
+    """A network whose weights are to be read from a file: without drawing any, which takes longer than reading.
+
+    A network with parts from elsewhere may keep tensors that no file holds; it is built in full.
+    """
+    with torch.device("meta"):
+        made = build()
+    ours = all(type(module).__module__.startswith(("leanet.", "torch.")) for module in made.modules())
+    return made if ours else build()
+
+
 def load_weights(model: nn.Module, path: Path) -> None:
     """Read weights that `save_weights` wrote into a model of the same architecture.
 
@@ -152,7 +166,7 @@ def load_weights(model: nn.Module, path: Path) -> None:
     if not all(bool(torch.isfinite(t).all()) for t in tensors.values()):
         raise DamagedError(path, f"has weights that are NaN or infinite. {_REMEDY}")
     try:
-        model.load_state_dict(tensors)
+        model.load_state_dict(tensors, assign=any(parameter.is_meta for parameter in model.parameters()))
     except RuntimeError:
         raise DamagedError(path, f"has the weights of another network. {_REMEDY}") from None
 
