@@ -1,4 +1,4 @@
-"""The baseline: plain float32 PyTorch, contiguous, eager; scikit-image for colour; every file decoded at every use.
+"""The baseline: plain float32 PyTorch, contiguous, eager; scikit-image for color; every file decoded at every use.
 
 Imports nothing of leanet, so that the ratios can be measured again anywhere and cannot improve by accident. The
 networks, of the same architecture as ours, are handed in.

@@ -1,4 +1,4 @@
-"""RGB to Lab, and ΔE00 to a recoloured version: milliseconds an image, against scikit-image in float32.
+"""RGB to Lab, and ΔE00 to a recolored version: milliseconds an image, against scikit-image in float32.
 
     python -m benchmarks.color --images plantvillage_potato
 
@@ -54,7 +54,7 @@ def largest_deviations(
 
 
 def plain(rgb: NDArray[np.float32], recoloured_lab: NDArray[np.float32]) -> Callable[[], None]:
-    """The baseline's work on images (N, H, W, 3) and their recoloured versions in Lab."""
+    """The baseline's work on images (N, H, W, 3) and their recolored versions in Lab."""
 
     def work() -> None:
         for image, other in zip(rgb, recoloured_lab, strict=True):

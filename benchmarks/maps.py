@@ -5,7 +5,7 @@ r"""What cross-fitting and the maps' scale change: the gap between seen and unse
         --max-per-class 400
 
 Two sets of maps on the same folds: one colorizer a fold ("in-sample": it has seen the training normals that it
-recolours), and `--cross-fit`; the test images' maps are the same, by the same colorizers. On both, detectors with
+recolors), and `--cross-fit`; the test images' maps are the same, by the same colorizers. On both, detectors with
 `--map-scale normals`, and in-sample with `--map-scale max`: the same images, recipe and seeds. 128 px, p_rate 0.05,
 ResNet18 with ResNet CAAN. With --seed 100 (the default here) other folds are drawn than those that
 `benchmarks.results` reports on, and with --max-per-class other images, though some are in both draws. Killed, it

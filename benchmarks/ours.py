@@ -122,7 +122,7 @@ def compare_training(
 
 
 def train_once(engine: Engine, data: TrainingData, recipe: Recipe) -> dict[str, float]:
-    """A whole training through the package's own loop: seconds an image, batches and optimiser included."""
+    """A whole training through the package's own loop: seconds an image, batches and optimizer included."""
     moments: list[float] = []
 
     def on_images(images: int, loss: float) -> None:  # noqa: ARG001

@@ -5,7 +5,7 @@
 The bar: 4 times as fast (goal 6) at 256 px in batches of 32. Networks are Unet and ResNet18 with the ResNet
 CAAN at point 2, untrained, the same weights on both sides. Timed: decode, resize, colorizer, ΔE00, LEA-Net.
 
-Ours is what `leanet predict` does for some thousands of files: `results_of` with a model, the colour functions
+Ours is what `leanet predict` does for some thousands of files: `results_of` with a model, the color functions
 compiled, in float32 or in the --precision asked for.
 """
 

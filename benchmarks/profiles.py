@@ -39,7 +39,7 @@ KINDS = (
 
 
 def kind_of(name: str) -> str:
-    """The first kind that one of its words fits; the optimiser's in-place operators before the networks' adds."""
+    """The first kind that one of its words fits; the optimizer's in-place operators before the networks' adds."""
     bare = name.removeprefix("aten::")
     if bare.endswith("_") and bare in {"addcdiv_", "addcmul_", "lerp_", "div_", "mul_"}:
         return "optimiser"

@@ -14,7 +14,7 @@ First a `leanet study` of the attention points 1 to 5, one seed, with a share of
 out (--validation): the point with the highest mean AUROC on these is taken, of equals the first. It is one point
 for all folds; what is tested in one fold is held out or trained on in the others, and so had a part in the choice.
 Then `leanet detect` with that point, and the plain ADN, on the same folds and maps, with --seeds seeds; with few
-labelled anomalies, nothing is held out of these trainings. ResNet18 with the ResNet CAAN, 128 px. Printed as
+labeled anomalies, nothing is held out of these trainings. ResNet18 with the ResNet CAAN, 128 px. Printed as
 Markdown: every row with its interval; LEA-Net's ADN, whose answer counts, and its mean with the CAAN, which is
 there to look at, less each of them; and each configuration that was scored on these test folds. Killed, it goes on
 where it was.

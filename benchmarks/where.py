@@ -7,7 +7,7 @@ and Pepper on 60 normal and 60 anomalous pictures (no leaf of Pepper on both sid
 pictures alone. Rules draw boxes on the same maps: the earlier one, in every picture, around pixels above the 99th
 percentile of the training normals' pixels; and today's, in pictures called anomalous, beyond what held-out normals
 reach at their peaks; and what that would draw if it did not ask for the decision. The leaf is what is greener than
-grey, or saturated and yellower than blue, filled. Killed, it goes on where it was.
+gray, or saturated and yellower than blue, filled. Killed, it goes on where it was.
 """
 
 from __future__ import annotations
@@ -70,7 +70,7 @@ def earlier_box(anomaly_map: NDArray[np.float32], unit: float) -> Box | None:
 
 
 def leaf_of(pixels: NDArray[np.uint8]) -> Mark:
-    """The leaf on a grey background, bool (H, W)."""
+    """The leaf on a gray background, bool (H, W)."""
     red, green, blue = (pixels[..., i].astype(np.float64) for i in range(3))
     saturation = 1 - pixels.min(-1) / np.maximum(pixels.max(-1), 1)
     regions, _ = connected_regions((2 * green - red - blue > 20) | ((saturation > 0.3) & (green > blue + 15)))

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Verb:
-    """A subcommand: the name of its configuration class, what it does, and examples."""
+    """A subcommand: the name of its configuration class, a summary, and examples."""
 
     config: str
     summary: str
@@ -129,14 +129,16 @@ def _serve(config: Any) -> int:
 
 
 def _model(config: Any, images: int) -> AnomalyModel:
-    """The model that a configuration names, to ask about so many images; torch only where it is needed."""
+    """Load the model that a configuration names, to predict so many images; import torch only if needed."""
     from leanet.console import note
     from leanet.model.exported import ExportedModel
     from leanet.model.load import load
 
     model = load(config.model, device=config.device, precision=config.precision, images=images)
     if model.card.map_source is None:
-        raise UserError(f"{config.model}: has no colorizer, so it cannot make anomaly maps of images by itself.")
+        raise UserError(
+            f"{config.model}: has no colorizer and cannot make anomaly maps. Name a model that `leanet fit` made."
+        )
     if isinstance(model, ExportedModel):
         return model
 
@@ -170,12 +172,12 @@ def _demo(config: Any) -> int:
             _fit(demo_model(run))
         _predict(PredictConfig(model, (spots,), run.out / "predictions.csv", run.out / "maps"))
         if importlib.util.find_spec("onnxscript") is None:
-            print(f"the export is left out, because onnxscript is missing. {install('export')}")
+            print(f"no export: onnxscript is missing. {install('export')}")
         else:
             _export(ExportConfig(model))
             _predict(PredictConfig(run.out / "model.onnx", (spots,), run.out / "predictions-onnx.csv"))
         finish_demo(config)
-        print(f"the results, to look at: {page}")
+        print(f"open the results in a browser: {page}")
     return 0
 
 
@@ -194,17 +196,17 @@ def _export_authors(config: Any) -> int:
 
 
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
-"""What the system says where more cannot be written."""
+"""The system's error numbers for a full disk, a used-up quota and a file over the size limit."""
 
 VERBS = {
     "run": Verb(
         "RunConfig",
-        "From a folder of good and bad pictures to predictions and metrics: both stages over all folds.",
+        "Train and test on a folder of normal and anomalous images: both stages, all folds, metrics.",
         (
             "leanet run leaves --out leaves-run",
             "leanet run leaves --out leaves-run --image-size 128 --attention-point 1 3",
             "leanet run leaves --out quick --max-per-class 100 --folds 0     # a quick look",
-            "leanet run --config leaves-run/config.yaml --out again          # repeat a run",
+            "leanet run --config leaves-run/config.yaml --out again          # the same run again",
         ),
         _run,
     ),
@@ -226,7 +228,7 @@ VERBS = {
     ),
     "study": Verb(
         "StudyConfig",
-        "A grid of detectors, attention points and shares of anomalies on the same folds and maps.",
+        "Compare a grid of detectors, attention points and shares of anomalies on the same folds and maps.",
         (
             "leanet study leaves --out leaves-study --attention-point 1 2 3 --p-rate 0.05 1.0 --seeds 3",
             "leanet study leaves --out leaves-study --adn ResNet18 CNN --caan ResNet Direct",
@@ -235,7 +237,7 @@ VERBS = {
     ),
     "report": Verb(
         "ReportConfig",
-        "One page that shows a run's results: tables, curves, pictures; opens offline.",
+        "Write one page with a run's results: tables, curves, pictures. It opens offline.",
         (
             "leanet report leaves-run       # writes leaves-run/report/index.html",
             "leanet report leaves-study/p-rate-0.05 --detector ResNet18-ResNet-p2     # a cell of a study",
@@ -244,16 +246,16 @@ VERBS = {
     ),
     "fit": Verb(
         "FitConfig",
-        "One model from a folder of images, to be asked about new ones.",
+        "Train one model on a folder of images, to predict new ones.",
         (
             "leanet fit leaves --out leaf-model",
-            "leanet fit good-tiles --out tile-model --image-size 128     # only Negative/: a threshold on the map",
+            "leanet fit good-tiles --out tile-model --image-size 128     # only Negative/: no detector",
         ),
         _fit,
     ),
     "predict": Verb(
         "PredictConfig",
-        "Ask a model about image files: probabilities, decisions, where; overlays and maps on request.",
+        "Predict image files: probability, decision and place; overlays and maps on request.",
         (
             "leanet predict leaf-model new-leaves --out predictions.csv",
             "leanet predict leaf-model a.jpg 'field/**/*.jpg' --maps maps",
@@ -262,7 +264,7 @@ VERBS = {
     ),
     "export": Verb(
         "ExportConfig",
-        "A model as one graph for ONNX Runtime or OpenVINO, for machines without PyTorch.",
+        "Write a model as one graph for ONNX Runtime or OpenVINO, for machines without PyTorch.",
         (
             "leanet export leaf-model        # writes leaf-model.onnx",
             "leanet predict leaf-model.onnx new-leaves",
@@ -272,7 +274,7 @@ VERBS = {
     ),
     "serve": Verb(
         "ServeConfig",
-        "A model behind HTTP: a page to drop images on, and an API for programs.",
+        "Serve a model over HTTP: a page to drop images on, and an API for programs.",
         (
             "leanet serve leaf-model         # then open http://127.0.0.1:8000",
             "leanet serve leaf-model.onnx --host 0.0.0.0 --token-file secret",
@@ -281,25 +283,25 @@ VERBS = {
     ),
     "info": Verb(
         "InfoConfig",
-        "Print what a model folder holds: networks, threshold, training data, how well it did.",
+        "Print what a model holds: networks, threshold, training data and its measured quality.",
         ("leanet info leaf-model",),
         _info,
     ),
     "check": Verb(
         "CheckConfig",
-        "Look through a dataset folder: counts, unreadable files, duplicates, how long a run will take.",
+        "Check a dataset folder: counts, unreadable files, duplicates, and how long a run will take.",
         ("leanet check leaves", "leanet check leaves --image-size 128 --no-estimate"),
         _check,
     ),
     "demo": Verb(
         "DemoConfig",
-        "Run, report, fit, predict and export on synthetic leaves with spots of wrong colour, made on the spot.",
+        "Run, report, fit, predict and export on synthetic leaves with discolored spots.",
         ("leanet demo",),
         _demo,
     ),
     "import-authors": Verb(
         "ImportAuthorsConfig",
-        "Take over what the published program left: a model file, or its fold folders.",
+        "Convert the authors' files: a model file to a model folder, or fold folders to a run folder.",
         (
             "leanet import-authors model.h5 --adn CNN --caan Direct --attention-point 1 --out model",
             "leanet import-authors PlantVillage/Potato --out potato-run     # holds 0/RGB.npz and so on",
@@ -308,7 +310,7 @@ VERBS = {
     ),
     "export-authors": Verb(
         "ExportAuthorsConfig",
-        "Write a run's folds as the published program reads them.",
+        "Write a run's folds in the format of the authors' program.",
         ("leanet export-authors potato-run Potato-folds",),
         _export_authors,
     ),
@@ -316,7 +318,7 @@ VERBS = {
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Run the command line; returns the exit code: 0 done, 1 some images were unreadable, 2 a user's mistake."""
+    """Run the command line; returns the exit code: 0 success, 1 some images were unreadable, 2 a user's mistake."""
     arguments = sys.argv[1:] if arguments is None else arguments
     return guarded(lambda: _dispatch(arguments))
 
@@ -332,7 +334,7 @@ def guarded(action: Callable[[], int]) -> int:
     except UserError as error:
         return _complain(error.on_command_line)
     except KeyboardInterrupt:
-        print("\nstopped; give the same command again to go on", file=sys.stderr)
+        print("\nstopped; run the same command again to resume", file=sys.stderr)
         return 130
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -341,7 +343,7 @@ def guarded(action: Callable[[], int]) -> int:
         is_full = error.errno in FULL
         if not error.strerror or not (error.filename or is_full):  # a defect, or not about a file
             raise
-        remedy = "Make room, and give the command again." if is_full else "Choose another name or place."
+        remedy = "Free some space, and run the command again." if is_full else "Choose another name or place."
         return _complain(f"{error.filename or 'disk'}: {error.strerror}. {remedy}")
 
 
@@ -402,7 +404,7 @@ def _with_config_file(config_class: type, arguments: list[str]) -> list[str]:
         return arguments
     at = arguments.index("--config")
     if at + 1 == len(arguments):
-        raise UserError("--config: the name of a YAML file is expected after it.")
+        raise UserError("--config: expected the name of a YAML file after it.")
     path = Path(arguments[at + 1])
     rest = arguments[:at] + arguments[at + 2 :]
     return to_arguments(read_config_file(path), config_class, path, rest)
@@ -410,7 +412,7 @@ def _with_config_file(config_class: type, arguments: list[str]) -> list[str]:
 
 def _describe(verb: str) -> str:
     examples = "\n".join(f"    {example}" for example in VERBS[verb].examples)
-    config = "--config FILE.yaml reads options from a file; options on the command line win."
+    config = "--config FILE.yaml reads options from a file; options on the command line override it."
     return f"{VERBS[verb].summary}\n\nexamples:\n{examples}\n\n{config}"
 
 
@@ -418,9 +420,9 @@ def _overview() -> str:
     width = max(map(len, VERBS))
     lines = "\n".join(f"  {name:<{width}}  {verb.summary}" for name, verb in VERBS.items())
     return (
-        "leanet: colour anomaly detection with LEA-Net: which picture is not right, where, and how sure to be.\n\n"
+        "leanet: color anomaly detection with LEA-Net: which images are anomalous, where, and how surely.\n\n"
         f"usage: leanet COMMAND ...        leanet COMMAND --help for its options\n\n{lines}\n\n"
-        "examples:\n  leanet check leaves                 # leaves/Negative and leaves/Positive hold the pictures\n"
+        "examples:\n  leanet check leaves                 # leaves/Negative and leaves/Positive hold the images\n"
         "  leanet run leaves --out leaves-run  # folds, anomaly maps, LEA-Nets, predictions, metrics"
     )
 
@@ -435,7 +437,7 @@ def _one_line(box: str, verb: str) -> str:
 
 
 def _wrong_number(option: str, said: str, kind: str) -> str:
-    """What an option expects that was given no number; the parser names Python's types and their errors."""
+    """The message for an option that got no number; the parser's own names Python's types and errors."""
     several = re.search(r"\[(.*?)\]", said)
     given = re.findall(r"'([^']*)'", several[1] if several else said)
     number = {"[INT": "whole numbers are", "[FLOAT": "numbers are"}.get(kind)

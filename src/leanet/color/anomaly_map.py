@@ -1,4 +1,4 @@
-"""From an image and its recoloured version to a colour anomaly map, and from there to a network's input.
+"""From an image and its recolored version to a color anomaly map, and from there to a network's input.
 
 Two settings, independent of each other: the coding of the map ('true' is `anomaly_map`, 'authors' is
 `authors_anomaly_map`) and its scale (`scale_map`).
@@ -20,7 +20,7 @@ NORMALS_UNIT_QUANTILE = 0.99
 
 
 def anomaly_map(lab: Tensor, recoloured_lab: Tensor) -> Tensor:
-    """How far each pixel's colour is from the one that a colorizer gave it: the coding 'true'.
+    """How far each pixel's color is from the one that a colorizer gave it: the coding 'true'.
 
     Args:
         lab, recoloured_lab: float (N, 3, H, W); L* in 0..100, a* and b* about -128..127.

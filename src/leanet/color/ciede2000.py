@@ -1,9 +1,9 @@
-"""The colour difference ΔE00 as a differentiable function of images, with one `exp` and one `sin` a pixel.
+"""The color difference ΔE00 as a differentiable function of images, with one `exp` and one `sin` a pixel.
 
 Angles are never formed. Hues are unit vectors; their difference enters as the sine of its half, their mean as the
 bisector, cosines of its multiples follow by recurrence, and the rotation term needs the *square* of an angle, which
 is a power series in one minus its cosine. That is faster than `atan2`, and its gradient is finite where hues are
-undefined (grey) or opposite.
+undefined (gray) or opposite.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from torch import Tensor
 
 from .lab import check_three_channels
 
-_GREY = 1e-12  # a chroma whose square is below this counts as 0: the colour is grey and has no hue
+_GREY = 1e-12  # a chroma whose square is below this counts as 0: the color is gray and has no hue
 _NO_DIFFERENCE = 1e-24  # a squared ΔE00 below this counts as 0
 
 # arccos(1 - t)² = Σ 2 (2t)^n / (n² binom(2n, n)). Eight terms: 1e-6 within 50 degrees; beyond, hardly any bell.
@@ -23,9 +23,9 @@ _SQUARED_ANGLE = [2 * 2**n / (n * n * comb(2 * n, n)) for n in range(1, 9)]
 
 
 def ciede2000(lab1: Tensor, lab2: Tensor) -> Tensor:
-    """Colour difference ΔE00 of two CIELAB images.
+    """Color difference ΔE00 of two CIELAB images.
 
-    The gradient is finite everywhere; where ΔE00 itself has a corner (equal colours) it is 0, and a grey's hue has
+    The gradient is finite everywhere; where ΔE00 itself has a corner (equal colors) it is 0, and a gray's hue has
     none. Runs under `torch.compile`, which fuses it into one pass over memory.
 
     Args:
@@ -46,7 +46,7 @@ def ciede2000(lab1: Tensor, lab2: Tensor) -> Tensor:
     lightness1, a1, b1 = torch.split(lab1, 1, dim=-3)
     lightness2, a2, b2 = torch.split(lab2, 1, dim=-3)
 
-    # eq. 2-7: stretch a* so that greys look grey; chroma and the hue's unit vector (0, 0 for grey)
+    # eq. 2-7: stretch a* so that grays look gray; chroma and the hue's unit vector (0, 0 for gray)
     stretch = 1.5 - 0.5 * _share_of_chroma((_norm(a1, b1) + _norm(a2, b2)) * 0.5)
     chroma1, hue1_x, hue1_y = _polar(a1 * stretch, b1)
     chroma2, hue2_x, hue2_y = _polar(a2 * stretch, b2)
@@ -82,14 +82,14 @@ def _norm(x: Tensor, y: Tensor) -> Tensor:
 
 
 def _polar(x: Tensor, y: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Length and unit vector of (x, y); all three are 0, with gradient 0, for grey."""
+    """Length and unit vector of (x, y); all three are 0, with gradient 0, for gray."""
     squared = x * x + y * y
     inverse = torch.where(squared > _GREY, torch.rsqrt(squared.clamp(min=_GREY)), 0)
     return squared * inverse, x * inverse, y * inverse
 
 
 def _share_of_chroma(chroma: Tensor) -> Tensor:
-    """sqrt(C^7 / (C^7 + 25^7)), from 0 for greys to 1 for vivid colours. Source: eq. 4 and 17."""
+    """sqrt(C^7 / (C^7 + 25^7)), from 0 for grays to 1 for vivid colors. Source: eq. 4 and 17."""
     c = chroma.clamp(min=1e-6) * (1 / 25)
     cubed = c * c * c
     return cubed * torch.sqrt(c / (1 + cubed * cubed * c))
@@ -98,7 +98,7 @@ def _share_of_chroma(chroma: Tensor) -> Tensor:
 def _between(x1: Tensor, y1: Tensor, x2: Tensor, y2: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """The bisector of two unit vectors, and twice the sine of half the angle from the first to the second.
 
-    Sharma's mean hue (eq. 14) is the bisector of the shorter arc, and if one colour is grey (a zero vector), the
+    Sharma's mean hue (eq. 14) is the bisector of the shorter arc, and if one color is gray (a zero vector), the
     other's hue. Within a right angle the bisector is the vectors' sum; beyond, where the sum would lose its digits,
     it is their difference turned by a right angle. Exactly opposite hues have two bisectors: with hues counted from
     0 to 360 the mean is (h1 + h2)/2, which always lies a right angle *after* the smaller of them.

@@ -1,4 +1,4 @@
-"""FancyPCA: a colour augmentation that moves an image along the colours it varies in already."""
+"""FancyPCA: a color augmentation that moves an image along the colors it varies in already."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ def fancy_pca(
     generator: torch.Generator | None = None,
     truncate: bool = False,
 ) -> Tensor:
-    """Add one colour to every pixel of an image: alpha times the sum of (eigenvalue x eigenvector).
+    """Add one color to every pixel of an image: alpha times the sum of (eigenvalue x eigenvector).
 
     Eigenvalues and eigenvectors are those of the covariance of the image's own RGB pixels. An eigenvector's sign,
     which the definition leaves open, is fixed so that its components do not sum to a negative number: a positive
-    alpha makes the image lighter, on every machine. No gradient flows through the added colour.
+    alpha makes the image lighter, on every machine. No gradient flows through the added color.
 
     Args:
         rgb: float (N, 3, H, W), sRGB in [0, 1], two pixels or more.

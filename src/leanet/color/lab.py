@@ -58,7 +58,7 @@ def lab_to_rgb(lab: Tensor) -> Tensor:
     Args:
         lab: float (..., 3, H, W); L* in 0..100, a* and b* unbounded.
     Returns:
-        float (..., 3, H, W), sRGB in [0, 1]. Where a colour lies outside the sRGB gamut, the offending primaries
+        float (..., 3, H, W), sRGB in [0, 1]. Where a color lies outside the sRGB gamut, the offending primaries
         are clipped, and no gradient flows through a clipped primary (it is 0 there, and finite everywhere).
     Raises:
         ValueError: the channel axis is not 3, or the values are integers.

@@ -1,7 +1,7 @@
 """CIELAB as OpenCV computes it, for the authors' coding of anomaly maps alone: needs the extra `authors`.
 
-OpenCV's 8-bit Lab differs from the rounded formula by a grey level in a tenth of its values; its float Lab takes
-colours in steps of 1/512 and interpolates a table. Only OpenCV gives OpenCV's numbers.
+OpenCV's 8-bit Lab differs from the rounded formula by a gray level in a tenth of its values; its float Lab takes
+colors in steps of 1/512 and interpolates a table. Only OpenCV gives OpenCV's numbers.
 """
 
 from __future__ import annotations

@@ -166,7 +166,7 @@ def _refuse_two_labels(source: Path, folds: Sequence[FoldFiles], hashes: Sequenc
         before, first = known.setdefault(sha256, (label, place))
         if before != label:
             raise UserError(
-                f"{source}: {first} and {place} are the same picture, labelled {before} and {label}; one label for "
+                f"{source}: {first} and {place} are the same picture, labeled {before} and {label}; one label for "
                 "each picture is expected. Correct it, or make the folds anew without this picture."
             )
 
@@ -205,7 +205,7 @@ def _match(hashes: Sequence[Hashes]) -> Iterator[tuple[list[int], list[int]]]:
 
 
 def _import_maps(run: Run, number: int, fold: FoldFiles, advance: Advance) -> None:
-    """Write a fold's maps and recoloured a*b*, each in the row of its image."""
+    """Write a fold's maps and recolored a*b*, each in the row of its image."""
     writer, summary = MapWriter(run.folder.fold(number).maps, len(run.images), run.side), map_summary(run, number)
     split = run.folds[number]
     for name, files in zip(SIDES, (split.train, split.test), strict=True):

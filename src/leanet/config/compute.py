@@ -15,26 +15,26 @@ Precision = Literal["auto", "bfloat16", "float32"]
 
 @dataclass(frozen=True)
 class ComputeConfig:
-    """How to compute; shared by both stages."""
+    """Options of the computation, for both stages."""
 
     recipe: RecipeName = "leanet"
-    """Training recipe: 'leanet' is ours; 'authors' is the published one (slow)."""
+    """Training recipe: 'leanet' is this program's; 'authors' is the published one (slow)."""
     seed: int = 0
     """Seed of the splits, the initial weights, the order of the images and the augmentation."""
     folds: str = "all"
-    """Which folds to run: 'all', or numbers counted from 0, such as 0,2."""
+    """Folds to run: 'all', or numbers counted from 0, such as 0,2."""
     precision: Precision = "auto"
-    """Arithmetic of the training: 'auto' takes bfloat16 where the processor has it in hardware. Anomaly maps,
-    probabilities and thresholds are computed in float32 in any case."""
+    """Arithmetic of the training: 'auto' takes bfloat16 if the processor has it in hardware.
+    Anomaly maps, probabilities and thresholds are always computed in float32."""
     compile: Literal["auto", "on", "off"] = "auto"
-    """torch.compile: 'auto' uses it where there is enough training to repay the minutes that it takes."""
+    """torch.compile: 'auto' compiles if the training is long enough to save more time than compilation takes."""
     device: str = "auto"
-    """'auto' (CUDA or MPS where present), or 'cpu', 'cuda', 'mps'."""
+    """'auto' (CUDA or MPS if present), or 'cpu', 'cuda', 'mps'."""
     checkpoint_seconds: float = 60.0
-    """A killed run loses at most about this much work (0: save after every step)."""
+    """Seconds between checkpoints: a killed run loses at most about this much work (0: save after every step)."""
 
     executor: Annotated[str, *hidden()] = "local"
-    """Where the tasks run, one of `leanet.experiment.executors.EXECUTORS`."""
+    """Executor of the tasks, one of `leanet.experiment.executors.EXECUTORS`."""
 
     def __post_init__(self) -> None:
         check_seed(self.seed)
@@ -48,7 +48,7 @@ def parse_folds(folds: str, n_splits: int) -> tuple[int, ...]:
     try:
         numbers = sorted({int(part) for part in folds.split(",")})
     except ValueError:
-        raise UserError(f"--folds {folds}: 'all' or numbers such as 0,2 are expected.") from None
+        raise UserError(f"--folds {folds}: expected 'all' or numbers such as 0,2.") from None
     if any(not 0 <= n < n_splits for n in numbers):
         raise UserError(f"--folds {folds}: the folds of this run are 0..{n_splits - 1}.")
     return tuple(numbers)

@@ -12,24 +12,25 @@ from leanet.config.shown import hidden
 
 @dataclass(frozen=True)
 class DataConfig:
-    """Which images, at which size, in which folds."""
+    """Options of the data set: images, size, folds."""
 
     normal_dir: str = "Negative"
-    """Folder of normal images inside DATASET (any case)."""
+    """Folder of normal images inside DATASET (case does not matter)."""
     abnormal_dir: str = "Positive"
-    """Folder of anomalous images inside DATASET (any case); its subfolders name the kinds of anomaly."""
+    """Folder of anomalous images inside DATASET (case does not matter).
+    Its subfolders name the kinds of anomaly."""
     groups: Path | None = None
-    """CSV file with the columns file and group: images of one group are kept together in every split."""
+    """CSV file with the columns file and group. Images of one group stay on the same side of every split."""
     image_size: int = 256
-    """Side in pixels to which every image is resized: a multiple of 32 from 64 to 512."""
+    """Every image is resized to a square of this side in pixels: a multiple of 32 from 64 to 512."""
     n_splits: int = 5
     """Number of cross-validation folds, at least 2."""
     max_per_class: int | None = None
-    """Take only about this many images of each class (seeded, whole groups): for a quick look."""
+    """Use only about this many images of each class (random by --seed, whole groups), for a quick look."""
     skip_unreadable: bool = False
-    """Leave out files that cannot be read, and list them, instead of stopping."""
+    """Skip unreadable files and list them, instead of stopping."""
     source: Annotated[str, *hidden()] = "folder"
-    """What kind of place DATASET is: 'folder', or a source that a program registered."""
+    """Data source that reads DATASET: 'folder', or one that a program registered."""
 
     def __post_init__(self) -> None:
         at_least("--n-splits", self.n_splits, 2)

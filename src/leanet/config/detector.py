@@ -13,7 +13,7 @@ from leanet.errors import UserError
 AttentionForm = Literal["published", "affine"]
 
 NO_CAAN = "none"
-"""The CAAN's name where there is none: the detector is the plain ADN, the baseline."""
+"""The value of `caan` for a detector without one: the plain ADN, which is the baseline."""
 
 
 @dataclass(frozen=True)
@@ -27,41 +27,42 @@ class DetectorConfig:
     attention_point: tuple[int, ...] = (2,)
     """One or more of the attention points 1..5 (1 is the finest)."""
     map_scale: Literal["normals", "max"] | None = None
-    """Anomaly maps are divided by the training normals' 99th percentile ('normals', default of recipe leanet), or
-    each by its own maximum ('max', default of recipe authors)."""
+    """'normals' divides all anomaly maps by the 99th percentile of the normal training images' maps.
+    'max' divides each by its own maximum. By default 'normals' with recipe leanet, 'max' with recipe authors."""
     attention: AttentionForm = "published"
-    """'published': sigmoid of the mean of the CAAN's features (0.5 or more where these end in a ReLU); 'affine':
-    the mean is standardised, scaled and shifted, as is learnt, before the sigmoid."""
+    """'published': sigmoid of the mean of the CAAN's features (0.5 or more if they end in a ReLU).
+    'affine': standardize the mean, and scale and shift it by learned parameters, before the sigmoid."""
     caan_weight: float = 1.0
-    """What the CAAN's own loss counts beside the ADN's, 0 or more."""
+    """Weight of the CAAN's own loss in the sum with the ADN's, 0 or more."""
     p_rate: float = 1.0
-    """Share of the training anomalies to keep, in (0, 1]: how does it do with few of them?"""
+    """Share of the training anomalies to keep, in (0, 1]. A small share tests training with few anomalies."""
     validation: float | None = None
-    """Share of the training images held out to choose epoch and threshold; by default 0.2, or none where it would
-    hold fewer than ten anomalies (recipe authors: 0). With fewer than ten, the threshold stays 0.5."""
+    """Share of the training images held out to choose epoch and threshold.
+    By default 0.2, or 0 if that holds out fewer than ten anomalies (recipe authors: 0).
+    With fewer than ten, the threshold stays 0.5."""
     target_recall: float | None = None
-    """Choose the threshold that finds this share of the validation's anomalies, instead of the highest F1."""
+    """Choose the threshold that finds this share of the held-out anomalies, instead of the highest F1."""
     seeds: int = 1
-    """Train each detector this many times: other initial weights, another inner validation and, below --p-rate 1,
-    other anomalies."""
+    """Train each detector this many times.
+    Each has other initial weights, other held-out images and, if --p-rate is below 1, other anomalies."""
     epochs: int | None = None
     """Epochs of the detector; by default the recipe's."""
     batch_size: int | None = None
-    """Images a step of the detector; by default the recipe's."""
+    """Batch size of the detector, in images; by default the recipe's."""
     lr: float | None = None
     """Learning rate of the detector; by default the recipe's."""
 
     def __post_init__(self) -> None:
         training_limits("--", self.epochs, self.batch_size, self.lr)
         if not 0 < self.p_rate <= 1:
-            raise UserError(f"--p-rate {self.p_rate}: a share above 0 and up to 1 is expected.")
+            raise UserError(f"--p-rate {self.p_rate}: expected a share above 0 and up to 1.")
         if self.validation is not None and not 0 <= self.validation <= 0.5:
-            raise UserError(f"--validation {self.validation}: a share from 0 to 0.5 is expected.")
+            raise UserError(f"--validation {self.validation}: expected a share from 0 to 0.5.")
         if self.target_recall is not None and not 0 < self.target_recall <= 1:
-            raise UserError(f"--target-recall {self.target_recall}: a share above 0 and up to 1 is expected.")
+            raise UserError(f"--target-recall {self.target_recall}: expected a share above 0 and up to 1.")
         at_least("--seeds", self.seeds, 1)
         at_least("--caan-weight", self.caan_weight, 0)
-        if not self.has_attention:  # one and the same baseline, whether asked for or trained beside a LEA-Net
+        if not self.has_attention:  # the same baseline, requested or trained beside a LEA-Net
             unused = {"attention_point": (), "map_scale": None, "attention": "published", "caan_weight": 1.0}
             for name, value in unused.items():
                 object.__setattr__(self, name, value)
@@ -97,5 +98,5 @@ class DetectorConfig:
         return dataclasses.replace(self, caan=NO_CAAN)
 
     def beside_baseline(self, compare: bool) -> list[DetectorConfig]:
-        """The detector and, if it is to be compared and is none itself, its baseline."""
+        """The detector and, unless it is a baseline itself or no comparison is asked for, its baseline."""
         return [self, self.baseline()] if compare and self.has_attention else [self]

@@ -20,17 +20,17 @@ class ColorizerConfig:
     colorizer_epochs: int | None = None
     """Epochs of the colorizer; by default the recipe's."""
     colorizer_batch_size: int | None = None
-    """Images a step of the colorizer; by default the recipe's."""
+    """Batch size of the colorizer, in images; by default the recipe's."""
     colorizer_lr: float | None = None
     """Learning rate of the colorizer; by default the recipe's."""
     cross_fit: int = 0
-    """Make the training images' maps by this many further colorizers, each of which has not seen the images it
-    recolours, so that they are like the test images' (0: one colorizer makes all maps)."""
+    """Train this many more colorizers to make the training images' maps (0: one colorizer makes all maps).
+    Each recolors only images that it was not trained on, as for the test images."""
     map_coding: MapCoding = "true"
-    """Anomaly maps: 'true' is ΔE00; 'authors' is what the published program computes (needs the extra authors)."""
+    """Values of the anomaly maps: 'true' is ΔE00; 'authors' is the authors' program's (needs the extra authors)."""
 
     map_source: Annotated[str, *hidden()] = "colorizer"
-    """What makes the maps, one of `leanet.maps.source.MAP_SOURCES`."""
+    """Source of the maps, one of `leanet.maps.source.MAP_SOURCES`."""
 
     def __post_init__(self) -> None:
         training_limits("--colorizer-", self.colorizer_epochs, self.colorizer_batch_size, self.colorizer_lr)

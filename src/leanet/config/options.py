@@ -21,14 +21,14 @@ LARGEST = 100_000
 """Bytes of a config file; ours have two thousand."""
 
 RECORDED_NAMES = ("pixels", "pixels_sha256", "images_in", "maps_from")
-"""What is recorded of a run besides its options and is read again: a file's name and hash, and two folders."""
+"""Recorded values of a run that are read again: a file's name and hash, and two folders."""
 
 
 def from_options(config_class: type[Config], options: Mapping[str, Any], **given: Any) -> Config:
-    """The configuration that `to_options` made flat; options of other classes are passed over.
+    """The configuration that `to_options` flattened; options of other classes are ignored.
 
     Args:
-        given: fields that the options do not hold, or hold otherwise.
+        given: fields that the options lack, or whose values override theirs.
     Raises:
         UserError: an option has a value that it does not take.
     """
@@ -43,7 +43,7 @@ def from_options(config_class: type[Config], options: Mapping[str, Any], **given
             value = options[f.name]
             if not fits(value, hints[f.name]):
                 raise UserError(
-                    f"config.yaml: {f.name} cannot be {value!r:.60}. Mend that file, or choose another --out."
+                    f"config.yaml: {f.name} cannot be {value!r:.60}. Correct that file, or choose another --out."
                 )
             values[f.name] = tuple(value) if isinstance(value, list) else value
     return config_class(**values)
@@ -52,7 +52,7 @@ def from_options(config_class: type[Config], options: Mapping[str, Any], **given
 def to_options(config: object) -> dict[str, Any]:
     """A configuration as a flat mapping of option names to plain values, as a config file holds it.
 
-    An option that only Python callers have is left out where it has its default.
+    An option that only Python callers have is omitted if it has its default.
     """
     options: dict[str, Any] = {}
     for f in dataclasses.fields(config):  # type: ignore[arg-type]
@@ -65,7 +65,7 @@ def to_options(config: object) -> dict[str, Any]:
 
 
 def read_config_file(path: Path) -> dict[str, Any]:
-    """The options in a YAML config file, with 'recorded' (versions and times, kept for the reader) as it is."""
+    """The options in a YAML config file, with 'recorded' (versions and times, for the reader) unchanged."""
     try:
         loaded = read_options(path)
     except OSError as error:
@@ -80,26 +80,26 @@ def read_config_file(path: Path) -> dict[str, Any]:
 
 
 def read_options(path: Path) -> dict[str, Any]:
-    """What a YAML file of options holds: names with a plain value or a list of these, and what was recorded.
+    """The content of a YAML file of options: names with a plain value or a list of these, and 'recorded'.
 
     Raises:
-        OSError: it cannot be read, or is larger than such a file is.
-        ValueError: it holds something else; the message says what.
+        OSError: the file cannot be read, or is too large to be such a file.
+        ValueError: the file holds something else; the message says what.
     """
     try:
         loaded = parse_yaml(read_text(path, LARGEST))
     except ValueError:
         raise ValueError("not a YAML file") from None
     if not isinstance(loaded, dict):
-        raise ValueError("a mapping of option names to values is expected")
+        raise ValueError("expected a mapping of option names to values")
     recorded = loaded.get("recorded", {})
     if not isinstance(recorded, dict) or not all(isinstance(recorded.get(k, ""), str) for k in RECORDED_NAMES):
-        raise ValueError("a mapping of versions and names is expected in 'recorded'")
+        raise ValueError("expected a mapping of versions and names in 'recorded'")
     for key, value in loaded.items():
         if not isinstance(key, str) or not key.isprintable():
-            raise ValueError(f"{key!r:.40}: a name of an option is expected")
+            raise ValueError(f"{key!r:.40}: expected the name of an option")
         if key != "recorded" and not all(map(_is_plain, value if isinstance(value, list) else [value])):
-            raise ValueError(f"{key}: a plain value, or a list of these, is expected")
+            raise ValueError(f"{key}: expected a plain value or a list of these")
     return loaded
 
 
@@ -111,22 +111,23 @@ def _is_plain(value: object) -> bool:
 
 
 def to_arguments(options: dict[str, Any], config_class: type, path: Path, given: list[str]) -> list[str]:
-    """Arguments with a config file's options put before them, so that both are checked by the same parser.
+    """Arguments with a config file's options before them; the same parser then checks both.
 
     Args:
         options: the file's content.
-        config_class: the command's configuration. A run's own file has options of other commands, which are
-            passed over.
+        config_class: the command's configuration. Options of other commands in a run's own file are ignored.
         path: the file, for messages.
-        given: the arguments from the command line, which win.
+        given: the arguments from the command line, which override the file.
     Raises:
-        UserError: a key that is no option, or a value that only a program can ask for.
+        UserError: a key that is not an option, or a value that only Python callers can set.
     """
     fields = _fields_of(config_class)
     hidden = {name: f.default for name, f in fields.items() if _is_hidden(f)}
     for name in hidden.keys() & options.keys():
         if options[name] != hidden[name]:
-            raise UserError(f"{path}: {name} {options[name]}: only a program can ask for this. Run it from Python.")
+            raise UserError(
+                f"{path}: {name} {options[name]}: only Python callers can set this. Run it from Python."
+            )
     known = {name: "positional(" in str(f.type) for name, f in fields.items() if name not in hidden}
     arguments: list[str] = []
     positional: list[str] = []
@@ -143,7 +144,7 @@ def to_arguments(options: dict[str, Any], config_class: type, path: Path, given:
             positional += map(str, value) if isinstance(value, list) else [str(value)]
         else:
             arguments += argument(key, value)
-    # The positional argument first: an option that takes several values would swallow it.
+    # The positional argument goes first: an option that takes several values would consume it.
     own = 1 if given and not given[0].startswith("-") else 0
     return (given[:1] if own else positional) + arguments + given[own:]
 
@@ -157,7 +158,7 @@ def argument(name: str, value: Any) -> list[str]:
 
 
 def _fields_of(config_class: type) -> dict[str, dataclasses.Field[Any]]:
-    """Every option of a configuration class by its name, nested ones included; their types are text."""
+    """Every option of a configuration class by its name, including nested ones; their types are text."""
     found: dict[str, dataclasses.Field[Any]] = {}
     for f in dataclasses.fields(config_class):
         if isinstance(f.default_factory, type) and dataclasses.is_dataclass(f.default_factory):

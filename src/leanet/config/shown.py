@@ -1,6 +1,6 @@
-"""How the command line shows an option whose annotation alone does not say it.
+"""How the command line shows an option whose annotation alone does not tell.
 
-Annotations stay text until the command line asks for them, so that only the command line imports its parser.
+Annotations stay text until the command line evaluates them. Only the command line imports its parser.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ NETWORKS = Path(__file__).parents[1] / "networks"
 
 
 def positional(metavar: str) -> tuple[object, ...]:
-    """An option that is given by its place, under this name in the help."""
+    """A positional argument, under this name in the help."""
     import tyro
 
     return tyro.conf.Positional, tyro.conf.arg(metavar=metavar)
@@ -28,16 +28,16 @@ def shown_as(metavar: str) -> tuple[object, ...]:
 
 
 def hidden() -> tuple[object, ...]:
-    """An option for Python callers, who register what it names; the command line does not have it."""
+    """An option for Python callers, who register the names it takes; the command line lacks it."""
     import tyro
 
     return (tyro.conf.Suppress,)
 
 
 def network_in(room: str, *others: str) -> tuple[object, ...]:
-    """An option that takes the name of a network: of those in a room of `leanet.networks`, or one of the others.
+    """An option that takes the name of a network: of those in a folder of `leanet.networks`, or one of the others.
 
-    The names are read from the files, for the registry imports torch.
+    The names are read from the files, because the registry imports torch.
     """
     from tyro.constructors import PrimitiveConstructorSpec
 
@@ -54,6 +54,6 @@ def network_in(room: str, *others: str) -> tuple[object, ...]:
 
 
 def networks_in(room: str) -> tuple[str, ...]:
-    """The names that the files of a room of `leanet.networks` register."""
+    """The names that the files in a folder of `leanet.networks` register."""
     files = sorted((NETWORKS / room).glob("*.py"))
     return tuple(name for file in files for name in _REGISTERED.findall(file.read_text(encoding="utf-8")))

@@ -1,4 +1,4 @@
-"""The options of each verb, one class a verb."""
+"""The options of each verb, one class per verb."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class ColorizeConfig:
     dataset: Annotated[Path, *positional("DATASET")]
     """Folder with Negative/ and Positive/, or in the MVTec AD layout."""
     out: Path
-    """Run folder to make, or to go on with."""
+    """Run folder to make, or to resume."""
     data: DataConfig = field(default_factory=DataConfig)
     colorizer: ColorizerConfig = field(default_factory=ColorizerConfig)
     compute: ComputeConfig = field(default_factory=ComputeConfig)
@@ -36,15 +36,15 @@ class DetectConfig:
     """Stage 2 over the folds: LEA-Nets, predictions and metrics."""
 
     run: Annotated[Path, *positional("RUN")]
-    """Run folder that `leanet run`, `study`, `colorize` or `import-authors` made."""
+    """Run folder made by `leanet run`, `study`, `colorize` or `import-authors`."""
     out: Path | None = None
     """Write detectors to this folder instead of into RUN."""
     detector: DetectorConfig = field(default_factory=DetectorConfig)
     compute: ComputeConfig = field(default_factory=ComputeConfig)
     compare: bool = True
-    """Also train the same ADN without attention, the baseline (--no-compare saves its time)."""
+    """Also train the baseline, the same ADN without attention (--no-compare saves its time)."""
     map_coding: MapCoding | None = None
-    """Coding that RUN's anomaly maps must have, 'true' or 'authors'; by default whichever they have."""
+    """Require anomaly maps in RUN of this coding, 'true' or 'authors'; by default any."""
 
     def __post_init__(self) -> None:
         if self.out is not None and self.out.resolve() == self.run.resolve():
@@ -58,13 +58,13 @@ class RunConfig:
     dataset: Annotated[Path, *positional("DATASET")]
     """Folder with Negative/ and Positive/, or in the MVTec AD layout."""
     out: Path
-    """Run folder to make, or to go on with."""
+    """Run folder to make, or to resume."""
     data: DataConfig = field(default_factory=DataConfig)
     colorizer: ColorizerConfig = field(default_factory=ColorizerConfig)
     detector: DetectorConfig = field(default_factory=DetectorConfig)
     compute: ComputeConfig = field(default_factory=ComputeConfig)
     compare: bool = True
-    """Also train the same ADN without attention, the baseline (--no-compare saves its time)."""
+    """Also train the baseline, the same ADN without attention (--no-compare saves its time)."""
 
     def stages(self) -> tuple[ColorizeConfig, DetectConfig]:
         """The same run as its two stages."""
@@ -76,22 +76,22 @@ class RunConfig:
 
 @dataclass(frozen=True)
 class StudyConfig:
-    """A grid of detectors on one data set, each beside its baseline, sharing colorizers and anomaly maps."""
+    """A grid of detectors on one data set, each beside its baseline, with shared colorizers and anomaly maps."""
 
     dataset: Annotated[Path, *positional("DATASET")]
     """Folder with Negative/ and Positive/, or in the MVTec AD layout."""
     out: Path
-    """Run folder to make, or to go on with; cells of the grid that are finished are not done again."""
+    """Run folder to make, or to resume; finished cells of the grid are not trained again."""
     adn: tuple[Annotated[str, *network_in("adn")], ...] = ("ResNet18",)
     """ADNs of the grid."""
     caan: tuple[Annotated[str, *network_in("caan")], ...] = ("ResNet",)
     """CAANs of the grid."""
     attention_point: tuple[int, ...] = (1, 2, 3, 4, 5)
-    """Attention points of the grid, one a cell."""
+    """Attention points of the grid, one per cell."""
     attention: tuple[AttentionForm, ...] = ("published",)
     """Forms of the attention: 'published', 'affine'."""
     caan_weight: tuple[float, ...] = (1.0,)
-    """What the CAAN's own loss counts beside the ADN's."""
+    """Weights of the CAAN's own loss in the sum with the ADN's."""
     p_rate: tuple[float, ...] = (1.0,)
     """Shares of the training anomalies to keep, each in (0, 1]."""
     seeds: int = 1
@@ -99,24 +99,25 @@ class StudyConfig:
     epochs: int | None = None
     """Epochs of the detectors; by default the recipe's."""
     validation: float | None = None
-    """Share of the training images held out to choose epoch and threshold; by default 0.2, or none where it would
-    hold fewer than ten anomalies (recipe authors: 0). With fewer than ten, the threshold stays 0.5."""
+    """Share of the training images held out to choose epoch and threshold.
+    By default 0.2, or 0 if that holds out fewer than ten anomalies (recipe authors: 0).
+    With fewer than ten, the threshold stays 0.5."""
     data: DataConfig = field(default_factory=DataConfig)
     colorizer: ColorizerConfig = field(default_factory=ColorizerConfig)
     compute: ComputeConfig = field(default_factory=ComputeConfig)
     compare: bool = True
-    """Also train each ADN without attention, the baseline (--no-compare saves its time)."""
+    """Also train the baseline, each ADN without attention (--no-compare saves its time)."""
 
     def __post_init__(self) -> None:
         for name in ("adn", "caan", "attention_point", "attention", "caan_weight", "p_rate"):
             if not getattr(self, name):
-                raise UserError(f"--{name.replace('_', '-')}: at least one value is expected.")
-        self.cells()  # bad values are said before anything is done
+                raise UserError(f"--{name.replace('_', '-')}: expected at least one value.")
+        self.cells()  # report bad values before any work
 
     def cells(self) -> list[DetectorConfig]:
         """The grid: for each p_rate and ADN its baseline first, then point by point.
 
-        In this order, a study that is stopped early leaves rows that can be compared.
+        A study that is stopped early then has rows to compare.
         """
         cells: list[DetectorConfig] = []
         for p_rate, adn in itertools.product(dict.fromkeys(self.p_rate), dict.fromkeys(self.adn)):
@@ -142,23 +143,24 @@ class StudyConfig:
 
 @dataclass(frozen=True)
 class ReportConfig:
-    """One page that shows a run's results, and the figures and tables in it as files."""
+    """One page with a run's results, and its figures and tables as files."""
 
     run: Annotated[Path, *positional("RUN")]
     """Run folder with at least one finished fold; the page is RUN/report/index.html."""
     detector: str | None = None
-    """Which of several detectors, by the name of its folder: its page is RUN/report/DETECTOR/index.html. By default
-    the one that was trained last."""
+    """Folder name of the detector to report; its page is RUN/report/DETECTOR/index.html.
+    By default the detector that was trained last."""
 
 
 @dataclass(frozen=True)
 class FitConfig:
-    """One model from a folder of images, to be used on new ones."""
+    """One model from a folder of images, to predict new ones."""
 
     dataset: Annotated[Path, *positional("DATASET")]
-    """Folder with Negative/ and Positive/, or in the MVTec AD layout; without Positive/, only the map is learnt."""
+    """Folder with Negative/ and Positive/, or in the MVTec AD layout.
+    Without Positive/, only a colorizer is trained, and the model has a threshold on the anomaly map."""
     out: Path
-    """Model folder to make; what is unfinished lies in OUT.work beside it."""
+    """Model folder to make; unfinished work is in OUT.work beside it."""
     data: DataConfig = field(default_factory=DataConfig)
     colorizer: ColorizerConfig = field(default_factory=ColorizerConfig)
     detector: DetectorConfig = field(default_factory=DetectorConfig)
@@ -167,10 +169,10 @@ class FitConfig:
 
 @dataclass(frozen=True)
 class InfoConfig:
-    """What a model folder holds."""
+    """The content of a model folder or an exported file."""
 
     model: Annotated[Path, *positional("MODEL")]
-    """Model folder that `leanet fit` or `leanet import-authors` made, or a file that `leanet export` wrote."""
+    """Model folder made by `leanet fit` or `leanet import-authors`, or a file written by `leanet export`."""
 
 
 @dataclass(frozen=True)
@@ -178,91 +180,94 @@ class ExportConfig:
     """A model as one graph: from pixels of any size to probability, anomaly map and attention."""
 
     model: Annotated[Path, *positional("MODEL")]
-    """Model folder that `leanet fit` made."""
+    """Model folder made by `leanet fit`."""
     out: Path | None = None
-    """File to write; by default MODEL.onnx or MODEL.xml (and .bin) beside the folder. Only an earlier export is
-    written over."""
+    """File to write; by default MODEL.onnx or MODEL.xml (and .bin) beside the folder.
+    An existing file is replaced only if it is an export."""
     format: Literal["onnx", "openvino"] = "onnx"
-    """ONNX for any runtime, or OpenVINO's own."""
+    """ONNX for any runtime, or OpenVINO's own format."""
     int8: Path | None = None
-    """With --format openvino: make the int8 variant, its ranges taken from the training images in this folder."""
+    """With --format openvino: write the int8 variant, calibrated on the training images in this folder."""
 
 
 @dataclass(frozen=True)
 class PredictConfig:
-    """Ask a model about images."""
+    """Predictions of a model for images."""
 
     model: Annotated[Path, *positional("MODEL")]
-    """Model folder that `leanet fit` made, or a file that `leanet export` wrote (needs no torch)."""
+    """Model folder made by `leanet fit`, or a file written by `leanet export` (needs no torch)."""
     images: Annotated[tuple[str, ...], *positional("IMAGES")]
-    """One or more files, folders (searched through) or patterns such as 'field/*.jpg'."""
+    """One or more files, folders (searched with their subfolders) or patterns such as 'field/*.jpg'."""
     out: Path = Path("predictions.csv")
-    """CSV file to write, one line an image; - is standard output. Only an earlier one is written over."""
+    """CSV file to write, one line per image; - is standard output.
+    An existing file is replaced only if it is a table of predictions."""
     maps: Path | None = None
-    """Also write each image's overlay (PNG) and anomaly map (.npy, ΔE00) to this folder, apart from the images."""
+    """Also write each image's overlay (PNG) and anomaly map (.npy, ΔE00) to this folder.
+    It must not hold an image to predict."""
     threshold: float | None = None
-    """Call an image anomalous from this probability on, instead of from the model's threshold; with a model of good
-    pictures only, from this mean ΔE on."""
+    """Decide 'anomalous' from this probability on, instead of the model's threshold.
+    For a model of normal images only: from this mean ΔE on."""
     device: str = "auto"
-    """'auto' (CUDA or MPS where present), or 'cpu', 'cuda', 'mps'."""
+    """'auto' (CUDA or MPS if present), or 'cpu', 'cuda', 'mps'."""
     precision: Precision = "float32"
-    """Arithmetic: 'float32' ('auto' is the same) answers as leanet.load and exported files do; 'bfloat16' is faster
-    where the processor has it, and coarser: 'leanet info MODEL' says by how much."""
+    """Arithmetic: 'float32' ('auto' is the same) predicts as leanet.load and exported files do.
+    'bfloat16' is faster if the processor has it in hardware, and less exact: see 'leanet info MODEL'."""
 
 
 @dataclass(frozen=True)
 class ServeConfig:
-    """A model behind HTTP, with a page for the browser."""
+    """A model served over HTTP, with a page for the browser."""
 
     model: Annotated[Path, *positional("MODEL")]
-    """Model folder that `leanet fit` made, or a file that `leanet export` wrote (needs no torch)."""
+    """Model folder made by `leanet fit`, or a file written by `leanet export` (needs no torch)."""
     host: str = "127.0.0.1"
-    """Address to listen on; 0.0.0.0 is every network the machine is on: then set a token."""
+    """Address to listen on. 0.0.0.0 is every network of the machine; set a token with it."""
     port: int = 8000
-    """Port to listen on; 0 takes a free one and says which."""
+    """Port to listen on; 0 takes a free one and prints it."""
     token_file: Path | None = None
-    """File with a secret that requests must bear ('Authorization: Bearer ...'); without it, everyone may ask."""
+    """File with a secret that requests must carry ('Authorization: Bearer ...').
+    Without it, the service answers everyone."""
     examples: Path | None = None
     """Folder of images to offer on the page."""
     max_megabytes: int = 32
-    """Bytes that a request may have, in millions."""
+    """Largest size of a request, in millions of bytes."""
     max_megapixels: int = 50
-    """Pixels that an image may have, in millions."""
+    """Largest size of an image, in millions of pixels."""
     max_files: int = 32
-    """Images that a request may hold."""
+    """Most images in one request."""
     queue: int = 256
-    """Images that may wait; past that, whoever has most of them waiting is told to come again (429)."""
+    """Most images that may wait. Beyond it, the client with the most images waiting gets status 429."""
     queue_megapixels: int = 1000
-    """Pixels that may wait to be decoded, in millions; past that likewise."""
+    """Most pixels that may wait to be decoded, in millions. Beyond it, the same client gets status 429."""
     timeout: float = 30.0
-    """Seconds that a request may take to arrive, again to be decoded, and again to be answered."""
+    """Time limit in seconds for each step of a request: to arrive, to be decoded, and to be answered."""
     cors_origin: Annotated[tuple[str, ...] | None, *shown_as("ORIGIN [ORIGIN ...]")] = None
-    """Sites whose pages may ask from the browser, such as https://example.org; '*' is every site."""
+    """Sites whose pages may call the service from a browser, such as https://example.org; '*' is every site."""
     device: str = "auto"
-    """'auto' (CUDA or MPS where present), or 'cpu', 'cuda', 'mps'."""
+    """'auto' (CUDA or MPS if present), or 'cpu', 'cuda', 'mps'."""
     precision: Precision = "float32"
-    """Arithmetic: 'float32' ('auto' is the same) answers as leanet.load and exported files do; 'bfloat16' is faster
-    where the processor has it, and coarser: 'leanet info MODEL' says by how much."""
+    """Arithmetic: 'float32' ('auto' is the same) predicts as leanet.load and exported files do.
+    'bfloat16' is faster if the processor has it in hardware, and less exact: see 'leanet info MODEL'."""
 
     def __post_init__(self) -> None:
         for option in ("max_megabytes", "max_megapixels", "max_files", "queue_megapixels", "timeout"):
             at_least("--" + option.replace("_", "-"), getattr(self, option), 1)
         at_least("--queue", self.queue, self.max_files)
         if not 0 <= self.port < 65536:
-            raise UserError(f"--port {self.port}: a number from 0 to 65535 is expected.")
+            raise UserError(f"--port {self.port}: expected a number from 0 to 65535.")
         if self.cors_origin == ():
-            raise UserError("--cors-origin: at least one value is expected, such as https://example.org.")
+            raise UserError("--cors-origin: expected at least one value, such as https://example.org.")
         for origin in self.cors_origin or ():
             if origin != "*" and not re.fullmatch(r"[a-z][a-z0-9+.-]*://[^/?#@*\s]+", origin):
                 raise UserError(
-                    f"--cors-origin {origin}: scheme and host in small letters are expected, as in "
+                    f"--cors-origin {origin}: expected scheme and host in lowercase, such as "
                     "https://example.org, or '*'."
                 )
 
 
 @dataclass(frozen=True)
 class CheckConfig:
-    """What is in a dataset folder, and how long a run on it would take."""
+    """The content of a dataset folder, and how long a run on it takes."""
 
     dataset: Annotated[Path, *positional("DATASET")]
     """Folder with Negative/ and Positive/, or in the MVTec AD layout."""
@@ -271,12 +276,12 @@ class CheckConfig:
     detector: DetectorConfig = field(default_factory=DetectorConfig)
     compute: ComputeConfig = field(default_factory=ComputeConfig)
     estimate: bool = True
-    """Time a few training steps to say how long a run will take (about half a minute)."""
+    """Time a few training steps to estimate how long a run will take (about half a minute)."""
 
 
 @dataclass(frozen=True)
 class ImportAuthorsConfig:
-    """What the published program left, as ours: a model file as a model folder, or fold folders as a run."""
+    """The authors' files in this program's formats: a model file as a model folder, or fold folders as a run."""
 
     source: Annotated[Path, *positional("SOURCE")]
     """An .h5 model file, or the folder that holds the folds 0, 1, 2, ..."""
@@ -292,20 +297,20 @@ class ImportAuthorsConfig:
 
 @dataclass(frozen=True)
 class ExportAuthorsConfig:
-    """A run's folds as the published program reads them."""
+    """A run's folds in the format of the authors' program."""
 
     run: Annotated[Path, *positional("RUN")]
     """Run folder of 256 px and five folds, with anomaly maps."""
     out: Annotated[Path, *positional("OUT")]
-    """Folder to make; it takes about 1.8 MB an image and fold."""
+    """Folder to make; it takes about 1.8 MB per image and fold."""
 
 
 @dataclass(frozen=True)
 class DemoConfig:
-    """The main job on the embedded default: synthetic leaves with spots of wrong colour."""
+    """A run on synthetic leaves with discolored spots."""
 
     out: Path = Path("demo-run")
-    """Run folder to make; a demo that was stopped goes on, and one that is done is replaced."""
+    """Run folder to make; a stopped demo is resumed, and a finished one is replaced."""
     seed: int = 0
     """Seed of the images and of the training."""
 

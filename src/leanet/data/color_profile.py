@@ -14,7 +14,7 @@ from PIL import Image, ImageCms
 UInt8Array: TypeAlias = npt.NDArray[np.uint8]
 
 SAME = 2
-"""Grey levels of 255 that a profile may differ from sRGB and still be one of sRGB's many spellings."""
+"""Gray levels of 255 that a profile may differ from sRGB and still be one of sRGB's many spellings."""
 
 _CACHED = 16
 _MOST_BYTES = 16_000_000

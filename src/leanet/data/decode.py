@@ -101,16 +101,16 @@ def decode(path: Path) -> UInt8Array:
 
     How each kind of file is handled:
         EXIF orientation: applied (a damaged EXIF block counts as none).
-        Greyscale, 1-bit, palette: expanded to RGB.
-        16-bit greyscale: divided by 257 and rounded (65535 becomes 255); nothing is stretched or clipped.
+        Grayscale, 1-bit, palette: expanded to RGB.
+        16-bit grayscale: divided by 257 and rounded (65535 becomes 255); nothing is stretched or clipped.
         16-bit RGB and RGBA: Pillow's decoder keeps the high byte, which is within 1 of division by 257.
-        32-bit integer greyscale: as 16-bit; values outside 0..65535 make the file unreadable.
+        32-bit integer grayscale: as 16-bit; values outside 0..65535 make the file unreadable.
         CMYK, YCbCr, CIELAB: Pillow's conversion, where no profile says more.
-        Embedded color profile (ICC): converted to sRGB, see `leanet.data.color_profile`; greyscale of 16 bits in
+        Embedded color profile (ICC): converted to sRGB, see `leanet.data.color_profile`; grayscale of 16 bits in
             full depth, all else in 8 bits. A profile counts as sRGB if it is broken, if Pillow does not read it, or
             if it is meant for another kind of image. What PNG says of color otherwise (gAMA, cHRM, cICP) and what
             EXIF says is ignored.
-        Alpha or a transparent colour: composited on white (but not the transparent colour of 16-bit RGB), after the
+        Alpha or a transparent color: composited on white (but not the transparent color of 16-bit RGB), after the
             profile.
         Camera raw that is stored as TIFF (DNG): unreadable; what a TIFF's reader finds is its thumbnail.
         Animation, several pages: the first frame.
@@ -237,7 +237,7 @@ def to_rgb(image: Image.Image) -> tuple[Image.Image, Profile | None]:
     """Convert a loaded image of any mode to RGB in sRGB, as `decode` says; with its profile, None without one.
 
     Raises:
-        ValueError: floating-point pixels, or grey values outside 0..65535.
+        ValueError: floating-point pixels, or gray values outside 0..65535.
     """
     profile = _profile_in(image)
     managed = None if profile in (None, BROKEN) or profile.is_srgb or profile.space == "Lab" else profile
@@ -307,10 +307,10 @@ def _on_white(image: Image.Image) -> Image.Image:
 
 
 def _from_deep_grey(image: Image.Image, profile: Profile | None) -> Image.Image:
-    """Scale greyscale of 16 or 32 bits, 0..65535, to 8 bits, and replicate it."""
+    """Scale grayscale of 16 or 32 bits, 0..65535, to 8 bits, and replicate it."""
     values = np.asarray(image)
     if values.min() < 0 or values.max() > 65535:
-        raise ValueError("grey values outside 0..65535")
+        raise ValueError("gray values outside 0..65535")
     if profile and profile.curve is not None:
         rgb = profile.curve[values]
     else:

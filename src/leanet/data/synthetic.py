@@ -1,11 +1,11 @@
-"""Coloured leaves: a made data set with true masks, small enough to come with the package.
+"""Colored leaves: a made data set with true masks, small enough to come with the package.
 
 Every leaf has two tissues, a smooth and a striped one, in patches. Hue follows from lightness, from green where
-the leaf is dark to rose where it is light; how strong the colour is follows from the tissue's texture. An anomalous
+the leaf is dark to rose where it is light; how strong the color is follows from the tissue's texture. An anomalous
 leaf is drawn exactly like a normal one; then a few small places, round (`spot`) or long (`streak`), get the hue of
 another lightness, while their own lightness stays as it was. Such hues are common in every normal leaf, only
-elsewhere: lightness does not give an anomaly away, the colour of a pixel hardly, but whoever knows which colour
-belongs to which lightness sees it at once. (How much of each colour an image has does give most of them away.)
+elsewhere: lightness does not give an anomaly away, the color of a pixel hardly, but whoever knows which color
+belongs to which lightness sees it at once. (How much of each color an image has does give most of them away.)
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ class Leaf:
     """A normal leaf before it becomes pixels; fields are float (S, S).
 
     lightness: L* of the leaf, also where the background hides it; tone: the same without stripes, veins and
-    grain: what the colour follows; striped: share of the striped tissue, 0..1;
+    grain: what the color follows; striped: share of the striped tissue, 0..1;
     cover: 1 on the leaf, 0 on the background; background: L* there; along, across: coordinates in the leaf, its tip
     and base at along = 1 and -1.
     """
@@ -75,7 +75,7 @@ def make_leaves(
         n_defects: the fewest and the most defects on an anomalous leaf. Fewer is harder.
         defect_size: factor on the defects' size; at 1 a spot's radius is 4 to 8 % of the image's side. Smaller is
             harder.
-        colour_shift: how wrong the defects' colours are, from 0 (right) to 1 (ΔE00 of about 10 to 25).
+        colour_shift: how wrong the defects' colors are, from 0 (right) to 1 (ΔE00 of about 10 to 25).
     Raises:
         FileExistsError: `out` holds files already.
         ValueError: an argument is out of its range.
@@ -87,7 +87,7 @@ def make_leaves(
     if not 1 <= n_defects[0] <= n_defects[1]:
         raise ValueError(f"n_defects={n_defects}: give (fewest, most), with 1 <= fewest <= most.")
     if not 0 <= colour_shift <= 1:
-        raise ValueError(f"colour_shift={colour_shift}: beyond 0..1 colours would leave the palette of leaves.")
+        raise ValueError(f"colour_shift={colour_shift}: beyond 0..1 colors would leave the palette of leaves.")
     if defect_size <= 0:
         raise ValueError(f"defect_size={defect_size}: it must be above 0.")
     if not is_free(out):
@@ -142,7 +142,7 @@ def grow_leaf(rng: np.random.Generator, image_size: int) -> Leaf:
         + rng.choice((-3.0, 3.0)) * np.tanh(across / 0.1)
     )
     for centre, radius in _places(rng, cover, x, y, int(rng.integers(3, 7))):
-        # blotches as large as defects, lighter or darker, with the colour that belongs to that
+        # blotches as large as defects, lighter or darker, with the color that belongs to that
         tone += rng.choice((-1, 1)) * rng.uniform(9, 15) * _disc(rng, x, y, centre, radius)
     lightness = tone + 7 * striped * stripes + 6 * veins + rng.normal(0, 0.8, x.shape)
     lightness = _MIDDLE + _REACH * np.tanh((lightness - _MIDDLE) / _REACH)
@@ -165,7 +165,7 @@ def wrong_colour(leaf: Leaf) -> NDArray[np.float64]:
 def place_defects(
     leaf: Leaf, kind: Defect, rng: np.random.Generator, n_defects: tuple[int, int], defect_size: float
 ) -> Field:
-    """Share of the wrong colour, (S, S) in 0..1: 1 inside a defect, falling to 0 over its soft edge."""
+    """Share of the wrong color, (S, S) in 0..1: 1 inside a defect, falling to 0 over its soft edge."""
     size = leaf.cover.shape[0]
     centres = (np.arange(size) + 0.5) / size * 2 - 1
     x, y = np.meshgrid(centres, centres)
@@ -187,7 +187,7 @@ def paint(leaf: Leaf, chrominance: NDArray[np.float64]) -> NDArray[np.float64]:
 
 
 def _law(tone: Field, striped: Field) -> NDArray[np.float64]:
-    """The colour of a tone in a mixture of the two tissues: a* and b*, (2, S, S).
+    """The color of a tone in a mixture of the two tissues: a* and b*, (2, S, S).
 
     Dark is green, the middle yellow-green, light is ochre to rose; striped tissue is paler than smooth.
     """
@@ -224,7 +224,7 @@ def _waves(rng: np.random.Generator, x: Field, y: Field, lowest: float, highest:
 def _places(
     rng: np.random.Generator, cover: Field, x: Field, y: Field, count: int
 ) -> Iterator[tuple[tuple[float, float], float]]:
-    """Centres well inside the leaf, and radii."""
+    """Centers well inside the leaf, and radii."""
     rows, columns = np.nonzero(cover > 0.99)
     for _ in range(count):
         k = rng.integers(len(rows))

@@ -144,7 +144,7 @@ def _seconds_of_colorizer(config: Config) -> float:
 
 
 def _seconds_of_a_map(config: Config) -> float:
-    """Seconds of recolouring an image, which is done in float32 whatever the training computes in."""
+    """Seconds of recoloring an image, which is done in float32 whatever the training computes in."""
     side = config.data.image_size
     source = build_map_source(config.colorizer.map_source, side, config.colorizer)
     make = predictor(source, resolve(config.compute, 0).in_float32())

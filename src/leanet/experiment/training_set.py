@@ -17,7 +17,7 @@ from leanet.training.detection import RECIPES
 
 @dataclass(frozen=True)
 class TrainingSet:
-    """A fold's labelled images as rows: those to train on, and those held out, which may be none."""
+    """A fold's labeled images as rows: those to train on, and those held out, which may be none."""
 
     train: NDArray[np.int64]
     validation: NDArray[np.int64]

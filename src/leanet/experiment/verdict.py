@@ -35,7 +35,7 @@ _INSTEAD = {
     MAP_ROW: "`leanet fit` makes a model of it from the normal pictures alone.",
     BORDER_ROW: "It sees the outermost 8 % of the picture: the answer lies in the background. Take the pictures "
     "before one background, or crop them.",
-    HISTOGRAM_ROW: "It sees how much of each colour a picture has, and nothing else: no network is needed here.",
+    HISTOGRAM_ROW: "It sees how much of each color a picture has, and nothing else: no network is needed here.",
 }
 """How a row's name ends -> what to do if it is the better one."""
 

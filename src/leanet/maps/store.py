@@ -1,4 +1,4 @@
-"""A fold's anomaly maps and recoloured chrominance on disk: one chunk an image, and a hash of everything."""
+"""A fold's anomaly maps and recolored chrominance on disk: one chunk an image, and a hash of everything."""
 
 from __future__ import annotations
 
@@ -92,7 +92,7 @@ class MapWriter:
         self._partial = partial_of(path)
         remove(self._partial)
         self._group = zarr.open_group(self._partial, mode="w")
-        # Bit planes, and differences of neighbours, were smallest on leaves: a quarter less than zstd alone.
+        # Bit planes, and differences of neighbors, were smallest on leaves: a quarter less than zstd alone.
         with _no_word_of_numcodecs():
             bits = BloscCodec(cname="zstd", clevel=5, shuffle="bitshuffle", typesize=2)
             self._delta_e = self._array(DELTA_E, (images, side, side), "uint16", compressors=bits)
@@ -266,6 +266,6 @@ class Maps:
         return stored.astype(np.float32) * np.float32(self._step)
 
     def coded_ab(self, rows: NDArray[np.int64]) -> NDArray[np.float32]:
-        """Recoloured chrominance (n, 2, H, W) of these rows, coded to [0, 1]."""
+        """Recolored chrominance (n, 2, H, W) of these rows, coded to [0, 1]."""
         stored = np.stack([self._read(CHROMA, int(r)) for r in rows])
         return stored.astype(np.float32) / np.float32(255)

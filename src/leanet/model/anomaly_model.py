@@ -101,7 +101,7 @@ class AnomalyModel(ABC):
             images: uint8 (H, W, 3), of any sizes.
             anomaly_maps: float (N, S, S), where no colorizer makes them.
             sizes: heights and widths that boxes are meant for, where the images were resized before.
-            paint: whether the results hold the recoloured images too, which takes a tenth longer.
+            paint: whether the results hold the recolored images too, which takes a tenth longer.
         """
 
     def with_threshold(self, threshold: float) -> Self:

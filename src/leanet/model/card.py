@@ -27,7 +27,7 @@ LARGEST = 10_000_000
 """Bytes of a card; ours have two thousand."""
 
 MOST_DELTA_E = 1000
-"""No colour difference is as large, in either coding of the maps."""
+"""No color difference is as large, in either coding of the maps."""
 
 CARD, WEIGHTS, COLORIZER = "model.json", "weights.safetensors", "colorizer.safetensors"
 

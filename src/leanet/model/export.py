@@ -47,7 +47,7 @@ class Graph(nn.Module):
 
     Takes uint8 (H, W, 3) sRGB of any height and width; gives probability () and the CAAN's (), 0 where there is
     none; anomaly map (S, S) in ΔE00, attention (h, w) at the finest point (ones without attention), and the
-    recoloured image, uint8 (S, S, 3).
+    recolored image, uint8 (S, S, 3).
     """
 
     def __init__(self, model: Model) -> None:
@@ -243,7 +243,7 @@ def calibration_images(dataset: Path, side: int) -> list[NDArray[np.uint8]]:
 
 
 def _quantized(graph: Any, calibration: Sequence[NDArray[np.uint8]]) -> Any:
-    """The graph with its convolutions in int8; all else, the arithmetic of colours above all, stays as it is."""
+    """The graph with its convolutions in int8; all else, the arithmetic of colors above all, stays as it is."""
     import nncf
 
     nncf.set_log_level(logging.ERROR)

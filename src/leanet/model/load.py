@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     import torch
 
 COMPILE_PAYS_FROM = 4000
-"""Images to predict from which compiling the colour functions, some twenty seconds, is repaid."""
+"""Images to predict from which compiling the color functions, some twenty seconds, is repaid."""
 
 
 def load(
@@ -33,7 +33,7 @@ def load(
             CPU.
         precision: 'float32' ('auto' is the same), or 'bfloat16', which is faster where the processor has it, and
             coarser. An exported file has its own.
-        images: how many it will be asked about, if known: for thousands, its colour functions are compiled.
+        images: how many it will be asked about, if known: for thousands, its color functions are compiled.
     Raises:
         OptionError: a device that this machine does not have, or one or a precision that the file cannot follow.
         UserError: no model there, a damaged one, or a missing library.

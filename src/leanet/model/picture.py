@@ -64,7 +64,7 @@ def _path(picture: str | os.PathLike[str], name: str) -> Path:
 
 
 def _told(decoded: Decoded, name: str) -> NDArray[np.uint8]:
-    """A file's pixels, with a warning where its colour profile is of no use."""
+    """A file's pixels, with a warning where its color profile is of no use."""
     if decoded.broken_profile:
         _warn_of_profile(name)
     return decoded.pixels

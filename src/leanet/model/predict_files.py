@@ -265,7 +265,7 @@ def _is_map(path: Path) -> bool:
 
 
 PICTURES = {".png": _is_overlay, ".npy": _is_map}
-"""What --maps writes of each image, and how it is recognised."""
+"""What --maps writes of each image, and how it is recognized."""
 
 
 def at_even_steps(files: Sequence[Path], count: int) -> list[Path]:

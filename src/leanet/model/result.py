@@ -15,7 +15,7 @@ from leanet.model.where import Box, Ceilings, strength, strongest_region
 Decision = Literal["normal", "anomalous"]
 
 FAINTEST = 0.35
-"""Where in the colour map overlays begin: below, it is as dark as the spots that are to be seen."""
+"""Where in the color map overlays begin: below, it is as dark as the spots that are to be seen."""
 
 COLUMNS = (
     "file",

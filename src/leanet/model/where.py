@@ -1,6 +1,6 @@
 """Where an anomaly map stands out: beyond what the maps of unseen normal pictures reach at their peaks.
 
-An edge or a shadow is often recoloured badly in normal pictures, too, and more so in one part of the picture than
+An edge or a shadow is often recolored badly in normal pictures, too, and more so in one part of the picture than
 in another. What a map has to go beyond, its *ceilings*, is therefore known for each cell of a coarse grid.
 """
 

@@ -25,7 +25,7 @@ def point_of(stride: int) -> int:
 
 
 class Colorizer(nn.Module):
-    """Predicts colour from lightness.
+    """Predicts color from lightness.
 
     forward: lightness, float (N, 1, H, W), coded to [0, 1] -> chrominance, float32 (N, 2, H, W), in [0, 1].
 

@@ -11,7 +11,7 @@ def external_attention(features: Tensor, guide: Tensor, affine: nn.Module | None
     M = sigmoid(mean over channels of g),  f' = f + f * M
 
     Features that come out of a ReLU have a mean of 0 or more, so that M lies in [0.5, 1): with `affine` the mean is
-    standardised before the sigmoid, and M can use all of (0, 1). That is a variant of ours.
+    standardized before the sigmoid, and M can use all of (0, 1). That is a variant of ours.
 
     Args:
         features: f, float (N, C, h, w), the ADN's.

@@ -54,7 +54,7 @@ class LEANet(nn.Module):
         caan: the network that reads the anomaly map; None for the baseline.
         attention_points: with a CAAN one or more of the points that both networks have, by the strides of their
             features; none without.
-        attention: 'published', or 'affine': at each point the guide's mean is standardised over the batch, then
+        attention: 'published', or 'affine': at each point the guide's mean is standardized over the batch, then
             scaled and shifted by two learned numbers (BatchNorm), before the sigmoid.
     Raises:
         ValueError: a point that one of the networks lacks, a CAAN without points, points without a CAAN, or a

@@ -60,7 +60,7 @@ def draw_all(
         Chart(
             "recolouring",
             recolouring_sheet(run, folds[0], rows),
-            "Test images: input, its lightness (all that the colorizer sees), recoloured, and the anomaly map: "
+            "Test images: input, its lightness (all that the colorizer sees), recolored, and the anomaly map: "
             f"{GLOSSARY['ΔE00']}.",
         ),
         *_inside(run, home, config, folds[0], rows, of_seed),
@@ -76,7 +76,7 @@ def _of_mistakes(run: Run, found: Verdict, fold: int, of_seed: str) -> list[Char
         return []
     caption = (
         "The surest mistakes, with the probability of an anomaly that each was given, and their anomaly maps, in "
-        f"the colours of those of the section Maps.{of_seed}"
+        f"the colors of those of the section Maps.{of_seed}"
     )
     return [Chart("mistakes", mistakes_sheet(run, mistakes, map_limit(run, fold)), caption)]
 

@@ -21,20 +21,20 @@ from sklearn.metrics import (
 from leanet.results.metrics import PLAIN_THRESHOLD, Key, Scored
 
 MAP_COLOURS = mpl.colormaps["inferno"]
-"""Perceptually uniform, and readable with any colour vision."""
+"""Perceptually uniform, and readable with any color vision."""
 
 CRISP: Literal["none"] = "none"
-"""How matrices are enlarged, in PNG and in SVG: each value stays a square of one colour."""
+"""How matrices are enlarged, in PNG and in SVG: each value stays a square of one color."""
 
 NORMAL, ANOMALOUS = "#0072B2", "#D55E00"
-"""Blue and vermilion of Okabe and Ito's palette, which colour-blind readers tell apart."""
+"""Blue and vermilion of Okabe and Ito's palette, which color-blind readers tell apart."""
 
 COLOURS = (NORMAL, ANOMALOUS, "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#000000")
 """All of that palette but yellow, too pale for lines on white."""
 
 
 def roc(runs: Mapping[Key, Scored]) -> Figure:
-    """ROC curves, a colour a fold, thin for seeds after the first."""
+    """ROC curves, a color a fold, thin for seeds after the first."""
     figure, axes = _square("false positive rate", "true positive rate", "ROC")
     axes.plot([0, 1], [0, 1], "--", color="0.7", linewidth=1)
     _curves(axes, runs, lambda y, s: roc_curve(y, s)[:2], roc_auc_score)

@@ -193,7 +193,7 @@ def in_words(
     found = border.interval("auroc") if border else None
     if found and found.mean > 0.6:
         words.append(
-            f"The colours of the image's border alone reach an AUROC of {found.mean:.3f}: part of the answer may "
+            f"The colors of the image's border alone reach an AUROC of {found.mean:.3f}: part of the answer may "
             "lie in the background, where a network finds it too."
         )
     if not run.folder.read_config().get("groups"):
@@ -213,7 +213,7 @@ def _trained_on(home: RunFolder, config: DetectConfig, folds: Sequence[int]) -> 
     found = [folder.read_metrics()["train"] for folder in folders]
     images, anomalous = (round(float(np.mean([f[key] for f in found]))) for key in ("images", "anomalous"))
     return (
-        f"A detector had about {images} labelled images, {anomalous} of them anomalous: the share "
+        f"A detector had about {images} labeled images, {anomalous} of them anomalous: the share "
         f"{config.detector.p_rate:g} (p_rate) of a fold's training anomalies."
     )
 

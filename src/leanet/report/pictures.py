@@ -79,7 +79,7 @@ def _draw_detectors(config: DetectConfig, run: Run, home: RunFolder) -> None:
 
 
 def example_sheet(run: Run, home: RunFolder, fold: int, config: DetectConfig, path: Path, each: int = 3) -> None:
-    """Draw test images of a fold: input, recoloured, anomaly map and attention map in a row.
+    """Draw test images of a fold: input, recolored, anomaly map and attention map in a row.
 
     Args:
         run, home: the run, and the folder that its detectors lie in.
@@ -103,13 +103,13 @@ def example_sheet(run: Run, home: RunFolder, fold: int, config: DetectConfig, pa
 
 
 def least_attention(config: DetectConfig) -> float:
-    """Where a colour scale of attention maps begins: the published form's are 0.5 or more after a ReLU."""
+    """Where a color scale of attention maps begins: the published form's are 0.5 or more after a ReLU."""
     is_published = config.detector.attention == "published"
     return 0.5 if is_published and CAANS[config.detector.caan].ends_in_relu else 0.0
 
 
 def recoloured(run: Run, maps: Maps, row: int) -> NDArray[np.float32]:
-    """The recoloured image, float (H, W, 3) in [0, 1]: the image's own lightness, the colorizer's chrominance."""
+    """The recolored image, float (H, W, 3) in [0, 1]: the image's own lightness, the colorizer's chrominance."""
     rows = np.array([row])
     lightness = encode_lab(rgb_to_lab(images_to_tensor(run.pixels, rows)))[:, :1]
     lab = decode_lab(torch.cat([lightness, torch.from_numpy(maps.coded_ab(rows))], 1))
@@ -128,12 +128,12 @@ def examples(run: Run, fold: int, each: int) -> NDArray[np.int64]:
 
 
 def map_limit(run: Run, fold: int) -> float:
-    """Where the colour scale of all anomaly maps ends, in ΔE: nearly the most in the fold's examples."""
+    """Where the color scale of all anomaly maps ends, in ΔE: nearly the most in the fold's examples."""
     return float(np.percentile(run.maps(fold, unpack=False).delta_e(examples(run, fold, 3)), 99.5))
 
 
 def recolouring_sheet(run: Run, fold: int, rows: NDArray[np.int64]) -> Figure:
-    """Images of some rows in steps: input, lightness, recoloured, anomaly map."""
+    """Images of some rows in steps: input, lightness, recolored, anomaly map."""
     maps, limit = run.maps(fold, unpack=False), map_limit(run, fold)
     steps = ("lightness", *_IF_RECOLORED[True]) if maps.has_chroma else ()
     figure, axes = _sheet(run, rows, ("input", *steps, _map_title(run)))
@@ -163,7 +163,7 @@ def _sheet(run: Run, rows: NDArray[np.int64], titles: Sequence[str]) -> tuple[Fi
 
 
 def _show_map(axis: Axes, values: NDArray[np.float32], least: float, most: float) -> None:
-    """A map in its colours, with their scale beside it."""
+    """A map in its colors, with their scale beside it."""
     shown = axis.imshow(values, cmap=MAP_COLOURS, vmin=least, vmax=most, interpolation=CRISP)
     axis.figure.colorbar(shown, ax=axis, shrink=0.8)
 

@@ -75,6 +75,6 @@ def aupro(maps: NDArray[np.float32], masks: NDArray[np.bool_]) -> float | None:
 
 def _weights(mask: NDArray[np.bool_]) -> NDArray[np.float64]:
     """Weights (H, W) that make the recall of pixels the overlap of regions: each connected one's sum is 1."""
-    numbered, _ = connected_regions(mask, np.ones((3, 3)))  # 8 neighbours
+    numbered, _ = connected_regions(mask, np.ones((3, 3)))  # 8 neighbors
     sizes = np.bincount(numbered.ravel())
     return np.where(mask, 1 / sizes[numbered], 1.0)

@@ -16,12 +16,12 @@ GLOSSARY = {
     "CAAN": "color anomaly attention network: it reads the anomaly map and directs the ADN's attention; "
     "its row is what it says by itself",
     "p1 to p5": "attention point, the depth of the ADN at which the attention acts; 1 is the finest",
-    "ΔE00": "CIEDE2000 colour difference: 1 is about the least that an eye sees; the anomaly map holds, for each "
-    "pixel, that between the true colour and the one that the colorizer expects (ΔE for short)",
+    "ΔE00": "CIEDE2000 color difference: 1 is about the least that an eye sees; the anomaly map holds, for each "
+    "pixel, that between the true color and the one that the colorizer expects (ΔE for short)",
     "F1": "harmonic mean of precision (how many of the alarms are right) and recall (how many of the anomalous "
     "pictures are found); 1 is perfect",
     "threshold chosen": "the probability from which a picture is called anomalous, chosen on pictures held out of "
-    "the training; of ΔE and of colours, on the training pictures",
+    "the training; of ΔE and of colors, on the training pictures",
     "AUROC": "how often an anomalous picture gets a higher probability than a normal one; 0.5 is guessing",
     "average precision": "mean precision over all thresholds, by recall; guessing gets the share of anomalous "
     "pictures",

@@ -23,7 +23,7 @@ from leanet.model.where import Box
 MapName = Literal["overlay", "anomaly_map", "recoloured", "attention", "input"]
 
 DELTA_E_STEPS = 200
-"""Grey levels of an anomaly map's PNG for 1 ΔE."""
+"""Gray levels of an anomaly map's PNG for 1 ΔE."""
 
 
 Rectangle: TypeAlias = Annotated[tuple[int, ...], Field(min_length=4, max_length=4)]

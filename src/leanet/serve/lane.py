@@ -88,7 +88,7 @@ class Lane(Generic[Item, Answer]):
         self._threads = ThreadPoolExecutor(threads, name, initializer=_yield_to_others if yielding else None)
 
     async def answer(self, flow: Flow, size: float, item: Item) -> Answer:
-        """Wait for an item's turn, and for its answer; when cancelled before its turn, it is not worked on.
+        """Wait for an item's turn, and for its answer; when canceled before its turn, it is not worked on.
 
         Raises:
             Exception: what the work raised.

@@ -229,7 +229,7 @@ def make_app(
         """Classify one image, sent as it is, or several as the parts of a form.
 
         Maps are PNGs in base64 at the model's size: `overlay` (RGBA, to be laid over the image), `anomaly_map`
-        (16-bit grey, 200 levels for 1 ΔE), `recoloured`, `attention` (at its own, smaller size) and `input`.
+        (16-bit gray, 200 levels for 1 ΔE), `recoloured`, `attention` (at its own, smaller size) and `input`.
         """
         return await service.predict(request, tuple(dict.fromkeys(maps)))
 

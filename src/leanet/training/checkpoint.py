@@ -52,7 +52,7 @@ class Progress:
 
 @dataclass
 class Checkpoint:
-    """Saves and restores weights, optimiser and progress in one file, replaced atomically.
+    """Saves and restores weights, optimizer and progress in one file, replaced atomically.
 
     `fingerprint` names what is trained on what: a file with another one is not continued from.
     """
@@ -114,7 +114,7 @@ class Checkpoint:
 def _restored(
     metadata: dict[str, str], tensors: dict[str, Tensor], model: nn.Module, optimizer: torch.optim.Optimizer
 ) -> Progress:
-    """Bring model and optimiser to the state of a checkpoint; what does not fit raises nearly anything."""
+    """Bring model and optimizer to the state of a checkpoint; what does not fit raises nearly anything."""
     progress = Progress(**parse_json(metadata["progress"]), best=_below("best.", tensors))
     model.load_state_dict(_below("model.", tensors))
     parameters = [p for group in optimizer.param_groups for p in group["params"]]
@@ -230,7 +230,7 @@ def _hash_of(tensors: dict[str, Tensor], metadata: dict[str, str]) -> str:
 
 
 def _laid_out_like(parameter: Tensor, tensor: Tensor) -> Tensor:
-    """The tensor with the parameter's strides: fused optimisers walk through memory, whatever the strides say."""
+    """The tensor with the parameter's strides: fused optimizers walk through memory, whatever the strides say."""
     return torch.empty_like(parameter).copy_(tensor) if tensor.shape == parameter.shape else tensor
 
 

@@ -43,7 +43,7 @@ class ColorizationData:
         pixels: uint8 (N, H, W, 3), memory-mapped; every image of the data set.
         rows: the rows of `pixels` to train on.
         recipe: says whether to mirror the images, and whether FancyPCA is truncated to 8 bits as published.
-        compiled: whether to compile the colour conversion.
+        compiled: whether to compile the color conversion.
     """
 
     pixels: NDArray[np.uint8]

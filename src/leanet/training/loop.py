@@ -22,7 +22,7 @@ from leanet.training.recipe import Recipe
 
 Batch = tuple[Tensor, ...]
 Loss = Callable[..., Tensor]
-"""loss(model, *batch) -> (k,): the value to minimise first, then what the history should show."""
+"""loss(model, *batch) -> (k,): the value to minimize first, then what the history should show."""
 
 
 class TrainingData(Protocol):
@@ -88,7 +88,7 @@ def train(
     Args:
         engine: model, loss and device.
         data: the training images.
-        recipe: epochs, batch size, optimiser, schedule.
+        recipe: epochs, batch size, optimizer, schedule.
         seed: of initial weights, order, augmentation and dropout; on a CPU, two runs with one seed are identical.
         checkpoint: where the state is kept until the training is done.
         on_images: told after each step how many images it had and its loss.
@@ -152,7 +152,7 @@ def epoch_batches(n: int, recipe: Recipe, seed: int, shares: int = 1) -> list[ND
     """A seeded order of n images in batches, each for so many processes together.
 
     An incomplete last batch is left out (its images come first or later in other epochs), unless the recipe
-    keeps it or there is no other; one of a single image joins its neighbour, for BatchNorm's sake, and so does one
+    keeps it or there is no other; one of a single image joins its neighbor, for BatchNorm's sake, and so does one
     too small for every process to have a share.
     """
     order = np.random.default_rng(seed).permutation(n)
@@ -246,5 +246,5 @@ def _images_done(progress: Progress, images_per_epoch: int) -> int:
 
 
 def _seed(*parts: int) -> int:
-    """One seed from several numbers, unrelated to its neighbours'."""
+    """One seed from several numbers, unrelated to its neighbors'."""
     return int(np.random.SeedSequence(parts).generate_state(1, np.uint64)[0] >> np.uint64(1))

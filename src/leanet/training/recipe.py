@@ -77,7 +77,7 @@ class Recipe:
         return self.lr * 0.5 * (1 + math.cos(math.pi * (step - warmup) / max(1, total_steps - warmup)))
 
     def make_optimizer(self, parameters: Iterable[Tensor]) -> torch.optim.Optimizer:
-        """The recipe's optimiser over these parameters."""
+        """The recipe's optimizer over these parameters."""
         if self.optimizer == "keras_adam":
             return KerasAdam(parameters, self.lr)
         return torch.optim.AdamW(parameters, self.lr, weight_decay=self.weight_decay, fused=True)
@@ -101,7 +101,7 @@ class KerasAdam(torch.optim.Optimizer):
 
     @torch.no_grad()
     def step(self, closure: Callable[[], float] | None = None) -> float | None:  # type: ignore[override]
-        """Update every parameter that has a gradient; returns the closure's value, as PyTorch's optimisers do."""
+        """Update every parameter that has a gradient; returns the closure's value, as PyTorch's optimizers do."""
         value = None
         if closure is not None:
             with torch.enable_grad():

@@ -21,7 +21,7 @@ class Direct(CAAN):
 
     def __init__(self) -> None:
         super().__init__()
-        # Bilinear halving with half-pixel centres is the mean of 2x2 pixels.
+        # Bilinear halving with half-pixel centers is the mean of 2x2 pixels.
         halve = [nn.AvgPool2d(2) for _ in self.channels]
         self.stages = nn.ModuleList([nn.Sequential(nn.Hardtanh(0, 1), halve[0]), *halve[1:]])
         self.head = None

@@ -39,7 +39,7 @@ class SegNet(Colorizer):
         x = self.bottom(x)
         for stage in self.decoder:
             x = stage(max_unpool(x, peaks.pop()))
-        # The sigmoid is taken in float32: in bfloat16 it has fewer steps than a colour channel has.
+        # The sigmoid is taken in float32: in bfloat16 it has fewer steps than a color channel has.
         chrominance: Tensor = self.last(x)
         return chrominance.float().sigmoid()
 

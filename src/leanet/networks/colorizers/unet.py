@@ -46,7 +46,7 @@ class Unet(Colorizer):
         x = skips.pop()
         for up in self.up:
             x = torch.cat([up(x), skips.pop()], 1)
-        # The sigmoid is taken in float32: in bfloat16 it has fewer steps than a colour channel has.
+        # The sigmoid is taken in float32: in bfloat16 it has fewer steps than a color channel has.
         chrominance: Tensor = self.last(x.relu())
         return chrominance.float().sigmoid()
 
@@ -58,7 +58,7 @@ def _halvings(image_size: int) -> int:
 
 def _down(inputs: int, outputs: int) -> nn.Module:
     convolution = nn.Conv2d(inputs, outputs, 4, 2, padding=1)
-    # The outermost level sees the image itself: nothing to activate or to normalise.
+    # The outermost level sees the image itself: nothing to activate or to normalize.
     return convolution if inputs == 1 else nn.Sequential(nn.LeakyReLU(LEAK), convolution, batch_norm(outputs))
 
 
