@@ -297,12 +297,12 @@ def adn_metrics(run: Path) -> dict[str, dict[str, str]]:
 
 
 def less(one: float | None, other: float | None) -> float | None:
-    """The difference; None where either is undefined, as with a fold of one class."""
+    """The difference; None if either is undefined, as with a fold of one class."""
     return None if one is None or other is None else one - other
 
 
 def _read(path: Path) -> str:
-    """A file of /proc; empty where the process has ended meanwhile."""
+    """A file of /proc; empty if the process has ended meanwhile."""
     try:
         return path.read_text(encoding="utf-8", errors="replace")
     except OSError:

@@ -2,7 +2,7 @@
 
     python -m benchmarks.fidelity REFERENCE --csv fidelity.csv
 
-REFERENCE holds golden/*.json and reference_map.npz, recorded from the authors' program; the weights are drawn anew,
+REFERENCE holds golden/*.json and reference_map.npz, recorded from the authors' program; the weights are redrawn,
 as they were for the recordings. About two minutes.
 """
 

@@ -105,7 +105,7 @@ def tell(rows: Sequence[Row], answers: Sequence[Row]) -> None:
 
 
 def lines_of(rows: Sequence[Row], answers: Sequence[Row]) -> list[dict[str, object]]:
-    """The same with every metric, for a CSV file; `less` is empty where a line is no difference."""
+    """The same with every metric, for a CSV file; `less` is empty if a line is no difference."""
     lines: list[dict[str, object]] = []
     for row, metric in itertools.product(rows, METRICS):
         if found := row.interval(metric):

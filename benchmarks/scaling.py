@@ -2,9 +2,9 @@
 
     python -m benchmarks.scaling --plot scaling.png
 
-Issue 4 asks that time grow no faster than the images, and memory not at all (within 10 %). Each point is one
-`leanet run` of one fold, one epoch a stage, without compilation, in a process of its own. Start-up and the estimate
-of a run's time cost the same at every point, so growth is judged by the seconds that each further image takes.
+The targets: time grows no faster than the number of images, and memory not at all (within 10 %). Each point is one
+`leanet run` of one fold, one epoch per stage, without compilation, in its own process. Start-up and the estimate of
+a run's time cost the same at every point; growth is therefore measured in seconds per further image.
 """
 
 from __future__ import annotations

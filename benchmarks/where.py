@@ -52,7 +52,7 @@ class Asked:
     Attributes:
         file: the picture.
         anomalous: its label.
-        mask: where it is anomalous; None where that is not known.
+        mask: where it is anomalous; None if that is not known.
     """
 
     file: Path

@@ -130,7 +130,7 @@ def test_missing_dataset(data: Path, refused: Refused) -> None:
         (["--caan", "Direct", "--caan-weight", "0.3"], ["--caan-weight 0.3", "Direct"]),
         (["--caan-weight", "nan"], ["--caan-weight nan"]),
         (["--caan-weight", "inf"], ["--caan-weight inf"]),
-        (["--cross-fit", "3"], ["--cross-fit 3", "fold 0", "Ask for fewer"]),
+        (["--cross-fit", "3"], ["--cross-fit 3", "fold 0", "Use fewer"]),
         (["--n-splits", "1"], ["--n-splits 1", "at least 2"]),
         (["--folds", "7"], ["--folds 7", "0..1"]),
         (["--folds", "one"], ["--folds one"]),
@@ -187,7 +187,7 @@ def test_a_full_disk(capsys: pytest.CaptureFixture[str]) -> None:
         raise OSError(errno.ENOSPC, "No space left on device", "run/history.csv")
 
     assert guarded(full) == 2
-    assert "run/history.csv: No space left on device. Make room" in capsys.readouterr().err
+    assert "run/history.csv: No space left on device. Free some space" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("code", [errno.EACCES, errno.EROFS, errno.ENAMETOOLONG, errno.ENOTDIR])
@@ -276,7 +276,7 @@ def test_skip_unreadable_lists_what_it_drops(
     (data / "Negative" / "bad.png").write_bytes(b"")
     small = [*OPTIONS[:6], "--compile", "off", "--folds", "0", "--skip-unreadable"]
     assert main(["colorize", str(data), "--out", str(tmp_path / "out"), *small]) == 0
-    assert "left out: Negative/bad.png (empty file)" in capsys.readouterr().out
+    assert "skipped: Negative/bad.png (empty file)" in capsys.readouterr().out
     assert "bad.png" not in (tmp_path / "out" / "images.csv").read_text()
 
 
@@ -307,7 +307,7 @@ def test_check_of_good_data_estimates_the_run(data: Path, capsys: pytest.Capture
 def test_demo_deletes_nothing_but_an_earlier_demo(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "images.csv").write_text("precious")
     assert main(["demo", "--out", str(tmp_path)]) == 2
-    assert "no earlier demo" in capsys.readouterr().err
+    assert "not an earlier demo" in capsys.readouterr().err
     assert (tmp_path / "images.csv").read_text() == "precious"
     assert main(["demo", "--out", str(tmp_path / "images.csv")]) == 2
 
@@ -344,7 +344,7 @@ def test_a_run_is_written_over_nothing_of_the_data_sets(
     own.write_text("precious: 1\n")
     before = sorted(data.rglob("*"))
     assert main(["run", str(data), "--out", str(data), *OPTIONS]) == 2
-    assert f"{data / name.split('/')[0]}: is there already" in capsys.readouterr().err
+    assert f"{data / name.split('/')[0]}: exists" in capsys.readouterr().err
     assert own.read_text() == "precious: 1\n"
     assert sorted(data.rglob("*")) == before
 
@@ -357,7 +357,7 @@ def test_a_fit_deletes_nothing_that_no_fit_made(
     own.parent.mkdir(parents=True)
     own.write_text("precious")
     assert main(["fit", str(data), "--out", str(tmp_path / "model"), *OPTIONS]) == 2
-    assert f"{own.parent}: is there already" in capsys.readouterr().err
+    assert f"{own.parent}: exists" in capsys.readouterr().err
     assert own.read_text() == "precious"
     assert [p.name for p in own.parent.parent.iterdir()] == [name]
 
@@ -446,16 +446,16 @@ def test_a_pixel_cache_that_was_cut_off_is_made_anew(
         pixels.write_bytes(content)
         capsys.readouterr()
         assert main(["detect", str(run), "--folds", "0"]) == 2
-        assert "damaged. Run `leanet colorize` again" in capsys.readouterr().err
+        assert "damaged. Run `leanet colorize` to make it again" in capsys.readouterr().err
         small = [*OPTIONS[:6], "--compile", "off", "--folds", "0"]
         assert main(["colorize", str(colorized.parent / "data"), "--out", str(run), *small]) == 0
-        assert f"{pixels.name}: damaged; the pixel cache was made anew" in capsys.readouterr().out
+        assert f"{pixels.name}: damaged; the pixel cache was made again" in capsys.readouterr().out
         assert pixels.read_bytes() == whole
 
 
 def test_a_fold_with_one_normal_image_to_train_on_is_refused(data: Path, refused: Refused) -> None:
     (data / "Negative" / "3.png").unlink()
-    assert "1 normal image to train on, at least 2 are needed" in refused()
+    assert "1 normal image to train on; at least 2 are needed" in refused()
     (data / "Negative" / "2.png").unlink()
     assert "2 normal images; at least 3 are needed" in refused("--n-splits", "3")
 
@@ -510,10 +510,10 @@ def test_out_with_results_of_another_run_is_refused(
 @pytest.mark.parametrize(
     ("given", "said"),
     [
-        (["--p-rate", "1,5"], "--p-rate 1,5: a number is expected."),
-        (["--image-size", "abc"], "--image-size abc: a whole number is expected."),
-        (["--epochs", "1.5"], "--epochs 1.5: a whole number is expected."),
-        (["--attention-point", "1", "a"], "--attention-point 1 a: whole numbers are expected."),
+        (["--p-rate", "1,5"], "--p-rate 1,5: expected a number."),
+        (["--image-size", "abc"], "--image-size abc: expected a whole number."),
+        (["--epochs", "1.5"], "--epochs 1.5: expected a whole number."),
+        (["--attention-point", "1", "a"], "--attention-point 1 a: expected whole numbers."),
     ],
 )
 def test_what_is_no_number_is_named_with_its_option(

@@ -85,7 +85,7 @@ def test_what_a_kill_left_is_removed_by_the_next_call(tmp_path: Path) -> None:
 
 def test_of_two_that_write_one_table_the_second_is_refused(tmp_path: Path) -> None:
     with written(tmp_path / "a.csv") as file:
-        with pytest.raises(UserError, match=r"a\.csv: another process writes it"), written(tmp_path / "a.csv"):
+        with pytest.raises(UserError, match=r"a\.csv: another process is writing it"), written(tmp_path / "a.csv"):
             pass
         file.write("first")
     assert (tmp_path / "a.csv").read_text() == "first"
@@ -131,7 +131,7 @@ def test_what_may_be_written_over(tmp_path: Path) -> None:
     (tmp_path / "same").hardlink_to(tmp_path / "input")
     for name in ("earlier", "empty", "nothing"):
         refuse_other(tmp_path / name, f"--out {name}", is_ours, [tmp_path / "input"])
-    for name, reason in (("other", "is there already"), ("input", "to be read"), ("same", "to be read")):
+    for name, reason in (("other", "exists"), ("input", "reads it"), ("same", "reads it")):
         with pytest.raises(UserError, match=f"^--out {name}: .*{reason}"):
             refuse_other(tmp_path / name, f"--out {name}", is_ours, [tmp_path / "input"])
     with pytest.raises(UserError, match=r"cannot be written .File name too long"):

@@ -279,7 +279,7 @@ def test_what_is_no_regular_file_is_not_read(loaders: dict[str, Loader], name: s
     try:
         for other in (lambda p: p.symlink_to("/dev/zero"), os.mkfifo):
             other(loader.file)
-            if name == "checkpoint":  # its training begins anew
+            if name == "checkpoint":  # its training starts over
                 assert loader.read() == Progress()
             else:
                 with pytest.raises(UserError):

@@ -61,7 +61,7 @@ def test_nothing_of_a_finished_run_is_made_anew(kept: Path, capsys: pytest.Captu
     before = contents(kept / "run")
     colorize(stage1(kept, "run"))
     table = detect(DetectConfig(kept / "run", detector=DETECTOR, compute=COMPUTE))
-    assert capsys.readouterr().out.count("done already") == 3
+    assert capsys.readouterr().out.count("already finished") == 3
     assert contents(kept / "run") == before
     assert table.rows[0].name == "Kept-Kept-p2: ADN"
     find(kept / "run").maps(0).verify()

@@ -150,8 +150,9 @@ def load(
     Args:
         path: folder that `leanet fit` or `leanet import-authors` made, or an .onnx or .xml file of `leanet export`,
             which needs no torch.
-        device: 'cpu', 'cuda', 'mps', or 'auto' for CUDA or MPS where present. Exported files run on the CPU only.
-        precision: 'float32', or, for a folder, 'bfloat16': faster where the processor has it, and coarser.
+        device: 'cpu', 'cuda', 'mps', or 'auto' for CUDA or MPS if present. Exported files run on the CPU only.
+        precision: 'float32', or, for a folder, 'bfloat16': faster if the processor has it in hardware, but less
+            exact.
     Raises:
         leanet.errors.UserError: no model there, a damaged one, a missing library, or a device or precision that
             this machine or the file does not have.

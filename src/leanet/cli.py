@@ -440,9 +440,9 @@ def _wrong_number(option: str, said: str, kind: str) -> str:
     """The message for an option that got no number; the parser's own names Python's types and errors."""
     several = re.search(r"\[(.*?)\]", said)
     given = re.findall(r"'([^']*)'", several[1] if several else said)
-    number = {"[INT": "whole numbers are", "[FLOAT": "numbers are"}.get(kind)
-    number = number or ("a whole number is" if "INT" in kind else "a number is")
-    return f"{option} {' '.join(given)}: {number} expected."
+    number = {"[INT": "whole numbers", "[FLOAT": "numbers"}.get(kind)
+    number = number or ("a whole number" if "INT" in kind else "a number")
+    return f"{option} {' '.join(given)}: expected {number}."
 
 
 def _complain(message: str) -> int:

@@ -1,4 +1,4 @@
-"""What a user is meant to read: errors in one line, what to do about a missing extra, text fit for a terminal."""
+"""Messages for the user: errors in one line, the remedy for a missing extra, text safe for a terminal."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ LONGEST = 900
 
 
 class UserError(Exception):
-    """A mistake that the user can mend.
+    """A mistake that the user can correct.
 
     The message is one line: the file or option, the limit, the remedy. The command line prints it without a
-    traceback and exits with code 2. Names from files, which may hold anything, are made fit for that.
+    traceback and exits with code 2. Control characters in names from files are escaped.
     """
 
     def __init__(self, message: str) -> None:
@@ -44,9 +44,9 @@ class OptionError(UserError):
 
 
 class DamagedError(UserError):
-    """A file of a run or a model is not what was written there: cut off, changed, or of another kind.
+    """A file of a run or a model is damaged: cut off, changed, or of another kind.
 
-    A run makes such a file anew where it can, and says so.
+    A run makes such a file again if it can, and logs that.
     """
 
     def __init__(self, path: Path, what: str) -> None:
@@ -55,12 +55,12 @@ class DamagedError(UserError):
 
 
 def one_line(text: str) -> str:
-    """Text as one line that steers no terminal: control characters, in a file's name say, as Python writes them."""
+    """Text as one line that is safe for a terminal: control characters, as in file names, are escaped."""
     return _STEERING.sub(lambda found: escaped(found[0]), text)
 
 
 def _cut(line: str) -> str:
-    """A line without the middle of a very long one."""
+    """The line, without its middle if it is very long."""
     return line if len(line) <= LONGEST else f"{line[: LONGEST // 2]} ... {line[-LONGEST // 3 :]}"
 
 

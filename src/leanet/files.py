@@ -1,4 +1,4 @@
-"""How anything is written: whole or not at all, and over nothing but an earlier output of the same kind."""
+"""Write files completely or not at all, and replace only earlier outputs of the same kind."""
 
 from __future__ import annotations
 
@@ -19,46 +19,46 @@ from leanet.errors import UserError
 from leanet.reading import read_text
 
 LARGEST = 1_000_000_000
-"""Bytes of a table or text that is read whole; larger files are none of ours."""
+"""Most bytes of a table or text that is read at once; leanet writes no larger ones."""
 
 OWN = ".leanet-"
-"""What the names of leanet's hidden files begin with: unfinished ones, locks, and marks of who made a folder."""
+"""Prefix of leanet's hidden files: unfinished files, locks, and markers of who made a folder."""
 
 STANDARD_OUTPUT = Path("-")
-"""What an option names to have its file on standard output."""
+"""The file name that stands for standard output."""
 
 
 def refuse_other(
     path: Path, said: str, is_ours: Callable[[Path], bool], inputs: Iterable[Path] = (), remedy: str = ""
 ) -> None:
-    """Raise UserError unless a file may be written here: where nothing is, or over an earlier output of its kind.
+    """Raise UserError unless the path is free or holds an earlier output of the same kind.
 
     Args:
         path: the file to write.
-        said: what the message begins with, such as the option and the path.
-        is_ours: whether a file that is there is such an output, by its content.
-        inputs: files that are read, and so stay as they are.
-        remedy: another than to choose another name.
+        said: beginning of the message, such as the option and the path.
+        is_ours: whether an existing file is such an output, by its content.
+        inputs: files that the command reads and must not change.
+        remedy: remedy in the message; by default, choose another name.
     """
     remedy = remedy or "Choose another name."
     try:
         if not path.name or path.is_dir():
-            raise UserError(f"{said}: the name of a file is expected.")
+            raise UserError(f"{said}: expected the name of a file.")
         if is_special(path):
-            raise UserError(f"{said}: a device, a pipe or a socket, not a file. {remedy}")
+            raise UserError(f"{said}: not a file, but a device, a pipe or a socket. {remedy}")
         if path.exists():
             if any(path.samefile(file) for file in inputs if file.exists()):
-                raise UserError(f"{said}: is to be read, not written. {remedy}")
+                raise UserError(f"{said}: this command reads it and cannot write it. {remedy}")
             if path.stat().st_size and not is_ours(path):
-                raise UserError(f"{said}: is there already, and no earlier output of this command. {remedy}")
+                raise UserError(f"{said}: exists, and is not an earlier output of this command. {remedy}")
     except OSError as error:
         raise UserError(f"{said}: cannot be written ({error.strerror}). {remedy}") from None
 
 
 def is_special(path: Path) -> bool:
-    """Whether something else than a file or a folder is there, or a link to what a process has open.
+    """Whether the path is neither a file nor a folder, or is a link to a file that a process has open.
 
-    The latter, such as /dev/stdout, may be a file, but to replace that is not what is meant.
+    Such a link, as /dev/stdout, may lead to a file, which must not be replaced.
     """
     place = Path(os.path.abspath(path))  # noqa: PTH100 - resolve() would follow the link
     for _ in range(40):  # as many links as Linux follows
@@ -72,20 +72,20 @@ def is_special(path: Path) -> bool:
 
 
 def is_free(folder: Path) -> bool:
-    """Whether a folder can be made here: nothing is there, or an empty folder."""
+    """Whether the path is free for a new folder: missing, or an empty folder."""
     return not os.path.lexists(folder) or (folder.is_dir() and not contents(folder))
 
 
 def contents(folder: Path) -> list[Path]:
-    """What lies in a folder besides leanet's own hidden files; nothing where there is no folder."""
+    """Content of a folder except leanet's own hidden files; empty if there is no folder."""
     return [path for path in folder.iterdir() if not path.name.startswith(OWN)] if folder.is_dir() else []
 
 
 @contextlib.contextmanager
 def written(path: Path) -> Iterator[TextIO]:
-    """A text file to write, whole or not at all.
+    """Open a text file to write completely or not at all.
 
-    STANDARD_OUTPUT is written as it comes, and whatever else is printed meanwhile goes to standard error.
+    STANDARD_OUTPUT is written at once; meanwhile, other output goes to standard error.
     """
     if path != STANDARD_OUTPUT:
         _refuse_in_use(path)
@@ -104,15 +104,15 @@ def written(path: Path) -> Iterator[TextIO]:
 
 
 def _refuse_in_use(path: Path) -> None:
-    """Raise UserError where another process is writing a file; a lock tells, and ends with its process."""
+    """Raise UserError if another process is writing the file; it holds a lock until it ends."""
     partial = partial_of(Path(os.path.realpath(path)))
     with contextlib.suppress(FileNotFoundError), partial.open("rb") as file:
         if not _locked(file, alone=True):
-            raise UserError(f"{path}: another process writes it. Wait for it, or choose another name.")
+            raise UserError(f"{path}: another process is writing it. Wait for it, or choose another name.")
 
 
 def _locked(file: IO[Any], *, alone: bool) -> bool:
-    """Lock an open file; False where another process has. Some network file systems have no locks: then True."""
+    """Lock an open file; False if another process holds the lock. True on file systems without locks."""
     if sys.platform == "win32":
         return True
     import fcntl
@@ -128,12 +128,12 @@ def _locked(file: IO[Any], *, alone: bool) -> bool:
 
 @contextlib.contextmanager
 def beside(path: Path) -> Iterator[Path]:
-    """A free name to write a file or a folder at, which becomes `path` at the end; on an error nothing is left.
+    """Give a temporary name for a file or folder, and rename it to `path` at the end; remove it on an error.
 
-    What a link points to is replaced, not the link.
+    A link stays; its target is replaced.
 
     Raises:
-        OSError: names `path`, whatever it was raised for.
+        OSError: with `path` as its file name.
     """
     place = Path(os.path.realpath(path))
     with unfinished(place) as partial:
@@ -143,12 +143,12 @@ def beside(path: Path) -> Iterator[Path]:
 
 @contextlib.contextmanager
 def unfinished(path: Path) -> Iterator[Path]:
-    """A free name beside a path, in a folder that is made if need be.
+    """Give a temporary name beside a path, in a folder that is made if missing.
 
-    At the end, what still has this name is removed, and so is a folder that was made for nothing.
+    At the end, a file or folder of this name is removed, and so is a new folder that is empty.
 
     Raises:
-        OSError: names `path`, whatever it was raised for.
+        OSError: with `path` as its file name.
     """
     partial = partial_of(path)
     made: list[Path] = []
@@ -169,9 +169,9 @@ def unfinished(path: Path) -> Iterator[Path]:
 
 
 def partial_of(path: Path) -> Path:
-    """Where a path is written until it is whole: hidden, a name that nobody else gives, short whatever the path's.
+    """The temporary name for a path: hidden, unique to leanet, short even for a long path.
 
-    It is always the same, so that what a kill left is found and removed when the path is written again.
+    It depends only on the path: the next write finds and removes what a killed process left.
     """
     digest = hashlib.sha256(os.fsencode(path.name)).hexdigest()
     return path.with_name(f"{OWN}{digest[:12]}.partial")
@@ -187,28 +187,28 @@ def remove(path: Path) -> None:
 
 
 def open_text(path: Path, mode: Literal["r", "w"] = "r") -> TextIO:
-    """Open a text file: a file name in it that is not UTF-8 keeps its bytes, and line ends stay as they are."""
+    """Open a text file; file names in it that are not UTF-8 keep their bytes, and line ends stay unchanged."""
     return path.open(mode, encoding="utf-8", errors="surrogateescape", newline="")
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write a text file, whole or not at all."""
+    """Write a text file, completely or not at all."""
     write_bytes(path, text.encode("utf-8", "surrogateescape"))
 
 
 def write_bytes(path: Path, content: bytes) -> None:
-    """Write a file, whole or not at all."""
+    """Write a file, completely or not at all."""
     with beside(path) as partial:
         partial.write_bytes(content)
 
 
 def write_json(path: Path, content: object, indent: int = 2) -> None:
-    """Write indented JSON, whole or not at all."""
+    """Write indented JSON, completely or not at all."""
     write_text(path, json.dumps(content, indent=indent, ensure_ascii=False) + "\n")
 
 
 def write_csv(path: Path, header: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
-    """Write a CSV file with a header line, whole or not at all."""
+    """Write a CSV file with a header line, completely or not at all."""
     with written(path) as file:
         write_row = csv_writer(file)
         write_row(header)
@@ -217,25 +217,25 @@ def write_csv(path: Path, header: Sequence[str], rows: Iterable[Sequence[object]
 
 
 def csv_writer(file: TextIO) -> Callable[[Iterable[object]], object]:
-    """A function that writes a row of cells, made safe to open in a spreadsheet."""
+    """A function that writes a row of cells that are safe to open in a spreadsheet."""
     lines = _Lines(file)
     plain = csv.writer(lines, lineterminator="\r\n")
     quoting = csv.writer(lines, lineterminator="\r\n", quoting=csv.QUOTE_ALL)
 
     def write_row(cells: Iterable[object]) -> object:
         row = [to_cell(cell) for cell in cells]
-        # Quoted whole where a cell would be two to a spreadsheet that separates by other signs.
+        # Quote every cell if a spreadsheet with another separator would divide one of them.
         return (quoting if any(isinstance(c, str) and _OTHERS & {*c} for c in row) else plain).writerow(row)
 
     return write_row
 
 
 def read_csv(path: Path) -> list[dict[str, str]]:
-    """The rows of a CSV file that `write_csv` wrote, by the names in its first line, with the cells as they were.
+    """The rows of a CSV file that `write_csv` wrote, by the names in its first line, with the original cells.
 
     Raises:
-        OSError: it cannot be read.
-        ValueError: it is no CSV, or has a row with more or fewer cells than the first.
+        OSError: the file cannot be read.
+        ValueError: the file is not CSV, or has a row with more or fewer cells than the first.
     """
     try:
         rows: list[dict[Any, Any]] = list(
@@ -249,24 +249,24 @@ def read_csv(path: Path) -> list[dict[str, str]]:
 
 
 def to_cell(value: object) -> object:
-    """A value as a cell that no spreadsheet takes for a formula: an apostrophe is put before it, as is done there.
+    """A value as a cell that no spreadsheet reads as a formula: an apostrophe precedes such text.
 
-    Numbers, minus sign or not, stay as they are. Text with apostrophes before such a sign gets one more, and
-    `from_cell` gives any text back.
+    Numbers stay unchanged, negative ones too. Text that begins with apostrophes and such a sign gets one more;
+    `from_cell` restores any text.
     """
     return f"'{value}" if isinstance(value, str) and _FORMULA.match(value) and not _is_number(value) else value
 
 
 def from_cell(text: str) -> str:
-    """The text that `to_cell` made safe, or that an earlier version wrote as it was."""
+    """The text that `to_cell` made safe, or that an earlier version wrote unchanged."""
     return text[1:] if text.startswith("'") and _FORMULA.match(text) else text
 
 
 _OTHERS = frozenset(";\t|")
-"""What separates cells where a comma does not, as in countries that write numbers with one."""
+"""Separators of cells other than the comma, as in countries with a decimal comma."""
 
 _FORMULA = re.compile(r"'*[=+\-@\t\r\n＝＋－＠]")
-"""The full-width signs count: some spreadsheets read them as the others."""
+"""Includes full-width signs, which some spreadsheets read as the ASCII ones."""
 
 
 def _is_number(text: str) -> bool:

@@ -1,4 +1,4 @@
-"""One command at a time in a folder: a lock that the operating system takes back when its process ends."""
+"""One command at a time in a folder: a lock that the operating system releases when its process ends."""
 
 from __future__ import annotations
 
@@ -22,22 +22,22 @@ from leanet.ranks import is_first
 _log = logging.getLogger(__name__)
 
 LOCK = f"{OWN}lock"
-"""The file that is locked; it says for whom, and is removed at the end."""
+"""The locked file; it names the holder, and is removed at the end."""
 
 _NO_LOCKS = {errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP}
-"""What a file system without locks answers."""
+"""Error numbers of a file system without locks."""
 
 
 @contextlib.contextmanager
 def alone_in(folder: Path, *, wait: bool = False, name: str = LOCK) -> Iterator[None]:
-    """Let no other process work in a folder meanwhile; the process that has it may take it again.
+    """Lock a folder against other processes; the process that holds the lock may take it again.
 
-    The folder is made where there is none, and removed again where nothing was written into it. Of several
-    processes of one training, the first takes the lock for all.
+    A missing folder is made, and removed at the end if it stays empty. In a training with several processes, the
+    first takes the lock for all.
 
     Args:
         wait: wait for another process, instead of refusing.
-        name: of the file that is locked; another than LOCK where one thing in the folder is worked on.
+        name: name of the locked file; another than LOCK to lock only one thing in the folder.
     Raises:
         UserError: another process works there, or the folder cannot be written.
     """
@@ -59,7 +59,7 @@ def alone_in(folder: Path, *, wait: bool = False, name: str = LOCK) -> Iterator[
         if error.errno not in _NO_LOCKS:
             raise UserError(f"{folder}: cannot write there ({error.strerror}). Choose another folder.") from None
         _log.info(
-            f"note: {folder}: its file system has no locks. Start no second command there before this one ends."
+            f"note: {folder}: its file system has no locks. Do not start another command there until this one ends."
         )
     try:
         yield
@@ -74,7 +74,7 @@ def alone_in(folder: Path, *, wait: bool = False, name: str = LOCK) -> Iterator[
 
 
 def _sign(descriptor: int) -> None:
-    """Write into the lock's file who holds it: once, when it is first taken."""
+    """Write the holder into the lock's file, when the lock is first taken."""
     name, *arguments = sys.argv
     command = shlex.join([Path(name).name, *arguments])
     since = datetime.now().astimezone().strftime("%Y-%m-%d %H:%M:%S %z")

@@ -1,4 +1,4 @@
-"""Progress of long work: nothing is shown unless a program says how, as the command line does."""
+"""Progress of long work; it is shown only if a program sets how, as the command line does."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _shown: list[Bar] = [unseen]
 
 
 def show_progress_by(bar: Bar) -> None:
-    """Let all progress of this process be shown by such bars."""
+    """Show all progress of this process by such bars."""
     _shown[0] = bar
 
 

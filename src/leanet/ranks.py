@@ -1,4 +1,4 @@
-"""Which of several processes of one training this is (`accelerate launch` says so in the environment)."""
+"""The number of this process among the processes of one training, which `accelerate launch` sets."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ def count() -> int:
 
 
 def rank() -> int:
-    """The number of the process that asks, from 0."""
+    """The number of this process, from 0."""
     return int(os.environ.get("RANK", "0"))
 
 
 def is_first() -> bool:
-    """Whether the process that asks is the one that writes files and prints."""
+    """Whether this process is the first, which writes files and prints."""
     return rank() == 0

@@ -1,4 +1,4 @@
-"""Files that anyone may have made or changed: read within limits of size and depth, whatever is in them."""
+"""Read untrusted files within limits of size and depth."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The terminal made safe to print to: streams that take any text, and a size that text can be laid out in."""
+"""Make the terminal safe to print to: streams that take any text, and a usable size."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from pathlib import Path
 from leanet.errors import escaped
 
 NARROWEST, WIDEST = 40, 200
-"""Columns. Below the former, the libraries that lay out help and tables have no room for a word."""
+"""Columns. Below the first limit, the libraries that lay out help and tables cannot fit a word."""
 
 STAND_INS = (
     {
@@ -43,15 +43,15 @@ STAND_INS = (
     | dict.fromkeys("─━═╌┄╴╸╺╼", "-")
     | dict.fromkeys("│┃║", "|")
 )
-"""What is printed for a character of ours that a stream's encoding does not have."""
+"""Replacements for characters that a stream's encoding lacks."""
 
 _HANDLER = "leanet.stand-ins"
 
 
 def set_up() -> None:
-    """Let standard output and error take any text, and hold the terminal's size within limits.
+    """Let standard output and error take any text, and keep the terminal's size within limits.
 
-    The command line calls it before anything is printed; a second call changes nothing.
+    The command line calls it before any output; a second call changes nothing.
     """
     for name in ("stdout", "stderr"):
         if getattr(sys, name) is None:  # closed by whoever started the program
@@ -83,9 +83,9 @@ def _ascii(character: str) -> str:
 
 
 def _limit_size() -> None:
-    """Write a size within limits into the environment, from where every library that lays out text takes it.
+    """Write a size within limits into the environment, where every library that lays out text reads it.
 
-    A terminal whose size can be used is left alone, so that a change of its size is noticed.
+    If the terminal's own size is usable, nothing is written, and later changes of that size take effect.
     """
     size = shutil.get_terminal_size()
     columns = min(max(size.columns, NARROWEST), WIDEST)
@@ -97,7 +97,7 @@ def _limit_size() -> None:
 
 @contextlib.contextmanager
 def unwrapped() -> Iterator[None]:
-    """Let libraries write lines as long as they are, for text that is to be read by a program."""
+    """Let libraries write lines unwrapped, for text that a program reads."""
     before = os.environ.get("COLUMNS")
     os.environ["COLUMNS"] = "100000"
     try:

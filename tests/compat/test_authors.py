@@ -133,11 +133,11 @@ def test_kernels_and_statistics_lie_where_they_belong() -> None:
 @pytest.mark.parametrize(
     ("change", "expected"),
     [
-        (lambda arrays: arrays[:-1], "32 arrays of weights expected, found 31"),
+        (lambda arrays: arrays[:-1], "expected 32 arrays of weights, found 31"),
         (lambda arrays: [*arrays[:6], arrays[6].T, *arrays[7:]], r"array 6 \(adn.stages.1.0 kernel\)"),
         (lambda arrays: [arrays[0] * np.nan, *arrays[1:]], "finite floats"),
         (lambda arrays: [arrays[0].astype(np.int64), *arrays[1:]], "finite floats"),
-        (lambda _: [], "32 arrays of weights expected, found 0"),
+        (lambda _: [], "expected 32 arrays of weights, found 0"),
     ],
 )
 def test_wrong_arrays_are_refused(change: object, expected: str) -> None:
@@ -164,9 +164,9 @@ def test_unknown_names_are_refused(adn: str, caan: str, point: int, expected: st
 def test_bad_inputs_to_predict_are_refused() -> None:
     model = from_keras_arrays("CNN", "Direct", 1, small_arrays())
     image, anomaly_map = np.zeros((2, 64, 64, 3)), np.zeros((2, 64, 64, 1))
-    with pytest.raises(UserError, match=r"image: shape \(N, H, W, 3\) expected, found \(2, 3, 64, 64\)"):
+    with pytest.raises(UserError, match=r"image: expected shape \(N, H, W, 3\), found \(2, 3, 64, 64\)"):
         predict(model, image.transpose(0, 3, 1, 2), anomaly_map)
-    with pytest.raises(UserError, match=r"\(2, 64, 64\); found \(1, 64, 64\)"):
+    with pytest.raises(UserError, match=r"\(2, 64, 64\), found \(1, 64, 64\)"):
         predict(model, image, anomaly_map[:1])
-    with pytest.raises(UserError, match="anomaly map: finite numbers"):
+    with pytest.raises(UserError, match="anomaly map: expected finite numbers"):
         predict(model, image, anomaly_map * np.nan)

@@ -68,9 +68,9 @@ def test_imported_model_needs_maps_of_its_coding(saved: Path, tmp_path: Path) ->
     pixels, maps = np.rint(image * 255).astype(np.uint8), anomaly_map[..., 0]
     with pytest.raises(UserError, match="cannot make anomaly maps: pass anomaly_maps"):
         model.predict(pixels)
-    with pytest.raises(UserError, match="trained on maps of the coding 'authors'"):
+    with pytest.raises(UserError, match="trained on maps of coding 'authors'"):
         model.predict(pixels, maps, map_coding="true")
-    with pytest.raises(UserError, match=r"shape \(2, 256, 256\) expected, found float32 \(2, 128, 256\)"):
+    with pytest.raises(UserError, match=r"shape \(2, 256, 256\), found float32 \(2, 128, 256\)"):
         model.predict(pixels, maps[:, ::2], map_coding="authors")
     with pytest.raises(UserError, match="finite numbers"):
         model.predict(pixels, maps - 0.5, map_coding="authors")

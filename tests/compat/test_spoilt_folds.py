@@ -131,7 +131,7 @@ def one_tested_twice(folds: Path) -> None:
         (lambda f: shutil.rmtree(f / "1"), ["two or more fold folders", "found 0, 2"]),
         (lambda f: shutil.copytree(f / "0", f / "4"), ["without a gap", "found 0, 1, 2, 4"]),
         (no_folds, ["two or more fold folders", "found none"]),
-        (lambda f: shutil.rmtree(f / "2"), ["every fold holds the picture", "once each is expected"]),
+        (lambda f: shutil.rmtree(f / "2"), ["every fold holds the picture", "expected once per copy"]),
         (lambda f: shutil.rmtree(f), ["cannot read this folder"]),
         (change("0/Attention.npz", put(1, (2, 5, 6, 0), np.nan)), ["0/Attention.npz", "image 2 of arr_1", "nan"]),
         (change("0/Attention.npz", put(0, (1, 5, 6, 0), -0.5)), ["0/Attention.npz", "image 1 of arr_0", "-0.5"]),
@@ -166,12 +166,12 @@ def one_tested_twice(folds: Path) -> None:
         (flip("1/Colored.npz", 40_000), ["1/Colored.npz", "arr_0"]),
         (shorten("0/Colored.npz"), ["0/Colored.npz", "arr_1 cannot be read", "(4, 64, 64, 3)"]),
         (write("0/RGB.npz", b"\x93NUMPY no zip at all"), ["0/RGB.npz", "cannot be read"]),
-        (change("2/RGB.npz", put(0, (4, 0, 0, 0), 0.5)), ["1x, fold 2 0x", "the same images are expected"]),
-        (exchange, ["every fold holds the picture", "it is tested 0x (in no fold); once each is expected"]),
-        (one_tested_twice, ["every fold holds the picture 0/test/4 1x", "tested 2x (in fold 0, 1); once each"]),
+        (change("2/RGB.npz", put(0, (4, 0, 0, 0), 0.5)), ["1x, fold 2 0x", "expected the same images"]),
+        (exchange, ["every fold holds the picture", "it is tested 0x (in no fold); expected once per copy"]),
+        (one_tested_twice, ["every fold holds the picture 0/test/4 1x", "tested 2x (in fold 0, 1); expected once"]),
         (
             change("1/Label.npz", lambda b: [1 - b[0], b[1]]),
-            ["the same picture, labelled", "one label for each picture"],
+            ["the same picture, labeled", "one label per picture"],
         ),
     ],
 )  # fmt: skip
@@ -228,7 +228,7 @@ def test_export_names_the_folds_without_maps(run: Path, tmp_path: Path) -> None:
 def test_export_says_how_much_room_it_needs(run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     usage = namedtuple("usage", "total used free")
     monkeypatch.setattr(shutil, "disk_usage", lambda _: usage(10**9, 10**9, 90_000_000))
-    with pytest.raises(UserError, match=r"0\.1 GB are needed, 0\.1 GB are free"):
+    with pytest.raises(UserError, match=r"needs 0\.1 GB, and 0\.1 GB are free"):
         export_folds(run, tmp_path / "deep" / "out")
     assert not list(tmp_path.iterdir())
 

@@ -93,12 +93,12 @@ def test_no_readable_image_unwritable_folder_and_full_disk(
     with pytest.raises(UserError, match=r"cannot write the pixel cache .*--out"):
         build_cache(of_files(images, FILES), 16, tmp_path / "file")
     monkeypatch.setattr("shutil.disk_usage", lambda _: type("Usage", (), {"free": 10}))
-    with pytest.raises(UserError, match="Make room"):
+    with pytest.raises(UserError, match="Free some space"):
         build_cache(of_files(images, FILES), 16, tmp_path / "cache")
     (images / "1.png").write_bytes(b"")
     left = iter([10_000, 10])  # the rows of readable files are written a second time
     monkeypatch.setattr("shutil.disk_usage", lambda _: type("Usage", (), {"free": next(left)}))
-    with pytest.raises(UserError, match="Make room"):
+    with pytest.raises(UserError, match="Free some space"):
         build_cache(of_files(images, FILES), 16, tmp_path / "cache", skip_unreadable=True)
     assert not list((tmp_path / "cache").iterdir())
 

@@ -107,7 +107,7 @@ def test_a_first_look_is_offered_with_its_time(tmp_path: Path, capsys: pytest.Ca
     own = ["--n-splits", "2", "--colorizer", "Unet", "--adn", "CNN", "--caan", "Direct", "--image-size", "160"]
     assert main(["check", str(tmp_path / "my set"), *own]) == 0
     said = capsys.readouterr().out
-    offered = re.search(r"a first look takes \d+ (?:s|min): leanet (.*)", said)
+    offered = re.search(r"a quick run takes \d+ (?:s|min): leanet (.*)", said)
     assert offered
     config = parse("run", shlex.split(offered[1])[1:])
     assert config.dataset == tmp_path / "my set"

@@ -99,7 +99,7 @@ def test_deep_colour_is_within_one_of_scaling_by_257(tmp_path: Path, colour: int
 
 def test_values_that_do_not_fit_are_refused_not_clipped(tmp_path: Path) -> None:
     Image.fromarray(np.array([[70000, 0]], np.int32)).save(tmp_path / "deep.tif")
-    assert reason(tmp_path / "deep.tif") == "grey values outside 0..65535"
+    assert reason(tmp_path / "deep.tif") == "gray values outside 0..65535"
     Image.fromarray(np.array([[0.5, 1.0]], np.float32)).save(tmp_path / "float.tif")
     assert reason(tmp_path / "float.tif") == "floating-point pixels"
 

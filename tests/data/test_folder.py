@@ -284,8 +284,8 @@ def test_ambiguous_and_shared_class_folders_are_refused(tmp_path: Path) -> None:
     assert "share images" in message(tmp_path, normal_dir="positive")
     touch(tmp_path, ["negative/b.png"])
     if len(list(tmp_path.iterdir())) == 3:  # a file system that tells cases apart
-        assert "NEGATIVE/ and negative/ are both" in message(tmp_path)
-        assert "NEGATIVE/ and negative/ are both" in message(tmp_path, normal_dir="negative")
+        assert "NEGATIVE/ and negative/ both match" in message(tmp_path)
+        assert "NEGATIVE/ and negative/ both match" in message(tmp_path, normal_dir="negative")
         (tmp_path / "negative" / "b.png").unlink()
         (tmp_path / "negative").rmdir()
         (tmp_path / "negative").symlink_to("NEGATIVE")
@@ -295,7 +295,7 @@ def test_ambiguous_and_shared_class_folders_are_refused(tmp_path: Path) -> None:
 def test_two_folders_of_masks_are_refused(tmp_path: Path) -> None:
     touch(tmp_path, ["train/good/a.png", "test/bad/b.png", "ground_truth/bad/b.png", "Ground_Truth/bad/b.png"])
     if len(list(tmp_path.iterdir())) == 4:  # a file system that tells cases apart
-        assert "Ground_Truth/ and ground_truth/ are both ground_truth" in message(tmp_path)
+        assert "Ground_Truth/ and ground_truth/ both match ground_truth" in message(tmp_path)
 
 
 @pytest.fixture

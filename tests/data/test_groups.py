@@ -63,7 +63,7 @@ def test_groups_that_look_alike_are_said(tmp_path: Path) -> None:
     (tmp_path / "groups.csv").write_text("file,group\nNegative/a.png,Plant 1\nNegative/b c.png,plant  1\n")
     groups, notes = read_groups(tmp_path / "groups.csv", FILES, tmp_path)
     assert len(set(groups.values())) == 2
-    assert notes[-1] == "groups that differ in case or blanks alone count as different: Plant 1 / plant  1"
+    assert notes[-1] == "groups that differ only in case or spaces count as different: Plant 1 / plant  1"
 
 
 def test_a_file_named_in_two_ways_is_in_one_group(tmp_path: Path) -> None:
@@ -80,5 +80,5 @@ def test_pipes_other_encodings_and_delimiters_are_refused(tmp_path: Path) -> Non
     for text, encoding in (("file,group\nPositive/rust/é.png,1\n", "cp1252"), ("file,group\n", "utf-16-le")):
         with pytest.raises(UserError, match=r"groups\.csv: (not a CSV file in UTF-8|no column)"):
             read(tmp_path, text, encoding)
-    with pytest.raises(UserError, match="commas, semicolons or tabs separate"):
+    with pytest.raises(UserError, match="separated by commas, semicolons or tabs"):
         read(tmp_path, "file:group\nNegative/a.png:1\n")

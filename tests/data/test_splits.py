@@ -223,7 +223,7 @@ def test_share_of_positives_is_nested(n: int, one: float, other: float, seed: in
 
 
 def test_share_of_positives_out_of_range() -> None:
-    with pytest.raises(UserError, match="leaves none of the 3"):
+    with pytest.raises(UserError, match="keeps none of the 3"):
         keep_share_of_positives(["a", "b", "c"], [1, 1, 1], 0.1, 0)
     for rate in (0.0, -1.0, 1.5, float("nan")):
         with pytest.raises(UserError, match="above 0 and at most 1"):

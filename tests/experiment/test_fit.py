@@ -190,7 +190,7 @@ def test_maps_are_not_written_among_the_pictures(
     for images, maps in ((pictures, pictures), (picture, pictures), (pictures, pictures / "maps")):
         command = ["predict", str(fitted), str(images), "--maps", str(maps), "--out", str(tmp_path / "p.csv")]
         assert main(command) == 2
-        assert "is to be predicted. Choose a folder apart from the pictures." in capsys.readouterr().err
+        assert "an image to predict. Choose a folder without them." in capsys.readouterr().err
     assert picture.read_bytes() == before
     assert list(pictures.iterdir()) == [picture]
 
@@ -217,7 +217,7 @@ def test_any_file_name_is_written_and_the_first_of_several_frames_is_said(
     out = tmp_path / "p.csv"
     assert main(["predict", str(fitted), str(tmp_path), "--out", str(out), "--device", "cpu"]) == 0
     assert name.encode(errors="surrogateescape") in out.read_bytes()
-    assert "1 with several frames or pages: the first was taken" in capsys.readouterr().out
+    assert "1 with several frames or pages: the first was used" in capsys.readouterr().out
 
 
 def test_a_list_is_decoded_a_batch_at_a_time(model: Model, leaves: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -294,7 +294,7 @@ def test_another_format_and_a_damaged_card_are_refused(copy: Path) -> None:
     card = copy / "model.json"
     text = card.read_text()
     card.write_text(text.replace('"format": 2', '"format": 9'))
-    with pytest.raises(UserError, match=r"format 9; this version of leanet reads 1 to 2\. Install a newer one"):
+    with pytest.raises(UserError, match=r"format 9; this version of leanet reads 1 to 2\. Install a newer version"):
         leanet.load(copy)
     card.write_text(text.replace('"threshold": ', '"threshold": "high", "was": ', 1))
     with pytest.raises(UserError, match="damaged"):
@@ -359,7 +359,7 @@ def test_without_anomalies_only_the_map_is_learnt(
     out = tmp_path / "model"
     assert main(["fit", str(tmp_path / "data"), "--out", str(out), *QUICK, *FEW]) == 0
     printed = capsys.readouterr().out
-    assert "the unsupervised half" in printed
+    assert "only a colorizer" in printed
     assert "--precision bfloat16, which is faster, changes the mean ΔE by up to" in printed
     assert not (out / "weights.safetensors").exists()
     model = leanet.load(out)
@@ -425,7 +425,7 @@ def test_too_few_anomalies_are_refused_before_anything_is_trained(
 ) -> None:
     monkeypatch.delattr("leanet.experiment.fit.colorize")
     assert main(["fit", str(leaves), "--out", str(tmp_path / "model"), *QUICK, *FEW, "--p-rate", "0.01"]) == 2
-    assert "--p-rate 0.01: leaves none" in capsys.readouterr().err
+    assert "--p-rate 0.01: keeps none" in capsys.readouterr().err
 
 
 def test_a_model_is_fitted_in_one_process(

@@ -1,4 +1,4 @@
-"""What a run finds damaged in its folder it makes anew, says so, and comes to the same results."""
+"""What a run finds damaged in its folder it makes again, says so, and comes to the same results."""
 
 from __future__ import annotations
 
@@ -75,7 +75,7 @@ DAMAGES: dict[str, Callable[[Path], object]] = {
 def test_damaged_or_exchanged_maps_are_noticed(maps: Path, damage: str) -> None:
     Maps(maps, IMAGES, SIDE).verify()
     DAMAGES[damage](maps)
-    with pytest.raises(DamagedError, match=r"maps.zarr: damaged anomaly maps. Run `leanet colorize` again"):
+    with pytest.raises(DamagedError, match=r"maps.zarr: damaged anomaly maps. Run `leanet colorize` to make"):
         Maps(maps, IMAGES, SIDE).verify()
 
 
@@ -187,13 +187,13 @@ def test_a_run_makes_anew_what_is_damaged_and_says_so(
         assert main(colorize) == 0
         said = capsys.readouterr().out
         if name == "predictions.csv":
-            assert ".npy: damaged; the pixel cache was made anew" in said
-            assert f"{made / 'maps.zarr'}: damaged; these anomaly maps are made anew" in said
-            assert f"{kept[0]}: damaged; this colorizer is trained anew" in said
+            assert ".npy: damaged; the pixel cache was made again" in said
+            assert f"{made / 'maps.zarr'}: damaged; these anomaly maps are made again" in said
+            assert f"{kept[0]}: damaged; this colorizer is trained again" in said
         assert main(detect) == 0
         said = capsys.readouterr().out
-        assert f"{detector}: damaged or incomplete; this detector is trained anew" in said
-        assert ("checkpoint.safetensors: damaged; its training begins anew" in said) == (name[0] in "pw")
+        assert f"{detector}: damaged or incomplete; this detector is trained again" in said
+        assert ("checkpoint.safetensors: damaged; its training starts over" in said) == (name[0] in "pw")
         assert {path: path.read_bytes() for path in kept} == before
 
 
@@ -243,8 +243,8 @@ def test_what_two_folds_exchanged_is_made_anew(
 ) -> None:
     said = {
         "colorizer/weights.safetensors": "weights.safetensors: trained on other images; this colorizer is trained",
-        "maps.zarr": "maps.zarr: another fold's; these anomaly maps are made anew",
-        f"{DETECTOR}/weights.safetensors": "damaged or incomplete; this detector is trained anew",
+        "maps.zarr": "maps.zarr: another fold's; these anomaly maps are made again",
+        f"{DETECTOR}/weights.safetensors": "damaged or incomplete; this detector is trained again",
     }
     before = contents(run_copy, "weights.safetensors", "predictions.csv", "c.*", "zarr.json")
     for name in names:
@@ -276,7 +276,7 @@ def test_a_run_of_an_earlier_version_without_hashes_is_done(
     for config in run_copy.glob("*/*/config.yaml"):
         config.write_text("".join(s for s in config.read_text().splitlines(True) if "maps_made_from" not in s))
     assert main(["detect", str(run_copy), *DETECT]) == 0
-    assert f"{DETECTOR}: all folds asked for are done already" in capsys.readouterr().out
+    assert f"{DETECTOR}: all requested folds are already finished" in capsys.readouterr().out
 
 
 def make_maps_a_little_otherwise(run: Path) -> None:
@@ -300,12 +300,12 @@ def test_a_detector_whose_maps_were_made_anew_a_little_otherwise_is_trained_anew
     assert main(["colorize", str(leaves), "--out", str(run_copy), *COLORIZE]) == 0
     assert main(["detect", str(run_copy), *DETECT]) == 0
     said = capsys.readouterr().out
-    assert said.count("its anomaly maps were made anew; this detector is trained anew") == 1
+    assert said.count("its anomaly maps were made again; this detector is trained again") == 1
     assert "checkpoint" not in said
     after = contents(run_copy, "predictions.csv")
     assert [path for path in before if after[path] != before[path]] == [f"0/{DETECTOR}/predictions.csv"]
     assert main(["detect", str(run_copy), *DETECT]) == 0
-    assert "made anew" not in capsys.readouterr().out
+    assert "made again" not in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("fact", ["maps_made_from", "side"])
@@ -339,9 +339,9 @@ def test_a_run_goes_on_where_its_pixels_are_still_decoded_alike(
     assert main(["colorize", str(leaves), "--out", str(run_copy), *COLORIZE]) == 2 * differ
     said = capsys.readouterr()
     if differ:
-        assert "made from other pixels, by a version that decoded these pictures otherwise" in said.err
+        assert "made from other pixels, by a version that decoded these images differently" in said.err
     else:
-        assert "all folds asked for are done already" in said.out
+        assert "all requested folds are already finished" in said.out
         assert yaml.safe_load(config.read_text())["recorded"]["pixels"] == cache.name
 
 
@@ -349,5 +349,5 @@ def test_a_lost_config_is_named(leaves: Path, run_copy: Path, capsys: pytest.Cap
     (run_copy / "config.yaml").unlink()
     assert main(["colorize", str(leaves), "--out", str(run_copy), *COLORIZE]) == 2
     line = capsys.readouterr().err
-    assert line.startswith(f"error: {run_copy / 'config.yaml'}: missing, or not what was written; ")
+    assert line.startswith(f"error: {run_copy / 'config.yaml'}: missing or damaged; ")
     assert line.count("\n") == 1

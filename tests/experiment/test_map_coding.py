@@ -96,4 +96,4 @@ def test_a_detector_refuses_another_coding_or_scale(authors_run: Path, capsys: p
     assert (authors_run / "config.yaml").read_bytes() == before
     same = ["--map-coding", "authors", "--map-scale", "normals"]
     assert main(["detect", str(authors_run), *DETECTOR, *same]) == 0
-    assert "done already" in capsys.readouterr().out
+    assert "already finished" in capsys.readouterr().out

@@ -162,7 +162,7 @@ def test_report_of_half_a_run_says_what_is_missing(
     assert "fold 1 lacks 1/CNN/metrics.json." in page
     assert "2 of 2 folds" in page
     assert "CNN without attention" not in page
-    assert "The baseline is left out" in page
+    assert "The baseline is not shown" in page
     (run / "1" / "CNN-MobileNet-p2" / "history.csv").unlink()
     assert main(["report", str(run)]) == 0
     page = (run / "report" / "index.html").read_text(encoding="utf-8")
@@ -194,9 +194,9 @@ def test_a_baseline_by_itself_is_the_one_beside_a_detector(
     shutil.copytree(finished, run)
     capsys.readouterr()
     assert main(["detect", str(run), "--adn", "CNN", "--caan", "none", "--epochs", "2", "--compile", "off"]) == 0
-    assert "CNN: all folds asked for are done already" in capsys.readouterr().out
+    assert "CNN: all requested folds are already finished" in capsys.readouterr().out
     assert main(["detect", str(run), *QUICK[8:]]) == 0
-    assert capsys.readouterr().out.count("all folds asked for are done already") == 2
+    assert capsys.readouterr().out.count("all requested folds are already finished") == 2
 
 
 def test_what_is_finished_is_told_from_what_was_asked_for(finished: Path, tmp_path: Path) -> None:
@@ -328,7 +328,7 @@ def test_finished_folds_are_not_done_again(
     before = {p: p.stat().st_mtime_ns for p in finished.rglob("weights.safetensors")}
     assert main(["run", str(leaves), "--out", str(finished), *QUICK]) == 0
     assert before == {p: p.stat().st_mtime_ns for p in finished.rglob("weights.safetensors")}
-    assert "done already" in capsys.readouterr().out
+    assert "already finished" in capsys.readouterr().out
 
 
 def test_predictions_of_other_images_are_refused(
@@ -340,7 +340,7 @@ def test_predictions_of_other_images_are_refused(
     header, first, *rest = predictions.read_text().splitlines(keepends=True)
     predictions.write_text("".join([header, *rest, first]))
     metrics = json.loads((run / "0" / "CNN" / "metrics.json").read_text())
-    del metrics["sha256"]  # as earlier versions wrote it; with its hash, the changed file is noticed and made anew
+    del metrics["sha256"]  # as earlier versions wrote it; with its hash, the changed file is noticed and made again
     (run / "0" / "CNN" / "metrics.json").write_text(json.dumps(metrics))
     assert main(["detect", str(run), *QUICK[8:]]) == 2
     assert "not of this fold's test images" in capsys.readouterr().err
@@ -467,7 +467,7 @@ def test_a_run_beside_the_class_folders_is_no_picture_of_theirs(leaves: Path, tm
     for out in (data, data / "run", data / "Positive-run", tmp_path / "run"):
         refuse_among_images(out, data, DataConfig())
     for out in (data / "Positive", data / "Positive" / "spot" / "run", data / "Negative" / "run"):
-        with pytest.raises(UserError, match=r"--out .*: lies in .*tive, whose images are read"):
+        with pytest.raises(UserError, match=r"--out .*: is inside .*tive, whose images are read"):
             refuse_among_images(out, data, DataConfig())
 
 

@@ -127,7 +127,7 @@ def test_copies_are_one_group_and_groups_are_compared_by_content(
         return begin(ColorizeConfig(pictures, tmp_path / "run", data, compute=ComputeConfig()))
 
     run = started("a.csv", "Negative/2.png,x\nNegative/3.png,x\n")
-    assert "1 images are copies of others" in capsys.readouterr().out
+    assert "1 images are exact copies of others" in capsys.readouterr().out
     group = {image.file: image.group for image in run.images}
     assert group["Negative/0.png"] == group["Negative/1.png"]
     assert len(set(group.values())) == 14

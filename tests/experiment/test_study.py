@@ -119,11 +119,13 @@ def test_study_shares_maps_and_compares_each_cell_with_its_baseline(
     assert main(arguments) == 0
     said = capsys.readouterr().out
     assert "estimated time" not in said
-    assert "not asked for now" not in said
+    assert "this grid does not include them" not in said
     few = [*grid[:4], "--attention-point", "2", "--p-rate", "1.0", *options]
     assert main(["study", str(leaves), "--out", str(out), *few]) == 0
     others = "p-rate-0.5/CNN, p-rate-0.5/CNN-Direct-p2, p-rate-0.5/CNN-Direct-p4, p-rate-1/CNN-Direct-p4"
-    assert f"not asked for now, and so not in them: {others}" in " ".join(capsys.readouterr().out.split())
+    assert f"not in them, because this grid does not include them: {others}" in " ".join(
+        capsys.readouterr().out.split()
+    )
     assert before == {p: p.stat().st_mtime_ns for p in out.rglob("weights.safetensors")}
 
 

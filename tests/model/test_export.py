@@ -221,7 +221,7 @@ def test_arrays_that_are_no_images_are_refused_by_every_model(
     folder: Path, exported_onnx: Path, images: list[Any], sizes: Any
 ) -> None:
     for model in (load(folder), load_exported(exported_onnx)):
-        with pytest.raises(UserError, match="expected, found"):
+        with pytest.raises(UserError, match=r"expected .*found"):
             model.predict_pixels(images, sizes=sizes)
         assert model.predict_pixels([]) == []
 
@@ -230,7 +230,7 @@ def test_arrays_that_are_no_images_are_refused_by_every_model(
     "maps", [square(1, 64, 64) - 1.0, square(64, 64), square(1, 32, 32), square(1, 64, 64) * 1j]
 )
 def test_maps_that_are_none_are_refused(folder: Path, maps: Any) -> None:
-    with pytest.raises(UserError, match=r"anomaly_maps: .* expected, found"):
+    with pytest.raises(UserError, match=r"anomaly_maps: expected .* found"):
         load(folder).predict_pixels([square(64, 64, 3)], maps)
     with pytest.raises(UserError, match="has no colorizer"):
         replace(load(folder), maps=None).predict_pixels([square(64, 64, 3)])

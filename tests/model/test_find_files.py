@@ -48,7 +48,7 @@ def test_each_real_file_is_predicted_once(
     assert find_files(given) == [Path(name) for name in ("in/a.png", "in/b.png", "other/c.png", "other/gone.png")]
     said = capsys.readouterr().out.splitlines()
     assert said == [
-        f"note: left out, other names of files that are read already: 6 ({tmp_path}/in/a.png, "
+        f"note: skipped, other names of files that are read already: 6 ({tmp_path}/in/a.png, "
         f"{tmp_path}/in/b.png, again/a.png, 3 more)"
     ]
 
@@ -92,7 +92,7 @@ def test_a_broken_profile_is_said_once(folder: Path, tmp_path: Path, capsys: pyt
     for i in range(3):
         picture(tmp_path / "in" / f"{i}.png", profile=b"rubbish" if i else P3)
     assert main(["predict", str(folder), str(tmp_path / "in"), "--out", str(tmp_path / "out.csv")]) == 0
-    assert capsys.readouterr().out.count("2 with a color profile that cannot be used: taken as sRGB") == 1
+    assert capsys.readouterr().out.count("2 with an unusable color profile: taken as sRGB") == 1
 
 
 def test_a_pil_images_profile_counts_as_the_files_does(tmp_path: Path) -> None:

@@ -106,7 +106,7 @@ def test_maps_replace_earlier_maps_and_nothing_else(
         photos.mkdir()
         (photos / name).write_bytes((place / own).read_bytes())
         before = contents(place)
-        assert f"{name}: is there already" in refused(capsys, *asked[:-1], photos)
+        assert f"{name}: exists" in refused(capsys, *asked[:-1], photos)
         assert contents(place) == before
 
 
@@ -155,7 +155,7 @@ def test_a_full_disk_leaves_no_half_table(folder: Path, place: Path, capsys: pyt
         line = refused(capsys, "predict", folder, "a.png", "--out", "p.csv")
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
-    assert "p.csv: File too large. Make room" in line
+    assert "p.csv: File too large. Free some space" in line
     assert sorted(p.name for p in place.iterdir()) == ["a.png", "b.png"]
 
 
@@ -167,7 +167,7 @@ def test_what_is_no_export_is_not_written_over(
     (place / f"m{suffix}").write_bytes(content)
     out = "m.onnx" if form == "onnx" else "m.xml"
     line = refused(capsys, "export", folder, "--out", out, "--format", form)
-    assert f"m{suffix}: is there already" in line
+    assert f"m{suffix}: exists" in line
     assert (place / f"m{suffix}").read_bytes() == content
 
 

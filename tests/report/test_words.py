@@ -45,10 +45,13 @@ def test_a_wanted_recall_is_followed_by_what_became_of_it(a_run: Run) -> None:
     scores = np.concatenate([np.full(12, 0.1), np.full(3, 0.8), np.full(4, 0.9), [0.2]])
     decided = make_row("p2: ADN", {(f, 0): Scored(labels, scores, 0.5) for f in range(4)}, 1 / 3)
     words = in_words(a_run, Table((decided,), ()), {}, 0.95)
-    assert words[1].startswith("The chosen thresholds find at least 95% of the anomalous pictures that")
-    assert "of the anomalous test pictures they find 80%, and call 20% of the normal ones anomalous." in words[1]
+    assert words[1].startswith("The chosen thresholds find at least 95% of the held-out anomalous images.")
+    assert (
+        "On the test images, they find 80% of the anomalous ones, and call 20% of the normal ones anomalous."
+        in words[1]
+    )
     undecided = make_row("p2: ADN", {(f, 0): Scored(labels, scores) for f in range(4)}, 1 / 3)
-    assert not any("held out" in text for text in in_words(a_run, Table((undecided,), ()), {}, 0.95))
+    assert not any("held-out" in text for text in in_words(a_run, Table((undecided,), ()), {}, 0.95))
 
 
 def test_equal_rows_show_no_difference(a_run: Run) -> None:
@@ -57,4 +60,4 @@ def test_equal_rows_show_no_difference(a_run: Run) -> None:
     swapped = Row("CNN without attention: ADN", of_the_next_fold, first.pooled, 1 / 3)
     words = in_words(a_run, Table((first, swapped), ()), {1: ["1/CNN/metrics.json"]})
     assert words[1].startswith("No difference in AUROC was shown between p2: ADN and CNN without attention: ADN")
-    assert words[-1] == "Not all of it is finished: fold 1 lacks 1/CNN/metrics.json."
+    assert words[-1] == "The run is not finished: fold 1 lacks 1/CNN/metrics.json."

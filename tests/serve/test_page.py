@@ -167,7 +167,7 @@ def test_drop_see_one_map_after_the_other_and_fade_it(opened: Opener, leaves_and
     page.keyboard.press("Enter")
     expect(page.locator("#detail")).to_be_visible()
     seen = []
-    for label in ("Anomaly map", "Recoloured", "Attention", "None"):
+    for label in ("Anomaly map", "Recolored", "Attention", "None"):
         page.get_by_role("radio", name=label).check()
         expect(page.locator("#layer")).to_be_visible(visible=label != "None")
         seen.append(page.locator("#stage").screenshot())
@@ -229,7 +229,7 @@ def test_results_survive_a_reload_without_asking_again(opened: Opener, tmp_path:
     sent = predictions(page)
     page.reload()
     expect(page.locator("#detail")).to_be_visible()
-    page.get_by_role("radio", name="Recoloured").check()
+    page.get_by_role("radio", name="Recolored").check()
     expect(page.locator("#layer")).to_be_visible()
     page.keyboard.press("Escape")
     expect(page.locator("#status")).to_contain_text("4 images:")

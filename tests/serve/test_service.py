@@ -614,7 +614,7 @@ def test_mistakes_at_the_start_are_one_line(
     assert "cannot listen" in message(str(folder), "--host", "a..b")
     assert "not a model folder" in message(str(tmp_path), "--port", "0")
     for rest in ((), ("--port", "0")):
-        assert "--cors-origin: at least one value is expected" in message(str(folder), "--cors-origin", *rest)
+        assert "--cors-origin: expected at least one value" in message(str(folder), "--cors-origin", *rest)
     (tmp_path / "token").write_text("\n")
     assert "ASCII" in message(str(folder), "--port", "0", "--token-file", str(tmp_path / "token"))
     assert "cannot be read" in message(str(folder), "--port", "0", "--token-file", str(tmp_path / "none"))
@@ -637,7 +637,7 @@ def test_a_token_file_that_is_none_is_named_at_once(tmp_path: Path, kind: str) -
     expected = {
         "folder": r"cannot be read \(Is a directory\)",
         "long": r"cannot be read \(larger than",
-        "binary": "one line of ASCII characters is expected",
+        "binary": "expected one line of ASCII characters",
     }.get(kind, r"cannot be read \(not a regular file\)")
     with pytest.raises(UserError, match=f"--token-file {path}: {expected}"):
         read_token(path)

@@ -1,4 +1,4 @@
-"""Recipes and optimisers against formulas written anew here."""
+"""Recipes and optimisers against formulas written again here."""
 
 from __future__ import annotations
 

@@ -20,7 +20,7 @@ NORMALS_UNIT_QUANTILE = 0.99
 
 
 def anomaly_map(lab: Tensor, recoloured_lab: Tensor) -> Tensor:
-    """How far each pixel's color is from the one that a colorizer gave it: the coding 'true'.
+    """Color difference of each pixel to the colorizer's: the coding 'true'.
 
     Args:
         lab, recoloured_lab: float (N, 3, H, W); L* in 0..100, a* and b* about -128..127.
@@ -36,10 +36,10 @@ def anomaly_map(lab: Tensor, recoloured_lab: Tensor) -> Tensor:
 
 
 def authors_anomaly_map(coded: Tensor, recoloured: Tensor) -> Tensor:
-    """The map that the published program computes: the coding 'authors', for models trained on such maps.
+    """The map that the authors' program computes: the coding 'authors', for models trained on such maps.
 
-    That program hands Lab, coded to [0, 1], to a function that expects sRGB: OpenCV takes L, a, b for red, green,
-    blue and converts them to Lab once more. ΔE00 is taken of what comes out: it is not ΔE00 of the two images.
+    That program passes Lab, coded to [0, 1], to a function that expects sRGB: OpenCV reads L, a, b as red, green,
+    blue and converts them to Lab again. The result is the ΔE00 of these values, not of the two images.
 
     Args:
         coded: float (N, 3, H, W) in [0, 1], the image as `opencv_lab_8_bit` gives it.
@@ -55,13 +55,12 @@ def authors_anomaly_map(coded: Tensor, recoloured: Tensor) -> Tensor:
 
 
 def scale_map(anomaly_map: Tensor, scale: Scale, normals_unit: float | None = None) -> Tensor:
-    """Bring anomaly maps to a size that networks like.
+    """Scale anomaly maps for a network's input.
 
-    'max' divides each map by its own maximum: the largest value is 1, and how anomalous one image is beside another
-    is lost (the published way). 'normals' divides every map by one number, `normals_unit`: the 99th percentile of
-    ΔE00 over all pixels of the training normals, so that 1 is "as far off as the worst hundredth of normal pixels",
-    values above 1 are common on anomalies, and images stay comparable. The percentile, not the maximum, because one
-    hot pixel must not set the scale.
+    'max' divides each map by its own maximum (the published way): the largest value is 1, and images are no longer
+    comparable. 'normals' divides every map by one number, `normals_unit`: the 99th percentile of ΔE00 over all
+    pixels of the normal training images. One percent of normal pixels are then above 1, higher values are common on
+    anomalies, and images stay comparable. A maximum would let one hot pixel set the scale.
 
     Args:
         anomaly_map: float (N, 1, H, W), ΔE00, 0 or more.

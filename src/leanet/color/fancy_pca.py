@@ -24,14 +24,14 @@ def fancy_pca(
 
     Args:
         rgb: float (N, 3, H, W), sRGB in [0, 1], two pixels or more.
-        alpha: float (N,), one number an image; drawn from N(0, sigma) if None.
+        alpha: float (N,), one number per image; drawn from N(0, sigma) if None.
         sigma: standard deviation of alpha.
         generator: what to draw alpha from, on its own device; PyTorch's global generator if None.
         truncate: round the result down to steps of 1/255, as the authors' conversion to uint8 does.
     Returns:
         float (N, 3, H, W), clipped to [0, 1].
     Raises:
-        ValueError: the shape is not (N, 3, H, W), the values are integers, or alpha is not one number an image.
+        ValueError: the shape is not (N, 3, H, W), the values are integers, or alpha is not one number per image.
     Source: Krizhevsky, Sutskever & Hinton (2012), section 4.1; one alpha for all three directions as in LEA-Net.
     """
     check_three_channels(rgb, "rgb")

@@ -23,7 +23,7 @@ from leanet.networks.registry import ADNS, build_colorizer, build_leanet
 
 THEIR_ADNS, THEIR_CAANS = ("VGG16", "ResNet18", "CNN"), ("MobileNet", "ResNet", "Direct")
 THEIR_COLORIZERS = ("Unet", "SegNet", "AE")
-"""The networks of the published program, which its files may hold."""
+"""The networks of the authors' program, which its files may hold."""
 
 AUTHORS_SIZE = 256
 """Side of the authors' images in pixels."""
@@ -38,7 +38,7 @@ class Slot:
     Attributes:
         place: which of our weights it is, for messages.
         tensor: our weight.
-        to_ours: permutation of the Keras array's axes that gives ours; empty where they are the same.
+        to_ours: permutation of the Keras array's axes that gives ours; empty if they are the same.
     """
 
     place: str
@@ -115,7 +115,7 @@ def predict(model: LEANet, image_nhwc: NDArray[Any], anomaly_map_nhwc: NDArray[A
     image, anomaly_map = _batch("image", image_nhwc, 3), _batch("anomaly map", anomaly_map_nhwc, 1)
     if image.shape[0] != anomaly_map.shape[0] or image.shape[2:] != anomaly_map.shape[2:]:
         raise UserError(
-            f"anomaly map: as many and as large as the images expected, {np.shape(image_nhwc)[:3]}; "
+            f"anomaly map: expected as many as the images and as large, {np.shape(image_nhwc)[:3]}, "
             f"found {np.shape(anomaly_map_nhwc)[:3]}."
         )
     output = model.eval()(image, anomaly_map)
@@ -154,7 +154,7 @@ def _slots(place: str, module: nn.Module) -> Iterator[Slot]:
 
 def _fill(slots: Sequence[Slot], arrays: Arrays, what: str) -> None:
     if len(arrays) != len(slots):
-        raise UserError(f"{what}: {len(slots)} arrays of weights expected, found {len(arrays)}.")
+        raise UserError(f"{what}: expected {len(slots)} arrays of weights, found {len(arrays)}.")
     for index, (slot, array) in enumerate(zip(slots, arrays, strict=True)):
         if tuple(np.shape(array)) != slot.keras_shape:
             raise UserError(
@@ -180,17 +180,17 @@ def check_names(adn: str, caan: str, attention_point: int) -> None:
     _check_name("ADN", adn, THEIR_ADNS)
     _check_name("CAAN", caan, THEIR_CAANS)
     if attention_point not in range(1, 6):
-        raise UserError(f"attention point {attention_point}: one of 1 2 3 4 5 is expected.")
+        raise UserError(f"attention point {attention_point}: expected one of 1 2 3 4 5.")
 
 
 def _check_name(kind: str, name: str, known: Sequence[str] | dict[str, Any]) -> None:
     if name not in known:
-        raise UserError(f"{kind} {name}: one of {', '.join(known)} is expected.")
+        raise UserError(f"{kind} {name}: expected one of {', '.join(known)}.")
 
 
 def _batch(what: str, array: NDArray[Any], channels: int) -> Tensor:
     if np.ndim(array) != 4 or np.shape(array)[3] != channels:
-        raise UserError(f"{what}: shape (N, H, W, {channels}) expected, found {np.shape(array)}.")
+        raise UserError(f"{what}: expected shape (N, H, W, {channels}), found {np.shape(array)}.")
     if not np.isfinite(array).all():
-        raise UserError(f"{what}: finite numbers expected, found NaN or infinity.")
+        raise UserError(f"{what}: expected finite numbers, found NaN or infinity.")
     return torch.from_numpy(np.ascontiguousarray(array, dtype=np.float32)).permute(0, 3, 1, 2)

@@ -26,7 +26,7 @@ def import_authors(config: ImportAuthorsConfig) -> None:
         given = [option for option, value in pair.items() if value is not None]
         if given:
             raise UserError(
-                f"{given[0]}: {config.source} is a folder of folds, which has no networks. Leave it out."
+                f"{given[0]}: {config.source} is a folder of folds, which has no networks. Omit the option."
             )
         import_folds(config.source, config.out)
         return
@@ -60,6 +60,6 @@ def _import_model(config: ImportAuthorsConfig, adn: str, caan: str, attention_po
     )
     save(config.out, card, network)
     _log.info(
-        f"model folder: {config.out}. It has no colorizer: it needs anomaly maps of the coding 'authors' with each "
+        f"model folder: {config.out}. It has no colorizer, and needs an anomaly map of coding 'authors' with each "
         "image."
     )

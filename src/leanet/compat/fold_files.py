@@ -1,4 +1,4 @@
-"""The files of the published program's fold folders: checked, read and written, a few images at a time.
+"""The files of the authors' program's fold folders: checked, read and written, a few images at a time.
 
 A fold folder holds RGB, Colored, Attention and Label.npz. In each, arr_0 is the train side and arr_1 the test side:
 float32 images (N, H, W, 3) in [0, 1] (Colored: Lab coded to [0, 1]), maps (N, H, W, 1) in ΔE units, labels 0 and 1.
@@ -71,7 +71,7 @@ def inspect(source: Path) -> tuple[list[FoldFiles], int]:
     names = [str(number) for number in range(len(found))]
     if len(names) < 2 or found != set(names):
         raise UserError(
-            f"{source}: two or more fold folders 0, 1, ... without a gap are expected, "
+            f"{source}: expected two or more fold folders 0, 1, ... without a gap, "
             f"found {', '.join(sorted(found)) or 'none'}. Name the folder that holds them."
         )
     first = source / "0" / RGB.file
@@ -81,8 +81,8 @@ def inspect(source: Path) -> tuple[list[FoldFiles], int]:
         check_image_size(side)
     except UserError:
         raise UserError(
-            f"{first}: arr_0 has the shape {shape}; (N, side, side, 3) is expected, the side a multiple of 32 "
-            "from 64 to 512. Make the folds anew with such images."
+            f"{first}: arr_0 has the shape {shape}; expected (N, side, side, 3), the side a multiple of 32 "
+            "from 64 to 512. Make the folds again with such images."
         ) from None
     return [_inspect_fold(source / name, side) for name in names], side
 
@@ -100,7 +100,7 @@ def read_images(fold: Path, kind: Kind, name: str) -> Iterator[NDArray[np.float3
             at = np.unravel_index(int(is_good.argmin()), part.shape)
             raise UserError(
                 f"{fold / kind.file}: image {start + int(at[0])} of {name} holds the value {part[at]:g}; "
-                f"numbers from {kind.low:.0f} to {kind.high:.0f} are expected. Make the file anew."
+                f"expected numbers from {kind.low:.0f} to {kind.high:.0f}. Make the file again."
             )
         start += len(part)
         yield part.astype(np.float32)
@@ -152,8 +152,8 @@ def _inspect_fold(path: Path, side: int) -> FoldFiles:
             expected = (len(labels[name]), side, side, kind.channels)
             if shape != expected or dtype.kind != "f":
                 raise UserError(
-                    f"{path / kind.file}: {name} is {dtype} {shape}; float32 {expected} is expected, by {LABEL} "
-                    f"and the {side} px of fold 0. Make the folds anew from one set of images."
+                    f"{path / kind.file}: {name} is {dtype} {shape}; expected float32 {expected}, by {LABEL} "
+                    f"and the {side} px of fold 0. Make the folds again from one set of images."
                 )
     return FoldFiles(path, labels)
 
@@ -162,19 +162,19 @@ def _read_labels(path: Path, name: str) -> NDArray[np.int64]:
     """Labels of one side of a fold, int (N,), both classes among them."""
     shape, dtype = read_header(path, name)
     if not shape or shape[1:] not in ((), (1,)) or dtype.kind not in "biuf":
-        raise UserError(f"{path}: {name} is {dtype} {shape}; numbers (N,) or (N, 1) are expected. Make it anew.")
+        raise UserError(f"{path}: {name} is {dtype} {shape}; expected numbers (N,) or (N, 1). Make it again.")
     labels = np.concatenate([np.empty(0), *(rows.ravel() for rows in read_rows(path, name))])
     bad = np.flatnonzero((labels != 0) & (labels != 1))
     if len(bad):
         raise UserError(
-            f"{path}: label {bad[0]} of {name} is {labels[bad[0]]:g}; 0 (normal) or 1 (anomalous) is expected. "
-            "Make the file anew."
+            f"{path}: label {bad[0]} of {name} is {labels[bad[0]]:g}; expected 0 (normal) or 1 (anomalous). "
+            "Make the file again."
         )
     for label, class_name in enumerate(CLASS_NAMES):
         if label not in labels:
             raise UserError(
-                f"{path}: {name} has no {class_name} image among its {len(labels)}; both classes are expected on "
-                "both sides of a fold. Make the folds anew."
+                f"{path}: {name} has no {class_name} image among its {len(labels)}; expected both classes on "
+                "both sides of a fold. Make the folds again."
             )
     return labels.astype(np.int64)
 
@@ -187,23 +187,20 @@ def _opened(path: Path, name: str) -> Iterator[tuple[Shape, np.dtype[Any], IO[by
             if f"{name}.npy" not in file.namelist():
                 found = ", ".join(member.removesuffix(".npy") for member in file.namelist()[:8])
                 raise UserError(
-                    f"{path}: arr_0 (train) and arr_1 (test) are expected, found {found or 'none'}. Make it anew."
+                    f"{path}: expected arr_0 (train) and arr_1 (test), found {found or 'none'}. Make it again."
                 )
             with file.open(f"{name}.npy") as stream:
                 shape, dtype = _parse_header(stream, file.getinfo(f"{name}.npy").file_size)
                 yield shape, dtype, stream
     except FileNotFoundError:
         files = ", ".join(kind.file for kind in KINDS)
-        raise UserError(
-            f"{path}: missing; a fold folder is expected to hold {files} and {LABEL}. Make it anew."
-        ) from None
+        raise UserError(f"{path}: missing; a fold folder must hold {files} and {LABEL}. Make it again.") from None
     except (UserError, MemoryError):
         raise
     except Exception as error:  # on damaged data zipfile and numpy raise nearly anything
         reason = (str(error) or "damaged").splitlines()[0]
         raise UserError(
-            f"{path}: {name} cannot be read ({reason}); a whole .npz file of plain arrays is expected. "
-            "Make it anew."
+            f"{path}: {name} cannot be read ({reason}); expected a whole .npz file of plain arrays. Make it again."
         ) from None
 
 

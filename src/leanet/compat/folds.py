@@ -1,4 +1,4 @@
-"""Runs from the published program's fold folders, and fold folders from runs.
+"""Runs from the authors' program's fold folders, and fold folders from runs.
 
 Images have no names in a fold folder, and lie in another order in each: they are found again by their pixels.
 """
@@ -35,7 +35,7 @@ from leanet.progress import SetDone, progress_bar
 _log = logging.getLogger(__name__)
 
 EXPORT_SIDE, EXPORT_FOLDS = 256, 5
-"""What the published program reads."""
+"""What the authors' program reads."""
 
 Hashes: TypeAlias = tuple[list[str], list[str]]
 """Hashes of a fold's images: train side, test side."""
@@ -45,7 +45,7 @@ Advance: TypeAlias = Callable[[int, str], None]
 
 
 def import_folds(source: Path, out: Path) -> None:
-    """Make a run folder, ready for `leanet detect`, from the published program's fold folders.
+    """Make a run folder, ready for `leanet detect`, from the authors' program's fold folders.
 
     An image is named by where it is a test image: 0/test/12 is number 12 of arr_1 in fold 0. Exact copies of an
     image stay images of their own; which of them is which on a train side cannot be known, and does not matter.
@@ -64,11 +64,11 @@ def import_folds(source: Path, out: Path) -> None:
         run = _write_run(RunFolder(partial), source, folds, side, advance)
         for number, fold in enumerate(folds):
             _import_maps(run, number, fold, advance)
-    _log.info(f"{out}: {len(run.images)} images of {side} px, {len(folds)} folds; go on with leanet detect")
+    _log.info(f"{out}: {len(run.images)} images of {side} px, {len(folds)} folds; continue with leanet detect")
 
 
 def export_folds(run: Path, out: Path) -> None:
-    """Write a run as fold folders that the published program reads unchanged.
+    """Write a run as fold folders that the authors' program reads unchanged.
 
     Args:
         run: a run of 256 px and five folds, all of them with anomaly maps.
@@ -85,7 +85,7 @@ def export_folds(run: Path, out: Path) -> None:
         advance = _counter(set_done)
         for number in range(EXPORT_FOLDS):
             _export_fold(opened, number, partial / str(number), advance)
-    _log.info(f"{out}: {EXPORT_FOLDS} fold folders; go on with the published anomalydetection.py")
+    _log.info(f"{out}: {EXPORT_FOLDS} fold folders; continue with the published anomalydetection.py")
 
 
 @contextmanager
@@ -166,8 +166,8 @@ def _refuse_two_labels(source: Path, folds: Sequence[FoldFiles], hashes: Sequenc
         before, first = known.setdefault(sha256, (label, place))
         if before != label:
             raise UserError(
-                f"{source}: {first} and {place} are the same picture, labeled {before} and {label}; one label for "
-                "each picture is expected. Correct it, or make the folds anew without this picture."
+                f"{source}: {first} and {place} are the same picture, labeled {before} and {label}; expected "
+                "one label per picture. Correct it, or make the folds again without this picture."
             )
 
 
@@ -181,13 +181,13 @@ def _refuse_other_images(source: Path, hashes: Sequence[Hashes]) -> None:
         if most != fewest:
             raise UserError(
                 f"{source}: fold {copies.index(most)} holds the picture {place} {most}x, fold "
-                f"{copies.index(fewest)} {fewest}x; the same images are expected in all folds. Make them anew."
+                f"{copies.index(fewest)} {fewest}x; expected the same images in all folds. Make them again."
             )
         if tested[sha256] != most:
             where = ", ".join(str(number) for number, (_, test) in enumerate(hashes) if sha256 in test)
             raise UserError(
                 f"{source}: every fold holds the picture {place} {most}x, but it is tested {tested[sha256]}x (in "
-                f"{'fold ' + where if where else 'no fold'}); once each is expected. Make the folds anew."
+                f"{'fold ' + where if where else 'no fold'}); expected once per copy. Make the folds again."
             )
 
 
@@ -223,7 +223,7 @@ def _import_maps(run: Run, number: int, fold: FoldFiles, advance: Advance) -> No
 
 
 def _refuse_unfit(run: Run) -> None:
-    """Refuse a run that the published program could not read, or that is not finished."""
+    """Refuse a run that the authors' program could not read, or that is not finished."""
     path, numbers = run.folder.path, range(len(run.folds))
     if run.side != EXPORT_SIDE or len(numbers) != EXPORT_FOLDS:
         raise UserError(
@@ -233,7 +233,7 @@ def _refuse_unfit(run: Run) -> None:
     missing = ",".join(str(number) for number in numbers if not run.folder.fold(number).maps.exists())
     if missing:
         raise UserError(
-            f"{path}: no anomaly maps in fold {missing}; all {EXPORT_FOLDS} folds are expected to have them. "
+            f"{path}: no anomaly maps in fold {missing}; expected them in all {EXPORT_FOLDS} folds. "
             f"Run `leanet colorize` with --folds {missing}."
         )
     for number in numbers:
@@ -245,7 +245,7 @@ def _refuse_full_disk(place: Path, out: Path, images: int) -> None:
     free = shutil.disk_usage(place).free
     if free < needed * 1.01:  # headers and labels are less than a hundredth
         raise UserError(
-            f"{out}: {needed / 1e9:.1f} GB are needed, {free / 1e9:.1f} GB are free. Make room, or name a folder "
+            f"{out}: needs {needed / 1e9:.1f} GB, and {free / 1e9:.1f} GB are free. Free space, or name a folder "
             "on another disk."
         )
 

@@ -44,14 +44,14 @@ def read_model_file(path: Path, adn: str, caan: str, attention_point: int) -> LE
     difference = _difference(_expected(adn, caan, attention_point), found, layers)
     if difference:
         raise UserError(
-            f"{path}: {adn} with {caan} at attention point {attention_point} expected, but {difference}. "
+            f"{path}: {adn} with {caan} at attention point {attention_point} does not match: {difference}. "
             f"{_what_it_is(found, layers)}"
         )
     ordered = [array for at in found.in_keras_order() for array in arrays[at]]
     try:
         model = from_keras_arrays(adn, caan, attention_point, ordered)
     except UserError as error:
-        raise UserError(f"{path}: {error} Save the model anew with the authors' program.") from None
+        raise UserError(f"{path}: {error} Save the model again with the authors' program.") from None
     model.adn.image_size = _image_size(path, layers)
     return model
 
@@ -93,7 +93,7 @@ def _read(path: Path) -> tuple[list[Layer], list[int], list[list[NDArray[Any]]]]
 
 def _foreign(path: Path, found: str) -> UserError:
     return UserError(
-        f"{path}: a model saved by the authors' program expected, found {found}. Copy or save it anew."
+        f"{path}: expected a model saved by the authors' program, found {found}. Copy or save it again."
     )
 
 
@@ -135,7 +135,7 @@ def _difference(expected: Graph, found: Graph, layers: Sequence[Layer]) -> str:
             has = layers[b]["config"].get(key)
             if has != value:
                 return f"layer {i} ({name}) must have {key} {value}, found {has}"
-    return "" if len(ours) == len(theirs) else f"{len(ours)} layers expected, found {len(theirs)}"
+    return "" if len(ours) == len(theirs) else f"expected {len(ours)} layers, found {len(theirs)}"
 
 
 def _settings(node: Node) -> dict[str, Any]:
@@ -156,5 +156,5 @@ def _image_size(path: Path, layers: Sequence[Layer]) -> int:
     shapes = [layer["config"]["batch_input_shape"] for layer in layers if layer["class_name"] == "InputLayer"]
     sides = {side for shape in shapes for side in shape[1:3]}
     if len(sides) != 1 or not isinstance(side := sides.pop(), int) or side % 32 or not 64 <= side <= 512:
-        raise UserError(f"{path}: square inputs of 64 to 512 px expected, found {shapes}.")
+        raise UserError(f"{path}: expected square inputs of 64 to 512 px, found {shapes}.")
     return side

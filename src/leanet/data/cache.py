@@ -43,8 +43,8 @@ class Cache:
         sha256: of the file.
         infos: the N readable images, in the order asked for.
         skipped: (file, reason) of every unreadable file.
-        broken_profiles: images whose color profile was of no use.
-        healed: whether the file was there, but damaged, and was made anew.
+        broken_profiles: images whose color profile was unusable.
+        healed: whether the file was there, but damaged, and was made again.
     """
 
     path: Path
@@ -68,7 +68,7 @@ def build_cache(
 
     The cache is `<folder>/<key>-<size>.npy` with a JSON file beside it, which has the cache's hash. The key depends
     on the files' bytes, their order and the size, not on their names: a second call reads bytes to hash them and
-    decodes nothing. A cache that does not have its hash any more is made anew.
+    decodes nothing. A cache that does not have its hash any more is made again.
     Memory is bounded by a few decoded images. One process at a time may build a cache.
 
     Args:
@@ -113,7 +113,7 @@ def open_cache(path: Path) -> UInt8Array:
 
     Raises:
         OSError: it cannot be opened.
-        ValueError: it is not what was written.
+        ValueError: it is damaged.
     """
     pixels = open_pixels(path)
     written = _facts_of(path).get("sha256") if _facts_file(path).exists() else None
@@ -188,8 +188,8 @@ def _refuse_full_disk(folder: Path, count: int, size: int) -> None:
     needed = count * size * size * 3
     if shutil.disk_usage(folder).free < needed:  # a memory map on a full disk dies by SIGBUS
         raise UserError(
-            f"{folder}: the pixel cache needs {needed / 1e9:.1f} GB, more than is free. "
-            f"Make room, or choose another place with --out."
+            f"{folder}: the pixel cache needs {needed / 1e9:.1f} GB, more than the disk has free. "
+            f"Free some space, or choose another place with --out."
         )
 
 
@@ -199,7 +199,7 @@ def _decode_rows(
     """Decode each file straight into its row of a new .npy file; rows of unreadable files stay zero.
 
     Returns:
-        what the cache remembers of each file, and how many have a color profile of no use.
+        what the cache remembers of each file, and how many have an unusable color profile.
     """
     rows = _new_rows(partial, len(dataset.samples), size)
 
@@ -231,7 +231,7 @@ def _new_rows(path: Path, count: int, size: int) -> np.memmap[Any, np.dtype[np.u
 
 
 def _stored_facts(target: Path, count: int) -> tuple[list[Fact], int] | None:
-    """Read what `_decode_rows` found for a finished cache; None where there is none, or a damaged one."""
+    """Read what `_decode_rows` found for a finished cache; None if there is none, or a damaged one."""
     if not (target.is_file() and _facts_file(target).is_file()):
         return None
     try:
@@ -245,7 +245,7 @@ def _stored_facts(target: Path, count: int) -> tuple[list[Fact], int] | None:
 
 
 def _facts_of(cache: Path) -> dict[str, Any]:
-    """What the JSON file beside a cache holds; ValueError where it is damaged."""
+    """What the JSON file beside a cache holds; ValueError if it is damaged."""
     found = parse_json(read_bytes(_facts_file(cache), MAX_FACTS))
     if not isinstance(found, dict):
         raise ValueError("no facts of a cache")

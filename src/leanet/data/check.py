@@ -25,12 +25,12 @@ class CheckReport:
         counts: images of each class, by "normal" and "anomalous"; kinds: anomalous images of each kind.
         masks: anomalous images with a ground-truth mask.
         groups, largest_group: how many groups there are; name and images of the largest.
-        smallest, median, largest: (width, height) by area, of the readable images; None where there are none.
+        smallest, median, largest: (width, height) by area, of the readable images; None if there are none.
         distinct_sizes: how many different sizes there are.
         formats: readable images by format and mode as stored, such as "PNG RGBA".
         converted: readable images by what decoding does to them beyond plain RGB, such as "CMYK to RGB".
         profiles: readable images by the name of their embedded color profile, and what is done with it.
-        broken_profiles: readable images whose profile is of no use, so that they count as sRGB.
+        broken_profiles: readable images whose profile is unusable; they count as sRGB.
         squeezed: readable images that are far from square; aspect: their median width : height, above 1 or below.
         unreadable: (file, reason).
         duplicates: files with the same bytes, within and across the classes.

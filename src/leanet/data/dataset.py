@@ -32,8 +32,8 @@ class Sample:
         kind: the anomaly's kind (first subfolder of Positive, or MVTec AD defect); "" where there is none.
         group: images of one group are never parted by a split; the file itself where no group is known.
         mask: posix path, relative to the root or absolute, of the ground-truth mask, or of the folder of masks that
-            make it up together; None where there is none.
-        read: the content of the image file, JPEG, PNG or what else `leanet.data.decode` reads; OSError where it
+            make it up together; None if there is none.
+        read: the content of the image file, JPEG, PNG or what else `leanet.data.decode` reads; OSError if it
             cannot be read. Several threads call it, more than once.
     """
 
@@ -89,8 +89,8 @@ class Dataset:
             raise UnreadableImageError(self.place_of(sample), reason) from None
         if not isinstance(data, bytes):
             raise UserError(
-                f"{self.place_of(sample)}: its source read {type(data).__name__}; the bytes of an image file are "
-                "expected."
+                f"{self.place_of(sample)}: its source read {type(data).__name__}; expected the bytes of an "
+                "image file."
             )
         return data
 
@@ -129,7 +129,7 @@ def limit_per_class(dataset: Dataset, n: int, seed: int) -> Dataset:
 
 
 def check_folds(dataset: Dataset, n_splits: int) -> None:
-    """Raise UserError where a class has fewer images, or fewer groups, than there are folds."""
+    """Raise UserError if a class has fewer images, or fewer groups, than there are folds."""
     if n_splits < 2:
         raise UserError(f"--n-splits {n_splits}: at least 2 folds are needed.")
     for label, name in enumerate(CLASS_NAMES):

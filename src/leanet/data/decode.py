@@ -67,7 +67,7 @@ class Decoded:
         format, mode: as stored.
         turned: whether EXIF turned it.
         first_of_several: whether there were further frames or pages, which are left out.
-        profile: the embedded color profile; None where there was none.
+        profile: the embedded color profile; None if there was none.
     """
 
     pixels: UInt8Array
@@ -79,7 +79,7 @@ class Decoded:
 
     @property
     def broken_profile(self) -> bool:
-        """Whether the embedded color profile was of no use, so that the values count as sRGB."""
+        """Whether the embedded color profile was unusable; the values then count as sRGB."""
         return self.profile is BROKEN
 
 
@@ -133,7 +133,7 @@ def decode_with_origin(path: Path) -> Decoded:
 
 
 def read_image_file(path: Path) -> bytes:
-    """The content of an image file of at most MAX_BYTES; UnreadableImageError where it cannot be read."""
+    """The content of an image file of at most MAX_BYTES; UnreadableImageError if it cannot be read."""
     try:
         status = path.stat()
         if is_special(status):
@@ -217,19 +217,19 @@ def checked_images(images: Sequence[UInt8Array], sizes: Sequence[tuple[int, int]
 
     Args:
         images: each uint8 (H, W, 3) with a side of up to MAX_SIDE.
-        sizes: height and width of each image as it was before, 1 or more; None where it is the same.
+        sizes: height and width of each image as it was before, 1 or more; None if it is the same.
     Raises:
         UserError: an array of another type or shape, or sizes for another number of images.
     """
     for image in images:
         found = f"{getattr(image, 'dtype', type(image).__name__)} {np.shape(image)}"
         if not isinstance(image, np.ndarray) or image.dtype != np.uint8:
-            raise UserError(f"an array of uint8, (H, W, 3), is expected, found {found}.")
+            raise UserError(f"expected an array of uint8, (H, W, 3), found {found}.")
         if image.ndim != 3 or image.shape[2] != 3 or not min(image.shape) > 0 or max(image.shape) > MAX_SIDE:
-            raise UserError(f"an array (H, W, 3) with sides of 1 to {MAX_SIDE} is expected, found {found}.")
+            raise UserError(f"expected an array (H, W, 3) with sides of 1 to {MAX_SIDE}, found {found}.")
     if sizes is not None and (len(sizes) != len(images) or any(len(s) != 2 or min(s) < 1 for s in sizes)):
         raise UserError(
-            f"sizes: a height and a width for each of {len(images)} images expected, found {sizes!r:.50}."
+            f"sizes: expected a height and a width for each of {len(images)} images, found {sizes!r:.50}."
         )
 
 
@@ -286,7 +286,7 @@ def _orientation(image: Image.Image) -> int:
 
 
 def _profile_in(image: Image.Image) -> Profile | None:
-    """An image's color profile, BROKEN where it is of no use; Pillow gives None for one that it could not read."""
+    """An image's color profile, BROKEN where it is unusable; Pillow gives None for one that it could not read."""
     data = image.info.get("icc_profile", b"")
     if data == b"":
         return None

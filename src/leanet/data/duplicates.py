@@ -19,7 +19,7 @@ def duplicates(infos: Sequence[ImageInfo], labels: Sequence[int]) -> Duplicates:
     """Find files with exactly the same bytes.
 
     Args:
-        infos, labels: one entry an image, in the same order.
+        infos, labels: one entry per image, in the same order.
     """
     same: dict[str, list[tuple[str, int]]] = {}
     for info, label in zip(infos, labels, strict=True):
@@ -34,7 +34,7 @@ def duplicates(infos: Sequence[ImageInfo], labels: Sequence[int]) -> Duplicates:
 
 
 def refuse_duplicates_across(infos: Sequence[ImageInfo], labels: Sequence[int]) -> None:
-    """Raise UserError where the same picture lies in both classes."""
+    """Raise UserError if the same picture lies in both classes."""
     across = duplicates(infos, labels).across
     if across:
         raise UserError(

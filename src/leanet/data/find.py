@@ -267,7 +267,7 @@ def _is_folder(entry: os.DirEntry[str]) -> bool:
 
 
 def identity(path: Path) -> Identity:
-    """What tells a file or folder from others, whatever it is called; OSError where there is none."""
+    """What tells a file or folder from others, whatever it is called; OSError if there is none."""
     return _identity(path.stat())
 
 

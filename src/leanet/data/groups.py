@@ -85,8 +85,8 @@ def _rows(path: Path) -> Iterable[tuple[int, str, str]]:
         header = _header(first, delimiter)
         if missing := sorted(set(COLUMNS) - set(header)):
             raise UserError(
-                f"{path}: no column {' and no column '.join(missing)}. The first line must be file,group; "
-                "commas, semicolons or tabs separate."
+                f"{path}: no column {' and no column '.join(missing)}. The first line must be file,group, "
+                "separated by commas, semicolons or tabs."
             )
         reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter)
         next(reader)
@@ -134,4 +134,4 @@ def _alike(groups: Iterable[str]) -> list[str]:
     pairs = [" / ".join(sorted(names)) for names in spellings.values() if len(names) > 1]
     if not pairs:
         return []
-    return [f"groups that differ in case or blanks alone count as different: {listed(sorted(pairs))}"]
+    return [f"groups that differ only in case or spaces count as different: {listed(sorted(pairs))}"]

@@ -27,7 +27,7 @@ class Place:
         folder: searched with its subfolders.
         label: 0 normal, 1 anomalous.
         kind: of all its anomalies; "" where subfolders name theirs.
-        masks: the folder of their masks; None where there is none.
+        masks: the folder of their masks; None if there is none.
     """
 
     folder: Path
@@ -81,7 +81,7 @@ class Masks:
         self._of = {folded(name): path for name, path in exact.items()} | exact
 
     def of(self, image: PurePath) -> Path | None:
-        """The mask of an image, named as seen from its defect's folder; a file or a folder, None where none is."""
+        """The mask of an image, named as seen from its defect's folder; a file or a folder, None if none is."""
         names = image.with_suffix("").as_posix(), image.stem
         return next((self._of[name] for name in (*names, *map(folded, names)) if name in self._of), None)
 
@@ -113,7 +113,7 @@ def found_in(root: Path) -> str:
 
 
 def descend(root: Path, name: str) -> Path | None:
-    """Find a folder below the root by its name in any case; None where there is none."""
+    """Find a folder below the root by its name in any case; None if there is none."""
     folder = root
     for part in PurePosixPath(name).parts:
         if (found := _only(folder, part)) is None:
@@ -123,17 +123,17 @@ def descend(root: Path, name: str) -> Path | None:
 
 
 def _only(folder: Path, name: str) -> Path | None:
-    """The subfolder of this name in any case; UserError where several are, which are not links to one."""
+    """The subfolder of this name in any case; UserError if several are, which are not links to one."""
     matches = [path for path in _subfolders(folder) if same_name(path.name, name)]
     one = _closest(matches, name)
     if one and any(identity(path) != identity(one) for path in matches):
         both = " and ".join(f"{path.name}/" for path in matches)
-        raise UserError(f"{folder}: {both} are both {name}. Merge or rename one.")
+        raise UserError(f"{folder}: {both} both match {name}. Merge or rename one.")
     return one
 
 
 def _closest(folders: list[Path], name: str) -> Path | None:
-    """The folder of exactly this name, or else in any case; None where there is none."""
+    """The folder of exactly this name, or else in any case; None if there is none."""
     return min((path for path in folders if same_name(path.name, name)), key=lambda p: p.name != name, default=None)
 
 
@@ -173,13 +173,13 @@ def _splits(root: Path, normal_dir: str) -> list[Path]:
 
 
 def _refuse_shared(places: list[Place], message: str = "") -> None:
-    """Raise UserError where a folder of one class is, or lies in, one of the other."""
+    """Raise UserError if a folder of one class is, or lies in, one of the other."""
     there = [(place, place.folder.resolve()) for place in places]
     for one, normal in [item for item in there if not item[0].label]:
         for other, anomalous in [item for item in there if item[0].label]:
             same = identity(normal) == identity(anomalous)
             if same or normal.is_relative_to(anomalous) or anomalous.is_relative_to(normal):
-                text = f"{one.folder} and {other.folder} share images, normal and anomalous ones. Remove a link."
+                text = f"{one.folder} and {other.folder} share normal and anomalous images. Remove a link."
                 raise UserError(message or text)
 
 

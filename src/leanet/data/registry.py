@@ -34,7 +34,7 @@ def register_source(name: str) -> Callable[[Source], Source]:
 
 
 def open_source(dataset: Path, data: DataConfig) -> DataSource:
-    """The source that the options name; OptionError where none has this name."""
+    """The source that the options name; OptionError if none has this name."""
     if data.source not in SOURCES:
         remedy = f"no such source of images. Register it, or choose from {', '.join(SOURCES)}."
         raise OptionError("source", data.source, remedy)
@@ -61,19 +61,19 @@ def list_images(dataset: Path, data: DataConfig, seed: int, *, normals_only: boo
 
 
 def _refuse_unfit(dataset: Dataset) -> None:
-    """Raise UserError where a source's images have no names of their own, or a label other than 0 and 1."""
+    """Raise UserError if a source's images have no names of their own, or a label other than 0 and 1."""
     if not dataset.samples:
         raise UserError(f"{dataset.root}: no images in it. Check the data set.")
     for sample in dataset.samples:
         if not sample.file or not all(map(_is_text, (sample.file, sample.kind, sample.group, sample.mask or ""))):
-            raise UserError(f"{dataset.root}: {sample!r:.200}: text is expected for all but the label.")
+            raise UserError(f"{dataset.root}: {sample!r:.200}: expected text for all but the label.")
         if type(sample.label) is not int or sample.label not in (0, 1):
             raise UserError(
-                f"{dataset.place_of(sample)}: label {sample.label!r}; 0 (normal) or 1 (anomalous) is expected."
+                f"{dataset.place_of(sample)}: label {sample.label!r}; expected 0 (normal) or 1 (anomalous)."
             )
     file, count = Counter(sample.file for sample in dataset.samples).most_common(1)[0]
     if count > 1:
-        raise UserError(f"{dataset.root}: {count} images are called {file}. Give each a name of its own.")
+        raise UserError(f"{dataset.root}: {count} images are named {file}. Give each its own name.")
 
 
 def _is_text(value: object) -> bool:

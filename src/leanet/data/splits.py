@@ -58,10 +58,10 @@ def make_folds(dataset: Dataset, n_splits: int, seed: int) -> tuple[Fold, ...]:
 
 
 def refuse_one_normal(where: str, normals: int) -> None:
-    """Raise UserError where a colorizer would train on one image: BatchNorm finds no spread in it."""
+    """Raise UserError if a colorizer would train on one image: BatchNorm finds no spread in it."""
     if normals < 2:
         raise UserError(
-            f"{where}: {normals} normal image to train on, at least 2 are needed. Add normal images, or ask for "
+            f"{where}: {normals} normal image to train on; at least 2 are needed. Add normal images, or use "
             f"more folds with --n-splits."
         )
 
@@ -79,7 +79,7 @@ def too_large_groups(dataset: Dataset, n_splits: int) -> list[str]:
             if count > 1 and count * n_splits >= 1.5 * of_class:
                 said.append(
                     f"group {group} holds {count} of the {of_class} {name} images: too many for {n_splits} folds "
-                    "with the same share of each class. Divide it, or ask for fewer with --n-splits"
+                    "with the same share of each class. Divide it, or use fewer folds with --n-splits"
                 )
     return said
 
@@ -127,19 +127,19 @@ def keep_share_of_positives(
     With one seed, a smaller share is a subset of a larger one. The files come back in the order given.
 
     Args:
-        files, labels: one entry an image; 0 normal, 1 anomalous.
+        files, labels: one entry per image; 0 normal, 1 anomalous.
         p_rate: the share to keep, above 0 and at most 1.
 
     Raises:
         UserError: p_rate is out of range, or leaves no anomalous file.
     """
     if not 0 < p_rate <= 1:
-        raise UserError(f"--p-rate {p_rate}: must be above 0 and at most 1.")
+        raise UserError(f"--p-rate {p_rate}: expected a share above 0 and up to 1.")
     positives = [file for file, label in zip(files, labels, strict=True) if label == 1]
     count = int(len(positives) * p_rate)
     if not count:
         raise UserError(
-            f"--p-rate {p_rate}: leaves none of the {len(positives)} anomalous training images. Raise it."
+            f"--p-rate {p_rate}: keeps none of the {len(positives)} anomalous training images. Raise it."
         )
     order = np.random.default_rng(seed).permutation(len(positives))
     kept = {positives[index] for index in order[:count]}
@@ -147,10 +147,10 @@ def keep_share_of_positives(
 
 
 def inner_parts(labels: Sequence[int], groups: Sequence[str], n: int, seed: int) -> NDArray[np.int64]:
-    """Divide a training side into n parts, stratified as far as its classes reach, no group parted.
+    """Divide a training side into n parts, stratified as far as its classes reach, in whole groups.
 
     Args:
-        labels, groups: one entry an image.
+        labels, groups: one entry per image.
     Returns:
         (N,), the number of each image's part, 0..n-1.
     Raises:
@@ -158,7 +158,7 @@ def inner_parts(labels: Sequence[int], groups: Sequence[str], n: int, seed: int)
     """
     grouped = len(set(groups)) < len(groups)
     if min(len(set(groups)), max(Counter(labels).values())) < n:
-        raise UserError(f"{len(set(groups))} training images or groups cannot make {n} inner parts. Ask for fewer.")
+        raise UserError(f"{len(set(groups))} training images or groups cannot make {n} inner parts. Use fewer.")
     splitter = (StratifiedGroupKFold if grouped else StratifiedKFold)(n, shuffle=True, random_state=seed)
     parts = np.zeros(len(labels), dtype=np.int64)
     with warnings.catch_warnings():
@@ -179,7 +179,7 @@ def _check_groups_allow(fold: Fold, index: int, dataset: Dataset) -> None:
                 raise UserError(
                     f"{dataset.root}: the {side} side of fold {index} gets no {name} image. "
                     f"The likely reason is group {largest} of {len(members[largest])} images: "
-                    f"divide it, or ask for other folds with --n-splits or --seed."
+                    f"divide it, or get other folds with --n-splits or --seed."
                 )
 
 
@@ -189,14 +189,14 @@ def _parse(path: Path) -> tuple[Fold, ...]:
     except OSError as error:
         raise UserError(f"{path}: cannot read the splits ({error.strerror}). Check the path.") from None
     except ValueError as error:
-        raise UserError(f"{path}: not a JSON file ({error}). Mend it, or remove it to get new folds.") from None
+        raise UserError(f"{path}: not a JSON file ({error}). Correct it, or remove it to get new folds.") from None
     try:
         folds = tuple(Fold(_files(fold["train"]), _files(fold["test"])) for fold in content["folds"])
         n_splits = content["n_splits"]
     except (KeyError, TypeError):
         raise UserError(f"{path}: not a file of splits. It must look like {_SHAPE}.") from None
     if n_splits != len(folds) or not folds:
-        raise UserError(f"{path}: n_splits is {n_splits!r:.40}, but there are {len(folds)} folds. Make them agree.")
+        raise UserError(f"{path}: n_splits is {n_splits!r:.40}, but there are {len(folds)} folds. Make them equal.")
     return folds
 
 
@@ -227,6 +227,6 @@ def _check_fold(where: str, fold: Fold, by_file: dict[str, Sample]) -> None:
             raise UserError(f"{where}: {file} is in train and in test. Remove it from one of them.")
         if (group := by_file[file].group) in train_groups:
             raise UserError(
-                f"{where}: group {group} is parted: {train_groups[group]} is in train, {file} in test. "
+                f"{where}: group {group} is split: {train_groups[group]} is in train, {file} in test. "
                 f"Put the group on one side."
             )

@@ -25,7 +25,7 @@ from leanet.color.lab import lab_to_rgb
 from leanet.files import beside, is_free
 
 Defect = Literal["spot", "streak"]
-Field = NDArray[np.float64]  # (S, S): one number a pixel
+Field = NDArray[np.float64]  # (S, S): one number per pixel
 
 _MIDDLE, _REACH = 54.0, 24.0  # L* of leaves lies within _MIDDLE - _REACH .. _MIDDLE + _REACH
 _CHROMA = 25.0  # moderate, so that any of the hues below is inside the sRGB gamut at any of these lightnesses

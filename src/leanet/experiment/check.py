@@ -1,4 +1,4 @@
-"""`leanet check`: what is in a dataset folder, printed for a person."""
+"""`leanet check`: the content of a dataset folder, in words."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ from leanet.progress import progress_bar
 _log = logging.getLogger(__name__)
 
 ENOUGH_NORMALS = 100
-"""With fewer normal images, colorizers of different folds differ much."""
+"""With fewer normal images, the colorizers of different folds differ much."""
 
 QUICK_SIDE, QUICK_FOLDS = 128, "0"
-"""A first look: one fold of small images. Below this side little is left to see of a picture."""
+"""A quick run: one fold of small images. Images below this side show little."""
 
 
 def check_and_print(config: CheckConfig) -> int:
-    """Print the check of a data set, and how long a run would take; returns 2 where problems were found."""
+    """Log the check of a data set and the estimated time of a run; returns 2 if there are problems, else 0."""
     refuse_unfit_maps(config.colorizer)
     data = config.data
     dataset = list_images(config.dataset, data, config.compute.seed)
@@ -53,7 +53,7 @@ def check_and_print(config: CheckConfig) -> int:
 
 
 def _estimate(config: CheckConfig) -> None:
-    """Say how long a run takes and, unless it is one already, how long a first look."""
+    """Log how long a run takes and, unless it is the same, how long a quick run takes."""
     detectors = [(detector, None) for detector in config.detector.beside_baseline(compare=True)]
     estimate(config, detectors)
     first = dataclasses.replace(
@@ -63,11 +63,11 @@ def _estimate(config: CheckConfig) -> None:
     )
     if first != config:
         quick = time_of(first, detectors)
-        _log.info(f"a first look takes {minutes(quick.total)}: {_command(first)}")
+        _log.info(f"a quick run takes {minutes(quick.total)}: {_command(first)}")
 
 
 def _command(first: CheckConfig) -> str:
-    """The command of a first look, with the other options that were given."""
+    """The command of a quick run, with the other given options."""
     usual = to_options(CheckConfig(first.dataset))
     given = {name: value for name, value in to_options(first).items() if value != usual[name]}
     quick = {"image_size": first.data.image_size, "folds": first.compute.folds}
@@ -79,7 +79,7 @@ def _lines(report: CheckReport, side: int) -> list[str]:
     normal, anomalous = report.counts["normal"], report.counts["anomalous"]
     lines = [f"images: {normal} normal, {anomalous} anomalous"]
     if normal < ENOUGH_NORMALS:
-        lines.append(f"few normal images: {ENOUGH_NORMALS} or more are advised, and results vary with fewer")
+        lines.append(f"few normal images: use {ENOUGH_NORMALS} or more; with fewer, results vary")
     if any(report.kinds):
         named = {kind: count for kind, count in report.kinds.items() if kind}
         bare = {"without a kind": report.kinds[""]} if "" in report.kinds else {}
@@ -95,7 +95,7 @@ def _lines(report: CheckReport, side: int) -> list[str]:
         many = sum(report.formats.values())
         lines.append(
             f"not square: {report.squeezed} of {many}, typically {_ratio(report.aspect)}; a run squeezes them to "
-            f"{side} x {side}. Crop them beforehand where shapes matter"
+            f"{side} x {side}. Crop them first if shapes matter"
         )
     lines.append("formats: " + _listed(report.formats))
     if report.converted:
@@ -103,12 +103,14 @@ def _lines(report: CheckReport, side: int) -> list[str]:
     if report.profiles:
         lines.append("color profiles: " + _listed(report.profiles))
     if report.broken_profiles:
-        lines.append(f"color profiles that cannot be used: {report.broken_profiles}; these images count as sRGB")
+        lines.append(f"unusable color profiles: {report.broken_profiles}; these images count as sRGB")
     name, size = report.largest_group
     if size > 1:
         lines.append(f"groups: {report.groups}, the largest is {name} with {size} images")
     lines += cut([f"unreadable: {file} ({reason})" for file, reason in report.unreadable], "are unreadable")
-    copies = [f"exact duplicates (no split parts them): {listed(files)}" for files in report.duplicates.within]
+    copies = [
+        f"exact duplicates (splits keep them together): {listed(files)}" for files in report.duplicates.within
+    ]
     lines += cut(copies, "sets of duplicates")
     return lines + [f"note: {text}" for text in report.notes]
 

@@ -1,4 +1,4 @@
-"""Stage 1 over the folds: a map source from a fold's training normals, anomaly maps of all images."""
+"""Stage 1 over the folds: train a map source on a fold's normal training images, map all images."""
 
 from __future__ import annotations
 
@@ -17,14 +17,13 @@ _log = logging.getLogger(__name__)
 
 
 def colorize(config: ColorizeConfig, begun: Run | None = None) -> Run:
-    """Fit the map sources of the folds asked for and write their anomaly maps; finished folds are skipped.
+    """Fit the map sources of the requested folds and write their anomaly maps; skip finished folds.
 
     Args:
         config: the stage's options.
-        begun: what `begin` returned for them, where that is done already.
+        begun: the run that `begin` returned for them, if it was called already.
     Raises:
-        UserError: bad data, or a run folder of another data set, with other options, or that another process works
-            in.
+        UserError: bad data, or a run folder of another data set, with other options, or in use by another process.
     """
     with alone_in(config.out):
         return _colorize(config, begun)
@@ -38,9 +37,9 @@ def _colorize(config: ColorizeConfig, begun: Run | None) -> Run:
     run = begun
     tasks = plan_maps(config, run, parse_folds(config.compute.folds, len(run.folds)))
     if not tasks:
-        _log.info("colorizers: all folds asked for are done already")
+        _log.info("colorizers: all requested folds are already finished")
         return run
-    wait_for_all(device)  # before anything is written that would change what is to do
+    wait_for_all(device)  # before any write that changes which tasks are open
     normals = len(normal_rows(run, tasks[0].fold))
     each = f", {config.colorizer.cross_fit + 1} for each fold" if config.colorizer.cross_fit else ""
     epochs = image_passes(config, normals) // normals

@@ -1,4 +1,4 @@
-"""`leanet demo`: the main job on the embedded default, made on the fly."""
+"""`leanet demo`: a run on synthetic leaves."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from leanet.reading import read_text
 _log = logging.getLogger(__name__)
 
 MARKER = ".leanet-demo"
-"""A file that says of a folder that a demo made it, and, until that demo is done, with which seed."""
+"""This file marks a folder that a demo made; until that demo is finished, it holds the seed."""
 
 _MADE = ("leaves", "config.yaml", "splits.json", "images.csv", "pixels", "report", "model", "model.onnx")
 _MADE += ("model.work", "maps", "predictions.csv", "predictions-onnx.csv", *"0123")
@@ -37,9 +37,9 @@ def demo_model(run: RunConfig) -> FitConfig:
 
 
 def demo(config: DemoConfig) -> RunConfig:
-    """Make the leaves, and return the run over them: both stages, with the baseline beside.
+    """Make the leaves, and return the run on them: both stages, with the baseline.
 
-    A demo that was stopped goes on; one that is done, or has another seed, gives way to a new one.
+    A stopped demo is resumed; one that is finished, or has another seed, is replaced.
     """
     if not is_free(config.out) and not _was_stopped(config):
         _remove_earlier(config.out)
@@ -47,7 +47,7 @@ def demo(config: DemoConfig) -> RunConfig:
     write_text(config.out / MARKER, str(config.seed))
     leaves = config.out / "leaves"
     if leaves.exists():
-        _log.info(f"going on with the demo that was stopped: {config.out}")
+        _log.info(f"resuming the stopped demo: {config.out}")
     else:
         make_leaves(leaves, seed=config.seed)
         _log.info(f"made synthetic leaves: {leaves}")
@@ -55,7 +55,7 @@ def demo(config: DemoConfig) -> RunConfig:
         dataset=config.out / "leaves",
         out=config.out,
         data=DataConfig(image_size=64, n_splits=4),
-        # Few folds and epochs, small colorizer batches, a middle attention point: what minutes on two cores allow.
+        # Few folds and epochs, small colorizer batches, a middle attention point: minutes on two cores.
         colorizer=ColorizerConfig(colorizer_epochs=4, colorizer_batch_size=8),
         detector=DetectorConfig(attention_point=(3,), epochs=7),
         compute=ComputeConfig(seed=config.seed),
@@ -63,7 +63,7 @@ def demo(config: DemoConfig) -> RunConfig:
 
 
 def finish_demo(config: DemoConfig) -> None:
-    """Mark a demo as done: the next one starts anew."""
+    """Mark a demo as finished: the next one starts over."""
     write_text(config.out / MARKER, "")
 
 
@@ -74,12 +74,12 @@ def _was_stopped(config: DemoConfig) -> bool:
 
 
 def _remove_earlier(out: Path) -> None:
-    """Remove what an earlier demo made; UserError where there is anything else."""
+    """Remove the files of an earlier demo; UserError if there are others."""
     if not (out / MARKER).is_file():
-        raise UserError(f"{out}: exists and is no earlier demo. Choose another --out.")
+        raise UserError(f"{out}: exists, and is not an earlier demo. Choose another --out.")
     there = contents(out)
     for path in there:
         if path.name not in _MADE:
-            raise UserError(f"{path}: no demo made this. Move it elsewhere, or choose another --out.")
+            raise UserError(f"{path}: no demo made this. Move it, or choose another --out.")
     for path in there:
         remove(path)

@@ -35,12 +35,12 @@ _log = logging.getLogger(__name__)
 
 
 def detect(config: DetectConfig) -> Table:
-    """Train the detector, and its baseline unless told not to, on the folds asked for; finished folds are skipped.
+    """Train the detector and, unless `compare` is off, its baseline on the requested folds; skip finished folds.
 
     Returns:
-        The results over the folds asked for; no rows but in the first of several processes.
+        The results over the requested folds; no rows except in the first of several processes.
     Raises:
-        UserError: no run there, a fold without anomaly maps or with maps of another coding than asked for, or a
+        UserError: no run there, a fold without anomaly maps or with maps of another coding than requested, or a
             detector made with other options; or another process works in the folder that is written to.
     """
     run, home, config, folds = train_detectors(config)
@@ -48,7 +48,7 @@ def detect(config: DetectConfig) -> Table:
 
 
 def train_detectors(config: DetectConfig) -> tuple[Run, RunFolder, DetectConfig, tuple[int, ...]]:
-    """Do as `detect`, without the results: returns run, folder of the detectors, options resolved, and folds."""
+    """Train as `detect` does; returns the run, the folder of the detectors, the resolved options, and the folds."""
     run = find(config.run)
     home = RunFolder(config.out) if config.out else run.folder
     with alone_in(home.path):
@@ -72,12 +72,12 @@ def _train_detectors(
                     continue
                 if difference := made_otherwise(folder, each, run, number):
                     raise UserError(
-                        f"{folder.path}: this detector was made with {difference}. Repeat its options, delete it, "
+                        f"{folder.path}: this detector was made with {difference}. Use its options, delete it, "
                         "or choose another --out."
                     )
     if is_first():
         _prepare(home, config, run)
-    # Seed by seed: stopped early, there are whole results of the seeds before, beside their baseline's.
+    # Seed by seed: a stopped study has complete results of the earlier seeds, with their baselines.
     for seed in range(config.detector.seeds):
         for each in configs:
             train_folds(each, run, folds, seeds=[seed])
@@ -85,25 +85,25 @@ def _train_detectors(
 
 
 def resolved(config: DetectConfig, run: Run) -> DetectConfig:
-    """The options with what the run and the recipe decide filled in: the anomaly maps' coding and scale.
+    """The options, completed by the run and the recipe: the anomaly maps' coding and scale.
 
     Raises:
-        UserError: another coding than the run's was asked for, or see `refuse_unfit`.
+        UserError: another coding than the run's was requested, or see `refuse_unfit`.
     """
     if config.map_coding not in (None, run.map_coding):
         raise UserError(
             f"--map-coding {config.map_coding}: the anomaly maps of {run.folder.path} were made with --map-coding "
-            f"{run.map_coding}. Leave the option out, or make another run with `leanet colorize --map-coding "
+            f"{run.map_coding}. Omit the option, or make another run with `leanet colorize --map-coding "
             f"{config.map_coding}`."
         )
     refuse_unfit(config.detector)
-    scale = map_scale(config) if config.detector.has_attention else None  # the baseline looks at no maps
+    scale = map_scale(config) if config.detector.has_attention else None  # the baseline reads no maps
     detector = dataclasses.replace(config.detector, map_scale=scale)
     return dataclasses.replace(config, detector=detector, map_coding=run.map_coding)
 
 
 def refuse_unfit(detector: DetectorConfig) -> None:
-    """Raise UserError where a network is not known, or lacks what is asked of it: an attention point, a loss."""
+    """Raise UserError if a network is unknown, or lacks a requested attention point or loss."""
     for option, name, known in (("adn", detector.adn, ADNS), ("caan", detector.caan, {**CAANS, NO_CAAN: None})):
         if name not in known:
             raise OptionError(option, name, f"choose from {', '.join(known)}.")
@@ -112,7 +112,7 @@ def refuse_unfit(detector: DetectorConfig) -> None:
     caan = CAANS[detector.caan]
     if detector.caan_weight != 1 and not caan.has_logits:
         raise OptionError(
-            "caan_weight", f"{detector.caan_weight:g}", f"{detector.caan} has no loss. Leave the option out."
+            "caan_weight", f"{detector.caan_weight:g}", f"{detector.caan} has no loss. Omit the option."
         )
     shared = sorted({point_of(s) for s in ADNS[detector.adn].strides} & {point_of(s) for s in caan.strides})
     if wrong := sorted(set(detector.attention_point) - set(shared)):
@@ -122,7 +122,7 @@ def refuse_unfit(detector: DetectorConfig) -> None:
 
 
 def _prepare(home: RunFolder, config: DetectConfig, run: Run) -> None:
-    """Record the options in the folder that detectors are written to; into --out, copy what describes the run."""
+    """Record the options in the detectors' folder; copy the run's images.csv and splits.json to --out."""
     if config.out and run.images_in.is_absolute():  # an imported run has no folder of images
         refuse_among_images(config.out, run.images_in, from_options(DataConfig, run.folder.read_config()))
     home.refuse_others(len(run.folds))
@@ -136,7 +136,7 @@ def _prepare(home: RunFolder, config: DetectConfig, run: Run) -> None:
             )
         write_images(home, run.images)
         write_bytes(home.splits, splits)
-    # The run's own config keeps what its colorizers were made with; each detector's folder has its own config.
+    # The run's own config keeps the options of its colorizers; each detector's folder has its own config.
     stage1 = set() if config.out else set(to_options(config.compute))
     options = {k: v for k, v in to_options(config).items() if k not in {"run", "out"} | stage1}
     extra = {"maps_from": str(config.run.resolve())} if config.out else {}
@@ -150,12 +150,12 @@ def train_folds(
     until: float = 1.0,
     seeds: Sequence[int] = (0,),
 ) -> None:
-    """Train one detector on the folds asked for, with some of the seeds; what is finished is skipped.
+    """Train one detector on the requested folds, with some of the seeds; skip what is finished.
 
     Args:
-        config: with the options resolved; they name the run, and the folder that detectors are written to.
+        config: the resolved options; they name the run and the folder of the detectors.
         run: the run, open.
-        until: leave the schedule after this share of its epochs.
+        until: stop the schedule after this share of its epochs.
         seeds: which, counted from 0.
     """
     name = config.detector.name + (f", seed {', '.join(map(str, seeds))}" if any(seeds) else "")
@@ -165,20 +165,20 @@ def train_folds(
     of_earlier = [task for task in to_do if of_earlier_maps(task.folder, config, run, task.fold)]
     for task in to_do:
         if task in of_earlier:
-            _log.info(f"note: {task.folder.path}: its anomaly maps were made anew; this detector is trained anew")
+            _log.info(f"note: {task.folder.path}: its anomaly maps were made again; this detector is trained again")
         elif task.folder.metrics.exists():  # written last
-            _log.info(f"note: {task.folder.path}: damaged or incomplete; this detector is trained anew")
+            _log.info(f"note: {task.folder.path}: damaged or incomplete; this detector is trained again")
     if is_first():
         for task in (task for task in tasks if task not in to_do):
             _choose_again(run, task)
     if not to_do:
-        _log.info(f"{name}: all folds asked for are done already")
+        _log.info(f"{name}: all requested folds are already finished")
         return
     device = find_device(config.compute.device)
-    wait_for_all(device)  # before anything is written that would change what is to do
+    wait_for_all(device)  # before any write that changes which tasks are open
     if is_first():
         for task in to_do:
-            task.folder.metrics.unlink(missing_ok=True)  # the folder counts as done once this is there
+            task.folder.metrics.unlink(missing_ok=True)  # with this file, the folder counts as finished
         for task in of_earlier:
             task.folder.checkpoint.unlink(missing_ok=True)
     wait_for_all(device)
@@ -192,7 +192,7 @@ def train_folds(
 
 
 def _choose_again(run: Run, task: TrainDetector) -> None:
-    """Give a finished detector the threshold of another --target-recall."""
+    """Choose a finished detector's threshold again, for another --target-recall."""
     folder, detector = task.folder, task.config.detector
     if folder.read_config().get("target_recall") == detector.target_recall:
         return
@@ -206,8 +206,8 @@ def _validation_note(config: DetectConfig, labels: NDArray[np.int64], sets: Sequ
     if sizes:
         few = "" if len(sizes) == len(sets) else f" in {len(sizes)} of {len(sets)} trainings"
         enough = all(int(labels[s.validation].sum()) >= FEWEST_POSITIVES for s in sets)
-        chosen = "epoch and threshold" if enough else "the epoch, and the threshold where enough are anomalous"
+        chosen = "epoch and threshold" if enough else "the epoch, and the threshold if enough are anomalous"
         return f"about {round(sum(sizes) / len(sizes))} images held out to choose {chosen}{few}"
     if validation_share(config):
-        return f"threshold 0.5 and last epoch, for fewer than {FEWEST_POSITIVES} anomalous images could be held out"
+        return f"threshold 0.5 and last epoch: fewer than {FEWEST_POSITIVES} anomalous images can be held out"
     return "threshold 0.5 and last epoch"

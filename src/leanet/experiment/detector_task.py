@@ -262,7 +262,7 @@ def facts_of(config: DetectConfig, run: Run, number: int) -> dict[str, Any]:
 
 
 def of_earlier_maps(folder: DetectorFolder, config: DetectConfig, run: Run, number: int) -> bool:
-    """Whether a detector's maps were made anew since, by the same options of the same images, and differ a little.
+    """Whether a detector's maps were made again since, by the same options of the same images, and differ a little.
 
     That is so where the maps or their colorizer were damaged, and another machine, or number of threads, made them
     again. Earlier versions did not record what tells that from other maps.
@@ -285,7 +285,7 @@ def _maps_made_from(run: Run, number: int) -> str:
 
 
 def made_otherwise(folder: DetectorFolder, config: DetectConfig, run: Run, number: int) -> str | None:
-    """What a fold's detector was made with that these options, resolved, do not say; None where all agree."""
+    """What a fold's detector was made with that these options, resolved, do not say; None if all agree."""
     before, options = folder.read_config(), to_options(config)
     recorded = before.get("recorded", {})
     if any(recorded.get(key, value) != value for key, value in facts_of(config, run, number).items()):

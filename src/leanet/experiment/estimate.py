@@ -1,4 +1,4 @@
-"""How long training will take on this machine: a few steps of each network are timed, and multiplied."""
+"""Estimate how long training takes on this machine, from a few timed steps of each network."""
 
 from __future__ import annotations
 
@@ -29,20 +29,20 @@ _log = logging.getLogger(__name__)
 TIMED_STEPS = 2
 TIMED_MAPS = 8
 BUSY = 0.6
-"""A smaller share of the processors' time than this means that other programs take the rest."""
+"""Below this share of the processors' time, other programs use the machine."""
 
 MOST_NAMED = 3
-"""More detectors than these are told together."""
+"""More detectors than this are summed up in one entry."""
 
 Config = RunConfig | CheckConfig | StudyConfig | FitConfig
 
 
 @dataclass(frozen=True)
 class Estimate:
-    """Seconds of each part; of what is finished already, none.
+    """Seconds of each part; finished parts count 0.
 
     Attributes:
-        idle_share: the share of this that it would take if no other program used the processors, 1 at the most.
+        idle_share: the share of this time without other programs on the machine, 1 at most.
     """
 
     colorizers: float
@@ -52,28 +52,28 @@ class Estimate:
 
     @property
     def total(self) -> float:
-        """Seconds of the whole."""
+        """Seconds in total."""
         return self.colorizers + self.maps + sum(self.detectors.values())
 
 
 def estimate(config: Config, detectors: Iterable[tuple[DetectorConfig, RunFolder | None]]) -> Estimate:
-    """Time a few steps, print what is left to train will take, and return it; see `time_of`."""
+    """Time a few steps, log the time of the remaining training, and return it; see `time_of`."""
     found = time_of(config, detectors)
     if found.total:
         _log.info(f"estimated time on this machine: {minutes(found.total)} ({', '.join(_parts(found))})")
         if found.idle_share < BUSY:
             idle = minutes(found.total * found.idle_share)
-            _log.info(f"other programs are using this machine; without them, about {idle}")
+            _log.info(f"other programs are using this machine; without them: about {idle}")
     return found
 
 
 def time_of(config: Config, detectors: Iterable[tuple[DetectorConfig, RunFolder | None]]) -> Estimate:
-    """Time a few steps, and tell what is left to train will take.
+    """Time a few steps, and estimate the time of the remaining training.
 
-    What a stopped training had done counts as still to do.
+    A stopped training counts in full.
 
     Args:
-        detectors: each with the folder that it is written to; None: nothing is done yet.
+        detectors: each with its folder; None: nothing is trained yet.
     Raises:
         UserError: as `read_dataset`.
     """
@@ -108,7 +108,7 @@ def time_of(config: Config, detectors: Iterable[tuple[DetectorConfig, RunFolder 
 
 
 def _idle_share(config: Config, wall: float, cpu: float) -> float:
-    """What this process had of the processors' time since then; on a GPU, that says nothing."""
+    """The share of the processors' time that this process had since then; on a GPU, 1."""
     if find_device(config.compute.device).type != "cpu":
         return 1.0
     passed, used = time.perf_counter() - wall, time.process_time() - cpu
@@ -116,7 +116,7 @@ def _idle_share(config: Config, wall: float, cpu: float) -> float:
 
 
 def _parts(found: Estimate) -> list[str]:
-    """What takes how long, in words."""
+    """The time of each part, in words."""
     detectors = [f"{name} {minutes(seconds)}" for name, seconds in found.detectors.items()]
     if len(detectors) > MOST_NAMED:
         detectors = [f"{len(detectors)} different detectors {minutes(sum(found.detectors.values()))}"]
@@ -125,7 +125,7 @@ def _parts(found: Estimate) -> list[str]:
 
 
 def _colorizer_passes(config: Config, normals: int) -> int:
-    """Images that a fold's colorizers are trained on, counted as often as they are seen."""
+    """Images that a fold's colorizers train on, times the epochs."""
     passes = partial(
         find_map_source(config.colorizer.map_source).image_passes, config.colorizer, config.compute.recipe
     )
@@ -135,7 +135,7 @@ def _colorizer_passes(config: Config, normals: int) -> int:
 
 
 def _seconds_of_colorizer(config: Config) -> float:
-    """Seconds an image of what the map source learns from: of a training step, or of a map where none is known."""
+    """Seconds per training image of the map source: of a training step, or of a map if no step is known."""
     if find_map_source(config.colorizer.map_source) is not color.ColorMap:
         return _seconds_of_a_map(config)
     build = partial(build_colorizer, config.colorizer.colorizer, config.data.image_size)
@@ -144,7 +144,7 @@ def _seconds_of_colorizer(config: Config) -> float:
 
 
 def _seconds_of_a_map(config: Config) -> float:
-    """Seconds of recoloring an image, which is done in float32 whatever the training computes in."""
+    """Seconds to map an image, always in float32."""
     side = config.data.image_size
     source = build_map_source(config.colorizer.map_source, side, config.colorizer)
     make = predictor(source, resolve(config.compute, 0).in_float32())
@@ -162,7 +162,7 @@ def _seconds_an_image(
     recipe: Recipe,
     make_batch: Callable[[int, int], tuple[Tensor, ...]],
 ) -> float:
-    """Seconds of an eager training step, per image; compilation is left out of the reckoning."""
+    """Seconds per image of an eager training step; compilation is not counted."""
     engine = Engine(build, loss, resolve(config.compute, 0))
     optimizer = recipe.make_optimizer(engine.model.parameters())
     batch = [t.to(engine.compute.device) for t in make_batch(recipe.batch_size, config.data.image_size)]

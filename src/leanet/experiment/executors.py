@@ -1,4 +1,4 @@
-"""Where tasks run: executors by name, and the local one, in this process one after another."""
+"""Executors by name, and the local one, which runs tasks in this process one after another."""
 
 from __future__ import annotations
 

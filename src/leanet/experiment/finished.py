@@ -53,7 +53,7 @@ def _configs(home: RunFolder, name: str) -> list[dict[str, Any]]:
 
 
 def _without_detectors(home: RunFolder) -> str:
-    """What there is instead, and what to do; UserError where it is no run folder at all."""
+    """What there is instead, and what to do; UserError if it is no run folder at all."""
     if studies := [cell.path.name for cell in home.cells()]:
         return f"Name one of its {', '.join(studies)}."
     run = find(home.path)

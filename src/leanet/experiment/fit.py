@@ -1,4 +1,4 @@
-"""`leanet fit`: one model from a folder of images, to be used on new ones."""
+"""`leanet fit`: one model from a folder of images, to predict new ones."""
 
 from __future__ import annotations
 
@@ -55,21 +55,21 @@ from leanet.training.compute import Compute, find_device, has_bfloat16
 _log = logging.getLogger(__name__)
 
 HELD_OUT, ALL = "held-out", "all"
-"""The run folders of the two trainings, in OUT.work."""
+"""Run folders of the two trainings, in OUT.work."""
 
 COMPARED = 64
-"""Images at most by which a model's answers in bfloat16 are compared with those in float32."""
+"""Most images on which predictions in bfloat16 are compared with those in float32."""
 MARKER = ".leanet-fit"
-"""A file that says of OUT.work that a fit made it."""
+"""This file marks an OUT.work that a fit made."""
 
 NORMALS_BELOW = 0.95
-"""Without anomalies to learn from, the share of held-out normals whose mean ΔE lies below the threshold."""
+"""Without anomalous images, the share of held-out normals whose mean ΔE is below the threshold."""
 
 
 def fit(config: FitConfig) -> Card:
-    """Train twice: on all parts but one, to choose epoch and threshold and to see how well it does; then on all.
+    """Train twice: on all parts but one, to choose epoch and threshold and to test; then on all images.
 
-    What is unfinished lies in OUT.work, and a fit that is stopped goes on from there.
+    Unfinished work is in OUT.work; a stopped fit resumes from there.
 
     Returns:
         The card of the model that was written.
@@ -77,7 +77,7 @@ def fit(config: FitConfig) -> Card:
         UserError: bad data, OUT exists, or another process makes it.
     """
     if count() > 1:
-        raise UserError("leanet fit: one process only. Leave `accelerate launch` out; it is for run and study.")
+        raise UserError("leanet fit: one process only. Do not use `accelerate launch`; it is for run and study.")
     refuse_unfit(config.detector)
     refuse_among_images(config.out, config.dataset, config.data)
     out = config.out.resolve()
@@ -87,7 +87,7 @@ def fit(config: FitConfig) -> Card:
             refuse_existing(config.out)
             card = _fit(config, work)
     finally:
-        with contextlib.suppress(OSError):  # unfinished, or something else lies there
+        with contextlib.suppress(OSError):  # unfinished, or other files are there
             work.rmdir()
     _log.info(f"model: {config.out}")
     return card
@@ -101,7 +101,7 @@ def _fit(config: FitConfig, work: Path) -> Card:
         if open_source(config.dataset, config.data).has_anomalies():
             card = _fit_detector(config, first, work)
         else:
-            _log.info("no anomalous images: fitting the unsupervised half, a colorizer and a threshold on its map")
+            _log.info("no anomalous images: fitting only a colorizer, and a threshold on its map")
             card = _fit_map(config, first, work)
     except BaseException:
         if not first.out.exists():  # a fit that never began leaves nothing behind
@@ -112,33 +112,33 @@ def _fit(config: FitConfig, work: Path) -> Card:
 
 
 def _claim(work: Path) -> None:
-    """Make OUT.work; UserError where something lies in the way there that no fit left."""
+    """Make OUT.work; UserError if files that no fit made are in the way."""
     ours = (work / MARKER).is_file() or "recorded" in RunFolder(work / HELD_OUT).read_config()
     for made in (work / HELD_OUT, work / ALL):
         if not (ours or is_free(made)):
-            raise UserError(f"{made}: is there already, and no fit made it. Move it, or choose another --out.")
+            raise UserError(f"{made}: exists, and no fit made it. Move it, or choose another --out.")
     RunFolder(work).make()
     (work / MARKER).touch()
 
 
 def _leave(work: Path) -> None:
-    """Remove what a fit made in OUT.work."""
+    """Remove a fit's files from OUT.work."""
     for made in HELD_OUT, ALL, MARKER:
         remove(work / made)
 
 
 def _fit_detector(config: FitConfig, first: ColorizeConfig, work: Path) -> Card:
     if config.detector.seeds != 1:
-        raise UserError("--seeds: a model is fitted once. Leave the option out.")
+        raise UserError("--seeds: a model is fitted once. Omit the option.")
     parts = f"{config.data.n_splits - 1} of {config.data.n_splits} parts of the images"
     asked = DetectConfig(first.out, None, config.detector, first.compute, compare=False)
     is_new = not first.out.exists()
     begun = begin(first)
     refuse_too_few_labelled(asked, begun)
-    if is_new:  # what a stopped fit has left to do is not known
+    if is_new:  # a stopped fit's remaining work is unknown
         as_two_folds = dataclasses.replace(config, compute=dataclasses.replace(config.compute, folds="0,1"))
         estimate(as_two_folds, [(config.detector, None)])
-    _log.info(f"first on {parts}, to choose epoch and threshold, and to test on the rest")
+    _log.info(f"first training: {parts}, to choose epoch and threshold, and to test on the rest")
     colorize(first, begun)
     run, home, detect_config, _ = train_detectors(asked)
     folder = home.fold(0).detector(config.detector.name)
@@ -148,8 +148,8 @@ def _fit_detector(config: FitConfig, first: ColorizeConfig, work: Path) -> Card:
     share = metrics["epoch"] / history_epochs
 
     said = found_in_words(score(scored), [PLAIN_THRESHOLD if scored.threshold is None else scored.threshold])
-    _log.info(f"on the rest: {said}")
-    _log.info("then on all images")
+    _log.info(f"test on the rest: {said}")
+    _log.info("second training: all images")
     whole = everything(run, work / ALL)
     colorize(dataclasses.replace(first, out=whole.folder.path), whole)
     detector = dataclasses.replace(detect_config.detector, validation=0.0)
@@ -205,10 +205,10 @@ def _fit_map(config: FitConfig, first: ColorizeConfig, work: Path) -> Card:
 
 
 def _save(config: FitConfig, model: Model, held_out: Run) -> Card:
-    """Write the model; where the machine has bfloat16, its card says what that would change.
+    """Write the model; if the machine has bfloat16, measure its effect for the card.
 
     Args:
-        held_out: the first training's run, on whose test images that is measured.
+        held_out: the first training's run; its test images are used to measure.
     """
     card, device = model.card, find_device(config.compute.device)
     if has_bfloat16(device):
@@ -233,7 +233,7 @@ def _trained_source(config: ColorizeConfig, whole: Run) -> MapSource:
 
 
 def _normals_peaks(run: Run) -> tuple[tuple[float, ...], ...] | None:
-    """What maps have to go beyond, by the first training; None where groups left it no normal image to test on."""
+    """The ceilings of normal maps, by the first training; None if groups left it no normal test image."""
     fold = run.folds[0]
     training, held_out = (rows[run.labels[rows] == 0] for rows in (run.rows(fold.train), run.rows(fold.test)))
     if not len(training) or not len(held_out):
@@ -249,7 +249,7 @@ def _maps_of(run: Run, rows: NDArray[np.int64]) -> Iterator[NDArray[np.float32]]
 
 
 def everything(run: Run, folder: Path) -> Run:
-    """The same images in another folder, with one fold that trains on all of them; its test side is a token one."""
+    """The same images in another folder, with one fold that trains on all of them; its test side is a formality."""
     firsts = {int(label): next(i.file for i in run.images if i.label == label) for label in np.unique(run.labels)}
     RunFolder(folder).make()
     fold = Fold(tuple(image.file for image in run.images), tuple(firsts.values()))
@@ -257,7 +257,7 @@ def everything(run: Run, folder: Path) -> Run:
 
 
 def _normals_only(config: FitConfig, folder: Path) -> Run:
-    """A run on normal images alone: a fifth of them, no group parted, is its one fold's test side."""
+    """A run on normal images alone; the test side of its one fold is a fifth of them, in whole groups."""
     refuse_unfit_maps(config.colorizer)
     data = config.data
     dataset = list_images(config.dataset, data, config.compute.seed, normals_only=True)
@@ -286,7 +286,7 @@ def _normals_only(config: FitConfig, folder: Path) -> Run:
 
 
 def _card(config: FitConfig, whole: Run) -> Card:
-    """A card with what all models have; `everything`'s maps must be made."""
+    """A card with the fields of every model; the maps of `everything` must be made."""
     return Card(
         adn="",
         caan=NO_CAAN,

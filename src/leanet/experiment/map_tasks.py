@@ -93,11 +93,11 @@ class FitMap:
         if not weights.exists():
             return False
         if not is_whole(weights):
-            _log.info(f"note: {weights}: damaged; this colorizer is trained anew")
+            _log.info(f"note: {weights}: damaged; this colorizer is trained again")
             return False
         run = worker.run_at(self.config.out)
         if made_from(weights) not in ("", images_of(self.normals(run), run)):
-            _log.info(f"note: {weights}: trained on other images; this colorizer is trained anew")
+            _log.info(f"note: {weights}: trained on other images; this colorizer is trained again")
             return False
         return True
 
@@ -213,7 +213,7 @@ def new_source(config: ColorizeConfig, run: Run) -> MapSource:
 
 
 def image_passes(config: ColorizeConfig, normals: int) -> int:
-    """How many images a map source sees that learns from so many, each counted as often as it is seen.
+    """Images that a map source processes in training on this many normal ones, summed over the epochs.
 
     Raises:
         UserError: there is no map source of that name.
@@ -250,13 +250,13 @@ def is_made(run: Run, number: int, say: Say = _log.info) -> bool:
         maps = Maps(folder.maps, len(run.images), run.side)
         maps.verify()
     except DamagedError:
-        say(f"note: {folder.maps}: damaged; these anomaly maps are made anew")
+        say(f"note: {folder.maps}: damaged; these anomaly maps are made again")
         return False
     made_of, own = maps.attributes.get("fingerprint"), run.fingerprint(number)
     if made_of != own:
         if made_of not in {run.fingerprint(n) for n in range(len(run.folds))}:
             return True  # of other images or splits: `Run.maps` refuses them
-        say(f"note: {folder.maps}: another fold's; these anomaly maps are made anew")
+        say(f"note: {folder.maps}: another fold's; these anomaly maps are made again")
         return False
     weights = folder.map_source(run.map_source).weights()
     try:
@@ -280,7 +280,7 @@ def write_maps(
         try:
             writer.write(some, maps, chroma)
         except ValueError as error:
-            raise UserError(f"map source {run.map_source}: {error}. Mend its forward.") from None
+            raise UserError(f"map source {run.map_source}: {error}. Correct its forward.") from None
         summary.add(some, maps)
 
 

@@ -1,4 +1,4 @@
-"""A run made ready to work on: its images, pixels and folds, new or found again and checked."""
+"""An open run: its images, pixels and folds, new or read and checked."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ FREE_TO_CHANGE = {
     "seeds",
     "target_recall",
 }
-"""Options that may differ when a run is gone on with: they do not change what it computes."""
+"""Options that may differ when a run is resumed: they do not change its results."""
 
 
 @dataclass(frozen=True)
@@ -55,7 +55,7 @@ class Run:
     """A run's folder with what both stages need from it.
 
     Attributes:
-        images: one row an image; `labels` and `pixels` have the same order.
+        images: one row per image; `labels` and `pixels` have the same order.
         labels: int (N,), 0 normal, 1 anomalous.
         pixels: uint8 (N, side, side, 3), memory-mapped.
         folds: the files of each fold's two sides.
@@ -77,18 +77,18 @@ class Run:
 
     @property
     def images_in(self) -> Path:
-        """The data set's folder, absolute where the run recorded it so."""
+        """The data set's folder, absolute if the run recorded it as such."""
         options = self.folder.read_config()
         return Path(str(options.get("recorded", {}).get("images_in", options.get("dataset", ""))))
 
     def fingerprint(self, number: int) -> str:
-        """What a fold was made from: a hash of its images, in their rows, and of its two sides."""
+        """A hash of what a fold was made from: its images, in their rows, and its two sides."""
         fold = self.folds[number]
         content = [[(i.file, i.sha256, i.label) for i in self.images], sorted(fold.train), sorted(fold.test)]
         return hashlib.sha256(json.dumps(content).encode()).hexdigest()
 
     def keeps_test_apart(self, number: int) -> bool:
-        """Whether a fold tests on images that it does not train on; not so where a model is fitted on all."""
+        """Whether a fold tests on images that it does not train on; False for a model fitted on all images."""
         fold = self.folds[number]
         return not set(fold.test) & set(fold.train)
 
@@ -96,17 +96,17 @@ class Run:
         """The anomaly maps of a fold.
 
         Args:
-            unpack: see `Maps`; False for who reads few of them, or each once.
+            unpack: see `Maps`; False for callers that read few of them, or each once.
         Raises:
             UserError: there are none, or they were made from other images or another split, or have another coding
                 than the run.
-            DamagedError: they are not what was written.
+            DamagedError: they are damaged.
         """
         path = self.folder.fold(number).maps
         maps = Maps(path, len(self.images), self.side, unpack)
         if maps.attributes.get("fingerprint") != self.fingerprint(number):
             raise UserError(
-                f"{path}: made from another images.csv or splits.json than this run's. Restore these, or delete "
+                f"{path}: made from another images.csv or splits.json than this run's. Restore them, or delete "
                 f"{path.parent} and run `leanet colorize` again."
             )
         coding = maps.attributes.get("coding")
@@ -128,7 +128,7 @@ class Run:
 
 
 def begin(config: ColorizeConfig) -> Run:
-    """Read the data set and make its run folder, or check that the folder is a run of this data set and go on.
+    """Read the data set and make its run folder, or check that the folder is a run of this data set and resume it.
 
     Raises:
         UserError: see `leanet.data`; the folder belongs to another data set or was made with other options; the
@@ -148,7 +148,7 @@ def begin(config: ColorizeConfig) -> Run:
     try:
         return _fill(folder, dataset, config)
     except BaseException:
-        if is_new:  # a run that never began leaves nothing behind
+        if is_new:  # a run that did not begin leaves no files
             for path in contents(config.out):
                 remove(path)
         raise
@@ -172,45 +172,45 @@ def find(path: Path) -> Run:
 
 
 def source_of(folder: RunFolder) -> Run:
-    """The run whose pixels and maps a folder's detectors were made from: its own, or after `detect --out` another.
+    """The run whose pixels and maps a folder's detectors were trained on: its own, or another after `detect --out`.
 
     Raises:
         UserError: as `find`; or that run has moved.
     """
     source = folder.read_config().get("recorded", {}).get("maps_from")
     if source and not Path(source).is_dir():
-        raise UserError(f"{folder.config}: made from the maps of {source}, which is not there. Mend maps_from.")
+        raise UserError(f"{folder.config}: made from the maps of {source}, which is missing. Correct maps_from.")
     return find(Path(source or folder.path))
 
 
 def normal_rows(run: Run, number: int) -> NDArray[np.int64]:
-    """Rows of a fold's training normals: all that a colorizer of this fold may see."""
+    """Rows of a fold's normal training images, the only ones that its colorizer trains on."""
     rows = run.rows(run.folds[number].train)
     normals: NDArray[np.int64] = rows[run.labels[rows] == 0]
     return normals
 
 
 def refuse_among_images(written: Path, dataset: Path, data: DataConfig) -> None:
-    """Raise UserError where a folder that is to be written lies in one of the data set's that are read."""
+    """Raise UserError if an output folder is inside a folder whose images are read."""
     if data.source not in SOURCES:  # detectors are trained without it
         return
     for folder in open_source(dataset, data).searched():
         if written.resolve().is_relative_to(folder.resolve()):
             raise UserError(
-                f"--out {written}: lies in {folder}, whose images are read; its own pictures would be taken for "
-                "some. Choose another --out."
+                f"--out {written}: is inside {folder}, whose images are read; its own pictures would count "
+                "as data. Choose another --out."
             )
 
 
 def read_dataset(path: Path, data: DataConfig, seed: int) -> Dataset:
-    """List the images of a data set as the options ask for them; UserError where they are too few for the folds."""
+    """List the images of a data set by the options; UserError if they are too few for the folds."""
     dataset = list_images(path, data, seed)
     check_folds(dataset, data.n_splits)
     return dataset
 
 
 def differing_option(recorded: dict[str, Any], now: dict[str, Any]) -> str | None:
-    """The first option that was recorded with another value and changes the results, as '--x OLD, now NEW'."""
+    """The first option that changes the results and has another recorded value, as '--x OLD, now NEW'."""
     for key, value in now.items():
         if key not in FREE_TO_CHANGE and key in recorded and recorded[key] != value:
             return f"--{key.replace('_', '-')} {recorded[key]}, now {value}"
@@ -234,13 +234,13 @@ def _fill(folder: RunFolder, dataset: Dataset, config: ColorizeConfig) -> Run:
         folds = read_splits(folder.splits, dataset)
     untested = len(dataset.samples) - sum(len(fold.test) for fold in folds)
     if untested:
-        _log.info(f"note: {folder.splits}: {untested} of {len(dataset.samples)} images are in no fold's test side")
+        _log.info(f"note: {folder.splits}: {untested} of {len(dataset.samples)} images are in no test side")
     for text in cut(too_large_groups(dataset, len(folds)), "groups are as large"):
         _log.info(f"note: {text}")
     all_labels, maps = np.array(labels, dtype=np.int64), config.colorizer
     run = Run(folder, images, all_labels, cache.pixels, folds, maps.map_coding, maps.map_source)
     if k := config.colorizer.cross_fit:
-        for number in range(len(folds)):  # refused before the option is recorded
+        for number in range(len(folds)):  # before the option is recorded
             parts_of_training_side(run, number, k, config.compute.seed)
     if made:
         write_splits(folder.splits, folds, config.compute.seed)
@@ -268,23 +268,23 @@ def parts_of_training_side(run: Run, number: int, k: int, seed: int) -> NDArray[
         raise UserError(f"--cross-fit {k}: fold {number}: {error}") from None
     for part in range(k):
         if not (run.labels[train][parts != part] == 0).any():
-            raise UserError(f"--cross-fit {k}: part {part} of fold {number} leaves no normal image. Ask for fewer.")
+            raise UserError(f"--cross-fit {k}: part {part} of fold {number} leaves no normal image. Use fewer.")
     return parts
 
 
 def record(folder: RunFolder, options: dict[str, Any], **facts: Any) -> None:
-    """Write the options to config.yaml with some facts, keeping what was recorded there before."""
+    """Write the options and some facts to config.yaml; facts recorded before stay."""
     before = folder.read_config()
     recorded = before.pop("recorded", {})
     write_config(folder.config, {**before, **options}, {**recorded, **facts})
 
 
 def with_copies_grouped(dataset: Dataset, cache: Cache) -> Dataset:
-    """The data set, without its unreadable files, with files of the same bytes in one group; says how many."""
+    """Put files with the same bytes into one group, and log how many; the data set has no unreadable files."""
     labels = [sample.label for sample in dataset.samples]
     grouped, copies = group_copies(dataset, duplicates(cache.infos, labels).within)
     if copies:
-        _log.info(f"note: {copies} images are copies of others, byte for byte: no split parts them")
+        _log.info(f"note: {copies} images are exact copies of others; every split keeps copies together")
     return grouped
 
 
@@ -297,7 +297,7 @@ def image_rows(dataset: Dataset, cache: Cache) -> tuple[ImageRow, ...]:
 
 
 def decode_images(folder: RunFolder, dataset: Dataset, data: DataConfig) -> Cache:
-    """Fill the run's pixel cache, with progress, and name what was left out."""
+    """Fill the run's pixel cache, show progress, and log the skipped files."""
     with progress_bar("reading images", len(dataset.samples)) as set_done:
         cache = build_cache(
             dataset,
@@ -307,11 +307,11 @@ def decode_images(folder: RunFolder, dataset: Dataset, data: DataConfig) -> Cach
             on_progress=lambda done: set_done(done, ""),
         )
     if cache.healed:
-        _log.info(f"note: {cache.path}: damaged; the pixel cache was made anew")
-    for line in cut([f"left out: {file} ({reason})" for file, reason in cache.skipped], "are unreadable"):
+        _log.info(f"note: {cache.path}: damaged; the pixel cache was made again")
+    for line in cut([f"skipped: {file} ({reason})" for file, reason in cache.skipped], "are unreadable"):
         _log.info(line)
     if cache.broken_profiles:
-        _log.info(f"note: {cache.broken_profiles} images with a color profile that cannot be used: taken as sRGB")
+        _log.info(f"note: {cache.broken_profiles} images with an unusable color profile: taken as sRGB")
     return cache
 
 
@@ -329,19 +329,19 @@ def refuse_other_images(folder: RunFolder, images: tuple[ImageRow, ...]) -> None
     if regrouped:
         raise UserError(
             f"{folder.path}: this run was made with other --groups (they differ in {min(regrouped)[0]}). "
-            "Repeat them, or choose another --out."
+            "Use the same, or choose another --out."
         )
 
 
 def facts_of_pixels(cache: Cache) -> dict[str, str]:
-    """What a run records of its pixels."""
+    """The facts about its pixels that a run records."""
     return {"pixels": cache.path.name, "pixels_sha256": cache.sha256}
 
 
 def refuse_other_pixels(folder: RunFolder, cache: Cache) -> None:
-    """Raise UserError where a run's colorizers and maps were made from other pixels of the same images.
+    """Raise UserError if a run's colorizers and maps were made from other pixels of the same images.
 
-    Versions may decode differently. Earlier ones recorded the cache's name only: there, its file is compared.
+    Versions may decode differently. Earlier ones recorded the cache's name only; for these, its file is compared.
     """
     recorded = folder.read_config().get("recorded", {})
     before = recorded.get("pixels_sha256")
@@ -350,13 +350,13 @@ def refuse_other_pixels(folder: RunFolder, cache: Cache) -> None:
     begun = [*folder.path.glob("[0-9]*/maps.zarr"), *folder.path.glob("[0-9]*/colorizer")]
     if begun and before not in (None, cache.sha256):
         raise UserError(
-            f"{begun[0]}: made from other pixels, by a version that decoded these pictures otherwise. "
-            "Make the run anew with another --out."
+            f"{begun[0]}: made from other pixels, by a version that decoded these images differently. "
+            "Make the run again with another --out."
         )
 
 
 def refuse_unfit_maps(config: ColorizerConfig) -> None:
-    """Raise UserError where the map source is not known, or the authors' coding is asked for without OpenCV."""
+    """Raise UserError if the map source is unknown, or the authors' coding is chosen without OpenCV."""
     try:
         find_map_source(config.map_source)
     except ValueError as error:
@@ -366,14 +366,14 @@ def refuse_unfit_maps(config: ColorizerConfig) -> None:
     try:
         check_opencv()
     except ImportError as error:
-        remedy = f"{install('authors')}, or leave the option out, for true ΔE00."
+        remedy = f"{install('authors')}, or omit the option to get true ΔE00."
         raise UserError(f"--map-coding authors: {error} {remedy}") from None
 
 
 def refuse_other_options(folder: RunFolder, config: ColorizeConfig | FitConfig) -> None:
-    """Raise UserError where a folder was begun with other options."""
+    """Raise UserError if a folder was begun with other options."""
     difference = differing_option(folder.read_config(), to_options(config))
     if difference:
         raise UserError(
-            f"{folder.path}: this run was made with {difference}. Repeat its options, or choose another --out."
+            f"{folder.path}: this run was made with {difference}. Use its options, or choose another --out."
         )

@@ -19,7 +19,7 @@ COLUMNS = ("file", "label", "fold", "adn_probability", "caan_probability", "pred
 
 @dataclass(frozen=True)
 class Predictions:
-    """What a detector said about some images; `caan` is None for a detector without CAAN logits."""
+    """A detector's predictions for some images; `caan` is None for a detector without CAAN logits."""
 
     files: tuple[str, ...]
     labels: NDArray[np.int64]
@@ -31,8 +31,8 @@ def read_predictions(path: Path) -> Predictions:
     """Read a predictions.csv.
 
     Raises:
-        UserError: it is missing: the fold is not done.
-        DamagedError: it is not what was written.
+        UserError: the file is missing, because the fold is not finished.
+        DamagedError: the file is damaged.
     """
     if not path.exists():
         raise UserError(f"{path}: no predictions yet. Run `leanet detect` for this fold.")
@@ -50,7 +50,7 @@ def read_predictions(path: Path) -> Predictions:
         if set(labels) - {0, 1} or not ((probabilities >= 0) & (probabilities <= 1)).all() or not rows:
             raise ValueError("other values than predictions have")
     except (KeyError, TypeError, ValueError, OSError):
-        raise DamagedError(path, "damaged. Give the run's command again: it trains this detector anew.") from None
+        raise DamagedError(path, "damaged. Run the command again to train this detector again.") from None
     return found
 
 
@@ -62,7 +62,7 @@ def write_predictions(
     adn: NDArray[np.float64],
     caan: NDArray[np.float64] | None,
 ) -> None:
-    """Write the probabilities of these rows' images, one line an image."""
+    """Write the probabilities of these rows' images, one line per image."""
     lines = []
     for i, row in enumerate(rows):
         image = run.images[row]

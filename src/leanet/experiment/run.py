@@ -28,14 +28,14 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Results:
-    """What came out of a run.
+    """Results of a run.
 
     Attributes:
         run: the run, open.
-        table: metrics of the detector and of what belongs beside it.
-        verdict: the same in plain words, with the pictures that were missed and the false alarms.
-        mistakes: the CSV file that names these.
-        seconds: how long it took.
+        table: metrics of the detector, its baseline and simpler scorers.
+        verdict: the same in words, with the missed images and the false alarms.
+        mistakes: the CSV file that lists these.
+        seconds: duration.
     """
 
     run: Run
@@ -46,18 +46,18 @@ class Results:
 
 
 def run(config: RunConfig) -> Results | None:
-    """Do both stages: colorizers and anomaly maps, then detectors; what is finished is skipped.
+    """Do both stages: colorizers and anomaly maps, then detectors; skip what is finished.
 
     Returns:
-        The results, which are written to the report's folder too; None but in the first of several processes.
+        The results, which are also written to the report folder; None except in the first of several processes.
     Raises:
-        UserError: bad data or options, or a folder that is another run's or in use.
+        UserError: bad data or options, or a folder that belongs to another run or is in use.
     """
     first, second = config.stages()
     refuse_unfit(config.detector)
     with alone_in(config.out):
         with first_before_others(find_device(config.compute.device)):
-            begun = begin(first)  # whatever is wrong with the data is said before anything is timed
+            begun = begin(first)  # report problems of the data before timing any step
         refuse_too_few_labelled(second, begun)
         detectors = config.detector.beside_baseline(config.compare)
         estimate(config, [(detector, RunFolder(config.out)) for detector in detectors])
@@ -67,18 +67,18 @@ def run(config: RunConfig) -> Results | None:
 
 
 def results_of(config: DetectConfig, started: float | None = None) -> Results | None:
-    """Do stage 2; as `run`.
+    """Do stage 2 and return the results as `run` does.
 
     Args:
         config: the stage's options.
-        started: by the monotonic clock, if more than the stage counts.
+        started: start time by the monotonic clock, if `seconds` includes more than this stage.
     """
     began = time.monotonic() if started is None else started
     run, home, resolved, folds = train_detectors(config)
     if not is_first():
         return None
     results, scored = table(run, home, resolved, folds), scores_of(run, home, resolved, folds)
-    with alone_in(home.report, wait=True):  # for a `leanet report` under way
+    with alone_in(home.report, wait=True):  # for a `leanet report` in progress
         write_table(home.report, results)
         mistakes = write_mistakes(home.report, run, scored)
     return Results(run, results, verdict_of(run, results, scored), mistakes, time.monotonic() - began)

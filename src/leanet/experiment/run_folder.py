@@ -1,4 +1,4 @@
-"""Where everything of a run lies and in which format: the only file that knows paths."""
+"""The layout and file formats of a run folder: the only module that knows paths."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ class DetectorFolder:
 
     @property
     def validation(self) -> Path:
-        """Predictions of the inner validation; missing where nothing was held out."""
+        """Predictions for the held-out images; missing if nothing was held out."""
         return self.path / "validation.csv"
 
     @property
@@ -78,7 +78,7 @@ class DetectorFolder:
         return self.path / "metrics.json"
 
     def lacking(self) -> list[str]:
-        """Names of the files that a finished detector has and this folder has not, or not whole: empty if done."""
+        """Names of the files that are missing or damaged; empty if the detector is finished."""
         try:
             metrics = self.read_metrics() if self.metrics.exists() else {}
         except DamagedError:
@@ -96,7 +96,7 @@ class DetectorFolder:
         return [path.name for path in needed if not (path.exists() and self._is_whole(path, hashes))]
 
     def _is_whole(self, path: Path, hashes: Mapping[str, str]) -> bool:
-        """Whether a file is what was written: by its hash or, where it has none, as far as it shows."""
+        """Whether a file is unchanged: by its hash or, without one, by its content."""
         if path.name in hashes:
             return hashes[path.name] == _sha256_of(path)
         if path == self.weights:
@@ -104,12 +104,12 @@ class DetectorFolder:
         return bool(read_history(path)) if path == self.history else path != self.config or bool(self.read_config())
 
     def hashes(self) -> dict[str, str]:
-        """SHA-256 of each file that metrics.json vouches for: all that stay as they are once training is done."""
+        """SHA-256 of each file that metrics.json records: all that do not change after training."""
         files = (self.weights, self.history, self.predictions, self.validation)
         return {path.name: sha256_of(path) for path in files if path.exists()}
 
     def read_config(self) -> dict[str, Any]:
-        """The options and facts that the detector was trained with; none where they are missing or damaged."""
+        """The options and facts that the detector was trained with; empty if missing or damaged."""
         try:
             found = read_config(self.config)
         except UserError:
@@ -117,10 +117,10 @@ class DetectorFolder:
         return found if isinstance(found.get("recorded"), dict) else {}
 
     def read_metrics(self) -> dict[str, Any]:
-        """What metrics.json holds; `validation` counts no images where earlier versions left it out.
+        """The content of metrics.json; `validation` counts no images if an earlier version omitted it.
 
         Raises:
-            DamagedError: it is not what was written.
+            DamagedError: the file is damaged.
         """
         try:
             found: dict[str, Any] = parse_json(read_bytes(self.metrics, LARGEST))
@@ -129,7 +129,7 @@ class DetectorFolder:
             [int(found["epoch"]), dict(found["adn"]), dict(found.get("sha256", {}))]
         except (KeyError, TypeError, ValueError, OSError):
             raise DamagedError(
-                self.metrics, "damaged. Give the run's command again: it trains this detector anew."
+                self.metrics, "damaged. Run the command again to train this detector again."
             ) from None
         return found
 
@@ -138,21 +138,21 @@ class DetectorFolder:
 class MapFolder:
     """RUN/<fold>/<map source>: weights, checkpoint and history of a map source, and of those of cross-fitting.
 
-    Part None is the fold's own source; part k has not seen the inner part k, and is deleted when the maps are made.
+    Part None is the fold's own source. Part k was not trained on inner part k; it is deleted after making the maps.
     """
 
     path: Path
 
     def weights(self, part: int | None = None) -> Path:
-        """What was learned."""
+        """Weights."""
         return self.path / ("weights.safetensors" if part is None else f"inner-{part}.safetensors")
 
     def checkpoint(self, part: int | None = None) -> Path:
-        """Where the training is."""
+        """Checkpoint of the training."""
         return self.path / ("checkpoint.safetensors" if part is None else f"inner-{part}-checkpoint.safetensors")
 
     def history(self, part: int | None = None) -> Path:
-        """Training history, one line an epoch."""
+        """Training history, one line per epoch."""
         return self.path / ("history.csv" if part is None else f"inner-{part}-history.csv")
 
 
@@ -168,7 +168,7 @@ class FoldFolder:
 
     @property
     def maps(self) -> Path:
-        """Renamed into place when complete: where it is, the fold's first stage is done."""
+        """Renamed into place when complete: if it exists, the fold's first stage is finished."""
         return self.path / "maps.zarr"
 
     def detector(self, name: str) -> DetectorFolder:
@@ -195,7 +195,7 @@ class RunFolder:
         return self.path / "images.csv"
 
     def detectors(self) -> list[DetectorFolder]:
-        """Every detector that was begun, of all folds and seeds."""
+        """Every detector whose training has begun, of all folds and seeds."""
         return [DetectorFolder(path.parent) for path in sorted(self.path.glob("[0-9]*/*/config.yaml"))]
 
     def cells(self) -> list[RunFolder]:
@@ -232,7 +232,7 @@ class RunFolder:
             raise UserError(f"{self.path}: cannot write there ({error.strerror}). Choose another --out.") from None
 
     def refuse_others(self, folds: int) -> None:
-        """Raise UserError where something that no run wrote stands where this many folds would be written."""
+        """Raise UserError if a file that no run wrote is in the way of this many folds."""
         if "recorded" in self.read_config():
             return
         places = [self.config, self.report, *(self.fold(number).path for number in range(folds))]
@@ -241,12 +241,12 @@ class RunFolder:
             taken.append(self.images)
         elif self.images.exists() and taken:
             raise UserError(
-                f"{self.config}: missing, or not what was written; only it says with which options this run was "
-                "made. Restore it, or choose another --out."
+                f"{self.config}: missing or damaged; it alone records the options of this run. "
+                "Restore it, or choose another --out."
             )
         if taken:
             raise UserError(
-                f"{taken[0]}: is there already, and of no run; a run would write there. Choose another --out."
+                f"{taken[0]}: exists, and no run made it; a run would overwrite it. Choose another --out."
             )
 
     @staticmethod
@@ -258,7 +258,7 @@ class RunFolder:
         """The lines of images.csv.
 
         Raises:
-            UserError: there is none: the folder is no run.
+            UserError: there is no images.csv; the folder is not a run.
         """
         if not self.images.exists():
             raise UserError(f"{self.path}: not a run folder (no images.csv). Make one with `leanet colorize`.")
@@ -268,7 +268,7 @@ class RunFolder:
                 for row in read_csv(self.images)
             ]
             if len({row.file for row in rows if row.file and row.label in (0, 1)}) < len(rows) or not rows:
-                raise ValueError("a file listed twice, or a label that is none")
+                raise ValueError("a file listed twice, or a label other than 0 and 1")
         except (KeyError, TypeError, ValueError, OSError):
             raise DamagedError(
                 self.images, "damaged, or not a list of images. Delete it and run `leanet colorize` again."
@@ -276,7 +276,7 @@ class RunFolder:
         return rows
 
     def read_config(self) -> dict[str, Any]:
-        """The recorded options, or an empty mapping where none are recorded yet."""
+        """The recorded options, or an empty mapping if none are recorded yet."""
         return read_config(self.config)
 
     def read_pixels(self, images: int) -> NDArray[np.uint8]:
@@ -288,11 +288,11 @@ class RunFolder:
         name = self.read_config().get("recorded", {}).get("pixels", "")
         path = self.pixels / Path(name).name
         if not name or not path.is_file():
-            raise UserError(f"{path}: the pixel cache is missing. Run `leanet colorize` again; it makes it anew.")
+            raise UserError(f"{path}: the pixel cache is missing. Run `leanet colorize` to make it again.")
         try:
             pixels = open_cache(path)
         except (ValueError, OSError):
-            raise DamagedError(path, "damaged. Run `leanet colorize` again; it makes it anew.") from None
+            raise DamagedError(path, "damaged. Run `leanet colorize` to make it again.") from None
         if len(pixels) != images:
             raise UserError(
                 f"{path}: {len(pixels)} images where images.csv has {images}. Delete it and run `leanet colorize`."
@@ -301,12 +301,12 @@ class RunFolder:
 
 
 def _of_the_published_program(fold: Path) -> bool:
-    """Whether a folder holds nothing but a fold's arrays, beside which a run of ours has room."""
+    """Whether a folder holds only the arrays of an authors' fold; a run can write beside them."""
     return fold.is_dir() and all(file.suffix == ".npz" for file in fold.iterdir())
 
 
 def write_config(path: Path, options: Mapping[str, Any], recorded: Mapping[str, Any]) -> None:
-    """Write options as YAML, and below them what was recorded: versions, machine, choices made."""
+    """Write options as YAML, and below them the recorded facts: versions, machine, choices made."""
     versions = versions_here()
     machine = {"python": platform.python_version(), "system": f"{platform.system()} {platform.machine()}"}
     content = {**options, "recorded": {**recorded, "versions": versions, "machine": machine}}
@@ -314,7 +314,7 @@ def write_config(path: Path, options: Mapping[str, Any], recorded: Mapping[str, 
 
 
 def amend_config(path: Path, **options: Any) -> None:
-    """Change options that `write_config` wrote, and nothing of what was recorded."""
+    """Change options that `write_config` wrote; recorded facts stay."""
     write_text(path, yaml.safe_dump(read_config(path) | options, sort_keys=False, allow_unicode=True))
 
 
@@ -324,7 +324,7 @@ def versions_here() -> dict[str, str]:
 
 
 def read_config(path: Path) -> dict[str, Any]:
-    """What `write_config` wrote, or an empty mapping where there is no file.
+    """The mapping that `write_config` wrote, or an empty one if there is no file.
 
     Raises:
         UserError: the file is not such a mapping.
@@ -335,12 +335,12 @@ def read_config(path: Path) -> dict[str, Any]:
         return read_options(path)
     except (OSError, ValueError):
         raise UserError(
-            f"{path}: damaged, not a mapping of options in YAML. Mend it, or choose another --out."
+            f"{path}: damaged, not a mapping of options in YAML. Correct it, or choose another --out."
         ) from None
 
 
 def read_history(path: Path) -> list[dict[str, float]]:
-    """A training's history, one row an epoch; none where the file is damaged."""
+    """A training's history, one row per epoch; empty if the file is damaged."""
     try:
         return [{name: float(value) for name, value in row.items()} for row in read_csv(path)]
     except (OSError, ValueError):
@@ -364,13 +364,13 @@ def _hash_once(path: Path, _changed: int) -> str:
 
 
 def plain(value: object) -> object:
-    """A value for a table of files: numbers to six digits, and what is undefined left empty."""
+    """A value for a CSV table: numbers to six digits, undefined values empty."""
     if value is None or (isinstance(value, float) and math.isnan(value)):
         return ""
     return f"{value:.6g}" if isinstance(value, float) else value
 
 
 def write_history(path: Path, history: Sequence[Mapping[str, float]]) -> None:
-    """Write a training's history, one line an epoch."""
+    """Write a training's history, one line per epoch."""
     header = list(history[0]) if history else ["epoch"]
     write_csv(path, header, [[f"{row[k]:.7g}" for k in header] for row in history])

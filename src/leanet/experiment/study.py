@@ -29,7 +29,7 @@ from leanet.training.processes import first_before_others
 _log = logging.getLogger(__name__)
 
 HELD_OUT = "auroc_held_out"
-"""The metric's name, in the table of files, for the AUROC on the inner validations."""
+"""Name in study.csv of the AUROC on the held-out images."""
 
 
 @dataclass(frozen=True)
@@ -38,8 +38,8 @@ class Cell:
 
     Attributes:
         rows: the ADN's results first, then what `detector_rows` has beside it.
-        held_out: the ADN's results on the inner validations, by which to choose among cells; None without these.
-        baseline: None where the study has none, and for the baseline itself.
+        held_out: the ADN's results on the held-out images, by which to choose a cell; None without these.
+        baseline: None if the study has none, and for the baseline itself.
     """
 
     detector: DetectorConfig
@@ -59,12 +59,12 @@ class Cell:
 
 @dataclass(frozen=True)
 class Study:
-    """What came out of a study.
+    """Results of a study.
 
     Attributes:
         cells: the grid's detectors with their results, in the grid's order.
         beside: p_rate -> the rows without a network, which follow that p_rate's cells.
-        notes: what the table does not say.
+        notes: facts beyond the table.
     """
 
     cells: tuple[Cell, ...]
@@ -73,13 +73,13 @@ class Study:
 
 
 def study(config: StudyConfig, draw: Callable[[Sequence[Cell]], None] | None = None) -> Study:
-    """Train what is missing of the grid, print and write its table; returns its cells.
+    """Train the missing cells of the grid and write its table.
 
-    Stopped, it leaves the table of what is done, and goes on there. Detectors of an earlier grid in the same folder
-    stay, but for the table's sake have to be asked for again.
+    A stopped study leaves the table of its finished cells, and resumes. Detectors of an earlier grid in the same
+    folder stay; they are in the table only if this grid includes them.
 
     Args:
-        draw: called with the cells that are done, after each that was trained and at the end.
+        draw: called with the finished cells, after each training and at the end.
     Raises:
         UserError: bad data, options that do not fit the folder's, or a folder that another process works in.
     """
@@ -94,7 +94,7 @@ def _study(config: StudyConfig, draw: Callable[[Sequence[Cell]], None] | None) -
     home = RunFolder(config.out)
     grid = [DetectConfig(home.path, home.cell(d.p_rate).path, d, config.compute, False) for d in config.cells()]
     with first_before_others(find_device(config.compute.device)):
-        begun = begin(first)  # whatever is wrong with the data is said before anything is timed
+        begun = begin(first)  # report problems of the data before timing any step
     for wanted in grid:
         refuse_too_few_labelled(wanted, begun)
     estimate(config, [(wanted.detector, RunFolder(wanted.out or wanted.run)) for wanted in grid])
@@ -117,7 +117,7 @@ def _study(config: StudyConfig, draw: Callable[[Sequence[Cell]], None] | None) -
         if detector.p_rate not in beside:
             beside[detector.p_rate] = simple_rows(run, resolved, folds, ratio)
         if number + 1 < len(grid) and _is_trained(grid[number + 1], run):
-            continue  # a table that an earlier call left is not replaced by a shorter one
+            continue  # do not replace an earlier call's table by a shorter one
         write_cells(run.folder, cells, beside)
         if draw:
             draw(cells)
@@ -127,7 +127,7 @@ def _study(config: StudyConfig, draw: Callable[[Sequence[Cell]], None] | None) -
             notes.append(unchosen)
         notes.append(f"table and figures: {run.folder.report}")
         if others := _others(run.folder, cells):
-            notes.append(f"not asked for now, and so not in them: {', '.join(others)}")
+            notes.append(f"not in them, because this grid does not include them: {', '.join(others)}")
     return Study(tuple(cells), beside, tuple(notes))
 
 
@@ -182,7 +182,7 @@ def _lines(
     gain_of: Callable[[str], Interval | None],
     metrics: Mapping[str, str] | None = None,
 ) -> list[list[object]]:
-    """A row's line for each metric, empty where that is undefined, behind what names it.
+    """A row's line for each metric, after the cells that name it; undefined metrics are empty.
 
     Args:
         metrics: name in the table -> the row's metric; None: all, by their own names.

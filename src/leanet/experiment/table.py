@@ -1,4 +1,4 @@
-"""The results table: every detector's rows, and those that belong beside them, from the same folds."""
+"""The results table: the detectors' rows, and those of simpler scorers on the same folds."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ from leanet.results.baselines import linear_classifier, predicted_unseen
 from leanet.results.metrics import FEWEST_POSITIVES, Key, Row, Scored, choose_threshold, make_row
 
 MEAN_OF_BOTH = "mean of ADN and CAAN"
-"""How the row is called, behind the detector's name."""
+"""The row's name, after the detector's."""
 
 
 @dataclass(frozen=True)
 class Table:
-    """Rows of results, the detector's own first; and notes on what they do not say."""
+    """Rows of results, the detector's own first, and notes on them."""
 
     rows: tuple[Row, ...]
     notes: tuple[str, ...]
@@ -33,10 +33,10 @@ class Table:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What one detector, trained with one seed, said of a fold's test images and of its inner validation.
+    """Predictions of one detector, trained with one seed, for a fold's test images and inner validation.
 
     Attributes:
-        test, validation: predictions; `validation` is None where nothing was held out.
+        test, validation: predictions; `validation` is None if nothing was held out.
         test_map, validation_map: (N,), mean ΔE of the same images' anomaly maps.
     """
 
@@ -47,7 +47,7 @@ class Outcome:
 
 
 def table(run: Run, home: RunFolder, config: DetectConfig, folds: Sequence[int]) -> Table:
-    """Rows over the folds asked for: LEA-Net, its CAAN, both with the map, the plain ADN, and simpler scorers.
+    """Rows over the requested folds: LEA-Net, its CAAN, both with the map, the plain ADN, and simpler scorers.
 
     Raises:
         UserError: predictions missing, or of other images than the fold's.
@@ -65,13 +65,13 @@ def table(run: Run, home: RunFolder, config: DetectConfig, folds: Sequence[int])
 def ratio_of_sides(run: Run, folds: Sequence[int]) -> float:
     """Test images for each image of the training side, on average over the folds.
 
-    Whatever --p-rate leaves of these: with anomalies left out, training sets overlap less, not more.
+    All training images count, also those that --p-rate leaves out: without these, training sets overlap less.
     """
     return float(np.mean([len(run.folds[n].test) / len(run.folds[n].train) for n in folds]))
 
 
 def outcome(run: Run, folder: DetectorFolder, number: int) -> Outcome:
-    """Read what a detector left in its folder.
+    """Read the predictions in a detector's folder.
 
     Raises:
         UserError: predictions missing, or of other images than the fold's.
@@ -132,7 +132,7 @@ def detector_rows(run: Run, home: RunFolder, detector: DetectorConfig, folds: Se
 
 
 def unchosen_note(thresholds: Sequence[float | None]) -> str:
-    """In how many trainings no threshold was chosen (None), and why; empty where all have one."""
+    """A note on the trainings without a chosen threshold (None), with the reason; empty if all have one."""
     if not (without := thresholds.count(None)):
         return ""
     return (
@@ -142,9 +142,9 @@ def unchosen_note(thresholds: Sequence[float | None]) -> str:
 
 
 def held_out_row(run: Run, home: RunFolder, detector: DetectorConfig, folds: Sequence[int]) -> Row | None:
-    """The ADN on the images of its inner validations; None where a training held none out.
+    """The ADN's row on the images of its inner validations; None if a training held none out.
 
-    Its intervals allow for the overlap of what was trained on: for the images held out to each image left.
+    Its intervals allow for overlapping training sets, by the ratio of held-out to training images.
     """
     scored, ratios = {}, []
     for n in folds:
@@ -188,7 +188,7 @@ def scored(found: Outcome, read: Callable[[Predictions], NDArray[np.float64]], d
 
 
 def mean_of_both(p: Predictions) -> NDArray[np.float64]:
-    """The ADN's and the CAAN's probabilities together: nothing is fitted for it."""
+    """The mean of the ADN's and the CAAN's logits, as probabilities; it needs no fit."""
     return mean_of_logits(p.adn, _caan_of(p))
 
 
@@ -207,9 +207,9 @@ def _caan_of(p: Predictions) -> NDArray[np.float64]:
 
 
 def together(run: Run, found: Outcome, detector: DetectorConfig) -> Scored | None:
-    """A logistic regression on both networks' logits and the map's mean, where it ranks the validation better.
+    """A logistic regression on both networks' logits and the map's mean; None unless it ranks validation better.
 
-    Fitted on the inner validation; whether it is better is told by cross-validation inside it, no group parted.
+    It is fitted on the inner validation, and compared there by cross-validation in whole groups.
     """
     v = found.validation
     if v is None or found.validation_map is None or v.labels.sum() < FEWEST_POSITIVES:

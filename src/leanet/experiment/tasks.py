@@ -1,4 +1,4 @@
-"""The unit of work of an experiment, and what one process has open while it does such work."""
+"""The unit of work of an experiment, and the state that one process shares between tasks."""
 
 from __future__ import annotations
 
@@ -26,12 +26,12 @@ def _nothing(_images: int, _what: str) -> None:
 
 @dataclass
 class Worker:
-    """What a process has open: runs by their folders, and networks placed and compiled.
+    """State that one process shares between tasks: open runs, and networks placed and compiled.
 
     Attributes:
-        runs: runs that are open; others are opened when a task asks for them.
-        on_images: called as a training goes on.
-        engines: networks that are shared by trainings that differ in data alone.
+        runs: open runs by folder; others are opened when a task needs them.
+        on_images: called as a training progresses.
+        engines: networks that are shared by trainings that differ only in data.
     """
 
     runs: dict[Path, Run] = field(default_factory=dict)
@@ -48,8 +48,8 @@ class Worker:
 class Task(Protocol):
     """Plain data that pickles small: what to do, in which folder, with which options.
 
-    A task writes into a folder of its own, renames what is complete into place, and may be done again.
-    Tasks draw from the process's random numbers: a process does one at a time.
+    A task writes into its own folder, renames complete files into place, and may run again.
+    Tasks use the process's random generator: a process runs one task at a time.
     """
 
     @property
@@ -63,18 +63,18 @@ class Task(Protocol):
         ...
 
     def cost(self, worker: Worker) -> int:
-        """Images that a training sees, each counted as often as it is seen; 0 without a training."""
+        """Images that a training processes, summed over the epochs; 0 without a training."""
         ...
 
     def done(self, worker: Worker) -> bool:
-        """Whether what it makes is on the disk, and whole."""
+        """Whether its output is on disk and complete."""
         ...
 
     def run(self, worker: Worker) -> None:
-        """Do it.
+        """Do the work.
 
         Raises:
-            UserError: what a user can mend.
+            UserError: a mistake that the user can correct.
         """
         ...
 
@@ -83,20 +83,20 @@ class Executor(Protocol):
     """Decides where tasks run."""
 
     def execute(self, tasks: Sequence[Task], runs: Sequence[Run], title: str) -> None:
-        """Do the tasks that are not done, each after those it needs.
+        """Run the unfinished tasks, each after those it needs.
 
         Args:
             tasks: in an order in which one process can do them.
-            runs: the runs that they work on, open; another process opens them from their folders.
-            title: what they are, for the progress.
+            runs: the open runs that they work on; another process opens them from their folders.
+            title: title of the progress bar.
         Raises:
-            UserError: what a task raised.
+            UserError: raised by a task.
         """
         ...
 
 
 def perform(task: Task, worker: Worker) -> None:
-    """Do a task; an error that is no user's mistake bears a note that names it."""
+    """Run a task; an error other than a user's mistake gets a note that names the task."""
     try:
         task.run(worker)
     except UserError:
@@ -107,7 +107,7 @@ def perform(task: Task, worker: Worker) -> None:
 
 
 def fingerprint_of(options: dict[str, Any], run: Run, rows: NDArray[np.int64], compute: Compute) -> str:
-    """A hash of everything that a training depends on, to recognize its checkpoint by."""
+    """A hash of everything that a training depends on, to identify its checkpoint."""
     kept = sorted((k, str(v)) for k, v in options.items() if k not in FREE_TO_CHANGE)
     images = [run.images[row].sha256 for row in rows]
     return hashlib.sha256(repr((kept, images, str(compute))).encode()).hexdigest()

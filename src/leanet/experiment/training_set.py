@@ -1,4 +1,4 @@
-"""Which of a fold's images a detector may learn from, and which of these choose its epoch and threshold."""
+"""The images of a fold that a detector trains on, and those held out to choose its epoch and threshold."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from leanet.training.detection import RECIPES
 
 @dataclass(frozen=True)
 class TrainingSet:
-    """A fold's labeled images as rows: those to train on, and those held out, which may be none."""
+    """A fold's labeled images as rows: those to train on, and those held out (possibly none)."""
 
     train: NDArray[np.int64]
     validation: NDArray[np.int64]
@@ -29,7 +29,7 @@ class TrainingSet:
 
 
 def validation_share(config: DetectConfig) -> float:
-    """Share of the training images that is held out: as asked for, or as the recipe has it."""
+    """Share of the training images that is held out, by the option or else by the recipe."""
     asked = config.detector.validation
     return RECIPES[config.compute.recipe].validation if asked is None else asked
 
@@ -46,16 +46,16 @@ def labelled_rows(config: DetectConfig, run: Run, number: int, seed: int) -> NDA
 
 
 def refuse_too_few_labelled(config: DetectConfig, run: Run) -> None:
-    """Raise UserError where --p-rate keeps no anomaly of a fold: said before anything is trained."""
+    """Raise UserError if --p-rate keeps no anomaly of a fold, before any training."""
     for number in parse_folds(config.compute.folds, len(run.folds)):
         labelled_rows(config, run, number, 0)
 
 
 def divide(config: DetectConfig, run: Run, number: int, seed: int) -> TrainingSet:
-    """Hold out an inner validation: stratified, no group parted.
+    """Hold out an inner validation, stratified, in whole groups.
 
-    None where it, or what is left, would have too few anomalies to choose by; a share that was asked for is held
-    out as long as both sides have both classes.
+    Holds out nothing if one of the sides would have too few anomalies to choose by. A share that the option sets is
+    held out as long as both sides have both classes.
     """
     rows, share = labelled_rows(config, run, number, seed), validation_share(config)
     nothing = TrainingSet(rows, rows[:0])

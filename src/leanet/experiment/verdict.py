@@ -270,7 +270,7 @@ def _fewer(own: int | None, its: int | None) -> bool:
 
 
 def _mistakes(row: Row) -> int | None:
-    """Wrong decisions at the chosen thresholds; None where the row decides nothing."""
+    """Wrong decisions at the chosen thresholds; None if the row decides nothing."""
     p = row.pooled
     if p.false_positives_chosen is None or p.false_negatives_chosen is None:
         return None

@@ -19,7 +19,7 @@ from leanet.data.tensors import images_to_tensor
 from leanet.training.session import Session
 
 History = Sequence[Mapping[str, float]]
-"""One row an epoch, as `leanet.training.loop.train` returns it; empty where nothing is trained in epochs."""
+"""One row per epoch, as `leanet.training.loop.train` returns it; empty if nothing is trained in epochs."""
 
 
 @dataclass(frozen=True)
@@ -97,7 +97,7 @@ class MapSource(nn.Module, ABC):
 
     @classmethod
     def image_passes(cls, config: ColorizerConfig, recipe: RecipeName, images: int) -> int:  # noqa: ARG003
-        """How many images `fit` sees with so many normal ones, each counted as often as it is seen."""
+        """Images that `fit` processes with this many normal ones, summed over the epochs."""
         return images
 
     def paint(self, images: Tensor, found: AnomalyMap) -> Tensor | None:  # noqa: ARG002

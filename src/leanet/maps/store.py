@@ -1,4 +1,4 @@
-"""A fold's anomaly maps and recolored chrominance on disk: one chunk an image, and a hash of everything."""
+"""A fold's anomaly maps and recolored chrominance on disk: one chunk per image, and a hash of everything."""
 
 from __future__ import annotations
 
@@ -76,7 +76,7 @@ def _digest(attributes: Mapping[str, Any]) -> str:
 
 
 class MapWriter:
-    """Writes RUN/<fold>/maps.zarr: one chunk an image, beside its place until `close`.
+    """Writes RUN/<fold>/maps.zarr: one chunk per image, beside its place until `close`.
 
     Args:
         path: of the group.
@@ -154,7 +154,7 @@ class Maps:
         unpack: whether to unpack.
     Raises:
         UserError: there is none.
-        DamagedError: it is not what was written.
+        DamagedError: it is damaged.
     """
 
     def __init__(self, path: Path, images: int, side: int, unpack: bool = True) -> None:
@@ -182,7 +182,7 @@ class Maps:
             raise
         except Exception:  # on damaged data zarr and its codecs raise nearly anything
             raise DamagedError(
-                self._path, "damaged anomaly maps. Run `leanet colorize` again; it makes them anew."
+                self._path, "damaged anomaly maps. Run `leanet colorize` to make them again."
             ) from None
 
     def _checked_hashes(self) -> dict[str, str]:
@@ -245,7 +245,7 @@ class Maps:
 
     @functools.cached_property
     def _decoded(self) -> NDArray[np.uint16]:
-        """The maps unpacked into a memory-mapped scratch file: a chunk costs a millisecond, every epoch anew.
+        """The maps unpacked into a memory-mapped scratch file: a chunk costs a millisecond, in every epoch.
 
         Beside the maps, since the system's folder for such files is often held in memory.
         """
@@ -253,7 +253,7 @@ class Maps:
         beside, needed = self._path.parent, 2 * math.prod(shape)
         place = beside if os.access(beside, os.W_OK) else Path(tempfile.gettempdir())
         if shutil.disk_usage(place).free < needed:  # a memory map on a full disk dies by SIGBUS
-            raise UserError(f"{place}: unpacking the anomaly maps needs {needed / 1e9:.1f} GB. Make room there.")
+            raise UserError(f"{place}: unpacking the anomaly maps needs {needed / 1e9:.1f} GB. Free space there.")
         with tempfile.TemporaryFile(dir=place) as scratch:
             decoded = np.memmap(scratch, dtype=np.uint16, mode="w+", shape=shape)
         for row in range(len(self)):

@@ -1,1 +1,1 @@
-"""A trained model outside the experiment: its folder, its exported files, and what it says about pictures."""
+"""A trained model outside the experiment: its folder, its exported files, and its predictions."""

@@ -1,4 +1,4 @@
-"""A trained model as its users see it, whatever computes it: pictures in, results out."""
+"""The interface of every trained model: images in, results out."""
 
 from __future__ import annotations
 
@@ -23,10 +23,10 @@ NO_COLORIZER = "this model has no colorizer and cannot make anomaly maps: pass a
 
 
 class AnomalyModel(ABC):
-    """What `leanet.load` gives: the same for a model folder and for an exported file.
+    """A model as `leanet.load` returns it, from a model folder or an exported file.
 
     Attributes:
-        card: what must be known of the model: its networks, its threshold, what it was trained on.
+        card: description of the model: its networks, threshold and training data.
     """
 
     card: Card
@@ -67,7 +67,7 @@ class AnomalyModel(ABC):
         Returns:
             A Result for a picture, a list of them for several.
         Raises:
-            UserError: an unreadable picture; no maps where they are needed, or maps of another coding or shape.
+            UserError: an unreadable picture; missing maps, or maps of another coding or shape.
         """
         single = is_picture(images) or not isinstance(images, Iterable)
         pictures: Iterable[Any] = [images] if single else images  # type: ignore[assignment]
@@ -99,9 +99,9 @@ class AnomalyModel(ABC):
 
         Args:
             images: uint8 (H, W, 3), of any sizes.
-            anomaly_maps: float (N, S, S), where no colorizer makes them.
-            sizes: heights and widths that boxes are meant for, where the images were resized before.
-            paint: whether the results hold the recolored images too, which takes a tenth longer.
+            anomaly_maps: float (N, S, S), if no colorizer makes them.
+            sizes: original heights and widths, for the boxes, if the images were resized before.
+            paint: whether the results include the recolored images, which takes a tenth longer.
         """
 
     def with_threshold(self, threshold: float) -> Self:
@@ -119,7 +119,7 @@ class AnomalyModel(ABC):
             raise UserError(NO_COLORIZER)
         if coding != self.card.map_coding:
             raise UserError(
-                f"map_coding {coding}: this model was trained on maps of the coding '{self.card.map_coding}'."
+                f"map_coding {coding}: this model was trained on maps of coding '{self.card.map_coding}'."
             )
         return checked_maps(maps, (images, self.card.image_size, self.card.image_size))
 
@@ -132,7 +132,7 @@ def checked_maps(maps: NDArray[np.float32], expected: tuple[int, int, int]) -> N
     """
     if not isinstance(maps, np.ndarray) or maps.dtype.kind not in "fiu" or maps.shape != expected:
         found = f"{getattr(maps, 'dtype', type(maps).__name__)} {np.shape(maps)}"
-        raise UserError(f"anomaly_maps: numbers of shape {expected} expected, found {found}.")
+        raise UserError(f"anomaly_maps: expected numbers of shape {expected}, found {found}.")
     if not np.isfinite(maps).all() or (maps < 0).any():
-        raise UserError("anomaly_maps: finite numbers of 0 or more expected, found others.")
+        raise UserError("anomaly_maps: expected finite numbers of 0 or more, found others.")
     return np.ascontiguousarray(maps, dtype=np.float32)

@@ -1,4 +1,4 @@
-"""What must be known of a model to use it, and the files of its folder; needs no torch."""
+"""A model's card, which describes how to use it, and the files of its folder; needs no torch."""
 
 from __future__ import annotations
 
@@ -21,34 +21,34 @@ COLORIZER_MAP = "colorizer"
 """The map source of earlier formats, and of the paper."""
 
 HASH = "card_sha256"
-"""Where a stored card has the hash of all its other fields."""
+"""The key of the hash of all other fields in a stored card."""
 
 LARGEST = 10_000_000
-"""Bytes of a card; ours have two thousand."""
+"""Most bytes of a card; leanet's have two thousand."""
 
 MOST_DELTA_E = 1000
-"""No color difference is as large, in either coding of the maps."""
+"""Above every possible color difference, in either coding of the maps."""
 
 CARD, WEIGHTS, COLORIZER = "model.json", "weights.safetensors", "colorizer.safetensors"
 
 
 @dataclass(frozen=True)
 class Card:
-    """What must be known of a model's weights to use them.
+    """Everything needed to use a model's weights.
 
     Attributes:
         adn, caan, attention_points, image_size: as `build_leanet` takes them; adn "" where there is only a map.
         map_coding: how the anomaly maps that it was trained on were computed; other maps are refused.
         map_scale: how they are scaled before the CAAN sees them.
-        normals_unit: ΔE00 that 'normals' divides by, above 99 % of the training normals' pixels; None if not known.
-        threshold: a probability from here on is called anomalous.
-        origin: where the weights come from, for the reader.
+        normals_unit: ΔE00 that 'normals' divides by, above 99 % of the normal training pixels; None if unknown.
+        threshold: the probability from which an image is called anomalous.
+        origin: source of the weights, for the reader.
         weights_sha256, colorizer_sha256: of the files beside the card.
         colorizer: the network that makes the maps, as `build_colorizer` takes it; None: maps must be given.
         attention: the form of the attention, as `build_leanet` takes it.
-        map_threshold: a mean ΔE from here on is called anomalous, where there is no LEA-Net.
-        settings, versions, training, validation: what it was made with, from and how well it did; for the reader.
-        normals_peaks: ΔE that a map has to go beyond to stand out, rows of cells; None if not known.
+        map_threshold: without a LEA-Net, the mean ΔE from which an image is called anomalous.
+        settings, versions, training, validation: options, versions, training data and results; for the reader.
+        normals_peaks: ΔE above which a map stands out, rows of cells; None if unknown.
         map_source: what makes the maps, as `build_map_source` takes it; None: maps must be given.
     """
 
@@ -111,7 +111,7 @@ def card_from(text: str | bytes, where: Path) -> Card:
         number = content.pop("format")
         if fits(number, int) and number > FORMAT:
             raise UserError(
-                f"{where}: format {number}; this version of leanet reads 1 to {FORMAT}. Install a newer one."
+                f"{where}: format {number}; this version of leanet reads 1 to {FORMAT}. Install a newer version."
             )
         if number != 1 and content.pop(HASH) != _hash_of({**content, "format": number}):
             raise ValueError("changed since it was saved")
@@ -123,17 +123,17 @@ def card_from(text: str | bytes, where: Path) -> Card:
         card = Card(**{**content, "attention_points": points, "normals_peaks": peaks})
         _check_values(card)
     except (KeyError, RecursionError, TypeError, ValueError) as error:
-        raise DamagedError(where, f"damaged, not a model's card ({error!s:.120}). Make the model anew.") from None
+        raise DamagedError(where, f"damaged, not a model's card ({error!s:.120}). Make the model again.") from None
     return card
 
 
 def _hash_of(content: dict[str, Any]) -> str:
-    """The hash of a card's fields, whatever their order."""
+    """The hash of a card's fields, in any order."""
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 
 def _check_values(card: Card) -> None:
-    """Raise ValueError where values of the right types are no model's."""
+    """Raise ValueError if a value is outside its range."""
     known = {
         "image_size": card.image_size % 32 == 0 and 64 <= card.image_size <= 512,
         "attention_points": set(card.attention_points) <= {1, 2, 3, 4, 5} and len(card.attention_points) <= 5,
@@ -153,21 +153,21 @@ def with_threshold(card: Card, threshold: float) -> Card:
         OptionError: a probability outside 0 to 1, or a mean ΔE that is not a number of 0 or more.
     """
     if not isinstance(threshold, numbers.Real):
-        raise OptionError("threshold", repr(threshold), "a number is expected.")
+        raise OptionError("threshold", repr(threshold), "expected a number.")
     threshold = float(threshold)
     if card.adn:
         if not 0 <= threshold <= 1:
             raise OptionError(
                 "threshold",
                 threshold,
-                f"a probability from 0 to 1 is expected, such as the model's {card.threshold:.3g}.",
+                f"expected a probability from 0 to 1, such as the model's {card.threshold:.3g}.",
             )
         return replace(card, threshold=threshold)
     if not 0 <= threshold < math.inf:
         raise OptionError(
             "threshold",
             threshold,
-            f"a mean ΔE of 0 or more is expected, such as the model's {card.map_threshold:.3g}.",
+            f"expected a mean ΔE of 0 or more, such as the model's {card.map_threshold:.3g}.",
         )
     return replace(card, map_threshold=threshold)
 
@@ -178,7 +178,7 @@ def _are_peaks(rows: tuple[tuple[float, ...], ...]) -> bool:
 
 
 def in_words(card: Card) -> list[str]:
-    """What a model is and how well it did, in a few sentences."""
+    """A model and its results, in a few sentences."""
     made_of = f"{card.image_size} px"
     if card.adn:
         attention = f"{card.caan} at attention point {', '.join(map(str, card.attention_points))}"
@@ -206,13 +206,13 @@ def read_card(folder: Path) -> Card:
     try:
         return card_from(read_bytes(path, LARGEST), path)
     except OSError as error:
-        raise DamagedError(path, f"cannot be read ({error.strerror}). Make the model anew.") from None
+        raise DamagedError(path, f"cannot be read ({error.strerror}). Make the model again.") from None
 
 
 def check_hash(path: Path, expected: str) -> None:
     """Raise DamagedError unless the file is what it was when the model was saved."""
     if not path.is_file() or sha256_of_file(path) != expected:
-        raise DamagedError(path, "missing or changed since it was saved. Make the model anew.")
+        raise DamagedError(path, "missing or changed since it was saved. Make the model again.")
 
 
 def sha256_of_file(path: Path) -> str:

@@ -1,4 +1,4 @@
-"""How far a coarser arithmetic takes a model's answers from those in float32."""
+"""How much a less exact arithmetic changes a model's predictions."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ BATCH = 16
 
 @dataclass(frozen=True)
 class Deviation:
-    """What changes between two ways to compute one model.
+    """The difference between two ways to compute one model.
 
     Attributes:
-        of: what the threshold is compared with, 'probability' or, without a LEA-Net, 'mean ΔE'.
-        images: how many were asked about.
-        largest_difference: of that number, over these images.
-        decisions_changed: how many of these images are called otherwise.
+        of: the quantity compared with the threshold, 'probability' or, without a LEA-Net, 'mean ΔE'.
+        images: number of images compared.
+        largest_difference: of that quantity, over these images.
+        decisions_changed: number of images with another decision.
     """
 
     of: str
@@ -36,7 +36,7 @@ class Deviation:
 
 
 def deviation(exact: AnomalyModel, coarse: AnomalyModel, images: Sequence[NDArray[np.uint8]]) -> Deviation:
-    """Ask a model, computed in two ways, about the same images.
+    """Compare a model's predictions, computed in two ways, on the same images.
 
     Args:
         exact: computed in float32.
@@ -56,7 +56,7 @@ def deviation(exact: AnomalyModel, coarse: AnomalyModel, images: Sequence[NDArra
 
 
 def _measure(result: Result) -> float:
-    """What the threshold is compared with."""
+    """The quantity that the threshold is compared with."""
     measure = result.mean_delta_e if result.probability is None else result.probability
     assert measure is not None, "every model makes a map"
     return measure

@@ -36,10 +36,10 @@ _log = logging.getLogger(__name__)
 CALIBRATION_IMAGES = 300
 
 ONNX_BYTES = 2_000_000_000
-"""What one file holds of weights: protobuf ends at 2^31 bytes, of which the graph takes a few."""
+"""Most bytes of weights in one file: protobuf ends at 2^31 bytes, and the graph needs a few."""
 
 CONVOLUTIONS = {"Convolution", "ConvolutionBackpropData", "GroupConvolution"}
-"""OpenVINO's names of what int8 is for."""
+"""OpenVINO's names of the operations to convert to int8."""
 
 
 class Graph(nn.Module):
@@ -53,10 +53,10 @@ class Graph(nn.Module):
     def __init__(self, model: Model) -> None:
         super().__init__()
         if model.maps is None:
-            raise UserError("this model has no colorizer, so it is no whole to export. Make one with `leanet fit`.")
+            raise UserError("this model has no colorizer and cannot be exported. Make one with `leanet fit`.")
         if model.card.map_coding != "true":
             raise UserError(
-                "--map-coding authors: these maps need OpenCV, which no graph can hold. Fit with 'true'."
+                "--map-coding authors: these maps need OpenCV, which a graph cannot call. Fit with 'true'."
             )
         _refuse_too_large(model)
         self.card = model.card
@@ -85,7 +85,7 @@ def _refuse_too_large(model: Model) -> None:
     size = sum(p.numel() * p.element_size() for part in parts for p in part.parameters())
     if size > ONNX_BYTES:
         raise UserError(
-            f"--adn {model.card.adn}: {size / 1e9:.1f} GB of weights, an ONNX file holds {ONNX_BYTES / 1e9:.0f}. "
+            f"--adn {model.card.adn}: {size / 1e9:.1f} GB of weights; an ONNX file holds {ONNX_BYTES / 1e9:.0f}. "
             f"Fit with a smaller --image-size or another --adn."
         )
 
@@ -108,7 +108,7 @@ _ONE = 2.0**22
 
 
 def _weights(length: int, size: int) -> Tensor:
-    """How much each of `length` pixels counts in each of `size`: whole numbers (size, length), rows sum to _ONE."""
+    """The weight of each of `length` pixels in each of `size`: whole numbers (size, length), rows sum to _ONE."""
     scale = torch.full((), 1.0, dtype=torch.float64) * length / size
     centres = (torch.arange(size, dtype=torch.float64) + 0.5) * scale
     distance = (torch.arange(length, dtype=torch.float64)[None] + 0.5 - centres[:, None]).abs() / scale.clamp(min=1)
@@ -117,7 +117,7 @@ def _weights(length: int, size: int) -> Tensor:
 
 
 def export(config: ExportConfig) -> None:
-    """Write a model as ONNX or OpenVINO, its card as metadata: the threshold is said, not baked in.
+    """Write a model as ONNX or OpenVINO, with its card as metadata; the threshold is in the card, not the graph.
 
     Raises:
         UserError: no such model, one without a colorizer, an extra that is missing, or --int8 without its format.
@@ -134,7 +134,7 @@ def export(config: ExportConfig) -> None:
     folder = config.model.resolve()
     out = config.out or folder.with_name(folder.name + suffix)
     if out.suffix != suffix:
-        raise UserError(f"--out {out}: a name that ends in {suffix} is expected.")
+        raise UserError(f"--out {out}: expected a name that ends in {suffix}.")
     _refuse_others(out, config.model, openvino)
     model = load(config.model)
     calibration = None if config.int8 is None else calibration_images(config.int8, model.card.image_size)
@@ -153,7 +153,7 @@ def export(config: ExportConfig) -> None:
 
 
 def _refuse_others(out: Path, model: Path, openvino: bool) -> None:
-    """Raise UserError where something else than an earlier export would be written over."""
+    """Raise UserError unless the file is new or an earlier export."""
     inputs = list(model.glob("*"))
     is_ours = _is_openvino_of_ours if openvino else _is_onnx_of_ours
     refuse_other(out, f"--out {out}", is_ours, inputs)
@@ -179,7 +179,7 @@ def _is_openvino_of_ours(path: Path) -> bool:
 
 
 def write_onnx(model: Model, path: Path) -> None:
-    """Write the graph as ONNX, whole or not at all."""
+    """Write the graph as ONNX, completely or not at all."""
     import onnx
 
     graph = Graph(model).eval()
@@ -208,7 +208,7 @@ def write_onnx(model: Model, path: Path) -> None:
 
 
 def write_openvino(model: Model, path: Path, calibration: Sequence[NDArray[np.uint8]] | None) -> None:
-    """Write the graph for OpenVINO, an .xml and a .bin beside it, whole or not at all.
+    """Write the graph for OpenVINO, an .xml and a .bin beside it, completely or not at all.
 
     Args:
         model: what to write.
@@ -227,7 +227,7 @@ def write_openvino(model: Model, path: Path, calibration: Sequence[NDArray[np.ui
         xml, weights = there / path.name, (there / path.name).with_suffix(".bin")
         openvino.save_model(graph, xml, compress_to_fp16=False)
         seal(xml, ".xml", weights)
-        # A .bin by itself would be nobody's: stopped in between, there is an .xml that does not fit its .bin.
+        # Write the .xml first: after a stop in between, its hash does not match the .bin, which is then refused.
         xml.replace(path)
         weights.replace(path.with_suffix(".bin"))
 
@@ -243,7 +243,7 @@ def calibration_images(dataset: Path, side: int) -> list[NDArray[np.uint8]]:
 
 
 def _quantized(graph: Any, calibration: Sequence[NDArray[np.uint8]]) -> Any:
-    """The graph with its convolutions in int8; all else, the arithmetic of colors above all, stays as it is."""
+    """The graph with its convolutions in int8; all other operations, colors above all, stay in float32."""
     import nncf
 
     nncf.set_log_level(logging.ERROR)

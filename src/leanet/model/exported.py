@@ -1,4 +1,4 @@
-"""Exported models: the same answers by ONNX Runtime or OpenVINO, with neither torch nor our networks."""
+"""Exported models: the same predictions by ONNX Runtime or OpenVINO, without torch or leanet's networks."""
 
 from __future__ import annotations
 
@@ -20,24 +20,24 @@ from leanet.model.seal import is_sealed, is_whole
 from leanet.reading import parse_json
 
 METADATA = "leanet"
-"""Where an exported file keeps the model's card, as JSON."""
+"""The metadata key of the model's card, as JSON."""
 
 WEIGHTS_HASH = "leanet_weights_sha256"
-"""Where an .xml of an earlier version has the hash of the .bin beside it."""
+"""The key of the .bin file's hash in an .xml of an earlier version."""
 
 SUFFIXES = (".onnx", ".xml")
 
 OUTPUTS = ("probability", "caan_probability", "anomaly_map", "attention")
 PAINTED = "recoloured"
-"""An output that is only computed when it is asked for."""
+"""An output that is computed only on request."""
 
 
 class ExportedModel(AnomalyModel):
-    """A file that `leanet export` wrote, whatever runs it.
+    """A file that `leanet export` wrote, for any runtime.
 
     Attributes:
         card: the model's card, from the file's metadata.
-        runtime, extra: the module that runs it, and the extra that brings it.
+        runtime, extra: the module that runs it, and the extra that installs that.
 
     Raises:
         UserError: the runtime is missing; no such file, or one that `leanet export` did not write.
@@ -51,7 +51,7 @@ class ExportedModel(AnomalyModel):
         self._path = path
         beside = self._beside(path)
         if beside is not None and not beside.is_file():
-            raise DamagedError(beside, f"missing; {path.name} needs it. Export the model anew.")
+            raise DamagedError(beside, f"missing; {path.name} needs it. Export the model again.")
         sealed = is_sealed(path)
         if sealed and not is_whole(path, beside):  # before the runtime, which a hostile file can make crash
             raise _damaged(path)
@@ -65,7 +65,7 @@ class ExportedModel(AnomalyModel):
             raise _damaged(path)
 
     def _beside(self, _path: Path) -> Path | None:
-        """The file that belongs to this one; None where one file holds all."""
+        """The file that belongs to this one; None if one file holds all."""
         return None
 
     @abstractmethod
@@ -91,7 +91,7 @@ class ExportedModel(AnomalyModel):
                 which the file makes itself.
         """
         if anomaly_maps is not None:
-            raise UserError("anomaly_maps: an exported model makes its own. Leave them out.")
+            raise UserError("anomaly_maps: an exported model makes its own. Omit them.")
         checked_images(images, sizes)
         shapes = sizes or [image.shape[:2] for image in images]
         return [self._predict(i, shape, paint) for i, shape in zip(images, shapes, strict=True)]
@@ -158,7 +158,7 @@ class OpenVinoModel(ExportedModel):
 
 
 def is_exported(path: Path) -> bool:
-    """Whether a path is called like an exported file, and is no folder."""
+    """Whether a path has an exported file's suffix, and is not a folder."""
     return path.suffix.lower() in SUFFIXES and not path.is_dir()
 
 
@@ -184,4 +184,4 @@ def _check_outputs(names: Sequence[str]) -> None:
 
 
 def _damaged(path: Path) -> DamagedError:
-    return DamagedError(path, "damaged, or not written by `leanet export`. Export the model anew.")
+    return DamagedError(path, "damaged, or not written by `leanet export`. Export the model again.")

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     import torch
 
 COMPILE_PAYS_FROM = 4000
-"""Images to predict from which compiling the color functions, some twenty seconds, is repaid."""
+"""From this many images on, compiling the color functions (about twenty seconds) saves time."""
 
 
 def load(
@@ -29,21 +29,21 @@ def load(
 
     Args:
         path: folder that `leanet fit` or `leanet import-authors` made, or an .onnx or .xml file of `leanet export`.
-        device: 'cpu', 'cuda', 'mps', or 'auto' for CUDA or MPS where present. An exported file is computed on the
+        device: 'cpu', 'cuda', 'mps', or 'auto' for CUDA or MPS if present. An exported file is computed on the
             CPU.
-        precision: 'float32' ('auto' is the same), or 'bfloat16', which is faster where the processor has it, and
-            coarser. An exported file has its own.
-        images: how many it will be asked about, if known: for thousands, its color functions are compiled.
+        precision: 'float32' ('auto' is the same), or 'bfloat16', which is faster if the processor has it in
+            hardware, but less exact. An exported file has its own.
+        images: number of images to predict, if known: for thousands, the color functions are compiled.
     Raises:
-        OptionError: a device that this machine does not have, or one or a precision that the file cannot follow.
+        OptionError: a device that this machine lacks, or a device or precision that an exported file cannot use.
         UserError: no model there, a damaged one, or a missing library.
     """
     try:
         place = Path(path)
     except TypeError:
-        raise OptionError("path", path, "the folder of a model or an exported file is expected.") from None
+        raise OptionError("path", path, "expected a model folder or an exported file.") from None
     if precision not in get_args(Precision):
-        raise OptionError("precision", precision, "'float32' or 'bfloat16' is expected.")
+        raise OptionError("precision", precision, "expected 'float32' or 'bfloat16'.")
     if is_exported(place):
         _refuse_for_exported(place, str(device), precision)
         return load_exported(place)

@@ -1,4 +1,4 @@
-"""A trained model in a folder of its own: weights as safetensors, and JSON that says how to use them."""
+"""A trained model in its own folder: weights as safetensors, and a JSON card that describes them."""
 
 from __future__ import annotations
 
@@ -39,8 +39,8 @@ class Model(AnomalyModel):
     """A LEA-Net with its card and, unless it was imported, its map source; or a map source with a threshold alone.
 
     Attributes:
-        maps: what makes the anomaly maps; None: they must be given.
-        compute: where predictions are computed, and in which precision.
+        maps: source of the anomaly maps; None: they must be given.
+        compute: device and precision of the predictions.
     """
 
     card: Card
@@ -122,7 +122,7 @@ class Model(AnomalyModel):
 
 
 def save(folder: Path, card: Card, network: LEANet | None, maps: MapSource | None = None) -> None:
-    """Write a model's folder, whole or not at all.
+    """Write a model's folder, completely or not at all.
 
     Raises:
         UserError: the folder exists and is not empty, or cannot be written.
@@ -143,7 +143,7 @@ def save(folder: Path, card: Card, network: LEANet | None, maps: MapSource | Non
 
 
 def refuse_existing(folder: Path) -> None:
-    """Raise UserError where a model folder cannot be made, because there is something already."""
+    """Raise UserError if a model folder cannot be made, because the path is taken."""
     if not is_free(folder):
         raise UserError(f"{folder}: exists already and is not an empty folder. Choose another --out.")
 
@@ -152,8 +152,8 @@ def load(folder: Path, compute: ComputeConfig | None = None) -> Model:
     """Read a model's folder.
 
     Args:
-        folder: what `leanet fit` or `leanet import-authors` made.
-        compute: device and precision, 'auto' of which is float32; by default the CPU in float32.
+        folder: made by `leanet fit` or `leanet import-authors`.
+        compute: device and precision ('auto' is float32); by default the CPU in float32.
     Raises:
         OptionError: a device that this machine does not have.
         UserError: none there, of another format, or damaged: the weights are not those that were saved; or its maps
@@ -182,7 +182,7 @@ def load(folder: Path, compute: ComputeConfig | None = None) -> Model:
             maps = built_for_weights(lambda: build_map_source(source, card.image_size, card.maps))
             load_weights(maps.stored, folder / COLORIZER)
     except (RuntimeError, TypeError, ValueError):
-        raise UserError(f"{folder / CARD}: does not describe the weights beside it. Make the model anew.") from None
+        raise UserError(f"{folder / CARD}: does not match the weights beside it. Make the model again.") from None
     for module in (network, maps):
         if module is not None:
             module.eval()

@@ -1,4 +1,4 @@
-"""What counts as a picture in Python, and its pixels; needs no torch, so that exported models can use it."""
+"""The kinds of picture that Python callers can pass, and their pixels; needs no torch, for exported models."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def to_pixels(picture: Picture, name: str = "picture") -> NDArray[np.uint8]:
     """A picture of any kind as uint8 (H, W, 3), sRGB.
 
     Args:
-        name: stands in the messages where the picture has no path.
+        name: name in the messages if the picture has no path.
     Raises:
         UserError: an unreadable file or image; an array or tensor of another shape or type than `Picture` says;
             nothing of the kind.
@@ -60,18 +60,18 @@ def _path(picture: str | os.PathLike[str], name: str) -> Path:
     try:
         return Path(picture)
     except TypeError as error:
-        raise UserError(f"{name}: a path of text is expected ({error}). Give a str or a Path.") from None
+        raise UserError(f"{name}: expected a path of text ({error}). Give a str or a Path.") from None
 
 
 def _told(decoded: Decoded, name: str) -> NDArray[np.uint8]:
-    """A file's pixels, with a warning where its color profile is of no use."""
+    """A file's pixels, with a warning if its color profile is unusable."""
     if decoded.broken_profile:
         _warn_of_profile(name)
     return decoded.pixels
 
 
 def _warn_of_profile(name: str) -> None:
-    warnings.warn(f"{name}: its color profile cannot be used: taken as sRGB", stacklevel=5)
+    warnings.warn(f"{name}: its color profile is unusable: taken as sRGB", stacklevel=5)
 
 
 def _of_pil_image(picture: Image.Image, name: str) -> NDArray[np.uint8]:
@@ -80,9 +80,7 @@ def _of_pil_image(picture: Image.Image, name: str) -> NDArray[np.uint8]:
     except MemoryError:
         raise
     except Exception as error:  # opened, but not decoded yet: Pillow's decoders raise nearly anything
-        raise UserError(
-            f"{name}: a PIL image that cannot be used ({error}). Replace it, or convert it to RGB beforehand."
-        ) from None
+        raise UserError(f"{name}: unusable PIL image ({error}). Replace it, or convert it to RGB first.") from None
     if profile is BROKEN:
         _warn_of_profile(name)
     return _of_array(np.asarray(image), name)
@@ -95,25 +93,25 @@ def _content(file: Readable, name: str) -> bytes:
         raise UserError(f"{name}: the file cannot be read ({error.strerror or error}). Open another.") from None
     except MemoryError:
         raise
-    except Exception as error:  # closed, no bytes, or whatever a stream of its own kind raises
+    except Exception as error:  # closed, not bytes, or an error of a custom stream
         raise UserError(f"{name}: the file cannot be read ({error}). Open it for reading, in mode 'rb'.") from None
 
 
 def _as_array(picture: object, name: str) -> NDArray[Any]:
     """An array (H, W, 3) or (H, W), if that is what the array or tensor holds."""
-    torch = sys.modules.get("torch")  # whoever holds a tensor has imported it
+    torch = sys.modules.get("torch")  # a caller with a tensor has imported torch
     if torch is not None and isinstance(picture, torch.Tensor):
         try:
             tensor = picture.detach().cpu()
             array: NDArray[Any] = (tensor.float() if tensor.is_floating_point() else tensor).numpy()
         except (NotImplementedError, RuntimeError, TypeError) as error:  # sparse, quantized, or without values
             reason = " ".join(str(error).split())[:100]
-            raise UserError(f"{name}: a tensor that cannot be used ({reason}). Give a dense one.") from None
+            raise UserError(f"{name}: unusable tensor ({reason}). Give a dense one.") from None
         return array.transpose(1, 2, 0) if array.ndim == 3 and array.shape[0] == 3 else array
     if hasattr(picture, "__array__"):
         return np.asarray(picture)
     raise UserError(
-        f"{name}: a path, bytes, a file open for reading bytes, a PIL image, an array or a tensor is expected, "
+        f"{name}: expected a path, bytes, a file open for reading bytes, a PIL image, an array or a tensor, "
         f"found {type(picture).__name__}."
     )
 
@@ -123,14 +121,14 @@ def _of_array(array: NDArray[Any], name: str) -> NDArray[np.uint8]:
         array = np.repeat(array[..., None], 3, axis=2)
     if array.ndim != 3 or array.shape[2] != 3 or 0 in array.shape:
         raise UserError(
-            f"{name}: an array of shape (H, W, 3) or a tensor of (3, H, W) is expected, found {array.shape}."
+            f"{name}: expected an array of shape (H, W, 3) or a tensor of (3, H, W), found {array.shape}."
         )
     if max(array.shape) > MAX_SIDE:
-        raise UserError(f"{name}: sides of up to {MAX_SIDE} pixels are expected, found {array.shape}.")
+        raise UserError(f"{name}: expected sides of up to {MAX_SIDE} pixels, found {array.shape}.")
     if np.issubdtype(array.dtype, np.floating):
         if not np.isfinite(array).all() or array.min() < 0 or array.max() > 1:
             raise UserError(f"{name}: floats must lie in [0, 1]. Divide 8-bit values by 255, or pass uint8.")
         array = np.rint(array * 255).astype(np.uint8)
     if array.dtype != np.uint8:
-        raise UserError(f"{name}: an array of uint8, or of floats in [0, 1], is expected, found {array.dtype}.")
+        raise UserError(f"{name}: expected an array of uint8, or of floats in [0, 1], found {array.dtype}.")
     return np.ascontiguousarray(array)

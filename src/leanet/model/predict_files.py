@@ -37,10 +37,10 @@ _log = logging.getLogger(__name__)
 BATCH = 32
 
 LONGEST_NAME = 255 - len(".png")
-"""Bytes that most file systems take for a name, less the ending."""
+"""Longest name, in bytes, on most file systems, minus the suffix."""
 
 SOFTWARE = "leanet predict"
-"""What an overlay says that it was written by, in its metadata."""
+"""The entry `Software` in an overlay's metadata."""
 
 
 @dataclass(frozen=True)
@@ -51,7 +51,7 @@ class Loaded:
         pixels: uint8 (S, S, 3), S the model's image size.
         size: height and width that the file has.
         first_of_several: whether the file holds further frames or pages.
-        broken_profile: whether its color profile is of no use, so that its values count as sRGB.
+        broken_profile: whether its color profile is unusable; its values then count as sRGB.
     """
 
     pixels: NDArray[np.uint8]
@@ -62,7 +62,7 @@ class Loaded:
 
 @dataclass
 class Counts:
-    """Of the files that were to be predicted: how many, and with which of them something was the matter."""
+    """Counts of the files to predict, and of those with a problem."""
 
     files: int
     unreadable: int = 0
@@ -73,17 +73,17 @@ class Counts:
     without_box: int = 0
 
     def told(self, out: Path) -> int:
-        """Tell the user; the exit code is 1 where a file was not done whole."""
+        """Log the counts; the exit code is 1 if the output of a file is incomplete."""
         _log.info(f"{self.files - self.unreadable} of {self.files} images predicted: {out}")
         if self.without_box:
             _log.info(
-                f"{self.without_box} of {self.anomalous} anomalous images without a box: no place stands out "
-                "beyond what normal images reach"
+                f"{self.without_box} of {self.anomalous} anomalous images without a box: no region of the map "
+                "exceeds normal images"
             )
         if self.several:
-            _log.info(f"{self.several} with several frames or pages: the first was taken")
+            _log.info(f"{self.several} with several frames or pages: the first was used")
         if self.broken_profiles:
-            _log.info(f"{self.broken_profiles} with a color profile that cannot be used: taken as sRGB")
+            _log.info(f"{self.broken_profiles} with an unusable color profile: taken as sRGB")
         if self.unreadable:
             _log.info(f"{self.unreadable} unreadable: see the column error")
         if self.unwritten:
@@ -92,13 +92,13 @@ class Counts:
 
 
 def predict(config: PredictConfig, model: Callable[[int], AnomalyModel]) -> int:
-    """Ask a model about files; one that is unreadable becomes a line with its error, and the others are still done.
+    """Predict files; an unreadable one becomes a line with its error, and the others are still predicted.
 
     Args:
         config: the model, the images, and where to write.
-        model: loads the model, to be asked about so many images.
+        model: loads the model, for this many images.
     Returns:
-        0, or 1 where a file was not done whole.
+        0, or 1 if the output of a file is incomplete.
     Raises:
         UserError: no images, or a place that is not to be written to.
         OSError: the table cannot be written.
@@ -112,7 +112,7 @@ def predict(config: PredictConfig, model: Callable[[int], AnomalyModel]) -> int:
         if config.threshold is not None:
             asked = asked.with_threshold(config.threshold)
         counts = predict_files(asked, files, table, config.maps, names)
-        table.flush()  # a full disk shows here at the latest
+        table.flush()  # raises on a full disk
         return counts.told(config.out)
 
 
@@ -141,7 +141,7 @@ def predict_files(
 
 
 def find_files(images: Sequence[str]) -> list[Path]:
-    """Files, in the order given; folders and patterns give theirs sorted, and what folders hold besides is said.
+    """Files, in the order given; those of folders and patterns are sorted. Logs what folders hold besides.
 
     Each real file comes once, by the first of its names.
 
@@ -179,9 +179,7 @@ def _each_once(files: Iterable[Path]) -> list[Path]:
         if by_identity.setdefault(_identity(file), file) != file:
             others.append(str(file))
     if others:
-        _log.info(
-            f"note: left out, other names of files that are read already: {len(others)} ({listed(others, 3)})"
-        )
+        _log.info(f"note: skipped, other names of files that are read already: {len(others)} ({listed(others, 3)})")
     return list(by_identity.values())
 
 
@@ -206,7 +204,7 @@ def matching(pattern: str) -> Iterator[Path]:
 
 
 def _refuse_outputs(config: PredictConfig, files: Sequence[Path], names: Mapping[Path, str]) -> None:
-    """Raise UserError where something else than an earlier prediction's output would be written over.
+    """Raise UserError unless the outputs are new or those of an earlier prediction.
 
     Args:
         names: of each file's pictures in --maps.
@@ -219,7 +217,7 @@ def _refuse_outputs(config: PredictConfig, files: Sequence[Path], names: Mapping
         return
     _refuse_among_pictures(maps, config.images, files)
     if any((maps / name).exists() for name in (CARD, "config.yaml")):
-        raise UserError(f"--maps {maps}: the folder of a model or a run. Choose another folder.")
+        raise UserError(f"--maps {maps}: is the folder of a model or a run. Choose another folder.")
     table, folder = (Path(os.path.realpath(path)) for path in (out, maps))
     in_the_way = table.parent == folder and table.suffix in PICTURES and table.stem in names.values()
     if in_the_way or folder.is_relative_to(table):
@@ -232,12 +230,12 @@ def _refuse_outputs(config: PredictConfig, files: Sequence[Path], names: Mapping
 
 
 def _refuse_among_pictures(maps: Path, images: Sequence[str], files: Sequence[Path]) -> None:
-    """Raise UserError where maps would lie among the pictures: over them, or predicted with them next time."""
+    """Raise UserError if maps would replace images, or be predicted with them next time."""
     place = maps.resolve()
     searched = (Path(given) for given in images)
     among = [folder for folder in searched if folder.is_dir() and place.is_relative_to(folder.resolve())]
     if among := among or [file for file in files if file.resolve().is_relative_to(place)]:
-        raise UserError(f"--maps {maps}: {among[0]} is to be predicted. Choose a folder apart from the pictures.")
+        raise UserError(f"--maps {maps}: holds {among[0]}, an image to predict. Choose a folder without them.")
 
 
 def _is_table(path: Path) -> bool:
@@ -265,11 +263,11 @@ def _is_map(path: Path) -> bool:
 
 
 PICTURES = {".png": _is_overlay, ".npy": _is_map}
-"""What --maps writes of each image, and how it is recognized."""
+"""The files that --maps writes for each image, and how to identify them."""
 
 
 def at_even_steps(files: Sequence[Path], count: int) -> list[Path]:
-    """So many of the files, or all of them, at even steps from the first on."""
+    """Up to `count` of the files, at even steps from the first."""
     return list(files[:: max(1, -(-len(files) // count))])
 
 
@@ -296,7 +294,7 @@ def results_of(model: AnomalyModel, files: Sequence[Path]) -> Iterator[tuple[Pat
 
 
 def loaded(decoded: Decoded, side: int) -> Loaded:
-    """What of a decoded image is kept until it is predicted."""
+    """The part of a decoded image that is kept until its prediction."""
     height, width = decoded.pixels.shape[:2]
     return Loaded(resize(decoded.pixels, side), (height, width), decoded.first_of_several, decoded.broken_profile)
 
@@ -322,7 +320,7 @@ def _map_names(files: Sequence[Path]) -> dict[Path, str]:
 
 
 def _cut(name: str, most: int) -> str:
-    """As much of a name as so many bytes hold."""
+    """The name, cut to this many bytes."""
     while len(os.fsencode(name)) > most:
         name = name[:-1]
     return name

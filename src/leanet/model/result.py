@@ -1,4 +1,4 @@
-"""What a model says about one image, and how it is shown; needs no torch, so that exported models can use it."""
+"""A model's result for one image, and its overlay; needs no torch, for exported models."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ class Result:
         anomalous: whether it reaches the model's threshold.
         caan_probability: the attention network's own; None without logits of its own.
         mean_delta_e, peak_delta_e: mean and maximum of the anomaly map, ΔE.
-        box: around the map's strongest region beyond what normal pictures' maps reach at their peaks; None where
+        box: around the map's strongest region beyond what normal pictures' maps reach at their peaks; None if
             the decision is normal, or nothing goes beyond that.
         anomaly_map: float32 (S, S), ΔE, S the model's image size.
         attention: float32 (h, w) in [0, 1], at the finest of the model's points; None without attention.
@@ -89,7 +89,7 @@ def make_result(
 
 
 def beyond_normals(card: Card, anomaly_map: NDArray[np.float32], size: tuple[int, ...]) -> Box | None:
-    """Where a map stands out, whatever the decision; None where nothing goes beyond normal pictures' peaks.
+    """Where a map stands out, for any decision; None if nothing exceeds normal images' peaks.
 
     Args:
         card: of the model that made the map; it may know no normal pictures, then nothing stands out.

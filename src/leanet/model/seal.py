@@ -1,4 +1,4 @@
-"""A file's hash at its own end, so that any changed byte is noticed; needs neither torch nor a runtime."""
+"""A file's hash at its own end, which reveals any changed byte; needs neither torch nor a runtime."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def is_whole(path: Path, beside: Path | None = None) -> bool:
 
 
 def _digits(path: Path) -> bytes | None:
-    """The digits at a file's end, or None where there are none."""
+    """The digits at a file's end, or None if there are none."""
     before, after = _ENDS[path.suffix.lower()]
     length = len(before) + _HEX + len(after)
     with path.open("rb") as file:

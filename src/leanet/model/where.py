@@ -57,7 +57,7 @@ def strength(anomaly_map: NDArray[np.float32], ceilings: Ceilings) -> NDArray[np
 
 
 def strongest_region(anomaly_map: NDArray[np.float32], ceilings: Ceilings, width: int, height: int) -> Box | None:
-    """The box around the region that goes beyond the ceilings the most, in sum; None where none does.
+    """The box around the region that goes beyond the ceilings the most, in sum; None if none does.
 
     Regions are what is connected and at least half as strong as the strongest pixel.
 

@@ -20,7 +20,7 @@ def point_of(stride: int) -> int:
         ValueError: the stride is not a power of two of at least 2.
     """
     if stride < 2 or stride & (stride - 1):
-        raise ValueError(f"stride {stride}: a power of two of at least 2 is expected.")
+        raise ValueError(f"stride {stride}: expected a power of two, 2 or more.")
     return stride.bit_length() - 1
 
 
@@ -45,7 +45,7 @@ class ADN(nn.Module):
         stages: modules in order; the first takes the image (N, 3, H, W) in [0, 1] and normalizes it if the network
             wants that; the i-th gives (N, channels[i], H / strides[i], W / strides[i]).
         head: the last stage's features -> two logits (N, 2), normal and anomalous.
-        channels, strides: one number a stage; strides are powers of two and grow.
+        channels, strides: one number per stage; strides are powers of two and grow.
         activation: 'softmax' or 'sigmoid', what the authors put on the logits; 'clipped sigmoid' where a reshaping
             follows it, which hides the logits from TensorFlow's loss. Only their loss and their files need it.
 
@@ -82,8 +82,8 @@ class CAAN(nn.Module):
 
     Attributes:
         stages: modules in order; the first takes the anomaly map (N, 1, H, W), 0 or more, scaled to about [0, 1].
-        head: the last stage's features -> two logits (N, 2); None where there are none.
-        channels, strides: one number a stage; LEANet takes the features of the ADN's stride.
+        head: the last stage's features -> two logits (N, 2); None if there are none.
+        channels, strides: one number per stage; LEANet takes the features of the ADN's stride.
         activation: as in an ADN; '' where there are no logits.
         has_logits: whether there is a head.
         ends_in_relu: whether the features are 0 or more, which keeps the published attention at 0.5 or more.

@@ -29,7 +29,7 @@ def external_attention(features: Tensor, guide: Tensor, affine: nn.Module | None
             f"features of {tuple(features.shape)}, and a guide of {tuple(guide.shape)}: the same images, height "
             f"and width are needed. Take the CAAN's features of the same stride."
         )
-    # In the features' dtype, lest a float32 map turn bfloat16 features into float32 ones.
+    # In the features' dtype: a float32 map would turn bfloat16 features into float32 ones.
     mean = guide.mean(dim=1, keepdim=True)
     attention = (mean if affine is None else affine(mean)).sigmoid().to(features.dtype)
     return features + features * attention, attention

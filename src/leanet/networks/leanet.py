@@ -136,7 +136,7 @@ def _check_lengths(network: ADN | CAAN) -> None:
     if len(set(lengths)) > 1:
         stages, channels, strides = lengths
         raise ValueError(
-            f"{name}: {stages} stages, {channels} channels, {strides} strides: one a stage is expected."
+            f"{name}: {stages} stages, {channels} channels, {strides} strides: expected one per stage."
         )
     if list(network.strides) != sorted(set(network.strides)):
         raise ValueError(f"{name}: strides {network.strides}: each must be larger than the one before.")

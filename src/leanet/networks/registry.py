@@ -100,7 +100,7 @@ _CHECKED: set[tuple[type[ADN], int]] = set()
 
 
 def _check_stages(kind: type[ADN], image_size: int) -> None:
-    """Raise ValueError where an ADN's stages or head give other shapes than its class says."""
+    """Raise ValueError if an ADN's stages or head give other shapes than its class says."""
     if (kind, image_size) in _CHECKED:
         return
     with torch.device("meta"), torch.random.fork_rng(devices=()):
@@ -116,7 +116,7 @@ def _check_stages(kind: type[ADN], image_size: int) -> None:
 def _passed(module: torch.nn.Module, x: Tensor, name: str, expected: tuple[int, ...]) -> Tensor:
     found: Tensor = module(x)
     if tuple(found.shape) != expected:
-        raise ValueError(f"{name} gives {tuple(found.shape)}, expected {expected}: mend its channels or strides.")
+        raise ValueError(f"{name} gives {tuple(found.shape)}, expected {expected}: fix its channels or strides.")
     return found
 
 

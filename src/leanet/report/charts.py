@@ -69,20 +69,20 @@ def draw_all(
 
 
 def _of_mistakes(run: Run, found: Verdict, fold: int, of_seed: str) -> list[Chart]:
-    """Pictures and maps of the surest mistakes, half of each kind if there are; none where there are none."""
+    """Pictures and maps of the surest mistakes, half of each kind if there are; none if there are none."""
     missed = found.missed[: max(MOST_SHOWN // 2, MOST_SHOWN - len(found.false_alarms))]
     mistakes = [*missed, *found.false_alarms[: MOST_SHOWN - len(missed)]]
     if not mistakes:
         return []
     caption = (
-        "The surest mistakes, with the probability of an anomaly that each was given, and their anomaly maps, in "
-        f"the colors of those of the section Maps.{of_seed}"
+        "The surest mistakes, with the predicted probability of an anomaly and the anomaly map, in the "
+        f"color scale of the section Maps.{of_seed}"
     )
     return [Chart("mistakes", mistakes_sheet(run, mistakes, map_limit(run, fold)), caption)]
 
 
 def _of_scores(scored: Mapping[Key, Scored], of_seed: str) -> list[Chart]:
-    """What the probabilities are worth: curves, histogram, matrix."""
+    """The quality of the probabilities: curves, histogram, reliability, confusion matrix."""
     first = [s for (_, seed), s in scored.items() if seed == 0]
     thin = " Thin: the seeds after the first; numbers are the mean of a fold's seeds." if of_seed else ""
     return [
@@ -96,7 +96,7 @@ def _of_scores(scored: Mapping[Key, Scored], of_seed: str) -> list[Chart]:
             "precision_recall",
             figures.precision_recall(scored),
             "Precision, the share of the alarms that are right, at each recall, the share of the anomalous ones "
-            f"that is found. The dashed line is guessing.{thin}",
+            f"found. The dashed line is guessing.{thin}",
         ),
         Chart(
             "scores",
@@ -106,7 +106,7 @@ def _of_scores(scored: Mapping[Key, Scored], of_seed: str) -> list[Chart]:
         Chart(
             "reliability",
             figures.reliability(first),
-            f"Does 0.8 mean four in five? On the dashed line it does. Numbers are of images.{of_seed}",
+            f"On the dashed line, 80 % of the images of probability 0.8 are anomalous. Numbers: images.{of_seed}",
         ),
         Chart("confusion", figures.confusion(first), f"Decisions on all folds' test images.{of_seed}"),
     ]

@@ -137,7 +137,7 @@ def reliability_bins(runs: Sequence[Scored]) -> list[tuple[float, float, int]]:
 
 
 def training_curves(curves: Mapping[str, Mapping[str, Sequence[float]]], title: str) -> Figure:
-    """Losses by epoch: name of the training -> name of the loss -> one value an epoch."""
+    """Losses by epoch: name of the training -> name of the loss -> one value per epoch."""
     names = list(dict.fromkeys(name for losses in curves.values() for name in losses))
     figure = Figure(figsize=(4 * len(names), 3), layout="constrained")
     for axes, name in zip(figure.subplots(1, len(names), squeeze=False)[0], names, strict=True):

@@ -47,7 +47,7 @@ def style(text: str) -> dict[str, Any]:
 
 @functools.cache
 def _family_with(character: str) -> str | None:
-    """The first family of fonts that has a glyph for a character; None where none has."""
+    """The first family of fonts that has a glyph for a character; None if none has."""
     return next((family for family in _families() if ord(character) in _characters(family)), None)
 
 
@@ -62,7 +62,7 @@ def _families() -> Iterator[str]:
 
 @functools.cache
 def _characters(family: str) -> frozenset[int]:
-    """The characters that a family's regular face can draw; none where it cannot be read or is no outline."""
+    """The characters that a family's regular face can draw; none if it cannot be read or is no outline."""
     try:
         font = get_font(findfont(FontProperties(family=[family]), fallback_to_default=False))
     except (OSError, RuntimeError, ValueError):

@@ -1,4 +1,4 @@
-"""`leanet report`: one self-contained page that shows a run's results, and says what they do and do not show."""
+"""`leanet report`: one self-contained page with a run's results and what they do and do not show."""
 
 from __future__ import annotations
 
@@ -51,10 +51,10 @@ from leanet.results.words import heading, words_of
 _log = logging.getLogger(__name__)
 
 GENERATOR = b'<meta name="generator" content="leanet report">'
-"""By what a page is known for a report."""
+"""The tag that identifies a report's page."""
 
 PIXELS_PER_INCH = 96
-"""Of a page, whatever the screen has."""
+"""CSS pixels per inch, on any screen."""
 
 
 @dataclass(frozen=True)
@@ -69,11 +69,11 @@ class Picture:
 def report(config: ReportConfig) -> Path:
     """Write RUN/report/index.html and the figures and tables in it as files; returns the page's path.
 
-    The page of a detector that is named lies in RUN/report/<detector>/.
+    The page of a named detector is in RUN/report/<detector>/.
 
     Raises:
-        UserError: no run, or no finished fold in it: says what is there and what is missing; or another process
-            writes the report.
+        UserError: no run, no finished fold in it (the message names what is missing), or another process writes
+            the report.
     """
     with alone_in(config.run / "report") if config.run.is_dir() else contextlib.nullcontext():
         return _report(config)
@@ -87,14 +87,14 @@ def _report(config: ReportConfig) -> Path:
     detect_config, folds, missing = finished(run, home, asked)
     if not folds:
         raise UserError(
-            f"{config.run}: no fold is finished. {what_is_missing(missing)} Go on with the same command."
+            f"{config.run}: no fold is finished. {what_is_missing(missing)} Resume with the same command."
         )
     path = folder / "index.html"
-    refuse_other(path, str(path), _is_report, remedy="Move it elsewhere.")
+    refuse_other(path, str(path), _is_report, remedy="Move it.")
     without_baseline = []
     if asked.compare and detect_config.detector.has_attention and not detect_config.compare:
         without_baseline = [
-            "The baseline is left out, for it has not finished all of these folds with the same options."
+            "The baseline is not shown, because it has not finished all of these folds with the same options."
         ]
     results, recall = table(run, home, detect_config, folds), detect_config.detector.target_recall
     write_table(folder, results)
@@ -153,7 +153,7 @@ def _draw(charts: Sequence[Chart], folder: Path) -> dict[str, Picture]:
 
 
 def _lists(run: Run, found: Verdict) -> list[tuple[str, int, list[tuple[str, str]], int]]:
-    """Both kinds of mistakes for the page: title, how many, the first by probability and name, how many more."""
+    """Both kinds of mistakes for the page: title, count, the first by probability and name, count of the others."""
     lists = []
     for title, mistakes in (
         (f"Missed, of {found.anomalous} anomalous pictures", found.missed),
@@ -165,7 +165,7 @@ def _lists(run: Run, found: Verdict) -> list[tuple[str, int, list[tuple[str, str
 
 
 def _write_numbers(folder: Path, scored: Mapping[Key, Scored]) -> None:
-    """What the figures show that no other table holds: curves, and of the first seed, reliability."""
+    """Write the figures' numbers that no other table holds: curves, and the first seed's reliability."""
     points = [(fold, seed, *point) for (fold, seed), s in scored.items() for point in figures.curve_points(s)]
     write_csv(folder / "curves.csv", ("fold", "seed", "curve", "x", "y"), points)
     first = [s for (_, seed), s in scored.items() if seed == 0]
@@ -182,7 +182,7 @@ def in_words(
     prevalence = first.pooled.prevalence
     guess = 2 * prevalence / (1 + prevalence)
     words = [
-        f"{prevalence:.0%} of the test images are anomalous: to call every image anomalous would already have "
+        f"{prevalence:.0%} of the test images are anomalous: calling every image anomalous gives "
         f"an F1 of {guess:.3f}."
     ]
     if target_recall and 0 < prevalence < 1 and all(s.threshold_chosen is not None for s in first.runs.values()):
@@ -193,40 +193,40 @@ def in_words(
     found = border.interval("auroc") if border else None
     if found and found.mean > 0.6:
         words.append(
-            f"The colors of the image's border alone reach an AUROC of {found.mean:.3f}: part of the answer may "
-            "lie in the background, where a network finds it too."
+            f"The colors of the image's border alone reach an AUROC of {found.mean:.3f}: the background may "
+            "give the class away, to a network too."
         )
     if not run.folder.read_config().get("groups"):
         words.append(
-            "The folds are random. If several pictures show one object, the results are too good: give --groups."
+            "The folds are random. If several images show one object, the results are too optimistic: use --groups."
         )
     if len(first.by_fold("f1")) < 2:
-        words.append("One fold has no interval: nothing here says how far another would differ.")
+        words.append("One fold has no interval: how much another fold would differ is unknown.")
     if missing:
-        words.append(f"Not all of it is finished: {what_is_missing(missing)}")
+        words.append(f"The run is not finished: {what_is_missing(missing)}")
     return words
 
 
 def _trained_on(home: RunFolder, config: DetectConfig, folds: Sequence[int]) -> str:
-    """How many images the detectors had, in a sentence."""
+    """How many images the detectors were trained on, in a sentence."""
     folders = [home.fold(n).detector(config.detector.name) for n in folds]
     found = [folder.read_metrics()["train"] for folder in folders]
     images, anomalous = (round(float(np.mean([f[key] for f in found]))) for key in ("images", "anomalous"))
     return (
-        f"A detector had about {images} labeled images, {anomalous} of them anomalous: the share "
+        f"A detector was trained on about {images} labeled images, {anomalous} of them anomalous: the share "
         f"{config.detector.p_rate:g} (p_rate) of a fold's training anomalies."
     )
 
 
 def _recall_reached(row: Row, target: float) -> str:
-    """What became of a wanted recall on the test images."""
+    """The recall on the test images beside the target recall."""
     s = row.pooled
     found = (s.true_positives_chosen or 0) / s.anomalous
     false_alarms = (s.false_positives_chosen or 0) / (s.images - s.anomalous)
     return (
-        f"The chosen thresholds find at least {target:.0%} of the anomalous pictures that were held out of the "
-        f"training; of the anomalous test pictures they find {found:.0%}, and call {false_alarms:.0%} of the "
-        "normal ones anomalous."
+        f"The chosen thresholds find at least {target:.0%} of the held-out anomalous images. On the test "
+        f"images, they find {found:.0%} of the anomalous ones, and call {false_alarms:.0%} of the normal ones "
+        "anomalous."
     )
 
 
@@ -294,7 +294,7 @@ def _localisation(
         try:
             masks = np.stack([_mask(dataset, run, int(row)) for row in rows])
         except OSError as error:
-            _log.info(f"note: left out where the anomalies are, for want of the masks in {dataset} ({error})")
+            _log.info(f"note: no localization results: the masks in {dataset} are missing ({error})")
             return []
         told = {"anomaly map": run.maps(fold, unpack=False).delta_e(rows)}
         if config.detector.has_attention:
@@ -326,7 +326,7 @@ def _mask(dataset: Path, run: Run, row: int) -> NDArray[np.bool_]:
 
 
 def _settings(run: Run, home: RunFolder, config: DetectConfig, fold: int) -> str:
-    """The options of both stages as they were recorded, the detector's with what its training recorded."""
+    """The recorded options of both stages, the detector's with the facts of its training."""
     detector = read_config(home.fold(fold).detector(config.detector.name).config)
     parts = {"run": run.folder.read_config(), "detector": detector}
     return yaml.safe_dump(parts, sort_keys=False, allow_unicode=True)
@@ -344,5 +344,5 @@ def _template() -> jinja2.Template:
 
 
 def _with_code(text: str) -> Markup:
-    """A sentence for the page, what stands in backticks as code."""
+    """A sentence for the page, with text in backticks as code."""
     return Markup(re.sub(r"`([^`]+)`", r"<code>\1</code>", str(escape(text))))

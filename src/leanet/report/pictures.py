@@ -268,7 +268,7 @@ def _unit(run: Run) -> str:
 
 
 def losses_of(path: Path) -> dict[str, list[float]]:
-    """The losses in a history.csv: name -> one value an epoch; nothing, and a note, where it is damaged."""
+    """The losses in a history.csv: name -> one value per epoch; nothing, and a note, where it is damaged."""
     rows = read_history(path)
     if not rows:
         _log.info(f"note: {path}: damaged; its curve is not drawn")
@@ -277,6 +277,6 @@ def losses_of(path: Path) -> dict[str, list[float]]:
 
 
 def save(figure: Figure, path: Path) -> None:
-    """Write a figure as PNG or SVG, by the path's suffix, whole or not at all."""
+    """Write a figure as PNG or SVG, by the path's suffix, completely or not at all."""
     with beside(path) as partial:
         figure.savefig(partial, format=path.suffix[1:], dpi=DOTS_PER_INCH)

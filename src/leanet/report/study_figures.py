@@ -32,7 +32,7 @@ def draw_study(cells: Sequence[Cell], report: Path) -> None:
 
 
 def over_points(cells: Sequence[Cell], metric: str) -> Figure:
-    """The metric over the attention point, one panel a p_rate; dashed: the baseline."""
+    """The metric over the attention point, one panel per p_rate; dashed: the baseline."""
     rates = sorted({cell.detector.p_rate for cell in cells})
     figure = Figure(figsize=(4.2 * len(rates), 3.4), layout="constrained")
     for axes, rate in zip(figure.subplots(1, len(rates), squeeze=False, sharey=True)[0], rates, strict=True):
@@ -70,7 +70,7 @@ def _name_without_point(cell: Cell) -> str:
 
 
 def over_p_rate(cells: Sequence[Cell], metric: str) -> Figure:
-    """The metric over the share of anomalies kept, one line a detector."""
+    """The metric over the share of anomalies kept, one line per detector."""
     figure = Figure(figsize=(5.4, 3.8), layout="constrained")
     axes = figure.subplots()
     names = list(dict.fromkeys(cell.detector.name for cell in cells))

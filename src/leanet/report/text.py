@@ -54,7 +54,7 @@ def print_words(rows: Sequence[Row]) -> None:
 
 
 def print_fold_reports(config: DetectConfig) -> None:
-    """Print, as the published program does, confusion matrix, classification report and F1 of each fold."""
+    """Print, as the authors' program does, confusion matrix, classification report and F1 of each fold."""
     home = RunFolder(config.out or config.run)
     folds = parse_folds(config.compute.folds, len(find(config.run).folds))
     for number in folds:
@@ -151,7 +151,7 @@ def _print_best(p_rate: float, cells: Sequence[Cell]) -> None:
 
 
 def print_cells(cells: Sequence[Cell], beside: Mapping[float, Sequence[Row]]) -> None:
-    """Print what each p_rate's best cell found; then one line a cell, and a row without a network.
+    """Print what each p_rate's best cell found; then one line per cell, and a row without a network.
 
     That is means with intervals, and what the attention gained.
     """

@@ -42,7 +42,7 @@ def _anomalous(file: Path) -> NDArray[np.bool_]:
 
 
 def pixel_auroc(maps: NDArray[np.float32], masks: NDArray[np.bool_]) -> float | None:
-    """AUROC over all pixels of all images; None where no pixel, or every pixel, is anomalous.
+    """AUROC over all pixels of all images; None if no pixel, or every pixel, is anomalous.
 
     Args:
         maps: (N, H, W), higher is more anomalous.

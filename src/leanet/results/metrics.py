@@ -45,7 +45,7 @@ PRINTED = {
 
 PLAIN_THRESHOLD = 0.5
 FEWEST_POSITIVES = 10
-"""With fewer anomalous images than this, an inner validation says too little to choose by."""
+"""With fewer anomalous images than this, an inner validation is too small to choose by."""
 
 Key = tuple[int, int]
 """(fold, seed)"""
@@ -58,7 +58,7 @@ class Scored:
     Attributes:
         labels: (N,), 0 normal, 1 anomalous.
         scores: (N,), higher is more anomalous.
-        threshold: the one chosen on images held out; None where none was chosen.
+        threshold: the one chosen on images held out; None if none was chosen.
         is_probability: whether the scores are probabilities, to be decided at 0.5 where none was chosen.
     """
 
@@ -69,15 +69,15 @@ class Scored:
 
     @property
     def decided_at(self) -> float | None:
-        """The threshold that was chosen, or for want of one 0.5; None where scores are no probabilities."""
+        """The chosen threshold, or 0.5 if none was chosen; None if scores are not probabilities."""
         return PLAIN_THRESHOLD if self.threshold is None and self.is_probability else self.threshold
 
 
 @dataclass(frozen=True)
 class Scores:
-    """Metrics of one set of predictions; None where the metric is undefined: one class only, or no threshold.
+    """Metrics of one set of predictions; None if the metric is undefined: one class only, or no threshold.
 
-    `threshold_chosen` is None where the '_chosen' metrics are those at 0.5.
+    `threshold_chosen` is None if the '_chosen' metrics are those at 0.5.
     """
 
     images: int
@@ -104,7 +104,7 @@ class Scores:
 
 
 def score(scored: Scored) -> Scores:
-    """Score predictions; what is undefined is None, never 0 or 1."""
+    """Score predictions; undefined metrics are None, never 0 or 1."""
     y, s = scored.labels, scored.scores
     both = 0 < int(y.sum()) < len(y)
     plain = _decisions(y, s, PLAIN_THRESHOLD if scored.is_probability else None)
@@ -202,7 +202,7 @@ def interval(values: Sequence[float | None], test_to_train: float) -> Interval |
     variance of the mean is taken as (1/J + test/train) times the sample variance of the J values.
 
     Args:
-        values: one a fold, of several seeds their mean; None where undefined.
+        values: one a fold, of several seeds their mean; None if undefined.
         test_to_train: test images for each image of the training side, on average: about 1 / (n_splits - 1).
     Returns:
         None without any value.
@@ -237,7 +237,7 @@ class Row:
         return any(scores.threshold_chosen is not None for scores in self.runs.values())
 
     def by_fold(self, metric: str) -> dict[int, float | None]:
-        """A metric by fold, its mean over the seeds: they share test images, so that they say less than folds."""
+        """A metric by fold, its mean over the seeds; seeds share test images and are no independent results."""
         found: dict[int, list[float]] = {fold: [] for fold, _ in self.runs}
         for (fold, _), scores in self.runs.items():
             value = getattr(scores, metric)
@@ -309,7 +309,7 @@ def pool(folds: Sequence[Scored]) -> Scores:
 def difference(row: Row, other: Row, metric: str) -> Interval | None:
     """Mean and 95 % interval of the paired difference row - other over the folds that both have.
 
-    Of several seeds, a fold's mean counts; a row without seeds has one value a fold. None where there is nothing to
+    Of several seeds, a fold's mean counts; a row without seeds has one value per fold. None if there is nothing to
     compare, nor at chosen thresholds where one of the rows has none.
     """
     if metric.endswith("_chosen") and not (row.has_chosen and other.has_chosen):
@@ -320,7 +320,7 @@ def difference(row: Row, other: Row, metric: str) -> Interval | None:
 
 
 def cell(row: Row, metric: str) -> str:
-    """A table's cell: mean and interval; 'undefined' for want of a class, '-' where the row decides nothing.
+    """A table's cell: mean and interval; 'undefined' without one of the classes, '-' if the row decides nothing.
 
     Where no threshold was chosen, that says so instead of repeating the metric at 0.5; where a metric is defined on
     some folds only, on how many.

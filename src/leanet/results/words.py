@@ -1,4 +1,4 @@
-"""The words of tables and pages, each explained in a line."""
+"""The terms of tables and pages, each explained in a line."""
 
 from __future__ import annotations
 
@@ -11,23 +11,23 @@ from leanet.results.metrics import PRINTED, Row
 _log = logging.getLogger(__name__)
 
 GLOSSARY = {
-    "fold": "one of the parts that the pictures are cut into; networks trained on the others test it",
-    "ADN": "anomaly detection network: it classifies the picture, and its probability is the answer",
-    "CAAN": "color anomaly attention network: it reads the anomaly map and directs the ADN's attention; "
-    "its row is what it says by itself",
+    "fold": "one of the parts of the data set; it tests networks that were trained on the other parts",
+    "ADN": "anomaly detection network: it classifies the image; its probability is the prediction",
+    "CAAN": "color anomaly attention network: it reads the anomaly map and guides the ADN's attention; "
+    "its row is its own prediction",
     "p1 to p5": "attention point, the depth of the ADN at which the attention acts; 1 is the finest",
-    "ΔE00": "CIEDE2000 color difference: 1 is about the least that an eye sees; the anomaly map holds, for each "
-    "pixel, that between the true color and the one that the colorizer expects (ΔE for short)",
-    "F1": "harmonic mean of precision (how many of the alarms are right) and recall (how many of the anomalous "
-    "pictures are found); 1 is perfect",
-    "threshold chosen": "the probability from which a picture is called anomalous, chosen on pictures held out of "
-    "the training; of ΔE and of colors, on the training pictures",
-    "AUROC": "how often an anomalous picture gets a higher probability than a normal one; 0.5 is guessing",
-    "average precision": "mean precision over all thresholds, by recall; guessing gets the share of anomalous "
-    "pictures",
-    "[95 % interval]": "where the mean of other folds would lie; wide with few folds",
+    "ΔE00": "CIEDE2000 color difference: 1 is about the least visible difference; the anomaly map holds, for each "
+    "pixel, the difference between the true color and the colorizer's (ΔE for short)",
+    "F1": "harmonic mean of precision (the share of the alarms that are right) and recall (the share of the "
+    "anomalous images that are found); 1 is perfect",
+    "threshold chosen": "the probability from which an image is called anomalous, chosen on held-out training "
+    "images; for ΔE and colors, on the training images",
+    "AUROC": "how often an anomalous image gets a higher probability than a normal one; 0.5 is guessing",
+    "average precision": "mean precision over all thresholds, weighted by recall steps; guessing gets the share of "
+    "anomalous images",
+    "[95 % interval]": "confidence interval of the mean over folds; wide with few folds",
 }
-"""Term -> explanation, in the order in which tables need them."""
+"""Term -> explanation, in the tables' order."""
 
 
 def heading(metric: str) -> str:
@@ -38,13 +38,13 @@ def heading(metric: str) -> str:
 
 @functools.cache
 def explain(*terms: str) -> None:
-    """Log what some words mean, where they stand first; a second call for the same ones logs nothing."""
+    """Log the explanation of some terms, before their first use; a repeated call logs nothing."""
     for term in terms:
         _log.info(f"{term}: {GLOSSARY[term]}", extra={"hanging": 2})
 
 
 def words_of(rows: Sequence[Row]) -> dict[str, str]:
-    """The words that a table of these rows needs, with their explanations."""
+    """The terms that a table of these rows uses, with their explanations."""
     text = " ".join(row.name for row in rows)
     needed = {
         "CAAN": "CAAN" in text,

@@ -1,1 +1,1 @@
-"""A model behind HTTP: an API for programs and a page for the browser."""
+"""A model served over HTTP: an API for programs and a page for the browser."""

@@ -1,4 +1,4 @@
-"""What the service answers: the models of its JSON, and maps as PNGs."""
+"""The service's responses: the models of its JSON, and maps as PNGs."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from leanet.model.where import Box
 MapName = Literal["overlay", "anomaly_map", "recoloured", "attention", "input"]
 
 DELTA_E_STEPS = 200
-"""Gray levels of an anomaly map's PNG for 1 ΔE."""
+"""Gray levels per ΔE in an anomaly map's PNG."""
 
 
 Rectangle: TypeAlias = Annotated[tuple[int, ...], Field(min_length=4, max_length=4)]
@@ -31,10 +31,10 @@ Rectangle: TypeAlias = Annotated[tuple[int, ...], Field(min_length=4, max_length
 
 
 class Prediction(BaseModel):
-    """One image's answer; with `error`, all else is null.
+    """One image's result; with `error`, all other fields are null.
 
-    `region` is the map's strongest region beyond normal pictures' peaks, whatever the decision; `box` is the same,
-    of anomalous images only.
+    `region` is the map's strongest region above normal images' peaks, for any decision; `box` is the same, for
+    anomalous images only.
     """
 
     file: str
@@ -54,19 +54,19 @@ class Prediction(BaseModel):
 
 
 class Predictions(BaseModel):
-    """The answers, in the order of the images."""
+    """The results, in the order of the images."""
 
     results: list[Prediction]
 
 
 class Problem(BaseModel):
-    """Why there is no answer, in one line."""
+    """The reason of a failure, in one line."""
 
     detail: str
 
 
 class ModelInfo(BaseModel):
-    """What the service asks: the model's name, networks, thresholds, and how well it did."""
+    """The service's model: name, networks, thresholds and measured quality."""
 
     name: str
     adn: str
@@ -87,7 +87,7 @@ class ModelInfo(BaseModel):
 
 
 def prediction(name: str, result: Result, image: Loaded, card: Card, maps: Sequence[MapName]) -> Prediction:
-    """One image's answer, with the maps that were asked for and that there are."""
+    """One image's result, with the requested maps that the model has."""
     return Prediction(
         file=name,
         probability=result.probability,
@@ -106,14 +106,14 @@ def prediction(name: str, result: Result, image: Loaded, card: Card, maps: Seque
 
 
 def _region(result: Result, image: Loaded, card: Card) -> Box | None:
-    """What the box would be with a threshold that calls the image anomalous."""
+    """The box that the image has if a threshold calls it anomalous."""
     if result.box is not None or result.anomaly_map is None:
         return result.box
     return beyond_normals(card, result.anomaly_map, image.size)
 
 
 def _notes(image: Loaded) -> Iterator[str]:
-    """What a person should know of how a file was read."""
+    """A note on how a file was read."""
     if image.first_of_several:
         yield "the first of several frames or pages"
     if image.broken_profile:
@@ -150,7 +150,7 @@ def _png(image: Image.Image) -> str:
 
 
 def model_info(card: Card, config: ServeConfig) -> ModelInfo:
-    """What may be told of a model."""
+    """The public facts of a model."""
     maps: list[MapName] = ["overlay", "anomaly_map", "input"]
     if card.colorizer:
         maps.append("recoloured")

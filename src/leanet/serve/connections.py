@@ -1,4 +1,4 @@
-"""Connections to the service: how many one client may open, what each may send, and how long it may take."""
+"""Connections to the service: limits on their number per client, their content and their time."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 from leanet.serve.request import client_of
 
 MOST = 512
-"""Open connections, half of the files that systems commonly let a process open."""
+"""Most open connections, half of the usual limit of open files per process."""
 
 HEADER_SECONDS = 10.0
-"""For a request's header to arrive, from the connection or from the answer before on."""
+"""Seconds for a request's header to arrive, from the connection or the previous answer on."""
 
 
 def server_settings(app: FastAPI, seconds: float) -> uvicorn.Config:
@@ -32,7 +32,7 @@ def server_settings(app: FastAPI, seconds: float) -> uvicorn.Config:
         app,
         http=Patient,
         ws="none",
-        log_level="error",  # a warning is of what a client sent, who could fill the disk with them
+        log_level="error",  # warnings are about the clients' input; a client could fill the disk with them
         lifespan="on",
         timeout_graceful_shutdown=5,
         server_header=False,
@@ -41,9 +41,9 @@ def server_settings(app: FastAPI, seconds: float) -> uvicorn.Config:
 
 
 class _OneLength(h11.Connection):
-    """Refuses a request whose body has two lengths, or one of a later version of HTTP than its own.
+    """Refuses a request with Transfer-Encoding beside Content-Length, or in HTTP/1.0.
 
-    A proxy in front may take the other length, and what is left of the body for the next client's request.
+    A proxy may read the other length, and take the rest of the body for the next client's request.
     """
 
     def next_event(self) -> Any:
@@ -56,9 +56,9 @@ class _OneLength(h11.Connection):
 
 
 class _Connection(H11Protocol):
-    """uvicorn's connection, given up where the client does not send a header, or does not take what it asked for.
+    """uvicorn's connection, closed if the client sends no header or does not receive the answer in time.
 
-    How long the body may take is the service's affair, which answers 408.
+    The service limits the time of the body itself, with status 408.
     """
 
     answer_seconds: float
@@ -104,9 +104,9 @@ class _Connection(H11Protocol):
             self.transport.abort()  # close() would wait until all is sent
 
     def _make_room(self) -> None:
-        """Let each client hold as many connections as it leaves free; past that, its longest wait ends.
+        """Let each client hold as many connections as it leaves free; beyond that, close its longest-waiting one.
 
-        A connection waits until a request has arrived whole, so that what is being answered is never given up.
+        A connection waits until its request has arrived completely; one that is being answered is never closed.
         """
         there = [c for c in self.connections if isinstance(c, _Connection) and not c.transport.is_closing()]
         own = [c for c in there if c._client == self._client]

@@ -1,4 +1,4 @@
-"""Work of many clients that waits for a few threads: clients take turns, by the size of what they bring."""
+"""A fair queue for a few threads: clients take turns, weighted by the size of their work."""
 
 from __future__ import annotations
 
@@ -14,26 +14,26 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Generic, TypeAlias, TypeVar
 
 Flow: TypeAlias = Hashable
-"""Whoever takes turns with others: what belongs to one flow is done in the order in which it came."""
+"""A party that takes turns with others; the work of one flow is done in order of arrival."""
 
 Item = TypeVar("Item")
 Answer = TypeVar("Answer")
 T = TypeVar("T")
 
 _STALE = 64
-"""Flows that are remembered beside those that wait; more are looked through for those that have had their turn."""
+"""Idle flows to remember; with more, those that have had their turn are dropped."""
 
 
 _NICENESS = 10
-"""Of threads that yield: beside others on the same processor they get a tenth of the time."""
+"""Niceness of threads that yield: beside others on one processor, they get a tenth of the time."""
 
 
 class FairQueue(Generic[T]):
     """A queue that gives every flow the same share of the work (self-clocked fair queueing).
 
-    An item's stamp is the work that its flow will have been given once the item is done, counted from the stamp
-    that was last taken where the flow had nothing waiting. The least stamp is taken first, so that one large item,
-    or a thousand of one flow, delay another flow by no more than what that flow brings itself.
+    An item's stamp is its flow's total work including the item; for an idle flow, the count starts at the stamp
+    that was taken last. The least stamp is taken first. One large item, or a thousand items of one flow, delay
+    another flow by no more than that flow's own work.
     """
 
     def __init__(self) -> None:
@@ -46,7 +46,7 @@ class FairQueue(Generic[T]):
         return len(self._waiting)
 
     def put(self, flow: Flow, work: float, item: T) -> None:
-        """Let an item wait that brings so much work."""
+        """Queue an item with this much work."""
         stamp = max(self._now, self._stamps.get(flow, 0.0)) + work
         self._stamps[flow] = stamp
         heapq.heappush(self._waiting, (stamp, next(self._number), item))
@@ -64,14 +64,13 @@ class FairQueue(Generic[T]):
 
 
 class Lane(Generic[Item, Answer]):
-    """Threads, and what waits for them; to be used in one event loop.
+    """Threads and their queue, for use in one event loop.
 
     Args:
-        work: gives the answers to a batch of items, in their order; called in one of the threads.
-        threads: how many batches are worked on at once.
-        batch: how many items `work` is given at most; whatever comes while all threads are busy waits together.
-        yielding: the threads take what the others leave of the processors, where the system knows such threads
-            (Linux).
+        work: returns the answers to a batch of items, in their order; called in one of the threads.
+        threads: number of batches at once.
+        batch: most items in a batch; items that arrive while all threads are busy wait together.
+        yielding: the threads use the processor time that others leave, on systems with such threads (Linux).
     """
 
     def __init__(
@@ -88,19 +87,19 @@ class Lane(Generic[Item, Answer]):
         self._threads = ThreadPoolExecutor(threads, name, initializer=_yield_to_others if yielding else None)
 
     async def answer(self, flow: Flow, size: float, item: Item) -> Answer:
-        """Wait for an item's turn, and for its answer; when canceled before its turn, it is not worked on.
+        """Wait for an item's turn and answer; an item that is canceled before its turn is dropped.
 
         Raises:
-            Exception: what the work raised.
+            Exception: raised by the work.
         """
         loop = asyncio.get_running_loop()
         answer: asyncio.Future[Answer] = loop.create_future()
         self._queue.put(flow, size, (item, answer))
-        loop.call_soon(self._start)  # not at once: what comes together is then worked on together
+        loop.call_soon(self._start)  # later, for items that arrive together to form one batch
         return await answer
 
     def close(self) -> None:
-        """Begin nothing more."""
+        """Start no further work."""
         self._threads.shutdown(wait=False, cancel_futures=True)
 
     def _start(self) -> None:
@@ -135,15 +134,15 @@ class Lane(Generic[Item, Answer]):
 
 
 def _yield_to_others() -> None:
-    if sys.platform == "linux":  # elsewhere it would hold for the whole process
+    if sys.platform == "linux":  # on other systems, it applies to the whole process
         os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), _NICENESS)
 
 
 async def together(work: Sequence[Coroutine[Any, Any, T]]) -> list[T]:
-    """Wait for all; where one fails, none goes on.
+    """Wait for all; if one fails, cancel the others.
 
     Raises:
-        Exception: what the first that failed raised.
+        Exception: raised by the first that failed.
     """
     tasks = [asyncio.ensure_future(one) for one in work]
     try:

@@ -1,4 +1,4 @@
-"""What is sent to the service: whom it counts for, read within limits, and never written to disk."""
+"""Requests to the service: attributed to clients, read within limits, and never written to disk."""
 
 from __future__ import annotations
 
@@ -21,16 +21,16 @@ from starlette.types import Receive, Scope, Send
 from leanet.config import ServeConfig
 
 HELD_REQUESTS = 8
-"""Bodies of how many requests of the largest size may be held in memory at once."""
+"""Most request bodies of the largest size in memory at once."""
 
 T = TypeVar("T")
 
 ClientFlow: TypeAlias = tuple[str, int]
-"""A client, and which of its requests: those of about one size."""
+"""A client and the size class of its requests."""
 
 
 def client_of(host: str) -> str:
-    """Whom an address counts for: itself; with IPv6 its /64 network, all of which one machine may have."""
+    """The client of an address: itself, or with IPv6 its /64 network, which one machine may own."""
     try:
         address = ipaddress.ip_address(host)
     except ValueError:  # a socket of this machine, or a test
@@ -43,9 +43,9 @@ def client_of(host: str) -> str:
 
 
 def flow_of(request: Request, size: int) -> ClientFlow:
-    """Whom a request takes turns as: its client, with all its requests of about that size (within a factor of 4).
+    """The flow of a request: its client and size class (within a factor of 4).
 
-    By the size as well, since many people may share an address: behind a proxy, or in one office.
+    The size counts because many people may share an address: behind a proxy, or in one office.
     """
     return client_of(request.client.host if request.client else ""), size.bit_length() // 2
 
@@ -58,11 +58,10 @@ class _Holding:
 
 
 class Share:
-    """Something of which there is so much, held by requests while they are answered.
+    """A limited resource, held by requests while they are answered.
 
-    Where it does not suffice, the client that holds most gives up a request, which is answered 429: the latest of
-    its flow that holds most. So there is room for whoever comes next, however many ask for more than there is. What
-    nobody holds may be taken by any one request within its own limits.
+    If it runs out, the client that holds most loses a request, the latest of its flow that holds most, with status
+    429. A new client therefore always gets a share. One request may take all that is free, within its own limits.
     """
 
     def __init__(self, limit: int) -> None:
@@ -71,10 +70,10 @@ class Share:
 
     @asynccontextmanager
     async def held_by(self, flow: ClientFlow, amount: int = 0) -> AsyncIterator[Callable[[int], None]]:
-        """Hold some for a while; gives a function that takes more.
+        """Hold an amount within a context; gives a function that takes more.
 
         Raises:
-            HTTPException: 429, from the function too: there is no room, or it had to be given up.
+            HTTPException: 429, also from the function: the resource ran out, or this request lost its share.
         """
         try:
             async with asyncio.timeout(None) as scope:
@@ -97,7 +96,7 @@ class Share:
         self.held += more
 
     def _who_gives_way(self, flow: ClientFlow, more: int, missing: int) -> list[_Holding]:
-        """The latest requests, each of whoever then holds most, that hold what is missing together."""
+        """The requests to drop until enough is free: each time the latest one of the client that holds most."""
         stay, gone = [other for other in self._holdings if other.amount], []
         clients, flows = Counter({flow[0]: more}), Counter({flow: more})  # first, and so the most among equals
         for other in stay:
@@ -123,7 +122,7 @@ class Share:
 
 
 class Admission:
-    """What is in the house now: bytes of bodies, pixels that wait to be decoded, images that wait for an answer."""
+    """The current load: bytes of bodies, pixels that wait for decoding, images that wait for prediction."""
 
     def __init__(self, config: ServeConfig) -> None:
         self._max_megabytes = config.max_megabytes
@@ -133,10 +132,10 @@ class Admission:
 
     @asynccontextmanager
     async def bytes_in(self, request: Request) -> AsyncIterator[Callable[[int], None]]:
-        """Give a function that counts a request's bytes as they arrive, and forget them at the end.
+        """Give a function that counts a request's bytes as they arrive; release them at the end.
 
         Raises:
-            HTTPException: 413, at once where the header says it, or from the function; 429 as `Share` does.
+            HTTPException: 413, at once by the header, or from the function; 429 as in `Share`.
         """
         declared = request.headers.get("content-length", "")
         self._check_size(size := int(declared) if declared.isdecimal() else 0)
@@ -157,7 +156,7 @@ class Admission:
 
 
 class _InMemory(MultiPartParser):
-    spool_max_size = 0  # never rolls over to a file: nothing that was sent touches the disk
+    spool_max_size = 0  # never rolls over to a file: no upload touches the disk
     ended = False
 
     def on_end(self) -> None:  # called at the boundary that closes the form
@@ -165,7 +164,7 @@ class _InMemory(MultiPartParser):
 
 
 async def within(seconds: float, status: int, detail: str, work: Awaitable[T]) -> T:
-    """Wait for some work; past the time, an HTTP error of this status."""
+    """Wait for some work; after the time limit, raise an HTTP error of this status."""
     try:
         async with asyncio.timeout(seconds):
             return await work
@@ -174,10 +173,10 @@ async def within(seconds: float, status: int, detail: str, work: Awaitable[T]) -
 
 
 async def while_there(request: Request, work: Awaitable[T]) -> T:
-    """Wait for some work on a request that was read; give it up where the client leaves.
+    """Wait for some work on a request that was read; cancel it if the client disconnects.
 
     Raises:
-        ClientDisconnect: it left.
+        ClientDisconnect: the client disconnected.
     """
 
     async def left() -> None:
@@ -198,13 +197,13 @@ async def while_there(request: Request, work: Awaitable[T]) -> T:
 async def read_files(
     request: Request, config: ServeConfig, count: Callable[[int], None]
 ) -> list[tuple[str, bytes]]:
-    """Names and contents of what was sent: the body as it is, or the parts of a form.
+    """Names and contents of the uploaded files: the body itself, or the parts of a form.
 
     Args:
-        request, config: what was sent, and the limits.
-        count: told of the bytes as they arrive; may raise.
+        request, config: the request, and the limits.
+        count: called with the bytes as they arrive; may raise.
     Raises:
-        HTTPException: too large, too many, none, or a form that cannot be read or ends early.
+        HTTPException: too large, too many files, none, or a form that is unreadable or ends early.
     """
 
     async def counted() -> AsyncIterator[bytes]:
@@ -235,9 +234,9 @@ async def read_files(
 
 
 class Refusal(JSONResponse):
-    """An error, told at once; what still comes of the request is then read and forgotten.
+    """An error, sent at once; the rest of the request is read and dropped.
 
-    A connection that is closed while the client sends is reset, and the client would not hear the answer.
+    If the connection closed while the client sends, it would be reset, and the client would not get the answer.
     """
 
     def __init__(self, error: HTTPException, request: Request, config: ServeConfig) -> None:
@@ -264,7 +263,7 @@ def _printable(name: str) -> str:
 
 
 def busy() -> HTTPException:
-    """The error that tells a client to come again."""
+    """The error that asks a client to retry."""
     return HTTPException(429, BUSY, {"Retry-After": "1"})
 
 

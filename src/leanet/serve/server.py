@@ -18,7 +18,7 @@ from leanet.reading import read_text
 _log = logging.getLogger(__name__)
 
 MAX_TOKEN = 4096
-"""Bytes of a token file; a request's header has room for about four times as much."""
+"""Most bytes of a token file; a request's header can hold about four times as much."""
 
 NEEDED = ("fastapi", "uvicorn", "python_multipart", "fastapi_offline")
 
@@ -27,8 +27,8 @@ def serve(config: ServeConfig, load: Callable[[], AnomalyModel]) -> int:
     """Answer requests until stopped.
 
     Args:
-        config: where, and within which limits.
-        load: gives the model, once the port is had.
+        config: address and limits.
+        load: loads the model, once the port is open.
     Raises:
         UserError: the extra `serve` is missing, the port is taken, no such model, or an empty token.
     """
@@ -46,24 +46,24 @@ def serve(config: ServeConfig, load: Callable[[], AnomalyModel]) -> int:
         app = make_app(load(), config, token, hosts)
         _log.info(f"{config.model}: http://{_shown(listening)}   (API: /docs; stop with Ctrl-C)")
         if token is None and not _is_loopback(config.host):
-            _log.info("anyone who reaches this address may ask: set --token-file to change that")
+            _log.info("anyone who reaches this address can use the service; --token-file restricts it")
         server = uvicorn.Server(server_settings(app, config.timeout))
         server.run(sockets=[listening])
     return 0 if server.started else 1
 
 
 def read_token(path: Path) -> str:
-    """The secret in a file, without the blanks around it.
+    """The secret in a file, without surrounding spaces.
 
     Raises:
-        UserError: no regular file, nothing in it, or more than a header holds.
+        UserError: not a regular file, an empty one, or more than a header can hold.
     """
     try:
         token = read_text(path, MAX_TOKEN).strip()
     except OSError as error:
         raise UserError(f"--token-file {path}: cannot be read ({error.strerror}). Name a text file.") from None
     if not token or not token.isascii() or not token.isprintable():
-        raise UserError(f"--token-file {path}: one line of ASCII characters is expected. Put a secret in it.")
+        raise UserError(f"--token-file {path}: expected one line of ASCII characters. Write a secret into it.")
     return token
 
 

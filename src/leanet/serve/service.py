@@ -1,4 +1,4 @@
-"""The HTTP service: what may be asked of a model, within which limits, and how it answers."""
+"""The HTTP service: its routes, limits and responses."""
 
 from __future__ import annotations
 
@@ -35,16 +35,16 @@ from leanet.serve.request import BUSY, Admission, Refusal, flow_of, read_files, 
 EXAMPLES = 12
 
 MAPPED_FILES = 8
-"""Images of one request that maps may be asked of: their answers wait in memory until they are fetched."""
+"""Most images in a request with maps: their answers wait in memory until they are sent."""
 
 BATCH = 16
-"""Images that the model is asked about at once."""
+"""Images in one batch of the model."""
 
 HEAVY = 64_000_000
-"""Bytes (of 16 megapixels with 8 bits a channel) past which an image waits for the one thread of heavy ones."""
+"""Above this many bytes (16 megapixels with 8 bits per channel), an image waits for the thread of heavy ones."""
 
 SLOW = 408
-"""Said of a request that took too long; what still comes of it is not waited for."""
+"""Status of a request that took too long; the rest of it is not read."""
 
 PAGE = Path(__file__).with_name("page.html")
 PAGE_POLICY = (
@@ -55,14 +55,14 @@ PAGE_POLICY = (
 
 @dataclass(frozen=True)
 class _Asked:
-    """An image that waits for the model, as small as the model wants it."""
+    """An image that waits for the model, at the model's size."""
 
     image: Loaded
     paint: bool
 
 
 class Service:
-    """What stands behind the routes: a model, the lanes to it, and the limits of what may be asked of it."""
+    """The state behind the routes: a model, its queues, and the limits."""
 
     def __init__(self, model: AnomalyModel, config: ServeConfig) -> None:
         self.model, self.config = model, config
@@ -74,7 +74,7 @@ class Service:
 
     @asynccontextmanager
     async def running(self, _app: object) -> AsyncIterator[None]:
-        """Keep the lanes open, the model warmed up before the first request."""
+        """Warm up the model, then keep the queues open."""
         side = self.model.card.image_size
         black = Loaded(
             np.zeros((side, side, 3), np.uint8), (side, side), first_of_several=False, broken_profile=False
@@ -105,7 +105,7 @@ class Service:
     async def _answers(
         self, request: Request, files: list[tuple[str, bytes]], maps: Sequence[MapName]
     ) -> list[Prediction]:
-        """Decode the images, then ask the model; both in turn with what others ask."""
+        """Decode the images, then predict them; clients take turns in both."""
         costs = await asyncio.to_thread(lambda: [cost_of(data, self._max_pixels) for _, data in files])
         flow = flow_of(request, sum(cost.bytes for cost in costs))
         timeout = self.config.timeout
@@ -119,7 +119,7 @@ class Service:
         return await asyncio.to_thread(self._told, names, images, found, maps)
 
     async def _load(self, flow: Flow, data: bytes, cost: Cost) -> Loaded | str:
-        """A decoded image, or why it is none."""
+        """A decoded image, or the reason why it is unreadable."""
         lane = self._heavy if cost.bytes > HEAVY else self._light
         try:
             return await lane.answer(flow, cost.bytes, data)
@@ -162,16 +162,16 @@ def make_app(
     """The service as an ASGI application.
 
     Args:
-        model: what to ask; warmed up before the first request.
+        model: the model; warmed up before the first request.
         config: names, limits and examples; host and port are not used.
-        token: the secret that requests must bear; None: everyone may ask.
-        hosts: names that requests may call this machine by; '*' is any.
+        token: the secret that requests must carry; None: no secret.
+        hosts: allowed names of this machine in requests; '*' is any.
     """
     service, examples = Service(model, config), example_files(config.examples)
     app = FastAPIOffline(
         title="leanet",
         version=__version__,
-        summary="Which picture is not right, where, and how sure to be.",
+        summary="Color anomaly detection: which images are anomalous, where, and how surely.",
         lifespan=service.running,
     )
     app.add_middleware(TrustedHostMiddleware, allowed_hosts=list(hosts))
@@ -196,12 +196,12 @@ def make_app(
 
     @app.get("/health", responses=_answers(400))
     async def health() -> dict[str, str]:
-        """Say that the service is up."""
+        """Report that the service is up."""
         return {"status": "ok"}
 
     @app.get("/v1/model", dependencies=guarded, responses=_answers(400, 401))
     async def describe_model() -> ModelInfo:
-        """Tell what model this is, and within which limits it may be asked."""
+        """Describe the model and the limits of requests."""
         return model_info(model.card, config)
 
     @app.get("/v1/examples", dependencies=guarded, include_in_schema=False)
@@ -226,7 +226,7 @@ def make_app(
         request: Request,
         maps: Annotated[tuple[MapName, ...], Query(description="Pictures to add, PNG in base64.")] = (),
     ) -> JSONResponse:
-        """Classify one image, sent as it is, or several as the parts of a form.
+        """Classify one image, sent as the body, or several as the parts of a form.
 
         Maps are PNGs in base64 at the model's size: `overlay` (RGBA, to be laid over the image), `anomaly_map`
         (16-bit gray, 200 levels for 1 ΔE), `recoloured`, `attention` (at its own, smaller size) and `input`.
@@ -270,7 +270,7 @@ _HEADERS = {
 
 
 def _answers(*statuses: int) -> dict[int | str, dict[str, Any]]:
-    """How a route's problems are described; what is wrong with the host is said as plain text."""
+    """Descriptions of a route's errors; errors of the host name are plain text."""
     found: dict[int | str, dict[str, Any]] = {}
     for status in statuses:
         found[status] = {"model": Problem, "description": _PROBLEMS[status]}
@@ -292,7 +292,7 @@ def _request_body(max_files: int) -> dict[str, Any]:
 
 
 def _answer_head(app: FastAPI) -> None:
-    """Answer HEAD wherever GET is answered; the server leaves the body out."""
+    """Answer HEAD for every GET route; the server omits the body."""
     for route in list(app.routes):
         if isinstance(route, APIRoute) and "GET" in (route.methods or ()):
             app.add_api_route(

@@ -93,14 +93,14 @@ class Checkpoint:
             if metadata["fingerprint"] != self.fingerprint:
                 raise UserError(
                     f"{self.path}: begun with other options, precision or processes. Repeat them, or delete this "
-                    f"file to start anew."
+                    f"file to start over."
                 )
             return _restored(metadata, tensors, model, optimizer)
         except torch.OutOfMemoryError:
             raise
         except (DamagedError, KeyError, IndexError, TypeError, ValueError, RuntimeError):
             if is_first():
-                _log.info(f"note: {self.path}: damaged; its training begins anew")
+                _log.info(f"note: {self.path}: damaged; its training starts over")
             model.load_state_dict(untouched)
             optimizer.state.clear()
             return Progress()
@@ -140,7 +140,7 @@ def made_from(path: Path) -> str:
     """The fingerprint that `save_weights` was given; '' without one.
 
     Raises:
-        DamagedError: the file is not what was saved.
+        DamagedError: the file is damaged.
     """
     return read_safetensors(path)[0].get("made_from", "")
 
@@ -205,7 +205,7 @@ def read_safetensors(path: Path) -> tuple[dict[str, str], dict[str, Tensor]]:
 _EARLIER = {"made_from", "fingerprint", "progress"}
 """The entries of earlier versions."""
 
-_REMEDY = "Give the command that made it again, or make the model anew."
+_REMEDY = "Give the command that made it again, or make the model again."
 
 
 def _save(tensors: dict[str, Tensor], path: Path, metadata: dict[str, str]) -> None:

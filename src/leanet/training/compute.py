@@ -136,12 +136,12 @@ def return_freed_memory() -> None:
 
 
 def _of_glibc(name: str) -> Callable[..., Any] | None:
-    """A function of the C library; None where it is not glibc's."""
+    """A function of the C library; None if it is not glibc's."""
     return getattr(ctypes.CDLL(None), name, None) if sys.platform.startswith("linux") else None
 
 
 def find_device(name: str) -> torch.device:
-    """The torch device of that name, or of 'auto'; OptionError where this machine does not have it."""
+    """The torch device of that name, or of 'auto'; OptionError if this machine does not have it."""
     if name == "auto":
         if torch.cuda.is_available():
             return torch.device("cuda")
@@ -153,4 +153,4 @@ def find_device(name: str) -> torch.device:
     try:
         return torch.device(name)
     except RuntimeError:
-        raise OptionError("device", name, "a number is expected after the colon, such as cuda:0.") from None
+        raise OptionError("device", name, "expected a number after the colon, such as cuda:0.") from None

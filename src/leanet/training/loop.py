@@ -94,7 +94,7 @@ def train(
         on_images: told after each step how many images it had and its loss.
         validate: the loss of a model in evaluation mode on images that are not trained on.
     Returns:
-        One row an epoch: epoch (from 1), lr, the means of the loss's parts over images, the sum of the batches'
+        One row per epoch: epoch (from 1), lr, the means of the loss's parts over images, the sum of the batches'
         losses (what the authors watch to stop early), seconds; with a validation, validation_loss.
     Raises:
         UserError: the loss is no longer finite.

@@ -37,7 +37,7 @@ class Recipe:
     mirror: bool = True
     """Mirror images left-right and top-bottom at random."""
     published: bool = False
-    """Compute as the published program does: FancyPCA truncated to 8 bits, the loss of each activated pair."""
+    """Compute as the authors' program does: FancyPCA truncated to 8 bits, the loss of each activated pair."""
     balance: bool = True
     """Let anomalous images, where they are fewer, count for more; see `detection.class_weights`."""
     map_scale: Literal["normals", "max"] = "normals"
@@ -60,7 +60,7 @@ class Recipe:
         return max(self.epochs, self.image_passes // images)
 
     def image_passes_for(self, images: int) -> int:
-        """How many images a training on this many sees, each counted as often as it is seen."""
+        """Images that a training on this many processes, summed over the epochs."""
         return self.last_epoch_for(images) * images
 
     def last_epoch_for(self, images: int) -> int:

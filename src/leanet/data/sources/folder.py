@@ -58,7 +58,7 @@ def scan(root: Path, normal_dir: str = "Negative", abnormal_dir: str = "Positive
         if not layout.of_class(label) and not layout.mvtec:
             raise UserError(
                 f"{root}: no folder {asked}/ of {CLASS_NAMES[label]} images. {found_in(root)} {_CLASS_REMEDY}"
-                + (" With normal images alone, `leanet fit` is all that works." if label else "")
+                + (" With normal images alone, only `leanet fit` works." if label else "")
             )
     classes = [_read_class(root, layout, label) for label in (0, 1)]
     for label, (samples, left_out) in enumerate(classes):
@@ -114,7 +114,7 @@ def _empty(root: Path, layout: Layout, label: int, left_out: Sequence[LeftOut]) 
     place = ("good/", "<defect>/")[label]
     return UserError(
         f"{root}: MVTec AD layout without {CLASS_NAMES[label]} images in {place} of {', '.join(layout.splits)}."
-        f"{said} {_accepted()}" + (" With normal images alone, `leanet fit` is all that works." if label else "")
+        f"{said} {_accepted()}" + (" With normal images alone, only `leanet fit` works." if label else "")
     )
 
 
@@ -157,4 +157,4 @@ def _sample(root: Path, path: Path, label: int, kind: str, mask: Path | None = N
 
 
 def _accepted() -> str:
-    return f"Images are {' '.join(sorted(IMAGE_SUFFIXES))} files, and others whose content says so."
+    return f"Images are {' '.join(sorted(IMAGE_SUFFIXES))} files, and others with such content."

@@ -28,7 +28,7 @@ CHROMA = "chroma"
 class ColorMap(MapSource):
     """ΔE00 between an image and its recolored version.
 
-    With `map_coding` 'authors', the published program's coding of the map, which needs OpenCV.
+    With `map_coding` 'authors', the authors' program's coding of the map, which needs OpenCV.
 
     Source: Katafuchi & Tokunaga (2021), arXiv 2109.05493.
     """
@@ -59,7 +59,7 @@ class ColorMap(MapSource):
 
     @classmethod
     def image_passes(cls, config: ColorizerConfig, recipe: RecipeName, images: int) -> int:
-        """How many images the colorizer is trained on, each counted as often as it is seen."""
+        """Images that the colorizer is trained on, summed over the epochs."""
         return recipe_of(config, recipe).image_passes_for(images)
 
     def forward(self, images: Tensor) -> AnomalyMap:
