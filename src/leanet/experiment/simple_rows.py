@@ -1,4 +1,4 @@
-"""Rows without a network that belong beside every result: the map's mean, and classifiers of colors alone."""
+"""Table rows without a network, shown with every result: the map's mean, and classifiers of colors."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from leanet.training.detection import RECIPES
 
 
 def simple_rows(run: Run, config: DetectConfig, folds: Sequence[int], ratio: float) -> list[Row]:
-    """The map's mean alone, and classifiers of colours alone.
+    """The map's mean alone, and classifiers of colors alone.
 
-    These are trained as the detectors were: on the same images, few anomalies counting more where they do there.
+    The classifiers train on the detectors' images, with the same higher weight of few anomalies.
 
-    Thresholds are chosen on the labelled training images: of the classifiers, by cross-validation among them.
+    Thresholds are chosen on the labeled training images; for the classifiers, by cross-validation.
     """
     recall, p_rate = config.detector.target_recall, config.detector.p_rate
     runs = [(n, s) for n in folds for s in range(config.detector.seeds)]

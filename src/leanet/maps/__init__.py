@@ -1,1 +1,1 @@
-"""What makes an anomaly map of an image, and how the maps of a data set are stored."""
+"""The sources of anomaly maps, and the store of a data set's maps."""

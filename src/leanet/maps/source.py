@@ -1,4 +1,4 @@
-"""The contract of what makes anomaly maps, and the registry of these."""
+"""The contract of a source of anomaly maps, and the registry."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class AnomalyMap:
     Attributes:
         values: float32 (N, 1, H, W), 0 or more, finite; higher is more anomalous.
         unit: of the values, for people.
-        extras: what else came of it, by name, such as the recolored chrominance.
+        extras: further results by name, such as the recolored chrominance.
     """
 
     values: Tensor
@@ -39,7 +39,7 @@ class AnomalyMap:
 
 @dataclass(frozen=True)
 class Normals:
-    """The normal training images of a fold, which are all that a map source may learn from.
+    """The normal training images of a fold, the only ones that a map source trains on.
 
     Attributes:
         pixels: uint8 (M, H, W, 3), memory-mapped; every image of the data set.
@@ -59,9 +59,9 @@ class Normals:
 
 
 class MapSource(nn.Module, ABC):
-    """What makes an anomaly map of an image; training, prediction, export and report all call its one `forward`.
+    """Makes an anomaly map of an image; training, prediction, export and report all call its one `forward`.
 
-    All that it learns lies in parameters and buffers, which are stored as safetensors.
+    Everything that it learns is in parameters and buffers, which are stored as safetensors.
 
     Attributes:
         unit: of the maps, for people.

@@ -111,7 +111,7 @@ class MapWriter:
             chunks=(1, *shape[1:]),
             dtype=dtype,
             chunk_key_encoding={"name": "default", "separator": "."},  # a directory costs as much disk as a file
-            # A chunk is written even where all of it is 0, so that a missing one means a damaged fold.
+            # A chunk is written even if all of it is 0; a missing one then means a damaged fold.
             config={"write_empty_chunks": True},
             **codecs,
         )
@@ -145,8 +145,8 @@ class MapWriter:
 class Maps:
     """Reads RUN/<fold>/maps.zarr, and checks all that it reads by the hashes that were stored with it.
 
-    Maps of earlier versions have no hashes. Unpacked, all anomaly maps are decoded into a scratch file at the first
-    use: for who reads them many times.
+    Maps of earlier versions have no hashes. With `unpack`, all anomaly maps are decoded into a scratch file at the
+    first use, for callers that read them many times.
 
     Args:
         path: of the group.
@@ -217,7 +217,7 @@ class Maps:
 
     @property
     def identity(self) -> str:
-        """What tells these maps from any others: a hash of their images, split and values."""
+        """The identity of these maps: a hash of their images, split and values."""
         content = {k: v for k, v in self.attributes.items() if k not in (CHUNKS, ARRAYS, DIGEST)}
         return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:16]
 
@@ -247,7 +247,7 @@ class Maps:
     def _decoded(self) -> NDArray[np.uint16]:
         """The maps unpacked into a memory-mapped scratch file: a chunk costs a millisecond, in every epoch.
 
-        Beside the maps, since the system's folder for such files is often held in memory.
+        It is beside the maps, because the system's folder for temporary files is often in memory.
         """
         shape = self._arrays[DELTA_E].shape
         beside, needed = self._path.parent, 2 * math.prod(shape)

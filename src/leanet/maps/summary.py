@@ -1,4 +1,4 @@
-"""What is stored beside a fold's anomaly maps: numbers that the second stage and the table need of all of them."""
+"""Numbers stored with a fold's anomaly maps, for the second stage and the table."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class MapSummary:
         self._is_training_normal[training_normals] = True
 
     def add(self, rows: NDArray[np.int64], maps: NDArray[np.float32]) -> None:
-        """Take in the maps (n, H, W) of these rows."""
+        """Add the maps (n, H, W) of these rows."""
         self._means[rows] = maps.mean((1, 2))
         codes = np.rint(maps[self._is_training_normal[rows]] / self._step).clip(0, 65535).astype(np.int64)
         self._counts += np.bincount(codes.ravel(), minlength=65536)

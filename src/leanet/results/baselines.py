@@ -22,7 +22,7 @@ MAP_ROW, BORDER_ROW, HISTOGRAM_ROW = (
 """How the rows are called."""
 
 LEVELS = 4
-"""Steps of each primary in a colour histogram: 4 x 4 x 4 colours."""
+"""Steps of each primary in a color histogram: 4 x 4 x 4 colors."""
 
 BORDER = 0.08
 """Share of the side that counts as the image's border, on each of the four sides."""
@@ -32,7 +32,7 @@ INNER_PARTS = 5
 
 
 def colour_histogram(pixels: NDArray[np.uint8]) -> NDArray[np.float64]:
-    """Square roots of the shares of 64 colours: (N, ..., 3) uint8 -> (N, 64). The root tempers large shares."""
+    """Square roots of the shares of 64 colors: (N, ..., 3) uint8 -> (N, 64). The root tempers large shares."""
     steps = pixels.reshape(len(pixels), -1, 3).astype(np.int64) * LEVELS // 256
     codes = (steps * [LEVELS * LEVELS, LEVELS, 1]).sum(2)
     counts = np.stack([np.bincount(code, minlength=LEVELS**3) for code in codes])
@@ -57,7 +57,7 @@ COLOR_ROWS: dict[str, Callable[[NDArray[np.uint8]], NDArray[np.float64]]] = {
 
 
 def linear_classifier(trained_on: NDArray[np.int64] | None = None) -> Pipeline:
-    """Logistic regression on standardised features; given labels, anomalies count as in a detector's training."""
+    """Logistic regression on standardized features; given labels, anomalies count as in a detector's training."""
     weights = None if trained_on is None else {0: 1.0, 1: anomaly_weight(trained_on)}
     return make_pipeline(StandardScaler(), LogisticRegression(C=0.1, max_iter=2000, class_weight=weights))
 

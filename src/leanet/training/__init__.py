@@ -1,1 +1,1 @@
-"""One training loop, and what the two stages train on which recipe."""
+"""One training loop, the recipes, and the data and losses of the two stages."""

@@ -1,4 +1,4 @@
-"""The state of a training in one file, so that a killed run goes on where it was: safetensors, no pickle."""
+"""The state of a training in one file, to resume a killed run: safetensors, no pickle."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ _log = logging.getLogger(__name__)
 Network = TypeVar("Network", bound=nn.Module)
 
 ENTRY, SHA256 = "leanet", "sha256"
-"""One entry holds a file's metadata as JSON, its hash among them: of several, safetensors writes any order.
+"""One entry holds all metadata as JSON, including the hash, because safetensors does not fix the order of several.
 
 Files of earlier versions have separate entries and no hash.
 """
@@ -35,7 +35,7 @@ Files of earlier versions have separate entries and no hash.
 
 @dataclass
 class Progress:
-    """Where a training is: epoch and step about to be done, this epoch's sums, and the epochs done.
+    """The progress of a training: its next epoch and step, this epoch's sums, and the finished epochs.
 
     `best` is the state of the model after the epoch with the lowest validation loss; empty without a validation.
     """
@@ -54,7 +54,7 @@ class Progress:
 class Checkpoint:
     """Saves and restores weights, optimizer and progress in one file, replaced atomically.
 
-    `fingerprint` names what is trained on what: a file with another one is not continued from.
+    `fingerprint` identifies the model and its training data; a file with another fingerprint is refused.
     """
 
     path: Path
@@ -80,7 +80,7 @@ class Checkpoint:
         _save(tensors, self.path, metadata)
 
     def load(self, model: nn.Module, optimizer: torch.optim.Optimizer) -> Progress:
-        """Restore the state where a file is there; a fresh Progress otherwise, or where the file is damaged.
+        """Restore the state from the file; a new Progress if the file is missing or damaged.
 
         Raises:
             UserError: the file belongs to another training.
@@ -106,7 +106,7 @@ class Checkpoint:
             return Progress()
 
     def remove(self) -> None:
-        """Delete the file, once what was trained is saved, and what a kill while saving left beside it."""
+        """Delete the file after the weights are saved, and a partial file that a kill left beside it."""
         self.path.unlink(missing_ok=True)
         remove(partial_of(self.path))
 
@@ -114,7 +114,7 @@ class Checkpoint:
 def _restored(
     metadata: dict[str, str], tensors: dict[str, Tensor], model: nn.Module, optimizer: torch.optim.Optimizer
 ) -> Progress:
-    """Bring model and optimizer to the state of a checkpoint; what does not fit raises nearly anything."""
+    """Load the state of a checkpoint into model and optimizer; a mismatch raises errors of many types."""
     progress = Progress(**parse_json(metadata["progress"]), best=_below("best.", tensors))
     model.load_state_dict(_below("model.", tensors))
     parameters = [p for group in optimizer.param_groups for p in group["params"]]
@@ -131,7 +131,7 @@ def save_weights(model: nn.Module, path: Path, made_from: str = "") -> None:
     """Write a model's weights as safetensors, beside the target first.
 
     Args:
-        made_from: a fingerprint of what it was trained on, for `made_from`.
+        made_from: a fingerprint of the training data, for `made_from`.
     """
     _save({k: v.contiguous() for k, v in model.state_dict().items()}, path, {"made_from": made_from})
 
@@ -146,9 +146,9 @@ def made_from(path: Path) -> str:
 
 
 def built_for_weights(build: Callable[[], Network]) -> Network:
-    """A network whose weights are to be read from a file: without drawing any, which takes longer than reading.
+    """A network whose weights a file will replace, built without initial weights, which take longer than reading.
 
-    A network with parts from elsewhere may keep tensors that no file holds; it is built in full.
+    A network with modules from other packages may have tensors that no file holds; it is built completely.
     """
     with torch.device("meta"):
         made = build()
@@ -172,7 +172,7 @@ def load_weights(model: nn.Module, path: Path) -> None:
 
 
 def is_whole(path: Path) -> bool:
-    """Whether a file of weights is there and is what was saved."""
+    """Whether a file of weights exists and is undamaged."""
     try:
         read_safetensors(path)
     except DamagedError:
@@ -230,7 +230,7 @@ def _hash_of(tensors: dict[str, Tensor], metadata: dict[str, str]) -> str:
 
 
 def _laid_out_like(parameter: Tensor, tensor: Tensor) -> Tensor:
-    """The tensor with the parameter's strides: fused optimizers walk through memory, whatever the strides say."""
+    """The tensor with the parameter's strides, because fused optimizers ignore strides."""
     return torch.empty_like(parameter).copy_(tensor) if tensor.shape == parameter.shape else tensor
 
 

@@ -1,4 +1,4 @@
-"""What this machine can do: device, precision, compiler; decided once and told to the user."""
+"""Choice of device, precision and compilation for this machine."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ class Compute:
         return f"{self.device.type}, {precision}, {'torch.compile' if self.compiled else 'eager'}{together}"
 
     def in_float32(self) -> Compute:
-        """The same in float32, which predictions are made in whatever the training computes in."""
+        """The same in float32, for predictions, which never use the training's precision."""
         return dataclasses.replace(self, bfloat16=False)
 
 
@@ -68,10 +68,9 @@ def resolve(config: ComputeConfig, passes_to_compile_for: float) -> Compute:
 
 
 def resolve_for_prediction(config: ComputeConfig) -> Compute:
-    """Decide device, precision and compilation of predictions: float32 unless bfloat16 is asked for by name.
+    """Decide device, precision and compilation of predictions: float32 unless bfloat16 is requested by name.
 
-    Thresholds are chosen in float32, and exported files compute in it, so that a faster arithmetic by default would
-    give another answer.
+    Thresholds are chosen in float32, and exported files compute in it; another default would change predictions.
 
     Raises:
         OptionError: a device that this machine does not have.
@@ -99,7 +98,7 @@ def has_bfloat16(device: torch.device) -> bool:
 
 @functools.cache
 def compiler_works(device: str) -> bool:
-    """Whether torch.compile can build a kernel for the device; says so once where it cannot."""
+    """Whether torch.compile can build a kernel for the device; logs once if it cannot."""
     try:
         torch.compile(lambda x: x.sin() + 1)(torch.ones(8, device=device))
     except Exception as error:  # the compiler stack raises anything, from OSError to its own classes
@@ -119,7 +118,7 @@ def _say_once(text: str) -> None:
 def keep_freed_memory() -> None:
     """Let glibc keep freed memory for the next step: returning it and faulting it in costs a quarter of a step.
 
-    It holds for the whole process, so that only trainings and our own commands ask for it.
+    It affects the whole process; therefore only trainings and leanet's own commands use it.
     """
     mallopt = _of_glibc("mallopt")
     if mallopt:

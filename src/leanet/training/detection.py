@@ -1,4 +1,4 @@
-"""Stage 2: ADN and CAAN learn together to tell anomalous images from normal ones."""
+"""Stage 2: train ADN and CAAN together to classify images as normal or anomalous."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ RECIPES: dict[RecipeName, Recipe] = {
 }
 
 MOST_WEIGHT = 20.0
-"""What an anomalous image counts at most, in normal ones."""
+"""The largest weight of an anomalous image; a normal one has 1."""
 
 ReadMaps = Callable[[NDArray[np.int64]], Tensor]
 """Rows of the data set -> scaled anomaly maps, float32 (N, 1, H, W)."""
@@ -51,7 +51,7 @@ class DetectionData:
         maps: reads the scaled anomaly maps of some rows.
         labels: int (N,), 0 normal, 1 anomalous; of every image.
         rows: the rows to train on.
-        recipe: says whether to mirror the images, and whether anomalous ones count for more.
+        recipe: decides whether to mirror the images, and whether to weight anomalous ones.
     """
 
     pixels: NDArray[np.uint8]
@@ -78,16 +78,16 @@ class DetectionData:
 
 
 def anomaly_weight(trained_on: NDArray[np.int64]) -> float:
-    """What an anomalous image counts in normal ones, from the labels of all training images: 1 to MOST_WEIGHT."""
+    """The weight of an anomalous image relative to a normal one, by the training labels: 1 to MOST_WEIGHT."""
     share = float(np.mean(trained_on))
     return min(max(1.0, (1 - share) / share), MOST_WEIGHT) if share else 1.0
 
 
 def class_weights(labels: NDArray[np.int64], trained_on: NDArray[np.int64]) -> NDArray[np.float64]:
-    """What each image counts in the loss: with fewer anomalous images than normal ones, they count for as much.
+    """The weight of each image in the loss, which balances the classes if anomalous images are fewer.
 
-    An anomalous image counts as many times a normal one as there are more of these, but at most MOST_WEIGHT times;
-    where anomalous images are the more, all count the same. The mean over the training images is 1.
+    An anomalous image has the weight of a normal one times the ratio of normal to anomalous images, MOST_WEIGHT at
+    most. If anomalous images are more, all weights are equal. The mean over the training images is 1.
 
     Args:
         labels: (N,), 0 normal, 1 anomalous.
@@ -106,10 +106,10 @@ def loss(
     *,
     caan_weight: float = 1.0,
 ) -> Tensor:
-    """Cross-entropy of the ADN's two logits, and so many times the CAAN's, added: (total, ADN's, CAAN's).
+    """Cross-entropy of the ADN's two logits plus `caan_weight` times the CAAN's: (total, ADN's, CAAN's).
 
     Args:
-        weights: (N,), what each image counts; None: all the same.
+        weights: (N,), weight of each image; None: all equal.
     """
     output: LEANetOutput = model(images, maps)
     adn = _cross_entropy(output.adn_logits, labels, weights)
@@ -128,7 +128,7 @@ def authors_loss(adn_activation: str, caan_activation: str, *, caan_weight: floa
 
     Args:
         adn_activation, caan_activation: of the networks' heads, 'softmax', 'sigmoid' or 'clipped sigmoid'.
-        caan_weight: how many times the CAAN's counts; 1 as published.
+        caan_weight: weight of the CAAN's term; 1 as published.
     Returns:
         A loss like `loss`: (total, ADN's, CAAN's).
     """

@@ -22,11 +22,11 @@ from leanet.training.recipe import Recipe
 
 Batch = tuple[Tensor, ...]
 Loss = Callable[..., Tensor]
-"""loss(model, *batch) -> (k,): the value to minimize first, then what the history should show."""
+"""loss(model, *batch) -> (k,): first the value to minimize, then further values for the history."""
 
 
 class TrainingData(Protocol):
-    """What the loop needs of a stage's data."""
+    """The training data of a stage."""
 
     def __len__(self) -> int: ...
 
@@ -36,7 +36,7 @@ class TrainingData(Protocol):
 
 
 class Engine:
-    """A network with its loss, placed on the device and compiled once for all the folds that it serves."""
+    """A network with its loss, placed on the device and compiled once for all folds."""
 
     def __init__(self, build: Callable[[], nn.Module], loss: Loss, compute: Compute) -> None:
         self.build = build
@@ -60,12 +60,12 @@ class Engine:
 
     @property
     def bare_model(self) -> nn.Module:
-        """The network itself, without wrappers of precision or of several processes."""
+        """The network without wrappers for precision or several processes."""
         model: nn.Module = self.accelerator.unwrap_model(self.model)
         return model
 
     def reset(self, seed: int) -> None:
-        """Draw new initial weights in place, so that the compiled graph stays valid."""
+        """Draw new initial weights in place, which keeps the compiled graph valid."""
         torch.manual_seed(seed)
         fresh = self.build()
         self.bare_model.load_state_dict(fresh.state_dict())
@@ -90,9 +90,9 @@ def train(
         data: the training images.
         recipe: epochs, batch size, optimizer, schedule.
         seed: of initial weights, order, augmentation and dropout; on a CPU, two runs with one seed are identical.
-        checkpoint: where the state is kept until the training is done.
-        on_images: told after each step how many images it had and its loss.
-        validate: the loss of a model in evaluation mode on images that are not trained on.
+        checkpoint: holds the state until the training is finished.
+        on_images: called after each step with its number of images and its loss.
+        validate: the loss of a model in evaluation mode on held-out images.
     Returns:
         One row per epoch: epoch (from 1), lr, the means of the loss's parts over images, the sum of the batches'
         losses (what the authors watch to stop early), seconds; with a validation, validation_loss.
@@ -139,7 +139,7 @@ def train(
 
 
 def _keep_best(engine: Engine, progress: Progress, validate: Callable[[nn.Module], float]) -> None:
-    """Write the validation loss to the history, and keep the weights where none before was as low."""
+    """Write the validation loss to the history, and keep the weights if it is the lowest so far."""
     engine.model.eval()
     found = validate(engine.bare_model)
     engine.model.train()
@@ -204,8 +204,8 @@ def _batches(
 ) -> Iterator[Batch]:
     """Batches from the progress's step on.
 
-    Every batch has a generator of its own, so that what it looks like does not depend on where a run began. They
-    are not made ahead in a thread: that takes a fiftieth of a step, and a second thread pool slowed it by a third.
+    Every batch has its own generator; a resumed run therefore makes the same batches. They are not made ahead in a
+    thread: making one takes a fiftieth of a step, and a second thread pool slowed a step by a third.
     """
     for step in range(progress.step, len(batches)):
         generator = torch.Generator().manual_seed(_seed(seed, progress.epoch, step + 1))

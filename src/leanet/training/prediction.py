@@ -1,4 +1,4 @@
-"""A trained network made ready to predict: BatchNorm folded away, in float32 unless asked otherwise."""
+"""A trained network prepared for prediction: BatchNorm folded, in float32 unless requested otherwise."""
 
 from __future__ import annotations
 
@@ -14,17 +14,16 @@ from leanet.training.compute import Compute
 
 
 def predictor(network: nn.Module, compute: Compute) -> Callable[..., Any]:
-    """A function that predicts what the network does in evaluation mode, up to rounding, and faster.
+    """A faster function with the network's results in evaluation mode, up to rounding.
 
-    The network's weights are copied: training it further changes nothing here. Logits and chrominance are float32
-    in any case.
+    The network's weights are copied; further training does not change the function. Logits and chrominance are
+    always float32.
 
     Args:
         network: a colorizer or a LEA-Net.
-        compute: where, and whether in bfloat16; a training's is in `in_float32` here, so that its answers are the
-            deployed model's.
+        compute: device and precision; trainings pass `in_float32`, to predict as the deployed model does.
     Returns:
-        A function of the network's inputs, wherever they are, that returns what the network does, on its device.
+        A function of the network's inputs, on any device, that returns the network's outputs, on its own device.
     """
     folded = fold_batch_norm(network).to(compute.device)
     folded.to(memory_format=torch.channels_last)  # type: ignore[call-overload]

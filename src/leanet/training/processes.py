@@ -1,8 +1,8 @@
 """One training in several processes (`accelerate launch`): each takes a share of every batch, the first one writes.
 
-Every process prepares the whole batch and keeps its share, so that images are augmented as one process would do it;
-BatchNorm's statistics and the gradients are those of the whole batch. What is learned is then, up to rounding and
-dropout's draws, what one process learns with as many times the batch size.
+Every process prepares the whole batch and keeps its share; the augmentation is that of a single process.
+BatchNorm's statistics and the gradients are those of the whole batch. The result equals, up to rounding and
+dropout's draws, the training of one process with as many times the batch size.
 """
 
 from __future__ import annotations
@@ -37,14 +37,14 @@ def accelerator(device: torch.device) -> Accelerator:
 
 
 def wait_for_all(device: torch.device) -> None:
-    """Go on when all processes have come here."""
+    """Wait until all processes have arrived here."""
     if count() > 1:
         accelerator(device).wait_for_everyone()
 
 
 @contextmanager
 def first_before_others(device: torch.device) -> Iterator[None]:
-    """Let the first process do something alone; the others then do it too, and find it done."""
+    """Let the first process work first; the others then find its work finished."""
     if count() == 1:
         yield
         return

@@ -1,4 +1,4 @@
-"""A training recipe: all that it decides, in one value."""
+"""A training recipe: all its decisions in one value."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class Recipe:
     """Take BatchNorm's statistics as the mean over the last epoch, instead of a running mean: the published
     momentum of 0.99 needs thousands of steps to forget where it began."""
     until: float = 1.0
-    """Leave the schedule after this share of its epochs, in (0, 1], as if the rest of it were still to come."""
+    """Stop after this share of the schedule's epochs, in (0, 1]; the learning rate follows the whole schedule."""
     keep_partial_batch: bool = False
     """Train on the epoch's last images even where they do not fill a batch."""
     mirror: bool = True
@@ -39,14 +39,14 @@ class Recipe:
     published: bool = False
     """Compute as the authors' program does: FancyPCA truncated to 8 bits, the loss of each activated pair."""
     balance: bool = True
-    """Let anomalous images, where they are fewer, count for more; see `detection.class_weights`."""
+    """Give anomalous images a higher weight if they are fewer; see `detection.class_weights`."""
     map_scale: Literal["normals", "max"] = "normals"
-    """How anomaly maps are scaled unless the options say otherwise."""
+    """Default scale of the anomaly maps."""
     validation: float = 0.2
-    """Share of the training images held out to choose epoch and threshold unless the options say otherwise."""
+    """Default share of the training images held out to choose epoch and threshold."""
 
     def override(self, epochs: int | None, batch_size: int | None, lr: float | None) -> Recipe:
-        """The same recipe with the user's numbers in place of its own where given."""
+        """The same recipe with the user's numbers, where given."""
         return dataclasses.replace(
             self,
             epochs=epochs or self.epochs,

@@ -1,4 +1,4 @@
-"""What a training needs from whoever asks for it, and the networks that trainings of one process share."""
+"""The context of a training, and the networks that the trainings of one process share."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from leanet.training.loop import Engine, Loss
 
 @dataclass
 class Engines:
-    """Networks of this process, each placed and compiled once, for all the trainings that differ in data alone."""
+    """Networks of this process, each placed and compiled once, for all trainings that differ only in data."""
 
     _made: dict[Hashable, Engine] = field(default_factory=dict)
 
@@ -23,7 +23,7 @@ class Engines:
         """The engine of this key, made at the first use; the last one alone is kept.
 
         Args:
-            key: what tells this network and its loss from any others.
+            key: identifies this network and its loss.
             build, loss, compute: as `Engine` takes them.
         """
         key = key, compute
@@ -34,15 +34,15 @@ class Engines:
 
 @dataclass(frozen=True)
 class Session:
-    """One training: how it computes, and whom it tells.
+    """The context of one training.
 
     Attributes:
         recipe: name of the recipe.
         compute: device, precision, compilation.
         seed: of initial weights, order and augmentation.
-        checkpoint: where its state is kept until it is done.
-        on_images: called after each step with the number of images that it had, and its loss.
-        engines: the networks that are shared with other trainings.
+        checkpoint: holds its state until it is finished.
+        on_images: called after each step with its number of images and its loss.
+        engines: networks that are shared with other trainings.
     """
 
     recipe: RecipeName

@@ -1,4 +1,4 @@
-"""The paper's anomaly map: ΔE00 between an image and what a colorizer of normal images makes of it."""
+"""The paper's anomaly map: ΔE00 between an image and its recoloring by a colorizer of normal images."""
 
 from __future__ import annotations
 
@@ -121,7 +121,7 @@ def recolour(
 
 
 def _in_float32(images: Tensor) -> contextlib.AbstractContextManager[object]:
-    """Colors are compared in float32, whatever the colorizer computes in."""
+    """Compare colors in float32, in any precision of the colorizer."""
     device = images.device.type
     if not torch.is_autocast_enabled(device):  # no context where none is needed: an exported graph cannot hold one
         return contextlib.nullcontext()
@@ -138,5 +138,5 @@ def _lab(images: Tensor) -> Tensor:
 
 def _map_of_chroma(lab: Tensor, chroma: Tensor) -> Tensor:
     """The anomaly map of an image whose chrominance, coded to [0, 1], is taken for another."""
-    # The lightness as it is, not coded and decoded again: that took three times as long, compiled.
+    # The original lightness; coding and decoding it took three times as long, compiled.
     return anomaly_map(lab, torch.cat([lab[:, :1], decode_chrominance(chroma)], 1))
