@@ -43,6 +43,10 @@ class OptionError(UserError):
         return self._option
 
 
+class UnknownNameError(ValueError):
+    """A name under which nothing is registered; the message has those that are there."""
+
+
 class DamagedError(UserError):
     """A file of a run or a model is damaged: cut off, changed, or of another kind.
 

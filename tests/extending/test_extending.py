@@ -23,6 +23,7 @@ import leanet
 from leanet import (
     ADN,
     AnomalyMap,
+    ColorizeConfig,
     ColorizerConfig,
     ComputeConfig,
     DataConfig,
@@ -164,6 +165,35 @@ def test_unknown_names_are_refused_with_those_there_are(tmp_path: Path) -> None:
         leanet.run(RunConfig(Path("memory"), tmp_path / "run", DATA, maps, DETECTOR, COMPUTE))
     with pytest.raises(UserError, match="executor cloud: choose from local"):
         executor("cloud")
+
+
+def test_maps_of_another_source_are_refused_both_ways(tmp_path: Path) -> None:
+    config = ColorizeConfig(Path("memory"), tmp_path / "run", DATA, MAPS, COMPUTE)
+    leanet.colorize(config)
+    with pytest.raises(UserError, match="made with --map-source mean, now colorizer"):
+        leanet.colorize(dataclasses.replace(config, colorizer=ColorizerConfig()))
+    other = dataclasses.replace(config, out=tmp_path / "other", colorizer=ColorizerConfig(colorizer_epochs=1))
+    leanet.colorize(dataclasses.replace(other, compute=ComputeConfig(folds="0", device="cpu")))
+    with pytest.raises(UserError, match="made with --map-source colorizer, now mean"):
+        leanet.colorize(dataclasses.replace(other, colorizer=dataclasses.replace(MAPS, colorizer_epochs=1)))
+
+
+def test_the_executor_may_change_and_is_not_recorded(tmp_path: Path) -> None:
+    config = ColorizeConfig(Path("memory"), tmp_path / "run", DATA, MAPS, COMPUTE)
+    leanet.colorize(config)
+    before = (tmp_path / "run" / "config.yaml").read_text()
+    assert "executor" not in before
+    leanet.colorize(dataclasses.replace(config, compute=dataclasses.replace(COMPUTE, executor="local")))
+    assert (tmp_path / "run" / "config.yaml").read_text() == before
+
+
+def test_a_model_of_a_network_that_is_not_registered_names_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    leanet.fit(FitConfig(Path("memory"), tmp_path / "model", DATA, MAPS, DETECTOR, COMPUTE))
+    monkeypatch.delitem(ADNS, "ToyADN")
+    with pytest.raises(UserError, match=r"unknown ADN 'ToyADN'.* Register it"):
+        leanet.load(tmp_path / "model")
 
 
 def test_a_task_that_fails_is_named(tmp_path: Path) -> None:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Annotated, Literal
 
 from leanet.config.limits import at_least, check_seed
-from leanet.config.shown import hidden
+from leanet.config.shown import unrecorded
 from leanet.errors import UserError
 
 RecipeName = Literal["leanet", "authors"]
@@ -33,7 +33,7 @@ class ComputeConfig:
     checkpoint_seconds: float = 60.0
     """Seconds between checkpoints: a killed run loses at most about this much work (0: save after every step)."""
 
-    executor: Annotated[str, *hidden()] = "local"
+    executor: Annotated[str, *unrecorded()] = "local"
     """Executor of the tasks, one of `leanet.experiment.executors.EXECUTORS`."""
 
     def __post_init__(self) -> None:

@@ -59,7 +59,7 @@ def to_options(config: object) -> dict[str, Any]:
         value = getattr(config, f.name)
         if dataclasses.is_dataclass(value):
             options |= to_options(value)
-        elif value != f.default or not _is_hidden(f):
+        elif "unrecorded(" not in str(f.type) and (value != f.default or not _is_hidden(f)):
             options[f.name] = _plain(value)
     return options
 
@@ -176,4 +176,4 @@ def _plain(value: object) -> object:
 
 def _is_hidden(field: dataclasses.Field[Any]) -> bool:
     """Whether the command line does not have an option."""
-    return "hidden(" in str(field.type)
+    return any(how in str(field.type) for how in ("hidden(", "unrecorded("))

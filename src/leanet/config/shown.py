@@ -34,6 +34,11 @@ def hidden() -> tuple[object, ...]:
     return (tyro.conf.Suppress,)
 
 
+def unrecorded() -> tuple[object, ...]:
+    """An option as `hidden`, which changes no result and so is not recorded with them."""
+    return hidden()
+
+
 def network_in(room: str, *others: str) -> tuple[object, ...]:
     """An option that takes the name of a network: of those in a folder of `leanet.networks`, or one of the others.
 

@@ -12,6 +12,7 @@ from leanet.data.check import CheckReport, check_dataset
 from leanet.data.find import cut, listed
 from leanet.data.registry import list_images
 from leanet.data.splits import too_large_groups
+from leanet.experiment.detect import refuse_unfit
 from leanet.experiment.estimate import estimate, minutes, time_of
 from leanet.experiment.open_run import refuse_unfit_maps
 from leanet.progress import progress_bar
@@ -27,6 +28,7 @@ QUICK_SIDE, QUICK_FOLDS = 128, "0"
 
 def check_and_print(config: CheckConfig) -> int:
     """Log the check of a data set and the estimated time of a run; returns 2 if there are problems, else 0."""
+    refuse_unfit(config.detector)
     refuse_unfit_maps(config.colorizer)
     data = config.data
     dataset = list_images(config.dataset, data, config.compute.seed)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 
-from leanet.config import ColorizeConfig, parse_folds
+from leanet.config import ColorizeConfig, ColorizerConfig, parse_folds
 from leanet.experiment.executors import executor
 from leanet.experiment.map_tasks import compute_of, image_passes, plan_maps
 from leanet.experiment.open_run import Run, begin, normal_rows
@@ -30,7 +30,7 @@ def colorize(config: ColorizeConfig, begun: Run | None = None) -> Run:
 
 
 def _colorize(config: ColorizeConfig, begun: Run | None) -> Run:
-    device = find_device(config.compute.device)
+    device, chosen = find_device(config.compute.device), executor(config.compute.executor)
     if not begun:
         with first_before_others(device):
             begun = begin(config)
@@ -43,8 +43,11 @@ def _colorize(config: ColorizeConfig, begun: Run | None) -> Run:
     normals = len(normal_rows(run, tasks[0].fold))
     each = f", {config.colorizer.cross_fit + 1} for each fold" if config.colorizer.cross_fit else ""
     epochs = image_passes(config, normals) // normals
-    explain("fold", "ΔE00")
-    _log.info(f"colorizers: {config.colorizer.colorizer}{each}, {epochs} epochs, {compute_of(config, run)}")
-    executor(config.compute.executor).execute(tasks, [run], "colorizers")
+    if config.colorizer.map_source == ColorizerConfig.map_source:
+        explain("fold", "ΔE00")
+        _log.info(f"colorizers: {config.colorizer.colorizer}{each}, {epochs} epochs, {compute_of(config, run)}")
+    else:
+        _log.info(f"anomaly maps: {config.colorizer.map_source}{each}, {compute_of(config, run)}")
+    chosen.execute(tasks, [run], "colorizers")
     wait_for_all(device)
     return run

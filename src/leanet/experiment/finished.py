@@ -9,7 +9,8 @@ from typing import Any
 
 from leanet.config import DetectConfig, DetectorConfig, parse_folds
 from leanet.config.options import from_options
-from leanet.errors import UserError
+from leanet.errors import OptionError, UserError
+from leanet.experiment.detect import refuse_unfit
 from leanet.experiment.detector_task import made_otherwise
 from leanet.experiment.open_run import Run, find
 from leanet.experiment.run_folder import RunFolder
@@ -26,7 +27,12 @@ def recorded_detector(home: RunFolder, name: str | None = None) -> DetectConfig:
     options = home.read_config()
     if "adn" not in options:
         raise UserError(f"{home.path}: no detector was trained in this folder. {_without_detectors(home)}")
-    last = from_options(DetectConfig, options, run=home.path, out=None).detector.name
+    latest = from_options(DetectConfig, options, run=home.path, out=None).detector
+    try:
+        refuse_unfit(latest)
+    except OptionError as error:
+        raise UserError(f"{home.config}: {error} Mend that file, or register the network.") from None
+    last = latest.name
     made = _configs(home, name or last)
     if name and not made:
         there = sorted({folder.path.name for folder in home.detectors()})

@@ -20,6 +20,7 @@ from leanet.experiment.colorize import colorize
 from leanet.experiment.detect import refuse_unfit, resolved, train_detectors, train_folds
 from leanet.experiment.detector_task import build_detector, map_scale
 from leanet.experiment.estimate import estimate
+from leanet.experiment.executors import executor
 from leanet.experiment.map_tasks import new_source
 from leanet.experiment.open_run import (
     Run,
@@ -79,6 +80,7 @@ def fit(config: FitConfig) -> Card:
     if count() > 1:
         raise UserError("leanet fit: one process only. Do not use `accelerate launch`; it is for run and study.")
     refuse_unfit(config.detector)
+    executor(config.compute.executor)
     refuse_among_images(config.out, config.dataset, config.data)
     out = config.out.resolve()
     work = out.with_name(out.name + ".work")

@@ -17,6 +17,7 @@ from leanet.errors import DamagedError, UserError
 from leanet.experiment.open_run import Run, normal_rows, parts_of_training_side
 from leanet.experiment.run_folder import MapFolder, RunFolder, write_history
 from leanet.experiment.tasks import Worker, fingerprint_of
+from leanet.files import remove
 from leanet.maps.source import AnomalyMap, MapSource, Normals, build_map_source, find_map_source
 from leanet.maps.sources.color import CHROMA
 from leanet.maps.store import DELTA_E_STEP, Maps, MapWriter
@@ -116,6 +117,7 @@ class FitMap:
         session = Session(config.compute.recipe, compute, seed, checkpoint, on_images, worker.engines)
         history = source.fit(Normals(run.pixels, rows), session)
         if is_first():
+            remove(run.folder.fold(self.fold).maps)  # of another source; they are due again
             write_history(self.folder.history(part), history)
             save_weights(source.stored, self.folder.weights(part), images_of(rows, run))
             checkpoint.remove()

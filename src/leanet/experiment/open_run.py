@@ -28,6 +28,7 @@ from leanet.experiment.run_folder import ImageRow, RunFolder, write_config
 from leanet.files import contents, remove, write_csv
 from leanet.maps.source import find_map_source
 from leanet.maps.store import Maps
+from leanet.networks.registry import COLORIZERS
 from leanet.progress import progress_bar
 from leanet.reading import sha256_of
 from leanet.training.compute import find_device
@@ -211,6 +212,8 @@ def read_dataset(path: Path, data: DataConfig, seed: int) -> Dataset:
 
 def differing_option(recorded: dict[str, Any], now: dict[str, Any]) -> str | None:
     """The first option that changes the results and has another recorded value, as '--x OLD, now NEW'."""
+    unsaid = {"source": DataConfig.source, "map_source": ColorizerConfig.map_source}  # recorded if another alone
+    recorded, now = ({**unsaid, **options} if options else options for options in (recorded, now))
     for key, value in now.items():
         if key not in FREE_TO_CHANGE and key in recorded and recorded[key] != value:
             return f"--{key.replace('_', '-')} {recorded[key]}, now {value}"
@@ -360,7 +363,9 @@ def refuse_unfit_maps(config: ColorizerConfig) -> None:
     try:
         find_map_source(config.map_source)
     except ValueError as error:
-        raise OptionError("map_source", config.map_source, str(error)) from None
+        raise UserError(str(error)) from None
+    if config.map_source == ColorizerConfig.map_source and config.colorizer not in COLORIZERS:
+        raise OptionError("colorizer", config.colorizer, f"choose from {', '.join(COLORIZERS)}.")
     if config.map_coding != "authors":
         return
     try:

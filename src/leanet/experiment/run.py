@@ -11,6 +11,7 @@ from leanet.config import DetectConfig, RunConfig
 from leanet.experiment.colorize import colorize
 from leanet.experiment.detect import refuse_unfit, train_detectors
 from leanet.experiment.estimate import estimate
+from leanet.experiment.executors import executor
 from leanet.experiment.open_run import Run, begin
 from leanet.experiment.run_folder import RunFolder, plain
 from leanet.experiment.table import Table, scores_of, table
@@ -53,15 +54,16 @@ def run(config: RunConfig) -> Results | None:
     Raises:
         UserError: bad data or options, or a folder that belongs to another run or is in use.
     """
+    started = time.monotonic()
     first, second = config.stages()
     refuse_unfit(config.detector)
+    executor(config.compute.executor)
     with alone_in(config.out):
         with first_before_others(find_device(config.compute.device)):
             begun = begin(first)  # report problems of the data before timing any step
         refuse_too_few_labelled(second, begun)
         detectors = config.detector.beside_baseline(config.compare)
         estimate(config, [(detector, RunFolder(config.out)) for detector in detectors])
-        started = time.monotonic()
         colorize(first, begun)
         return results_of(second, started)
 

@@ -13,6 +13,7 @@ from leanet.experiment.colorize import colorize
 from leanet.experiment.detect import refuse_unfit, train_detectors
 from leanet.experiment.detector_task import TrainDetector
 from leanet.experiment.estimate import estimate
+from leanet.experiment.executors import executor
 from leanet.experiment.open_run import Run, begin
 from leanet.experiment.run_folder import RunFolder, plain
 from leanet.experiment.simple_rows import simple_rows
@@ -85,6 +86,7 @@ def study(config: StudyConfig, draw: Callable[[Sequence[Cell]], None] | None = N
     """
     for detector in config.cells():
         refuse_unfit(detector)
+    executor(config.compute.executor)
     with alone_in(config.out):
         return _study(config, draw)
 

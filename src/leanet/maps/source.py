@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from leanet.config import ColorizerConfig, RecipeName
 from leanet.data.tensors import images_to_tensor
+from leanet.errors import UnknownNameError
 from leanet.training.session import Session
 
 History = Sequence[Mapping[str, float]]
@@ -136,5 +137,5 @@ def find_map_source(name: str) -> type[MapSource]:
     for file in pkgutil.iter_modules(importlib.import_module("leanet.maps.sources").__path__):
         importlib.import_module(f"leanet.maps.sources.{file.name}")
     if name not in MAP_SOURCES:
-        raise ValueError(f"unknown map source '{name}': choose from {', '.join(MAP_SOURCES)}.")
+        raise UnknownNameError(f"unknown map source '{name}': choose from {', '.join(MAP_SOURCES)}.")
     return MAP_SOURCES[name]

@@ -47,7 +47,7 @@ def load(
     if is_exported(place):
         _refuse_for_exported(place, str(device), precision)
         return load_exported(place)
-    if not place.exists():  # before torch is imported
+    if not _exists(place):  # before torch is imported
         raise UserError(f"{place}: not a model folder: no such file or folder. Name one that `leanet fit` made.")
     from leanet.model.model import load as load_folder
 
@@ -60,3 +60,11 @@ def _refuse_for_exported(file: Path, device: str, precision: Precision) -> None:
         raise OptionError("device", device, f"{file} is computed on the CPU. Leave it out, or name a model folder.")
     if precision == "bfloat16":
         raise OptionError("precision", precision, f"{file} has its own. Leave it out, or name a model folder.")
+
+
+def _exists(place: Path) -> bool:
+    """Whether there is something; no name that is too long is there."""
+    try:
+        return place.exists()
+    except OSError:
+        return False

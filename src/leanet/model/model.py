@@ -19,7 +19,7 @@ from leanet.color.opencv_lab import check_opencv
 from leanet.config import ComputeConfig
 from leanet.data.decode import checked_images, resize
 from leanet.data.tensors import images_to_tensor
-from leanet.errors import UserError, install
+from leanet.errors import UnknownNameError, UserError, install
 from leanet.files import beside, is_free, write_text
 from leanet.maps.source import AnomalyMap, MapSource, build_map_source
 from leanet.model.anomaly_model import NO_COLORIZER, AnomalyModel, checked_maps
@@ -181,6 +181,8 @@ def load(folder: Path, compute: ComputeConfig | None = None) -> Model:
             source = card.map_source
             maps = built_for_weights(lambda: build_map_source(source, card.image_size, card.maps))
             load_weights(maps.stored, folder / COLORIZER)
+    except UnknownNameError as error:
+        raise UserError(f"{folder / CARD}: {error} Register it before you load the model.") from None
     except (RuntimeError, TypeError, ValueError):
         raise UserError(f"{folder / CARD}: does not match the weights beside it. Make the model again.") from None
     for module in (network, maps):

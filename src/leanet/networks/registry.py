@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from leanet.config import NO_CAAN
+from leanet.errors import UnknownNameError
 from leanet.networks import adn as adn_room
 from leanet.networks import caan as caan_room
 from leanet.networks import colorizers as colorizer_room
@@ -85,7 +86,7 @@ def _register(networks: dict[str, type[Network]], name: str, kind: type[Network]
 
 def _find(networks: Mapping[str, Network], name: str, kind: str) -> Network:
     if name not in networks:
-        raise ValueError(f"unknown {kind} '{name}': choose from {', '.join(networks)}.")
+        raise UnknownNameError(f"unknown {kind} '{name}': choose from {', '.join(networks)}.")
     return networks[name]
 
 

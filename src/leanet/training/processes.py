@@ -69,7 +69,7 @@ def share(batch: tuple[Tensor, ...]) -> tuple[tuple[Tensor, ...], float]:
 def synchronise_batch_norm(network: nn.Module) -> nn.Module:
     """The network with every BatchNorm2d replaced by one that takes its statistics over all processes."""
     for name, child in network.named_children():
-        if isinstance(child, nn.BatchNorm2d):
+        if type(child) is nn.BatchNorm2d:  # a subclass may do more, such as an activation
             synced = SynchronisedBatchNorm2d(child.num_features, child.eps, child.momentum)
             synced.load_state_dict(child.state_dict())
             setattr(network, name, synced.to(child.weight.device))
