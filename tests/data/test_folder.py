@@ -240,7 +240,7 @@ def test_a_folder_that_two_places_share_is_read_once(tmp_path: Path) -> None:
         in (dataset.notes)
     )
     (tmp_path / "valid" / "bad").symlink_to("../train/good")
-    assert "share images" in message(tmp_path)
+    assert "share normal and anomalous images" in message(tmp_path)
 
 
 def test_loose_pictures_are_named_whatever_their_suffix(tmp_path: Path) -> None:

@@ -192,7 +192,7 @@ def test_splits_that_part_a_group_or_are_no_json_are_refused(tmp_path: Path) -> 
     path = tmp_path / "splits.json"
     write_splits(path, make_folds(made([0, 1] * 10), 5, 0), 0)
     paired = made([0, 1] * 10, [f"g{i // 4}" for i in range(20)])
-    with pytest.raises(UserError, match=r"fold 0: group g\d is parted"):
+    with pytest.raises(UserError, match=r"fold 0: group g\d is split"):
         read_splits(path, paired)
     path.write_text("{")
     with pytest.raises(UserError, match="not a JSON file"):
@@ -226,7 +226,7 @@ def test_share_of_positives_out_of_range() -> None:
     with pytest.raises(UserError, match="keeps none of the 3"):
         keep_share_of_positives(["a", "b", "c"], [1, 1, 1], 0.1, 0)
     for rate in (0.0, -1.0, 1.5, float("nan")):
-        with pytest.raises(UserError, match="above 0 and at most 1"):
+        with pytest.raises(UserError, match="above 0 and up to 1"):
             keep_share_of_positives(["a"], [1], rate, 0)
 
 
