@@ -182,7 +182,7 @@ def test_the_executor_may_change_and_is_not_recorded(tmp_path: Path) -> None:
     config = ColorizeConfig(Path("memory"), tmp_path / "run", DATA, MAPS, COMPUTE)
     leanet.colorize(config)
     before = (tmp_path / "run" / "config.yaml").read_text()
-    assert "executor" not in before
+    assert "\nexecutor:" not in before
     leanet.colorize(dataclasses.replace(config, compute=dataclasses.replace(COMPUTE, executor="local")))
     assert (tmp_path / "run" / "config.yaml").read_text() == before
 

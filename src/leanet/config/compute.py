@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 
 from leanet.config.limits import at_least, check_seed
 from leanet.config.shown import unrecorded
-from leanet.errors import UserError
+from leanet.errors import OptionError
 
 RecipeName = Literal["leanet", "authors"]
 Precision = Literal["auto", "bfloat16", "float32"]
@@ -38,7 +38,7 @@ class ComputeConfig:
 
     def __post_init__(self) -> None:
         check_seed(self.seed)
-        at_least("--checkpoint-seconds", self.checkpoint_seconds, 0)
+        at_least("checkpoint_seconds", self.checkpoint_seconds, 0)
 
 
 def parse_folds(folds: str, n_splits: int) -> tuple[int, ...]:
@@ -48,7 +48,7 @@ def parse_folds(folds: str, n_splits: int) -> tuple[int, ...]:
     try:
         numbers = sorted({int(part) for part in folds.split(",")})
     except ValueError:
-        raise UserError(f"--folds {folds}: expected 'all' or numbers such as 0,2.") from None
+        raise OptionError("folds", folds, "expected 'all' or numbers such as 0,2.") from None
     if any(not 0 <= n < n_splits for n in numbers):
-        raise UserError(f"--folds {folds}: the folds of this run are 0..{n_splits - 1}.")
+        raise OptionError("folds", folds, f"the folds of this run are 0..{n_splits - 1}.")
     return tuple(numbers)

@@ -33,7 +33,7 @@ class DataConfig:
     """Data source that reads DATASET: 'folder', or one that a program registered."""
 
     def __post_init__(self) -> None:
-        at_least("--n-splits", self.n_splits, 2)
+        at_least("n_splits", self.n_splits, 2)
         check_image_size(self.image_size)
         if self.max_per_class is not None:
-            at_least("--max-per-class", self.max_per_class, self.n_splits)
+            at_least("max_per_class", self.max_per_class, self.n_splits)

@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 
 from leanet.config.limits import at_least, training_limits
 from leanet.config.shown import network_in
-from leanet.errors import UserError
+from leanet.errors import OptionError
 
 AttentionForm = Literal["published", "affine"]
 
@@ -53,15 +53,15 @@ class DetectorConfig:
     """Learning rate of the detector; by default the recipe's."""
 
     def __post_init__(self) -> None:
-        training_limits("--", self.epochs, self.batch_size, self.lr)
+        training_limits("", self.epochs, self.batch_size, self.lr)
         if not 0 < self.p_rate <= 1:
-            raise UserError(f"--p-rate {self.p_rate}: expected a share above 0 and up to 1.")
+            raise OptionError("p_rate", self.p_rate, "expected a share above 0 and up to 1.")
         if self.validation is not None and not 0 <= self.validation <= 0.5:
-            raise UserError(f"--validation {self.validation}: expected a share from 0 to 0.5.")
+            raise OptionError("validation", self.validation, "expected a share from 0 to 0.5.")
         if self.target_recall is not None and not 0 < self.target_recall <= 1:
-            raise UserError(f"--target-recall {self.target_recall}: expected a share above 0 and up to 1.")
-        at_least("--seeds", self.seeds, 1)
-        at_least("--caan-weight", self.caan_weight, 0)
+            raise OptionError("target_recall", self.target_recall, "expected a share above 0 and up to 1.")
+        at_least("seeds", self.seeds, 1)
+        at_least("caan_weight", self.caan_weight, 0)
         if not self.has_attention:  # the same baseline, requested or trained beside a LEA-Net
             unused = {"attention_point": (), "map_scale": None, "attention": "published", "caan_weight": 1.0}
             for name, value in unused.items():
@@ -69,10 +69,8 @@ class DetectorConfig:
             return
         if not self.attention_point or any(p not in range(1, 6) for p in self.attention_point):
             shown = " ".join(map(str, self.attention_point)) or "(none)"
-            raise UserError(
-                f"--attention-point {shown}: attention points are 1 2 3 4 5; "
-                "for the ADN without attention pass --caan none."
-            )
+            remedy = "attention points are 1 2 3 4 5; for the ADN without attention, choose the CAAN none."
+            raise OptionError("attention_point", shown, remedy)
         object.__setattr__(self, "attention_point", tuple(sorted(set(self.attention_point))))
 
     @property

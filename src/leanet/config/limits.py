@@ -4,30 +4,30 @@ from __future__ import annotations
 
 import math
 
-from leanet.errors import UserError
+from leanet.errors import OptionError
 
 
 def at_least(option: str, value: float, least: float) -> None:
     if not least <= value < math.inf:  # nor nan
-        raise UserError(f"{option} {value}: expected at least {least}.")
+        raise OptionError(option, value, f"expected at least {least}.")
 
 
 def check_seed(seed: int) -> None:
     if not 0 <= seed < 2**32:
-        raise UserError(f"--seed {seed}: expected a whole number from 0 to {2**32 - 1}.")
+        raise OptionError("seed", seed, f"expected a whole number from 0 to {2**32 - 1}.")
 
 
 def check_image_size(image_size: int) -> None:
     """Raise UserError unless the side is a multiple of 32 from 64 to 512."""
     if image_size % 32 or not 64 <= image_size <= 512:
         nearest = min(512, max(64, round(image_size / 32) * 32))
-        raise UserError(f"--image-size {image_size}: expected a multiple of 32 from 64 to 512. Try {nearest}.")
+        raise OptionError("image_size", image_size, f"expected a multiple of 32 from 64 to 512. Try {nearest}.")
 
 
 def training_limits(prefix: str, epochs: int | None, batch_size: int | None, lr: float | None) -> None:
     if epochs is not None:
         at_least(f"{prefix}epochs", epochs, 1)
     if batch_size is not None:
-        at_least(f"{prefix}batch-size", batch_size, 2)
+        at_least(f"{prefix}batch_size", batch_size, 2)
     if lr is not None and not 0 < lr < 1:
-        raise UserError(f"{prefix}lr {lr}: expected a learning rate between 0 and 1.")
+        raise OptionError(f"{prefix}lr", lr, "expected a learning rate between 0 and 1.")

@@ -33,6 +33,6 @@ class ColorizerConfig:
     """Source of the maps, one of `leanet.maps.source.MAP_SOURCES`."""
 
     def __post_init__(self) -> None:
-        training_limits("--colorizer-", self.colorizer_epochs, self.colorizer_batch_size, self.colorizer_lr)
+        training_limits("colorizer_", self.colorizer_epochs, self.colorizer_batch_size, self.colorizer_lr)
         if self.cross_fit:
-            at_least("--cross-fit", self.cross_fit, 2)
+            at_least("cross_fit", self.cross_fit, 2)

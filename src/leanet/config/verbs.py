@@ -15,7 +15,7 @@ from leanet.config.detector import NO_CAAN, AttentionForm, DetectorConfig
 from leanet.config.limits import at_least, check_seed
 from leanet.config.maps import ColorizerConfig, MapCoding
 from leanet.config.shown import network_in, positional, shown_as
-from leanet.errors import UserError
+from leanet.errors import OptionError, UserError
 
 
 @dataclass(frozen=True)
@@ -251,10 +251,10 @@ class ServeConfig:
 
     def __post_init__(self) -> None:
         for option in ("max_megabytes", "max_megapixels", "max_files", "queue_megapixels", "timeout"):
-            at_least("--" + option.replace("_", "-"), getattr(self, option), 1)
-        at_least("--queue", self.queue, self.max_files)
+            at_least(option, getattr(self, option), 1)
+        at_least("queue", self.queue, self.max_files)
         if not 0 <= self.port < 65536:
-            raise UserError(f"--port {self.port}: expected a number from 0 to 65535.")
+            raise OptionError("port", self.port, "expected a number from 0 to 65535.")
         if self.cors_origin == ():
             raise UserError("--cors-origin: expected at least one value, such as https://example.org.")
         for origin in self.cors_origin or ():
