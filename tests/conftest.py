@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from collections.abc import Callable
 from pathlib import Path
 
@@ -10,6 +11,7 @@ import pytest
 import torch
 from made import made
 from timing import Timing
+from tiny import blank_figures, tiny_networks
 
 from leanet.console import show_log
 from leanet.data.splits import Fold
@@ -19,6 +21,8 @@ from leanet.experiment.run_folder import ImageRow, RunFolder
 from leanet.model.export import write_onnx
 from leanet.model.model import load, save
 
+__all__ = ["blank_figures", "tiny_networks"]
+
 SHARED = Path(__file__).parents[2] / "shared"
 
 
@@ -27,6 +31,13 @@ def pytest_configure(config: pytest.Config) -> None:
     torch.set_num_threads(1)
     show_log()
     config.pluginmanager.register(Timing())
+
+
+@pytest.fixture(scope="module", autouse=True)
+def quick_collections() -> None:
+    """Take what is imported out of the garbage collector's sight: each training collects a few times."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(scope="session")
