@@ -33,6 +33,8 @@ from leanet.model.where import CELLS
 from leanet.training.checkpoint import save_weights
 from leanet.training.compute import has_bfloat16
 
+pytestmark = pytest.mark.usefixtures("tiny_networks", "blank_figures")
+
 delta_e: Callable[..., Any] = color.deltaE_ciede2000  # scikit-image has no types
 
 QUICK = ["--image-size", "64", "--n-splits", "2", "--adn", "CNN", "--caan", "Direct", "--attention-point", "3"]
