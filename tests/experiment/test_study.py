@@ -20,7 +20,6 @@ from leanet.experiment.study import Cell, study
 from leanet.experiment.table import held_out_row
 from leanet.files import read_csv
 
-
 GRID = ["--adn", "CNN", "--caan", "Direct", "--attention-point", "2", "4", "--p-rate", "0.5", "1.0"]
 OPTIONS = ["--image-size", "64", "--n-splits", "2", "--colorizer-epochs", "1", "--epochs", "1", "--compile", "off"]
 OPTIONS += ["--validation", "0.3"]
