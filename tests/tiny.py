@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -58,8 +59,8 @@ class TinyColorizer(Colorizer):
         return chrominance.float().sigmoid()
 
 
-@pytest.fixture(scope="module")
-def tiny_networks() -> Iterator[None]:
+@contextmanager
+def registered() -> Iterator[None]:
     """The tiny networks in the place of all that the command line knows, but for a CAAN without logits."""
     with pytest.MonkeyPatch.context() as patch:
         for name in COLORIZERS:
@@ -68,6 +69,13 @@ def tiny_networks() -> Iterator[None]:
             patch.setitem(ADNS, name, TinyADN)
         for name in [name for name, caan in CAANS.items() if caan.has_logits]:
             patch.setitem(CAANS, name, TinyCAAN)
+        yield
+
+
+@pytest.fixture(scope="module")
+def tiny_networks() -> Iterator[None]:
+    """The tiny networks in the place of the authors', for all tests of a module."""
+    with registered():
         yield
 
 
