@@ -33,9 +33,9 @@ def pytest_configure(config: pytest.Config) -> None:
     config.pluginmanager.register(Timing())
 
 
-@pytest.fixture(scope="module", autouse=True)
+@pytest.fixture(autouse=True)
 def quick_collections() -> None:
-    """Take what is imported out of the garbage collector's sight: each training collects a few times."""
+    """Take what is there already out of the garbage collector's sight: each training collects a few times."""
     gc.collect()
     gc.freeze()
 
