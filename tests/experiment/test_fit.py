@@ -297,7 +297,7 @@ def test_another_format_and_a_damaged_card_are_refused(copy: Path) -> None:
     text = card.read_text()
     card.write_text(text.replace(f'"format": {FORMAT}', '"format": 9'))
     with pytest.raises(
-        UserError, match=rf"format 9; this version of leanet reads 1 to {FORMAT}\. Install a newer one"
+        UserError, match=rf"format 9; this version of leanet reads 1 to {FORMAT}\. Install a newer version"
     ):
         leanet.load(copy)
     card.write_text(text.replace('"threshold": ', '"threshold": "high", "was": ', 1))

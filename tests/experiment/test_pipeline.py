@@ -204,9 +204,9 @@ def test_a_baseline_by_itself_is_the_one_beside_a_detector(run: Path, capsys: py
     assert DetectorConfig("CNN", "none", (3,), "max", "affine", 0.5) == DetectorConfig("CNN").baseline()
     capsys.readouterr()
     assert main(["detect", str(run), "--adn", "CNN", "--caan", "none", "--epochs", "2", "--compile", "off"]) == 0
-    assert "CNN: all folds asked for are done already" in capsys.readouterr().out
+    assert "CNN: all requested folds are already finished" in capsys.readouterr().out
     assert main(["detect", str(run), *DETECTOR]) == 0
-    assert capsys.readouterr().out.count("all folds asked for are done already") == 2
+    assert capsys.readouterr().out.count("all requested folds are already finished") == 2
 
 
 def test_what_is_finished_is_told_from_what_was_asked_for(run: Path, tmp_path: Path) -> None:
@@ -326,7 +326,7 @@ def test_finished_folds_are_not_done_again(run: Path, leaves: Path, capsys: pyte
     assert main(["run", str(leaves), "--out", str(run), *QUICK]) == 0
     assert before == {p: p.stat().st_mtime_ns for p in run.rglob("weights.safetensors")}
     said = capsys.readouterr().out
-    assert "done already" in said
+    assert "already finished" in said
     assert "estimated time" not in said
 
 
@@ -456,7 +456,7 @@ def test_nothing_is_written_among_the_pictures(
     before = sorted(data.rglob("*"))
     assert main([verb, str(data), "--out", str(data / place), "--image-size", "64"]) == 2
     line = capsys.readouterr().err
-    assert line.startswith(f"error: --out {data / place}: lies in {data}/")
+    assert line.startswith(f"error: --out {data / place}: is inside {data}/")
     assert line.count("\n") == 1
     assert sorted(data.rglob("*")) == before
 
@@ -477,5 +477,5 @@ def test_detectors_are_not_written_among_the_pictures(
 ) -> None:
     out = leaves / "test" / "spot" / "few"
     assert main(["detect", str(finished), *DETECTOR, "--out", str(out)]) == 2
-    assert f"--out {out}: lies in {leaves / 'test'}, whose images are read" in capsys.readouterr().err
+    assert f"--out {out}: is inside {leaves / 'test'}, whose images are read" in capsys.readouterr().err
     assert not out.exists()

@@ -88,11 +88,13 @@ def test_a_finished_study_is_not_done_again(
     assert main(["study", str(leaves), "--out", str(out), *GRID, *OPTIONS]) == 0
     said = capsys.readouterr().out
     assert "estimated time" not in said
-    assert "not asked for now" not in said
+    assert "this grid does not include them" not in said
     few = ["--adn", "CNN", "--caan", "Direct", "--attention-point", "2", "--p-rate", "1.0"]
     assert main(["study", str(leaves), "--out", str(out), *few, *OPTIONS]) == 0
     others = "p-rate-0.5/CNN, p-rate-0.5/CNN-Direct-p2, p-rate-0.5/CNN-Direct-p4, p-rate-1/CNN-Direct-p4"
-    assert f"not asked for now, and so not in them: {others}" in " ".join(capsys.readouterr().out.split())
+    assert f"not in them, because this grid does not include them: {others}" in " ".join(
+        capsys.readouterr().out.split()
+    )
     assert weights(out) == before
 
 

@@ -217,7 +217,7 @@ def test_arrays_that_are_no_images_are_refused_by_every_model(
     loaded: Model, exported: ExportedModel, images: list[Any], sizes: Any
 ) -> None:
     for asked in (loaded, exported):
-        with pytest.raises(UserError, match="expected, found"):
+        with pytest.raises(UserError, match=r"expected .*found"):
             asked.predict_pixels(images, sizes=sizes)
         assert asked.predict_pixels([]) == []
 
@@ -226,7 +226,7 @@ def test_arrays_that_are_no_images_are_refused_by_every_model(
     "maps", [square(1, 64, 64) - 1.0, square(64, 64), square(1, 32, 32), square(1, 64, 64) * 1j]
 )
 def test_maps_that_are_none_are_refused(loaded: Model, maps: Any) -> None:
-    with pytest.raises(UserError, match=r"anomaly_maps: .* expected, found"):
+    with pytest.raises(UserError, match=r"anomaly_maps: expected .* found"):
         loaded.predict_pixels([square(64, 64, 3)], maps)
     with pytest.raises(UserError, match="has no colorizer"):
         replace(loaded, maps=None).predict_pixels([square(64, 64, 3)])
