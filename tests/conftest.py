@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import gc
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -10,14 +11,17 @@ import pytest
 import torch
 from made import made
 from timing import Timing
+from tiny import blank_figures, registered, tiny_networks
 
+from leanet.cli import main
 from leanet.console import show_log
 from leanet.data.splits import Fold
 from leanet.data.synthetic import make_leaves
 from leanet.experiment.open_run import Run
 from leanet.experiment.run_folder import ImageRow, RunFolder
-from leanet.model.export import write_onnx
-from leanet.model.model import load, save
+from leanet.model.model import Model, load, save
+
+__all__ = ["blank_figures", "tiny_networks"]
 
 SHARED = Path(__file__).parents[2] / "shared"
 
@@ -27,6 +31,13 @@ def pytest_configure(config: pytest.Config) -> None:
     torch.set_num_threads(1)
     show_log()
     config.pluginmanager.register(Timing())
+
+
+@pytest.fixture(autouse=True)
+def quick_collections() -> None:
+    """Take what is there already out of the garbage collector's sight: each training collects a few times."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(scope="session")
@@ -56,11 +67,26 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
+def loaded(folder: Path) -> Model:
+    """The small model, loaded."""
+    return load(folder)
+
+
+@pytest.fixture(scope="session")
 def exported_onnx(folder: Path) -> Path:
     """The small model as an .onnx file; to be copied before it is changed."""
     path = folder.with_name("m.onnx")
-    write_onnx(load(folder), path)
+    assert main(["export", str(folder), "--out", str(path)]) == 0
     return path
+
+
+@pytest.fixture
+def tiny_model(tmp_path: Path) -> Iterator[Path]:
+    """A model of the tiny networks, saved; they are registered while the test runs."""
+    with registered():
+        model = made("CNN", "Direct", 2)
+        save(tmp_path / "tiny", model.card, model.network, model.maps)
+        yield tmp_path / "tiny"
 
 
 @pytest.fixture(name="make_run")

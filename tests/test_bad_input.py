@@ -19,6 +19,8 @@ from leanet.config import DemoConfig
 from leanet.errors import UserError
 from leanet.experiment.demo import demo, finish_demo
 
+pytestmark = pytest.mark.usefixtures("tiny_networks", "blank_figures")
+
 OPTIONS = ["--image-size", "64", "--n-splits", "2", "--colorizer-epochs", "1", "--epochs", "1"]
 Refused = Callable[..., str]
 

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 from serving import served
+from tiny import registered
 
 EXAMPLES = Path(__file__).parents[1] / "examples"
 
@@ -51,7 +52,8 @@ def test_predict_from_python(said_by: Callable[..., list[str]], folder: Path, le
 
 
 def test_run_from_python(said_by: Callable[..., list[str]], leaves: Path, tmp_path: Path) -> None:
-    said = said_by("run_from_python.py", leaves, "run")
+    with registered():
+        said = said_by("run_from_python.py", leaves, "run")
     scored = [line for line in said if re.search(r"  AUROC [01]\.\d{3}$", line)]
     assert any(line.startswith("ResNet18-ResNet-p2: ADN") for line in scored)
     assert any(line.startswith("ResNet18 without attention") for line in scored)

@@ -34,6 +34,8 @@ from leanet.config import ComputeConfig, DetectConfig, DetectorConfig
 from leanet.experiment.detect import detect
 from leanet.experiment.open_run import find
 
+pytestmark = pytest.mark.usefixtures("tiny_networks", "blank_figures")
+
 _parts_of_three = pytest.fixture(scope="module", autouse=True)(parts_of_three)
 
 

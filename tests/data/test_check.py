@@ -15,6 +15,8 @@ from leanet.data.check import check_dataset
 from leanet.data.dataset import with_groups
 from leanet.data.sources.folder import scan
 
+pytestmark = pytest.mark.usefixtures("tiny_networks", "blank_figures")
+
 SHARED = Path(__file__).parents[3] / "shared" / "data"
 
 

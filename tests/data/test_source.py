@@ -27,6 +27,8 @@ from leanet.experiment.predictions import read_predictions
 from leanet.experiment.run import run
 from leanet.experiment.run_folder import RunFolder, write_config
 
+pytestmark = pytest.mark.usefixtures("tiny_networks", "blank_figures")
+
 SHELVES: dict[str, Mapping[str, tuple[bytes, int]]] = {}
 """Data sets in memory: by name, the bytes and the label of each image."""
 

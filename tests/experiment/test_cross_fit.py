@@ -19,6 +19,8 @@ from leanet.maps.store import DELTA_E_STEP
 from leanet.networks.registry import build_colorizer
 from leanet.training.checkpoint import Checkpoint
 
+pytestmark = pytest.mark.usefixtures("tiny_networks", "blank_figures")
+
 OPTIONS = ["--image-size", "64", "--n-splits", "2", "--cross-fit", "2", "--colorizer-epochs", "1", "--folds", "0"]
 OPTIONS += ["--precision", "bfloat16"]  # of the training: maps are in float32, on every machine
 

@@ -25,13 +25,15 @@ import leanet
 from leanet.cli import main
 from leanet.data.decode import decode, resize
 from leanet.errors import UserError
-from leanet.model.card import read_card, to_json
+from leanet.model.card import FORMAT, read_card, to_json
 from leanet.model.model import Model, load, save
 from leanet.model.predict_files import find_files
 from leanet.model.result import Result
 from leanet.model.where import CELLS
 from leanet.training.checkpoint import save_weights
 from leanet.training.compute import has_bfloat16
+
+pytestmark = pytest.mark.usefixtures("tiny_networks", "blank_figures")
 
 delta_e: Callable[..., Any] = color.deltaE_ciede2000  # scikit-image has no types
 
@@ -293,8 +295,10 @@ def test_changed_bytes_are_refused(copy: Path, name: str, damage: Callable[[Path
 def test_another_format_and_a_damaged_card_are_refused(copy: Path) -> None:
     card = copy / "model.json"
     text = card.read_text()
-    card.write_text(text.replace('"format": 2', '"format": 9'))
-    with pytest.raises(UserError, match=r"format 9; this version of leanet reads 1 to 2\. Install a newer version"):
+    card.write_text(text.replace(f'"format": {FORMAT}', '"format": 9'))
+    with pytest.raises(
+        UserError, match=rf"format 9; this version of leanet reads 1 to {FORMAT}\. Install a newer version"
+    ):
         leanet.load(copy)
     card.write_text(text.replace('"threshold": ', '"threshold": "high", "was": ', 1))
     with pytest.raises(UserError, match="damaged"):

@@ -23,6 +23,8 @@ from leanet.networks.registry import build_colorizer
 from leanet.reading import sha256_of
 from leanet.training.checkpoint import load_weights, made_from, save_weights
 
+pytestmark = pytest.mark.usefixtures("tiny_networks", "blank_figures")
+
 IMAGES, SIDE = 5, 64
 
 

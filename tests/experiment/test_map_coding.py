@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 import yaml
+from commands import train
 from torch import Tensor, nn
 
 from leanet.cli import main, parse
@@ -16,6 +17,8 @@ from leanet.color.ciede2000 import ciede2000
 from leanet.color.opencv_lab import opencv_lab
 from leanet.experiment.open_run import find
 from leanet.maps.sources.color import recolour
+
+pytestmark = pytest.mark.usefixtures("tiny_networks", "blank_figures")
 
 STAGE1 = ["--image-size", "64", "--n-splits", "2", "--colorizer-epochs", "1", "--folds", "0", "--compile", "off"]
 DETECTOR = ["--adn", "CNN", "--caan", "Direct", "--folds", "0", "--epochs", "1", "--compile", "off"]
@@ -32,8 +35,8 @@ class Tinter(nn.Module):
 def authors_run(leaves: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run with maps in the authors' coding, and a detector with its baseline on its first fold."""
     out = tmp_path_factory.mktemp("runs") / "run"
-    assert main(["colorize", str(leaves), "--out", str(out), *STAGE1, "--map-coding", "authors"]) == 0
-    assert main(["detect", str(out), *DETECTOR]) == 0
+    train("colorize", str(leaves), "--out", str(out), *STAGE1, "--map-coding", "authors")
+    train("detect", str(out), *DETECTOR)
     return out
 
 

@@ -5,50 +5,79 @@ from __future__ import annotations
 import os
 import random
 import signal
-import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from commands import train
+
+DETECTOR = "CNN-MobileNet-p2"
+PREDICTIONS = Path("0", DETECTOR, "predictions.csv")
+
+OPTIONS = ["--image-size", "64", "--n-splits", "2", "--folds", "0", "--adn", "CNN", "--caan", "MobileNet"]
+OPTIONS += ["--no-compare", "--compile", "off", "--device", "cpu"]
+OPTIONS += ["--checkpoint-seconds", "0", "--batch-size", "4", "--colorizer-batch-size", "4"]
 
 
-def start_and_kill(arguments: list[str], watched: Path, after: int, environment: dict[str, str]) -> None:
-    """Start a run, and SIGKILL it once `watched` has been written `after` times; fails if it ends before that."""
+def fork(arguments: list[str]) -> int:
+    """Train in a copy of this process, with the networks that are registered here."""
+    number = os.fork()
+    if number == 0:
+        code = 1
+        try:
+            train(*arguments)
+            code = 0
+        finally:
+            os._exit(code)
+    return number
+
+
+def spawn(arguments: list[str]) -> int:
+    """Start the command line in a process of its own."""
+    return os.posix_spawn(sys.executable, [sys.executable, "-m", "leanet.cli", *arguments], os.environ)
+
+
+def kill(process: int, watched: Path, after: int) -> None:
+    """SIGKILL a run once `watched` has been written `after` times, while it is still there; the run did not end."""
     before = watched.stat().st_mtime_ns if watched.exists() else None
-    process = subprocess.Popen(
-        [sys.executable, "-m", "leanet.cli", *arguments], stdout=subprocess.DEVNULL, env=environment
-    )
     stamps: set[int] = set()
-    while process.poll() is None and len(stamps) < after:
+    while len(stamps) < after:
+        assert os.waitpid(process, os.WNOHANG) == (0, 0), "the run ended before it could be killed"
         if watched.exists():
             stamps |= {watched.stat().st_mtime_ns} - {before}
-        time.sleep(0.005)
-    assert process.poll() is None, "the run ended before it could be killed"
-    process.send_signal(signal.SIGKILL)
-    process.wait()
+        time.sleep(0.001)
+    os.kill(process, signal.SIGKILL)
+    assert os.waitstatus_to_exitcode(os.waitpid(process, 0)[1]) == -signal.SIGKILL
+    assert watched.exists(), "the training ended before it could be killed"
 
 
-@pytest.mark.parametrize("kills", [1, pytest.param(3, marks=pytest.mark.slow)])
-def test_killed_run_resumes_to_identical_predictions(leaves: Path, tmp_path: Path, kills: int) -> None:
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    options = ["--image-size", "64", "--n-splits", "2", "--folds", "0", "--colorizer-epochs", "3", "--epochs", "3"]
-    options += ["--adn", "CNN", "--caan", "MobileNet", "--no-compare", "--compile", "off"]
-    options += ["--checkpoint-seconds", "0", "--batch-size", "4", "--colorizer-batch-size", "4"]
-
-    def arguments(out: Path) -> list[str]:
-        return ["run", str(leaves), "--out", str(out), *options]
-
-    whole = subprocess.run([sys.executable, "-m", "leanet.cli", *arguments(tmp_path / "whole")], env=environment)
-    assert whole.returncode == 0
-    random_moments = random.Random(kills)
-    out = tmp_path / "killed"
-    for stage in ("colorizer", "CNN-MobileNet-p2"):
+def kill_in_each_training(start: Callable[[list[str]], int], arguments: list[str], out: Path, kills: int) -> None:
+    """Start a run that is killed so many times in each of its trainings, and let it end."""
+    moments = random.Random(kills)
+    for stage in ("colorizer", DETECTOR):
         for _ in range(kills):
-            watched = out / "0" / stage / "checkpoint.safetensors"
-            start_and_kill(arguments(out), watched, random_moments.randint(1, 4), environment)
-    resumed = subprocess.run([sys.executable, "-m", "leanet.cli", *arguments(out)], env=environment)
-    assert resumed.returncode == 0
-    name = Path("0", "CNN-MobileNet-p2", "predictions.csv")
-    assert (out / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()
+            kill(start(arguments), out / "0" / stage / "checkpoint.safetensors", moments.randint(1, 4))
+    assert os.waitstatus_to_exitcode(os.waitpid(start(arguments), 0)[1]) == 0
     assert not list(out.rglob("*.partial*"))
+
+
+@pytest.mark.usefixtures("tiny_networks")
+def test_killed_run_resumes_to_identical_predictions(leaves: Path, tmp_path: Path) -> None:
+    whole, killed = tmp_path / "whole", tmp_path / "killed"
+    command = ["run", str(leaves), *OPTIONS, "--colorizer-epochs", "8", "--epochs", "8", "--out"]
+    train(*command, str(whole))
+    kill_in_each_training(fork, [*command, str(killed)], killed, kills=1)
+    assert (killed / PREDICTIONS).read_bytes() == (whole / PREDICTIONS).read_bytes()
+
+
+@pytest.mark.slow
+def test_killed_processes_with_the_authors_networks_resume_to_identical_predictions(
+    leaves: Path, tmp_path: Path
+) -> None:
+    whole, killed = tmp_path / "whole", tmp_path / "killed"
+    command = ["run", str(leaves), *OPTIONS, "--colorizer-epochs", "3", "--epochs", "3", "--out"]
+    assert os.waitstatus_to_exitcode(os.waitpid(spawn([*command, str(whole)]), 0)[1]) == 0
+    kill_in_each_training(spawn, [*command, str(killed)], killed, kills=3)
+    assert (killed / PREDICTIONS).read_bytes() == (whole / PREDICTIONS).read_bytes()

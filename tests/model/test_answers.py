@@ -192,16 +192,16 @@ def test_several_pictures_come_as_any_iterable_and_types_tell_what_comes_back(
         ([np.zeros((8, 8, 3), np.uint8), b""], r"^picture 1 \(counted from 0\): not a readable image"),
     ],
 )
-def test_what_is_no_picture_is_told_by_its_place(folder: Path, picture: Any, message: str) -> None:
+def test_what_is_no_picture_is_told_by_its_place(loaded: Model, picture: Any, message: str) -> None:
     with pytest.raises(UserError, match=message):
-        leanet.load(folder).predict(picture)
+        loaded.predict(picture)
 
 
-def test_a_closed_file_is_told_so(folder: Path, files: list[Path]) -> None:
+def test_a_closed_file_is_told_so(loaded: Model, files: list[Path]) -> None:
     with files[0].open("rb") as file:
         pass
     with pytest.raises(UserError, match=r"^picture: the file cannot be read \(.*closed file"):
-        leanet.load(folder).predict(file)
+        loaded.predict(file)
 
 
 def test_errors_speak_of_arguments_to_python_and_of_options_on_the_command_line(
@@ -328,7 +328,7 @@ class Endless:
         return bytes(size)
 
 
-def test_a_file_that_never_ends_is_refused(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_file_that_never_ends_is_refused(loaded: Model, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("leanet.model.picture.MAX_BYTES", 10_000_000)
     with pytest.raises(UserError, match=r"^picture: the file cannot be read \(larger than 10 MB\)"):
-        leanet.load(folder).predict(Endless())
+        loaded.predict(Endless())

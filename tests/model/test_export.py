@@ -11,7 +11,7 @@ import sys
 from dataclasses import replace
 from hashlib import sha256
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pytest
@@ -25,7 +25,7 @@ from leanet.cli import main
 from leanet.data.decode import resize
 from leanet.errors import UserError
 from leanet.model.export import Graph, calibration_images, resized, write_onnx, write_openvino
-from leanet.model.exported import OnnxModel, load_exported
+from leanet.model.exported import ExportedModel, OnnxModel, load_exported
 from leanet.model.model import Model, load, save
 from leanet.networks.registry import ADNS, CAANS
 
@@ -44,14 +44,17 @@ PAIRS = list(itertools.product(ADNS, CAANS))
 
 
 @pytest.mark.parametrize(
-    ("adn", "caan"),
-    [pytest.param(*pair, marks=[] if pair == ("ResNet18", "ResNet") else [pytest.mark.slow]) for pair in PAIRS],
+    ("adn", "caan", "attention"),
+    [("ResNet18", "ResNet", "affine"), *(pytest.param(*p, "published", marks=pytest.mark.slow) for p in PAIRS)],
 )
-def test_onnx_runtime_agrees_with_pytorch(adn: str, caan: str, tmp_path: Path) -> None:
-    model = made(adn, caan, 1 + PAIRS.index((adn, caan)) % 5)
-    write_onnx(model, tmp_path / "m.onnx")
+def test_onnx_runtime_agrees_with_pytorch(
+    adn: str, caan: str, attention: Literal["published", "affine"], tmp_path: Path
+) -> None:
+    model = made(adn, caan, 1 + PAIRS.index((adn, caan)) % 5, attention)
+    save(tmp_path / "m", model.card, model.network, model.maps)
+    write_onnx(load(tmp_path / "m"), tmp_path / "m.onnx")
     exported = OnnxModel(tmp_path / "m.onnx")
-    assert exported.card == model.card
+    assert exported.card == load(tmp_path / "m").card
     for picture in pictures():
         expected, found = model.predict(picture), exported.predict_pixels([picture])[0]
         assert found.probability == pytest.approx(expected.probability, abs=1e-3)
@@ -67,7 +70,7 @@ def test_onnx_runtime_agrees_with_pytorch(adn: str, caan: str, tmp_path: Path) -
             assert found.caan_probability == pytest.approx(expected.caan_probability, abs=1e-3)
 
 
-def test_files_of_earlier_versions_without_a_hash_of_their_own_are_read(folder: Path, exported_onnx: Path) -> None:
+def test_files_of_earlier_versions_without_a_hash_of_their_own_are_read(loaded: Model, exported_onnx: Path) -> None:
     import onnx
 
     proto = onnx.load(exported_onnx)
@@ -81,54 +84,42 @@ def test_files_of_earlier_versions_without_a_hash_of_their_own_are_read(folder: 
     content = {k: v for k, v in json.loads(properties["leanet"]).items() if k != "card_sha256"}
     onnx.helper.set_model_props(proto, {"leanet": json.dumps({**content, "format": 1})})
     onnx.save(proto, file)
-    assert load_exported(file).card == load(folder).card
+    assert load_exported(file).card == loaded.card
 
 
-def test_the_exported_file_predicts_without_torch_or_our_networks(folder: Path, tmp_path: Path) -> None:
-    file = tmp_path / "m.onnx"
-    assert main(["export", str(folder), "--out", str(file)]) == 0
+def test_the_exported_file_predicts_without_torch_or_our_networks(
+    loaded: Model, exported_onnx: Path, tmp_path: Path
+) -> None:
+    file = str(exported_onnx)
     picture = tmp_path / "a.png"
     Image.fromarray(next(pictures())).save(picture)
     code = (
         "import sys; from leanet.cli import main\n"
-        f"code = main(['predict', {str(file)!r}, {str(picture)!r}, '--out', {str(tmp_path / 'p.csv')!r}])\n"
-        f"import leanet; leanet.load({str(file)!r}).predict(open({str(picture)!r}, 'rb').read())\n"
+        f"code = main(['predict', {file!r}, {str(picture)!r}, '--out', {str(tmp_path / 'p.csv')!r}])\n"
+        f"import leanet; leanet.load({file!r}).predict(open({str(picture)!r}, 'rb').read())\n"
         "assert 'torch' not in sys.modules and not any(m.startswith('leanet.networks') for m in sys.modules)\n"
         "sys.exit(code)"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
     with (tmp_path / "p.csv").open(newline="") as stream:
         (row,) = csv.DictReader(stream)
-    expected = load(folder).predict(picture)
+    expected = loaded.predict(picture)
     assert float(row["probability"]) == pytest.approx(expected.probability, abs=1e-3)
     assert float(row["mean_delta_e"]) == pytest.approx(expected.mean_delta_e, abs=0.01)
 
 
-def test_the_recoloured_image_comes_where_it_is_asked_for(folder: Path, tmp_path: Path) -> None:
-    model = load(folder)
-    write_onnx(model, tmp_path / "m.onnx")
+def test_the_recoloured_image_comes_where_it_is_asked_for(loaded: Model, exported_onnx: Path) -> None:
     picture = next(pictures())
-    found = OnnxModel(tmp_path / "m.onnx").predict_pixels([picture], paint=True)[0].recoloured
-    expected = model.predict_pixels([picture], paint=True)[0].recoloured
+    found = OnnxModel(exported_onnx).predict_pixels([picture], paint=True)[0].recoloured
+    expected = loaded.predict_pixels([picture], paint=True)[0].recoloured
     assert found is not None
     assert expected is not None
     np.testing.assert_allclose(found.astype(int), expected.astype(int), atol=1)
 
 
-def test_affine_attention_is_saved_and_exported(tmp_path: Path) -> None:
-    model = made("CNN", "Direct", 3, "affine")
-    save(tmp_path / "m", model.card, model.network, model.maps)
-    write_onnx(load(tmp_path / "m"), tmp_path / "m.onnx")
-    picture = next(pictures())
-    expected, found = model.predict(picture), OnnxModel(tmp_path / "m.onnx").predict_pixels([picture])[0]
-    assert found.probability == pytest.approx(expected.probability, abs=1e-3)
-    assert found.attention is not None
-    np.testing.assert_allclose(found.attention, expected.attention, atol=1e-3)
-
-
-def test_a_model_of_good_pictures_only_is_exported(tmp_path: Path) -> None:
-    some = made("CNN", "none", 1)
-    card = replace(some.card, adn="", attention_points=(), map_threshold=5.0)
+def test_a_model_of_good_pictures_only_is_exported(tiny_model: Path, tmp_path: Path) -> None:
+    some = load(tiny_model)
+    card = replace(some.card, adn="", caan="none", attention_points=(), map_threshold=5.0)
     model = Model(card, None, some.maps)
     write_onnx(model, tmp_path / "m.onnx")
     for picture in pictures():
@@ -157,12 +148,11 @@ def test_a_broken_picture_to_calibrate_by_is_named(tmp_path: Path) -> None:
         calibration_images(tmp_path, 64)
 
 
-def test_openvino_agrees_with_pytorch_and_keeps_the_card(folder: Path, tmp_path: Path) -> None:
-    model = load(folder)
-    write_openvino(model, tmp_path / "m.xml", None)
+def test_openvino_agrees_with_pytorch_and_keeps_the_card(loaded: Model, tmp_path: Path) -> None:
+    write_openvino(loaded, tmp_path / "m.xml", None)
     assert sorted(p.name for p in tmp_path.iterdir()) == ["m.bin", "m.xml"]
     exported = load_exported(tmp_path / "m.xml")
-    assert exported.card == model.card
+    assert exported.card == loaded.card
     weights = tmp_path / "m.bin"
     changed = bytearray(weights.read_bytes())
     changed[len(changed) // 2] ^= 1
@@ -180,7 +170,7 @@ def test_openvino_agrees_with_pytorch_and_keeps_the_card(folder: Path, tmp_path:
         with pytest.raises(UserError, match="damaged"):
             load_exported(tmp_path / "changed.xml")
     for picture in pictures():
-        expected, found = model.predict(picture), exported.predict_pixels([picture])[0]
+        expected, found = loaded.predict(picture), exported.predict_pixels([picture])[0]
         assert found.probability == pytest.approx(expected.probability, abs=1e-3)
         assert found.anomaly_map is not None
         assert expected.anomaly_map is not None
@@ -190,6 +180,12 @@ def test_openvino_agrees_with_pytorch_and_keeps_the_card(folder: Path, tmp_path:
         assert found.probability == pytest.approx(expected.probability, abs=1e-3)
         assert found.anomaly_map is not None
         np.testing.assert_allclose(found.anomaly_map, expected.anomaly_map, atol=0.1)
+
+
+@pytest.fixture(scope="module")
+def exported(exported_onnx: Path) -> ExportedModel:
+    """The same from its file."""
+    return load_exported(exported_onnx)
 
 
 def square(*shape: int, dtype: Any = np.uint8) -> Any:
@@ -218,22 +214,22 @@ def square(*shape: int, dtype: Any = np.uint8) -> Any:
     ],
 )
 def test_arrays_that_are_no_images_are_refused_by_every_model(
-    folder: Path, exported_onnx: Path, images: list[Any], sizes: Any
+    loaded: Model, exported: ExportedModel, images: list[Any], sizes: Any
 ) -> None:
-    for model in (load(folder), load_exported(exported_onnx)):
+    for asked in (loaded, exported):
         with pytest.raises(UserError, match=r"expected .*found"):
-            model.predict_pixels(images, sizes=sizes)
-        assert model.predict_pixels([]) == []
+            asked.predict_pixels(images, sizes=sizes)
+        assert asked.predict_pixels([]) == []
 
 
 @pytest.mark.parametrize(
     "maps", [square(1, 64, 64) - 1.0, square(64, 64), square(1, 32, 32), square(1, 64, 64) * 1j]
 )
-def test_maps_that_are_none_are_refused(folder: Path, maps: Any) -> None:
+def test_maps_that_are_none_are_refused(loaded: Model, maps: Any) -> None:
     with pytest.raises(UserError, match=r"anomaly_maps: expected .* found"):
-        load(folder).predict_pixels([square(64, 64, 3)], maps)
+        loaded.predict_pixels([square(64, 64, 3)], maps)
     with pytest.raises(UserError, match="has no colorizer"):
-        replace(load(folder), maps=None).predict_pixels([square(64, 64, 3)])
+        replace(loaded, maps=None).predict_pixels([square(64, 64, 3)])
 
 
 @pytest.mark.slow
@@ -266,11 +262,10 @@ def test_a_wrong_export_is_refused(
     assert message in capsys.readouterr().err
 
 
-def test_the_threshold_is_metadata(folder: Path, tmp_path: Path) -> None:
+def test_the_threshold_is_metadata(exported_onnx: Path, tmp_path: Path) -> None:
     import onnx
 
-    write_onnx(load(folder), tmp_path / "m.onnx")
-    proto = onnx.load(tmp_path / "m.onnx")
+    proto = onnx.load(exported_onnx)
     properties = {p.key: p.value for p in proto.metadata_props}
     content = json.loads(properties["leanet"])
     assert content["threshold"] == 0.3

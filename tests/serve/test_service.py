@@ -28,7 +28,7 @@ from leanet.config import ServeConfig
 from leanet.data.decode import Decoded, decode_bytes
 from leanet.errors import UserError
 from leanet.model.anomaly_model import AnomalyModel
-from leanet.model.model import load
+from leanet.model.model import Model
 from leanet.model.result import Result
 from leanet.serve import service
 from leanet.serve.request import Admission, Share, client_of
@@ -52,15 +52,15 @@ def send(client: TestClient, *files: tuple[str, bytes], query: str = "", **optio
 
 
 @pytest.fixture(scope="module")
-def client(folder: Path) -> Iterator[TestClient]:
+def client(folder: Path, loaded: Model) -> Iterator[TestClient]:
     config = ServeConfig(folder, max_files=8, max_megabytes=3, max_megapixels=1, queue=8)
-    with TestClient(make_app(load(folder), config), raise_server_exceptions=False) as client:
+    with TestClient(make_app(loaded, config), raise_server_exceptions=False) as client:
         yield client
 
 
-def test_answers_are_the_models_whichever_way_images_are_sent(client: TestClient, folder: Path) -> None:
-    model, some = load(folder), list(pictures())[:4]
-    expected = model.predict(some)
+def test_answers_are_the_models_whichever_way_images_are_sent(client: TestClient, loaded: Model) -> None:
+    some = list(pictures())[:4]
+    expected = loaded.predict(some)
     together = send(client, *((f"{i}.png", png(p)) for i, p in enumerate(some))).json()["results"]
     alone = [client.post("/v1/predict", content=png(p), headers={"Content-Type": "image/png"}) for p in some]
     for i, (e, t, response) in enumerate(zip(expected, together, alone, strict=True)):
@@ -76,10 +76,9 @@ def test_answers_are_the_models_whichever_way_images_are_sent(client: TestClient
             assert found["error"] is found["maps"] is found["note"] is None
 
 
-def test_the_region_is_the_box_of_a_threshold_that_calls_the_image_anomalous(folder: Path) -> None:
-    model = load(folder)
+def test_the_region_is_the_box_of_a_threshold_that_calls_the_image_anomalous(folder: Path, loaded: Model) -> None:
     noise, grey = list(pictures())[1], np.full((90, 120, 3), 90, np.uint8)
-    strict, lenient = model.with_threshold(1.0), model.with_threshold(0.0)
+    strict, lenient = loaded.with_threshold(1.0), loaded.with_threshold(0.0)
     with TestClient(make_app(strict, ServeConfig(folder))) as asked:
         found = send(asked, ("a.png", png(noise)), ("b.png", png(grey))).json()["results"]
     assert [one["decision"] for one in found] == ["normal", "normal"]
@@ -89,11 +88,11 @@ def test_the_region_is_the_box_of_a_threshold_that_calls_the_image_anomalous(fol
     assert [one["region"] and tuple(one["region"]) for one in found] == boxes
 
 
-def test_maps_come_as_pngs_on_request(client: TestClient, folder: Path) -> None:
+def test_maps_come_as_pngs_on_request(client: TestClient, loaded: Model) -> None:
     picture = next(pictures())
     query = "?maps=anomaly_map&maps=overlay&maps=recoloured&maps=attention&maps=input"
     (found,) = send(client, ("a.png", png(picture)), query=query).json()["results"]
-    expected = load(folder).predict(picture)
+    expected = loaded.predict(picture)
     maps = {name: opened(text) for name, text in found["maps"].items()}
     np.testing.assert_allclose(np.asarray(maps["anomaly_map"]) / 200, expected.anomaly_map, atol=0.01)
     np.testing.assert_allclose(np.asarray(maps["recoloured"]).astype(int), expected.recoloured, atol=1)
@@ -183,8 +182,8 @@ def test_a_strange_charset_is_no_error_of_ours(client: TestClient, charset: str)
     assert client.post("/v1/predict", content=body, headers=headers).status_code in (400, 422)
 
 
-def test_other_names_of_this_machine_are_refused_where_hosts_are_given(folder: Path) -> None:
-    app = make_app(load(folder), ServeConfig(folder), hosts=("localhost", "[::1]"))
+def test_other_names_of_this_machine_are_refused_where_hosts_are_given(folder: Path, loaded: Model) -> None:
+    app = make_app(loaded, ServeConfig(folder), hosts=("localhost", "[::1]"))
     with TestClient(app, base_url="http://localhost:8000") as client:
         assert client.get("/health").status_code == 200
         assert client.get("/health", headers={"Host": "[::1]:8000"}).status_code == 200
@@ -367,7 +366,7 @@ def test_half_sent_bodies_of_one_client_leave_room_for_a_larger_one_of_another(d
     asyncio.run(act())
 
 
-def test_a_body_too_large_by_its_header_is_refused_before_it_is_read(folder: Path) -> None:
+def test_a_body_too_large_by_its_header_is_refused_before_it_is_read(folder: Path, loaded: Model) -> None:
     heard: list[str] = []
 
     async def receive() -> dict[str, Any]:
@@ -377,7 +376,7 @@ def test_a_body_too_large_by_its_header_is_refused_before_it_is_read(folder: Pat
     async def send(message: Any) -> None:
         heard.append(str(message.get("status", "body")))
 
-    app = make_app(load(folder), ServeConfig(folder, max_megabytes=1))
+    app = make_app(loaded, ServeConfig(folder, max_megabytes=1))
     headers = [(b"host", b"x"), (b"content-length", b"1000001")]
     scope = {"type": "http", "method": "POST", "path": "/v1/predict", "query_string": b"", "headers": headers}
     asyncio.run(app(scope, receive, send))
@@ -494,8 +493,8 @@ def test_nothing_that_was_sent_touches_the_disk(client: TestClient, monkeypatch:
     assert send(client, ("a.png", png(noise))).status_code == 200
 
 
-def test_a_token_is_asked_for_where_there_is_one(folder: Path) -> None:
-    with TestClient(make_app(load(folder), ServeConfig(folder), "open sesame")) as client:
+def test_a_token_is_asked_for_where_there_is_one(folder: Path, loaded: Model) -> None:
+    with TestClient(make_app(loaded, ServeConfig(folder), "open sesame")) as client:
         for headers in ({}, {"Authorization": "Bearer wrong"}, {"Authorization": "Basic b3BlbiBzZXNhbWU="}):
             assert client.get("/v1/model", headers=headers).status_code == 401
             assert client.post("/v1/predict", content=b"", headers=headers).status_code == 401
@@ -512,10 +511,10 @@ def test_the_model_is_described_without_paths(client: TestClient, folder: Path) 
     assert str(folder.parent) not in client.get("/v1/model").text
 
 
-def test_examples_are_offered_by_number_and_nothing_else(folder: Path, tmp_path: Path) -> None:
+def test_examples_are_offered_by_number_and_nothing_else(folder: Path, loaded: Model, tmp_path: Path) -> None:
     (tmp_path / "secret.txt").write_text("secret")
     (tmp_path / "a.png").write_bytes(png(next(pictures())))
-    with TestClient(make_app(load(folder), ServeConfig(folder, examples=tmp_path))) as client:
+    with TestClient(make_app(loaded, ServeConfig(folder, examples=tmp_path))) as client:
         assert client.get("/v1/examples").json() == ["a.png"]
         assert client.get("/v1/examples/0").content == (tmp_path / "a.png").read_bytes()
         for other in ("1", "-1", "secret.txt", "..%2Fsecret.txt"):
@@ -547,11 +546,11 @@ def test_the_description_of_the_api_has_what_is_answered(client: TestClient) -> 
     assert description["components"]["schemas"]["Problem"]["properties"].keys() == {"detail"}
 
 
-def test_head_is_answered_as_get_is_without_the_body(folder: Path, tmp_path: Path) -> None:
+def test_head_is_answered_as_get_is_without_the_body(folder: Path, loaded: Model, tmp_path: Path) -> None:
     (tmp_path / "a.png").write_bytes(png(next(pictures())))
     config = ServeConfig(folder, examples=tmp_path)
     paths = ("/", "/health", "/v1/model", "/v1/examples", "/v1/examples/0", "/docs", "/openapi.json")
-    with TestClient(make_app(load(folder), config, "open sesame")) as client:
+    with TestClient(make_app(loaded, config, "open sesame")) as client:
         for path in paths:
             for headers in ({}, {"Authorization": "Bearer open sesame"}):
                 full, head = client.get(path, headers=headers), client.head(path, headers=headers)
@@ -560,17 +559,17 @@ def test_head_is_answered_as_get_is_without_the_body(folder: Path, tmp_path: Pat
         assert client.head("/v1/predict").status_code == 405
 
 
-def test_pages_of_other_sites_may_ask_where_that_is_wanted(folder: Path) -> None:
+def test_pages_of_other_sites_may_ask_where_that_is_wanted(folder: Path, loaded: Model) -> None:
     ask = {"Origin": "https://example.org", "Access-Control-Request-Method": "POST"}
     ask["Access-Control-Request-Headers"] = "authorization, content-type"
     allowed = "access-control-allow-origin"
-    with TestClient(make_app(load(folder), ServeConfig(folder, cors_origin=("https://example.org",)))) as client:
+    with TestClient(make_app(loaded, ServeConfig(folder, cors_origin=("https://example.org",)))) as client:
         preflight = client.options("/v1/predict", headers=ask)
         assert (preflight.status_code, preflight.headers[allowed]) == (200, "https://example.org")
         answer = client.get("/v1/model", headers={"Origin": "https://example.org"})
         assert (answer.status_code, answer.headers[allowed]) == (200, "https://example.org")
         assert allowed not in client.get("/v1/model", headers={"Origin": "https://example.com"}).headers
-    with TestClient(make_app(load(folder), ServeConfig(folder))) as client:
+    with TestClient(make_app(loaded, ServeConfig(folder))) as client:
         assert client.options("/v1/predict", headers=ask).status_code == 405
         assert allowed not in client.get("/v1/model", headers={"Origin": "https://example.org"}).headers
     for wrong in ("example.org", "https://example.org/", "https://example.org/page", "https://*.org", ""):

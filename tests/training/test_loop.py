@@ -210,7 +210,9 @@ def test_stops_when_the_loss_stalls(tmp_path: Path) -> None:
 def test_without_a_compiler_it_says_so_once_and_goes_on(tmp_path: Path) -> None:
     code = (
         "from leanet.config import ComputeConfig\n"
+        "from leanet.console import show_log\n"
         "from leanet.training.compute import resolve\n"
+        "show_log()\n"
         "for _ in range(2): print(resolve(ComputeConfig(compile='on'), 1e9).compiled)\n"
     )
     environment = {**os.environ, "CXX": "/no/such/compiler", "TORCHINDUCTOR_CACHE_DIR": str(tmp_path)}

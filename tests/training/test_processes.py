@@ -2,89 +2,89 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import os
 import socket
 import subprocess
-import sys
 import sysconfig
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
 import torch
 from safetensors.torch import load_file
-
-from leanet.data.synthetic import make_leaves
-
-TRAINING = """
-import sys
-from collections.abc import Sequence
-from pathlib import Path
-
-import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.nn import functional as F
 
+from leanet.config import ComputeConfig
+from leanet.data.synthetic import make_leaves
 from leanet.networks.layers import batch_norm
+from leanet.ranks import is_first
 from leanet.training.checkpoint import Checkpoint, save_weights
 from leanet.training.compute import resolve
 from leanet.training.loop import Engine, train
-from leanet.ranks import is_first
+from leanet.training.processes import accelerator
 from leanet.training.recipe import Recipe
-from leanet.config import ComputeConfig
 
-out, batch_size = Path(sys.argv[1]), int(sys.argv[2])
+SERVER = multiprocessing.get_context("forkserver")
+"""Starts processes that have imported what trains, and have not trained yet."""
 
 
 class Noise:
-    # 21 images: the last batch holds 5, which two processes cannot share evenly
-    def __len__(self):
+    """Twenty-one images: the last batch holds 5, which two processes cannot share evenly."""
+
+    def __len__(self) -> int:
         return 21
 
-    def batch(self, indices, generator):
+    def batch(self, indices: Sequence[int], generator: torch.Generator) -> tuple[Tensor, ...]:
+        """Waves with some noise, and what is to be learnt of them."""
         i = torch.tensor(list(indices))[:, None, None, None]
         noise = 0.1 * torch.randn(len(i), 2, 8, 8, generator=generator)
         x = torch.sin(i * torch.arange(1, 129).view(1, 2, 8, 8)) + noise
         return x, x.mean((1, 2, 3)) * i[:, 0, 0, 0]
 
 
-def build():
+def build() -> nn.Module:
     return nn.Sequential(
         nn.Conv2d(2, 8, 3, 2, bias=False), batch_norm(8, 0.1), nn.Tanh(), nn.Flatten(), nn.Linear(72, 1)
     )
 
 
-def loss(model, x, y):
+def loss(model: nn.Module, x: Tensor, y: Tensor) -> Tensor:
     return F.mse_loss(model(x)[:, 0], y).reshape(1)
 
 
-recipe = Recipe(epochs=4, batch_size=batch_size, lr=1e-3, average_batch_norm=True, keep_partial_batch=True)
-compute = resolve(ComputeConfig(device="cpu", precision="float32", compile="off"), 0)
-engine = Engine(build, loss, compute)
-history = train(engine, Noise(), recipe, 0, Checkpoint(out / "checkpoint", "f", 0.0), lambda n, loss: None)
-if is_first():
-    save_weights(engine.bare_model, out / "weights.safetensors")
-    (out / "loss").write_text(repr(history[-1]["loss"]))
-"""
+def train_as(environment: dict[str, str], out: Path, batch_size: int) -> None:
+    """Train in this process, which is what its environment says of several; the first writes what was learnt."""
+    os.environ.update(environment)
+    torch.set_num_threads(1)
+    recipe = Recipe(epochs=4, batch_size=batch_size, lr=1e-3, average_batch_norm=True, keep_partial_batch=True)
+    engine = Engine(build, loss, resolve(ComputeConfig(device="cpu", precision="float32", compile="off"), 0))
+    history = train(engine, Noise(), recipe, 0, Checkpoint(out / "checkpoint", "f", 0.0), lambda *_: None)
+    if is_first():
+        save_weights(engine.bare_model, out / "weights.safetensors")
+        (out / "loss").write_text(repr(history[-1]["loss"]))
 
 
-def learn(out: Path, batch_size: int, processes: int) -> tuple[dict[str, torch.Tensor], float]:
+def learn(out: Path, batch_size: int, processes: int) -> tuple[dict[str, Tensor], float]:
     out.mkdir()
-    (out / "training.py").write_text(TRAINING, encoding="utf-8")
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+        place = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free.getsockname()[1])}
     started = []
-    for rank in range(processes):
-        several = {"RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": str(processes)}
-        address = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "OMP_NUM_THREADS": "1"}
-        environment = {**os.environ, **address, **(several if processes > 1 else {})}
-        command = [sys.executable, str(out / "training.py"), str(out), str(batch_size)]
-        started.append(subprocess.Popen(command, env=environment))
-    assert [process.wait(timeout=100) for process in started] == [0] * processes
+    for rank in map(str, range(processes)):
+        several = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": str(processes), **place}
+        environment = several if processes > 1 else {}
+        started.append(SERVER.Process(target=train_as, args=(environment, out, batch_size)))
+        started[-1].start()
+    for process in started:
+        process.join(100)
+    assert [process.exitcode for process in started] == [0] * processes
     return load_file(out / "weights.safetensors"), float((out / "loss").read_text())
 
 
 def test_two_processes_learn_what_one_learns_with_twice_the_batch(tmp_path: Path) -> None:
+    SERVER.set_forkserver_preload([__name__, "torch._dynamo"])
     alone, loss_alone = learn(tmp_path / "alone", 8, 1)
     together, loss_together = learn(tmp_path / "together", 4, 2)
     assert together.keys() == alone.keys()
@@ -93,16 +93,18 @@ def test_two_processes_learn_what_one_learns_with_twice_the_batch(tmp_path: Path
     assert abs(loss_together / loss_alone - 1) < 1e-4
 
 
+def refuse_settings() -> None:
+    """Fail where settings of accelerate in the environment reach what trains here."""
+    os.environ |= {"ACCELERATE_MIXED_PRECISION": "bf16", "ACCELERATE_GRADIENT_ACCUMULATION_STEPS": "4"}
+    made = accelerator(torch.device("cpu"))
+    assert (made.mixed_precision, made.gradient_accumulation_steps) == ("no", 1)
+
+
 def test_settings_of_accelerate_reach_no_training() -> None:
-    asked = (
-        "import torch; from leanet.training.processes import accelerator; made = accelerator(torch.device('cpu'));"
-        "print(made.mixed_precision, made.gradient_accumulation_steps)"
-    )
-    settings = {"ACCELERATE_MIXED_PRECISION": "bf16", "ACCELERATE_GRADIENT_ACCUMULATION_STEPS": "4"}
-    done = subprocess.run(
-        [sys.executable, "-c", asked], env={**os.environ, **settings}, capture_output=True, text=True, check=True
-    )
-    assert done.stdout.split() == ["no", "1"]
+    process = SERVER.Process(target=refuse_settings)
+    process.start()
+    process.join(100)
+    assert process.exitcode == 0
 
 
 @pytest.mark.slow

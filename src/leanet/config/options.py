@@ -131,8 +131,9 @@ def to_arguments(options: dict[str, Any], config_class: type, path: Path, given:
     known = {name: "positional(" in str(f.type) for name, f in fields.items() if name not in hidden}
     arguments: list[str] = []
     positional: list[str] = []
-    elsewhere = {"recorded", *_fields_of(RunConfig)} if "recorded" in options else set(hidden)
-    if elsewhere and config_class is DetectConfig:  # its --out is another place than the run's
+    is_of_a_run = "recorded" in options
+    elsewhere = {"recorded", *_fields_of(RunConfig)} if is_of_a_run else set(hidden)
+    if is_of_a_run and config_class is DetectConfig:  # its --out is another place than the run's
         known.pop("out")
     order = list(known)  # of positional ones; the file's order is its writer's
     for key, value in sorted(options.items(), key=lambda item: order.index(item[0]) if item[0] in known else -1):

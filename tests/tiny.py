@@ -1,0 +1,89 @@
+"""The smallest networks that keep the contracts, and figures without ink, for tests whose subject they are not."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+from matplotlib.figure import Figure
+from PIL import Image
+from torch import Tensor, nn
+
+from leanet.networks.contract import ADN, CAAN, Colorizer
+from leanet.networks.layers import GlobalAverage, Logits, conv_bn_relu
+from leanet.networks.registry import ADNS, CAANS, COLORIZERS
+
+CHANNELS = (2, 4, 4, 4, 4)
+
+
+def stages(inputs: int) -> nn.ModuleList:
+    """Five convolutions of stride 2: features at strides 2 to 32."""
+    return nn.ModuleList(
+        conv_bn_relu(i, o, 3, stride=2) for i, o in zip((inputs, *CHANNELS), CHANNELS, strict=False)
+    )
+
+
+class TinyADN(ADN):
+    """Five small convolutions and a dense layer."""
+
+    channels = CHANNELS
+
+    def __init__(self, image_size: int) -> None:
+        super().__init__(image_size)
+        self.stages = stages(3)
+        self.head = nn.Sequential(GlobalAverage(), Logits(CHANNELS[-1], 2))
+
+
+class TinyCAAN(CAAN):
+    """The same for an anomaly map."""
+
+    channels = CHANNELS
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stages = stages(1)
+        self.head = nn.Sequential(GlobalAverage(), Logits(CHANNELS[-1], 2))
+
+
+class TinyColorizer(Colorizer):
+    """Chrominance of each pixel from the lightness around it."""
+
+    def __init__(self, image_size: int) -> None:
+        super().__init__(image_size)
+        self.layers = nn.Sequential(conv_bn_relu(1, 4, 3), nn.Conv2d(4, 2, 1))
+
+    def forward(self, lightness: Tensor) -> Tensor:
+        chrominance: Tensor = self.layers(lightness)
+        return chrominance.float().sigmoid()
+
+
+@contextmanager
+def registered() -> Iterator[None]:
+    """The tiny networks in the place of all that the command line knows, but for a CAAN without logits."""
+    with pytest.MonkeyPatch.context() as patch:
+        for name in COLORIZERS:
+            patch.setitem(COLORIZERS, name, TinyColorizer)
+        for name in ADNS:
+            patch.setitem(ADNS, name, TinyADN)
+        for name in [name for name, caan in CAANS.items() if caan.has_logits]:
+            patch.setitem(CAANS, name, TinyCAAN)
+        yield
+
+
+@pytest.fixture(scope="module")
+def tiny_networks() -> Iterator[None]:
+    """The tiny networks in the place of the authors', for all tests of a module."""
+    with registered():
+        yield
+
+
+@pytest.fixture
+def blank_figures(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Figures are saved as nearly empty files, for to lay them out takes most of the time of a report."""
+
+    def savefig(_figure: Figure, path: Path, format: str, **_: object) -> None:
+        Image.new("L", (1, 1)).save(path, "PNG") if format == "png" else path.write_text("<svg/>")
+
+    monkeypatch.setattr(Figure, "savefig", savefig)
