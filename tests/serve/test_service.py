@@ -609,7 +609,7 @@ def test_mistakes_at_the_start_are_one_line(
         taken.listen()
         assert "Address already in use" in message(str(folder), "--port", str(taken.getsockname()[1]))
     assert "0 to 65535" in message(str(folder), "--port", "70000")
-    assert "--queue 4: at least 8" in message(str(folder), "--queue", "4", "--max-files", "8")
+    assert "--queue 4: expected at least 8" in message(str(folder), "--queue", "4", "--max-files", "8")
     assert "cannot listen" in message(str(folder), "--host", "a..b")
     assert "not a model folder" in message(str(tmp_path), "--port", "0")
     for rest in ((), ("--port", "0")):
