@@ -21,7 +21,8 @@ from leanet.experiment.demo import demo, finish_demo
 
 pytestmark = pytest.mark.usefixtures("tiny_networks", "blank_figures")
 
-OPTIONS = ["--image-size", "64", "--n-splits", "2", "--colorizer-epochs", "1", "--epochs", "1"]
+MAPS = ["--image-size", "64", "--n-splits", "2", "--colorizer-epochs", "1"]
+OPTIONS = [*MAPS, "--epochs", "1"]
 Refused = Callable[..., str]
 
 
@@ -238,7 +239,7 @@ def test_out_is_a_file(data: Path, tmp_path: Path, capsys: pytest.CaptureFixture
 
 
 def test_unwritable_output(data: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["colorize", str(data), "--out", "/proc/leanet", *OPTIONS[:6]]) == 2
+    assert main(["colorize", str(data), "--out", "/proc/leanet", *MAPS]) == 2
     line = capsys.readouterr().err
     assert "/proc/leanet" in line
     assert "Choose another folder" in line
@@ -248,7 +249,7 @@ def test_detect_before_colorize(data: Path, tmp_path: Path, capsys: pytest.Captu
     assert main(["detect", str(tmp_path / "nothing")]) == 2
     assert "leanet colorize" in capsys.readouterr().err
     out = tmp_path / "out"
-    small = [*OPTIONS[:6], "--compile", "off"]
+    small = [*MAPS, "--compile", "off"]
     assert main(["colorize", str(data), "--out", str(out), "--folds", "0", *small]) == 0
     capsys.readouterr()
     assert main(["detect", str(out), "--folds", "1"]) == 2
@@ -260,7 +261,7 @@ def test_run_folder_of_other_data_or_options(
     data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     out = str(tmp_path / "out")
-    small = [*OPTIONS[:6], "--compile", "off", "--folds", "0"]
+    small = [*MAPS, "--compile", "off", "--folds", "0"]
     assert main(["colorize", str(data), "--out", out, *small]) == 0
     capsys.readouterr()
     assert main(["colorize", str(data), "--out", out, *small, "--seed", "1"]) == 2
@@ -276,7 +277,7 @@ def test_skip_unreadable_lists_what_it_drops(
     data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (data / "Negative" / "bad.png").write_bytes(b"")
-    small = [*OPTIONS[:6], "--compile", "off", "--folds", "0", "--skip-unreadable"]
+    small = [*MAPS, "--compile", "off", "--folds", "0", "--skip-unreadable"]
     assert main(["colorize", str(data), "--out", str(tmp_path / "out"), *small]) == 0
     assert "skipped: Negative/bad.png (empty file)" in capsys.readouterr().out
     assert "bad.png" not in (tmp_path / "out" / "images.csv").read_text()
@@ -378,7 +379,7 @@ def colorized(tmp_path_factory: pytest.TempPathFactory) -> Path:
         (home / "data" / name).mkdir(parents=True)
         for i in range(4):
             Image.new("RGB", (32, 32), (40 * i, 200 * label, 30)).save(home / "data" / name / f"{i}.png")
-    small = [*OPTIONS[:6], "--compile", "off", "--folds", "0"]
+    small = [*MAPS, "--compile", "off", "--folds", "0"]
     assert main(["colorize", str(home / "data"), "--out", str(home / "out"), *small]) == 0
     return home / "out"
 
@@ -413,7 +414,7 @@ def test_another_map_coding_than_the_runs(
     colorized: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     before = (colorized / "config.yaml").read_bytes()
-    data, options = str(colorized.parent / "data"), [*OPTIONS[:6], "--map-coding", "authors"]
+    data, options = str(colorized.parent / "data"), [*MAPS, "--map-coding", "authors"]
     assert main(["colorize", data, "--out", str(colorized), *options]) == 2
     assert "--map-coding true, now authors" in capsys.readouterr().err
     assert main(["detect", str(colorized), "--folds", "0", "--map-coding", "authors"]) == 2
@@ -449,7 +450,7 @@ def test_a_pixel_cache_that_was_cut_off_is_made_anew(
         capsys.readouterr()
         assert main(["detect", str(run), "--folds", "0"]) == 2
         assert "damaged. Run `leanet colorize` to make it again" in capsys.readouterr().err
-        small = [*OPTIONS[:6], "--compile", "off", "--folds", "0"]
+        small = [*MAPS, "--compile", "off", "--folds", "0"]
         assert main(["colorize", str(colorized.parent / "data"), "--out", str(run), *small]) == 0
         assert f"{pixels.name}: damaged; the pixel cache was made again" in capsys.readouterr().out
         assert pixels.read_bytes() == whole

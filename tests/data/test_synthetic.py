@@ -119,10 +119,10 @@ def test_refuses_to_write_over_something(tmp_path: Path) -> None:
 
 
 def test_leaves_nothing_behind_when_it_fails(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def full_disk(*_: object) -> None:
+    def full_disk(*_: object, **__: object) -> None:
         raise OSError("no space left on device")
 
-    monkeypatch.setattr(synthetic, "_save", full_disk)
+    monkeypatch.setattr(Image.Image, "save", full_disk)
     with pytest.raises(OSError, match="no space"):
         make_leaves(tmp_path / "out", n_normal=1, n_anomalous=1)
     assert list(tmp_path.iterdir()) == []
