@@ -8,13 +8,13 @@ import recordings
 import torch
 from numpy.typing import NDArray
 
-from leanet.compat.authors import colorizer_from_keras_arrays, from_keras_arrays, predict
+from leanet.compat.authors import THEIR_ADNS, THEIR_CAANS, colorizer_from_keras_arrays, from_keras_arrays, predict
 from leanet.compat.keras_graph import graph_of
 from leanet.errors import UserError
-from leanet.networks.registry import ADNS, CAANS, build_leanet
+from leanet.networks.registry import build_leanet
 from leanet.training.detection import authors_loss
 
-PAIRS = [(adn, caan, point) for adn in ADNS for caan in CAANS for point in (1, 3)]
+PAIRS = [(adn, caan, point) for adn in THEIR_ADNS for caan in THEIR_CAANS for point in (1, 3)]
 QUICK = {("VGG16", "ResNet", 3)}  # VGG16's 165 million weights take seconds to draw
 
 CASES = [

@@ -22,12 +22,12 @@ from made import made, pictures
 from PIL import Image
 
 from leanet.cli import main
+from leanet.compat.authors import THEIR_ADNS, THEIR_CAANS
 from leanet.data.decode import resize
 from leanet.errors import UserError
 from leanet.model.export import Graph, calibration_images, resized, write_onnx, write_openvino
 from leanet.model.exported import ExportedModel, OnnxModel, load_exported
 from leanet.model.model import Model, load, save
-from leanet.networks.registry import ADNS, CAANS
 
 
 @given(st.integers(1, 150), st.integers(1, 150), st.sampled_from([16, 64]), st.integers(0, 2**31))
@@ -40,7 +40,7 @@ def test_resize_in_the_graph_is_the_resize_of_the_cache(height: int, width: int,
 TAIL = 2 + 2 + len("leanet_sha256") + 2 + 64
 """Bytes that the hash takes at the end of an .onnx: an entry, its key, its value."""
 
-PAIRS = list(itertools.product(ADNS, CAANS))
+PAIRS = list(itertools.product(THEIR_ADNS, THEIR_CAANS))
 
 
 @pytest.mark.parametrize(

@@ -8,13 +8,14 @@ import torch
 from network_contract import count_parameters
 from torch import nn
 
+from leanet.compat.authors import THEIR_ADNS, THEIR_CAANS
 from leanet.networks.contract import POINTS, STRIDES
 from leanet.networks.external_attention import external_attention
 from leanet.networks.folding import fold_batch_norm
 from leanet.networks.leanet import LEANet, LEANetOutput
 from leanet.networks.registry import ADNS, CAANS, COLORIZERS, build_colorizer, build_leanet
 
-PAIRS = list(itertools.product(ADNS, CAANS))
+PAIRS = list(itertools.product(THEIR_ADNS, THEIR_CAANS))
 
 TOTALS = {
     ("VGG16", "MobileNet"): 168_767_924,
