@@ -28,6 +28,8 @@ from leanet.experiment.run_folder import RunFolder, read_history
 from leanet.networks.registry import ADNS, CAANS, COLORIZERS
 from leanet.report.page import report
 
+pytestmark = pytest.mark.usefixtures("blank_figures")
+
 KEPT = Path(__file__).with_name("kept")
 COMPUTE = ComputeConfig(precision="float32", compile="off", device="cpu", checkpoint_seconds=0)
 DETECTOR = DetectorConfig("Kept", "Kept", epochs=2, batch_size=2, validation=0.4)

@@ -90,7 +90,7 @@ def test_every_colour_of_the_palette_is_in_the_gamut() -> None:
 
 
 def auroc(features: NDArray[np.float64], labels: NDArray[np.int64]) -> float:
-    forest = RandomForestClassifier(200, random_state=0)
+    forest = RandomForestClassifier(60, random_state=0)
     folds = StratifiedKFold(5, shuffle=True, random_state=0)
     return float(
         roc_auc_score(labels, cross_val_predict(forest, features, labels, cv=folds, method="predict_proba")[:, 1])

@@ -46,6 +46,8 @@ from leanet.progress import show_progress_by, unseen
 from leanet.report.page import report
 from leanet.training.session import Session
 
+pytestmark = pytest.mark.usefixtures("blank_figures")
+
 DATA = DataConfig(image_size=64, n_splits=2, source="memory")
 MAPS = ColorizerConfig(map_source="mean")
 DETECTOR = DetectorConfig("ToyADN", "Direct", (2, 3), epochs=1, batch_size=4)
