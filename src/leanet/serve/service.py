@@ -28,6 +28,7 @@ from leanet.data.threads import THREADS
 from leanet.model.anomaly_model import AnomalyModel
 from leanet.model.predict_files import Loaded, at_even_steps, find_files, loaded
 from leanet.model.result import Result
+from leanet.model.where import strength
 from leanet.serve.answer import MapName, ModelInfo, Prediction, Predictions, Problem, model_info, prediction
 from leanet.serve.lane import Flow, Lane, together
 from leanet.serve.request import BUSY, Admission, Refusal, flow_of, read_files, while_there, within
@@ -79,7 +80,9 @@ class Service:
         black = Loaded(
             np.zeros((side, side, 3), np.uint8), (side, side), first_of_several=False, broken_profile=False
         )
-        await self._model.answer("warm-up", 1, _Asked(black, paint=True))
+        first = await self._model.answer("warm-up", 1, _Asked(black, paint=True))
+        if first.anomaly_map is not None:  # what draws boxes is imported when it is first used
+            strength(first.anomaly_map, 1.0)
         yield
         for lane in (self._light, self._heavy, self._model):
             lane.close()
