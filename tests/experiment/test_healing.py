@@ -256,6 +256,7 @@ def test_what_two_folds_exchanged_is_made_anew(
     assert main(["detect", str(run_copy), *DETECT]) == 0
     printed = capsys.readouterr().out
     assert [printed.count(text) for text in said.values()] == [2 * (name in names) for name in said]
+    assert printed.count(": mean ΔE of") == 2  # maps are made again too where their colorizer was trained again
     assert before == contents(run_copy, "weights.safetensors", "predictions.csv", "c.*", "zarr.json")
 
 

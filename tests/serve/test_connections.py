@@ -143,7 +143,9 @@ def test_an_answer_that_is_taken_is_given_whole_and_the_connection_kept(serve: C
             connection.sendall(f"GET /{LARGE} HTTP/1.1\r\nHost: x\r\n\r\n".encode())
             taken = 0
             while taken < LARGE:
-                taken += len(connection.recv(1 << 20))
+                part = connection.recv(1 << 20)
+                assert part, "closed before the answer was whole"
+                taken += len(part)
 
 
 def test_however_many_connections_wait_others_are_answered(
