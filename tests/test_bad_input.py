@@ -307,6 +307,12 @@ def test_check_of_good_data_estimates_the_run(data: Path, capsys: pytest.Capture
     assert "estimated time on this machine" in said
 
 
+def test_check_refuses_options_that_a_run_refuses(data: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    small = ["--image-size", "64", "--n-splits", "2", "--no-estimate"]
+    assert main(["check", str(data), *small, "--caan", "Direct", "--caan-weight", "2"]) == 2
+    assert "--caan-weight 2: Direct has no loss" in capsys.readouterr().err
+
+
 def test_demo_deletes_nothing_but_an_earlier_demo(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "images.csv").write_text("precious")
     assert main(["demo", "--out", str(tmp_path)]) == 2

@@ -167,6 +167,14 @@ def test_unknown_names_are_refused_with_those_there_are(tmp_path: Path) -> None:
         leanet.run(RunConfig(Path("memory"), tmp_path / "run", DATA, maps, DETECTOR, COMPUTE))
     with pytest.raises(UserError, match="executor cloud: choose from local"):
         executor("cloud")
+    for config in (
+        RunConfig(Path("memory"), tmp_path / "run", DATA, ColorizerConfig(colorizer="Foo"), DETECTOR),
+        RunConfig(Path("memory"), tmp_path / "run", DATA, MAPS, DETECTOR, ComputeConfig(executor="cloud")),
+        RunConfig(Path("memory"), tmp_path / "run", DATA, MAPS, dataclasses.replace(DETECTOR, adn="Foo")),
+    ):
+        with pytest.raises(UserError, match="choose from"):
+            leanet.run(config)
+    assert not (tmp_path / "run").exists()
 
 
 def test_maps_of_another_source_are_refused_both_ways(tmp_path: Path) -> None:

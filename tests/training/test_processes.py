@@ -23,7 +23,7 @@ from leanet.ranks import is_first
 from leanet.training.checkpoint import Checkpoint, save_weights
 from leanet.training.compute import resolve
 from leanet.training.loop import Engine, train
-from leanet.training.processes import accelerator
+from leanet.training.processes import SynchronisedBatchNorm2d, accelerator, synchronise_batch_norm
 from leanet.training.recipe import Recipe
 
 SERVER = multiprocessing.get_context("forkserver")
@@ -124,3 +124,14 @@ def test_a_run_in_two_processes_is_whole(tmp_path: Path) -> None:
     for fold in "01":
         assert (tmp_path / "run" / fold / "CNN-Direct-p2" / "metrics.json").is_file()
     assert done.stdout.count("test normals") == 2  # by the first process only
+
+
+def test_a_batch_norm_that_does_more_is_left_as_it_is() -> None:
+    class WithActivation(nn.BatchNorm2d):
+        def forward(self, x: Tensor) -> Tensor:
+            return super().forward(x).relu()
+
+    network = synchronise_batch_norm(nn.Sequential(nn.BatchNorm2d(2), WithActivation(2)))
+    plain, more = network.children()
+    assert isinstance(plain, SynchronisedBatchNorm2d)
+    assert type(more) is WithActivation
