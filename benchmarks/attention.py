@@ -28,7 +28,9 @@ from leanet.experiment.open_run import Run, source_of
 from leanet.experiment.run_folder import RunFolder
 from leanet.experiment.table import logit_of, ratio_of_sides
 from leanet.networks.leanet import LEANetOutput, probability
-from leanet.results.metrics import Key, Scored, cell, difference, make_row, shown, verdict
+from leanet.results.intervals import shown, verdict
+from leanet.results.metrics import Scored
+from leanet.results.rows import Key, cell, difference, make_row
 from leanet.training.checkpoint import load_weights
 from leanet.training.compute import resolve
 from leanet.training.prediction import predictor

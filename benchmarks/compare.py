@@ -17,8 +17,8 @@ from pathlib import Path
 from benchmarks.common import adn_metrics, call, data_options, experiment_parser, facts, less, write_csv
 from leanet.experiment.open_run import find
 from leanet.experiment.table import ratio_of_sides
-from leanet.results.metrics import Interval, interval
-from leanet.results.metrics import verdict as in_words
+from leanet.results.intervals import Interval, interval
+from leanet.results.intervals import verdict as in_words
 
 METRICS = {"f1": 0.01, "auroc": 0.005}
 """Metric -> the loss that would not matter."""

@@ -19,7 +19,8 @@ from leanet.config.options import to_options
 from leanet.experiment.finished import finished, recorded_detector
 from leanet.experiment.open_run import source_of
 from leanet.experiment.run_folder import RunFolder
-from leanet.results.metrics import PRINTED, cell
+from leanet.results.metrics import PRINTED
+from leanet.results.rows import cell
 
 
 def main() -> None:

@@ -23,7 +23,8 @@ from benchmarks.results import results_of
 from leanet.experiment.open_run import find
 from leanet.experiment.run_folder import RunFolder
 from leanet.files import beside
-from leanet.results.metrics import Interval, Row, cell, difference, interval, shown, verdict
+from leanet.results.intervals import Interval, interval, shown, verdict
+from leanet.results.rows import Row, cell, difference
 
 METRICS = ("f1", "auroc")
 IN_SAMPLE, BY_MAXIMUM, CROSS_FIT = ARMS = (("in-sample", "normals"), ("in-sample", "max"), ("cross-fit", "normals"))

@@ -37,7 +37,9 @@ from leanet.experiment.run_folder import RunFolder, read_config
 from leanet.experiment.study import HELD_OUT
 from leanet.experiment.table import MEAN_OF_BOTH, detector_rows, mean_of_logits, outcome, ratio_of_sides, table
 from leanet.files import read_csv
-from leanet.results.metrics import METRICS, PRINTED, Row, Scored, cell, difference, make_row, shown, verdict
+from leanet.results.intervals import shown, verdict
+from leanet.results.metrics import METRICS, PRINTED, Scored
+from leanet.results.rows import Row, cell, difference, make_row
 
 POINTS = ("1", "2", "3", "4", "5")
 NETWORKS = ("--adn", "ResNet18", "--caan", "ResNet")

@@ -25,7 +25,8 @@ from leanet.experiment.verdict import (
 )
 from leanet.report.text import print_verdict
 from leanet.results.baselines import BORDER_ROW
-from leanet.results.metrics import Key, Row, Scored, make_row
+from leanet.results.metrics import Scored
+from leanet.results.rows import Key, Row, make_row
 
 
 def one_fold(found: int, missed: int, alarms: int, right: int, threshold: float | None = None) -> Scored:

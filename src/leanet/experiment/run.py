@@ -20,7 +20,9 @@ from leanet.experiment.verdict import Verdict, verdict_of, write_mistakes
 from leanet.files import write_csv
 from leanet.lock import alone_in
 from leanet.ranks import is_first
-from leanet.results.metrics import METRICS, difference, verdict
+from leanet.results.intervals import verdict
+from leanet.results.metrics import METRICS
+from leanet.results.rows import difference
 from leanet.training.compute import find_device
 from leanet.training.processes import first_before_others
 

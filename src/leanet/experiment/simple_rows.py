@@ -10,7 +10,8 @@ from leanet.config import DetectConfig
 from leanet.experiment.open_run import Run
 from leanet.experiment.training_set import labelled_rows
 from leanet.results.baselines import COLOR_ROWS, MAP_ROW, linear_classifier, predicted_unseen
-from leanet.results.metrics import Row, Scored, choose_threshold, make_row
+from leanet.results.metrics import Scored, choose_threshold
+from leanet.results.rows import Row, make_row
 from leanet.training.detection import RECIPES
 
 

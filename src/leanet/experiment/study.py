@@ -23,7 +23,9 @@ from leanet.experiment.training_set import refuse_too_few_labelled
 from leanet.files import write_csv
 from leanet.lock import alone_in
 from leanet.ranks import is_first
-from leanet.results.metrics import METRICS, Interval, Row, difference, verdict
+from leanet.results.intervals import Interval, verdict
+from leanet.results.metrics import METRICS
+from leanet.results.rows import Row, difference
 from leanet.training.compute import find_device
 from leanet.training.processes import first_before_others
 

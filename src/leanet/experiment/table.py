@@ -17,7 +17,8 @@ from leanet.experiment.predictions import Predictions, read_predictions
 from leanet.experiment.run_folder import DetectorFolder, RunFolder
 from leanet.experiment.simple_rows import simple_rows
 from leanet.results.baselines import linear_classifier, predicted_unseen
-from leanet.results.metrics import FEWEST_POSITIVES, Key, Row, Scored, choose_threshold, make_row
+from leanet.results.metrics import FEWEST_POSITIVES, Scored, choose_threshold
+from leanet.results.rows import Key, Row, make_row
 
 MEAN_OF_BOTH = "mean of ADN and CAAN"
 """The row's name, after the detector's."""

@@ -14,7 +14,9 @@ from leanet.experiment.open_run import Run
 from leanet.experiment.table import MEAN_OF_BOTH, Table
 from leanet.files import write_csv
 from leanet.results.baselines import BORDER_ROW, HISTOGRAM_ROW, MAP_ROW
-from leanet.results.metrics import FEWEST_POSITIVES, PLAIN_THRESHOLD, Key, Row, Scored, Scores, difference, verdict
+from leanet.results.intervals import verdict
+from leanet.results.metrics import FEWEST_POSITIVES, PLAIN_THRESHOLD, Scored, Scores
+from leanet.results.rows import Key, Row, difference
 
 MOST_NAMED = 10
 """Of the missed pictures, and of the false alarms, so many are shown by name."""

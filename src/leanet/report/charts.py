@@ -22,7 +22,8 @@ from leanet.report.pictures import (
     mistakes_sheet,
     recolouring_sheet,
 )
-from leanet.results.metrics import Key, Scored
+from leanet.results.metrics import Scored
+from leanet.results.rows import Key
 from leanet.results.words import GLOSSARY
 
 MOST_SHOWN = 8

@@ -18,7 +18,8 @@ from sklearn.metrics import (
     roc_curve,
 )
 
-from leanet.results.metrics import PLAIN_THRESHOLD, Key, Scored
+from leanet.results.metrics import PLAIN_THRESHOLD, Scored
+from leanet.results.rows import Key
 
 MAP_COLOURS = mpl.colormaps["inferno"]
 """Perceptually uniform, and readable with any color vision."""

@@ -31,21 +31,10 @@ from leanet.progress import progress_bar
 from leanet.report import figures
 from leanet.report.charts import Chart, draw_all
 from leanet.report.pictures import full_size_attention, save
+from leanet.results.intervals import interval, shown, verdict
 from leanet.results.localise import aupro, pixel_auroc, read_mask
-from leanet.results.metrics import (
-    PLAIN_THRESHOLD,
-    PRINTED,
-    Key,
-    Row,
-    Scored,
-    cell,
-    compared,
-    difference,
-    interval,
-    metric_text,
-    shown,
-    verdict,
-)
+from leanet.results.metrics import PLAIN_THRESHOLD, PRINTED, Scored, metric_text
+from leanet.results.rows import Key, Row, cell, compared, difference
 from leanet.results.words import heading, words_of
 
 _log = logging.getLogger(__name__)

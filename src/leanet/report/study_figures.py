@@ -14,7 +14,7 @@ from matplotlib.figure import Figure
 from leanet.experiment.study import Cell
 from leanet.report.figures import ANOMALOUS, COLOURS
 from leanet.report.pictures import save
-from leanet.results.metrics import Interval
+from leanet.results.intervals import Interval
 
 TITLES = {"auroc": "AUROC", "f1": "F1 at 0.5"}
 

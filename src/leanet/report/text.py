@@ -17,18 +17,9 @@ from leanet.experiment.run_folder import RunFolder
 from leanet.experiment.study import Cell, Study
 from leanet.experiment.table import Table
 from leanet.experiment.verdict import MOST_NAMED, Verdict, headline, probability_text
-from leanet.results.metrics import (
-    PLAIN_THRESHOLD,
-    PRINTED,
-    Row,
-    Scored,
-    cell,
-    compared,
-    metric_text,
-    score,
-    shown,
-    verdict,
-)
+from leanet.results.intervals import shown, verdict
+from leanet.results.metrics import PLAIN_THRESHOLD, PRINTED, Scored, metric_text, score
+from leanet.results.rows import Row, cell, compared
 from leanet.results.words import GLOSSARY, words_of
 
 CELLS = "TN FP FN TP at 0.5: normal and called so, false alarms, missed, anomalous and found"
