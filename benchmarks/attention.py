@@ -10,7 +10,6 @@ then. Printed: how much worse, how alike the logits are, and between which value
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Callable
 from pathlib import Path
 
@@ -20,13 +19,13 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from benchmarks.common import facts, parser, write_csv
-from leanet.config import DetectConfig
 from leanet.data.tensors import images_to_tensor
 from leanet.experiment.detector_task import build_detector, map_reader, map_scale
+from leanet.experiment.experiment import Experiment
 from leanet.experiment.finished import finished, recorded_detector
-from leanet.experiment.open_run import Run, source_of
+from leanet.experiment.open_run import Run
 from leanet.experiment.run_folder import RunFolder
-from leanet.experiment.table import logit_of, ratio_of_sides
+from leanet.experiment.table import logit_of
 from leanet.networks.leanet import LEANetOutput, probability
 from leanet.results.intervals import shown, verdict
 from leanet.results.metrics import Scored
@@ -41,11 +40,11 @@ QUANTILES = (0.05, 0.95)
 Model = Callable[[Tensor, Tensor], LEANetOutput]
 
 
-def load(run: Run, home: RunFolder, config: DetectConfig, fold: int, seed: int) -> Model:
+def load(experiment: Experiment, fold: int, seed: int) -> Model:
     """A finished detector, ready to predict."""
-    model = build_detector(config.detector, run.side)
-    load_weights(model, home.fold(fold).detector(config.detector.name_with(seed)).weights)
-    return predictor(model, resolve(config.compute, 0).in_float32())
+    model = build_detector(experiment.detector, experiment.run.side)
+    load_weights(model, experiment.folder(fold, seed).weights)
+    return predictor(model, resolve(experiment.config.compute, 0).in_float32())
 
 
 def answers(
@@ -68,18 +67,18 @@ def main() -> None:
     arguments.add_argument("--detector", help="name of one of its detectors (default: the one recorded)")
     given = arguments.parse_args()
     machine, home = facts(), RunFolder(given.detected)
-    run = source_of(home)
-    config, folds, _ = finished(run, home, recorded_detector(home, given.detector))
-    if not folds or not config.detector.attention_point:
+    experiment, _ = finished(recorded_detector(home, given.detector))
+    run, config = experiment.run, experiment.config
+    if not experiment.folds or not config.detector.attention_point:
         raise SystemExit(
             f"{given.detected}: no finished fold of a detector with attention. Name one by --detector."
         )
     own: dict[Key, Scored] = {}
     shuffled: dict[Key, Scored] = {}
     ranges: list[dict[int, NDArray[np.float64]]] = []
-    for fold, seed in itertools.product(folds, range(config.detector.seeds)):
+    for fold, seed in experiment.trainings:
         rows = run.rows(run.folds[fold].test)
-        model = load(run, home, config, fold, seed)
+        model = load(experiment, fold, seed)
         maps = map_reader(run.maps(fold), map_scale(config))(rows)
         with_own, quantiles = answers(model, run, rows, maps)
         order = torch.randperm(len(rows), generator=torch.Generator().manual_seed(seed))
@@ -88,7 +87,7 @@ def main() -> None:
         shuffled[fold, seed] = Scored(run.labels[rows], with_others)
         ranges.append(quantiles)
 
-    ratio, name = ratio_of_sides(run, folds), config.detector.name
+    ratio, name = experiment.test_to_train, config.detector.name
     first, second = make_row("own maps", own, ratio), make_row("shuffled maps", shuffled, ratio)
     alike = [np.corrcoef(logit_of(own[key].scores), logit_of(shuffled[key].scores))[0, 1] for key in own]
     print(f"\n{name}, {first.pooled.prevalence:.0%} of the test images are anomalous; mean [95 % interval]")

@@ -15,8 +15,9 @@ import json
 from pathlib import Path
 
 from benchmarks.common import adn_metrics, call, data_options, experiment_parser, facts, less, write_csv
+from leanet.config import DetectConfig
+from leanet.experiment.experiment import Experiment
 from leanet.experiment.open_run import find
-from leanet.experiment.table import ratio_of_sides
 from leanet.results.intervals import Interval, interval
 from leanet.results.intervals import verdict as in_words
 
@@ -87,7 +88,7 @@ def main() -> None:
         ]
         print(f"| {row['fold']} | {' | '.join(cells)} |")
     print()
-    ratio = ratio_of_sides(same, range(len(same.folds)))
+    ratio = Experiment(same, DetectConfig(same.folder.path), tuple(range(len(same.folds)))).test_to_train
     for metric, found in differences.items():
         known = interval(found, ratio)
         if known is None:

@@ -17,7 +17,6 @@ from benchmarks.common import call, facts, link, parser, write_csv
 from benchmarks.results import results_of
 from leanet.config.options import to_options
 from leanet.experiment.finished import finished, recorded_detector
-from leanet.experiment.open_run import source_of
 from leanet.experiment.run_folder import RunFolder
 from leanet.results.metrics import PRINTED
 from leanet.results.rows import cell
@@ -33,9 +32,9 @@ def main() -> None:
     arguments.set_defaults(csv=None)
     given = arguments.parse_args()
     machine, home = facts(), RunFolder(given.detected)
-    grouped = source_of(home)
-    there, _, _ = finished(grouped, home, recorded_detector(home, given.detector))
-    options = grouped.folder.read_config() | to_options(there)
+    there, _ = finished(recorded_detector(home, given.detector))
+    grouped = there.run
+    options = grouped.folder.read_config() | to_options(there.config)
     if not options["groups"]:
         raise SystemExit(f"{grouped.folder.path}: was made without --groups: both splits would be random.")
     images, random = given.out / "images", given.out / "run"
@@ -49,8 +48,8 @@ def main() -> None:
     call("run", str(images), "--out", str(random), "--config", str(same))
 
     rows = {
-        "random": results_of(random, random),
-        "grouped": results_of(grouped.folder.path, given.detected, given.detector),
+        "random": results_of(random),
+        "grouped": results_of(given.detected, given.detector),
     }
     lines: list[dict[str, object]] = []
     print(f"\n{rows['random'][0].pooled.prevalence:.0%} of the test images are anomalous; mean [95 % interval]")

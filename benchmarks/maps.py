@@ -71,7 +71,7 @@ def main() -> None:
         call("colorize", str(given.dataset), "--out", str(maps), "--cross-fit", parts, *data_options(given))
         options = ["--map-scale", scale, *trained, "--seed", given.seed, "--no-compare"]
         call("detect", str(maps), "--out", str(folder), *options)
-        rows[kind, scale], *others = results_of(maps, folder)
+        rows[kind, scale], *others = results_of(folder)
         beside = beside or tuple(others)
 
     ratio = rows[IN_SAMPLE].test_to_train

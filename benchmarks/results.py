@@ -30,12 +30,11 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from benchmarks.common import call, data_options, experiment_parser, facts, write_csv
-from leanet.config import DetectorConfig
+from leanet.experiment.experiment import Experiment
 from leanet.experiment.finished import finished, recorded_detector
-from leanet.experiment.open_run import Run, find
 from leanet.experiment.run_folder import RunFolder, read_config
 from leanet.experiment.study import HELD_OUT
-from leanet.experiment.table import MEAN_OF_BOTH, detector_rows, mean_of_logits, outcome, ratio_of_sides, table
+from leanet.experiment.table import MEAN_OF_BOTH, detector_rows, mean_of_logits, outcomes_of, table
 from leanet.files import read_csv
 from leanet.results.intervals import shown, verdict
 from leanet.results.metrics import METRICS, PRINTED, Scored
@@ -63,33 +62,31 @@ def scored(out: Path) -> list[str]:
     return sorted({*found})
 
 
-def results_of(out: Path, final: Path, name: str | None = None) -> tuple[Row, ...]:
+def results_of(final: Path, name: str | None = None) -> tuple[Row, ...]:
     """The rows of a finished detector (None: the last), and behind them the ADNs of the others of its folder."""
-    run, home = find(out), RunFolder(final)
-    there, folds, _ = finished(run, home, recorded_detector(home, name))
-    shown = {detector.name for detector in there.detector.beside_baseline(there.compare)}
+    home = RunFolder(final)
+    there, _ = finished(recorded_detector(home, name))
+    shown = {each.detector.name for each in there.beside_baseline()}
     others = []
     first_seeds = (d for d in home.detectors() if not read_config(d.config)["recorded"]["seed"])
     for beside in sorted({d.path.name for d in first_seeds} - shown):
-        other, its_folds, _ = finished(run, home, recorded_detector(home, beside))
-        if its_folds == folds:
-            others.append(detector_rows(run, home, other.detector, folds, ratio_of_sides(run, folds)).rows[0])
-    return (*table(run, home, there, folds).rows, *two_seeds(run, home, there.detector, folds), *others)
+        other, _ = finished(recorded_detector(home, beside))
+        if other.folds == there.folds:
+            others.append(detector_rows(other).rows[0])
+    return (*table(there).rows, *two_seeds(there), *others)
 
 
-def two_seeds(run: Run, home: RunFolder, detector: DetectorConfig, folds: Sequence[int]) -> tuple[Row, ...]:
+def two_seeds(experiment: Experiment) -> tuple[Row, ...]:
     """The mean of the ADN's logits and another seed's: what a mean of two networks gains without a CAAN."""
+    detector = experiment.detector
     if detector.seeds < 2:
         return ()
-    every = range(detector.seeds)
-    found = {
-        (n, s): outcome(run, home.fold(n).detector(detector.name_with(s)), n).test for n in folds for s in every
-    }
+    found = {key: one.test for key, one in outcomes_of(experiment).items()}
     means = {
         (n, s): Scored(p.labels, mean_of_logits(p.adn, found[n, (s + 1) % detector.seeds].adn))
         for (n, s), p in found.items()
     }
-    return (make_row(f"{detector.name}: mean of two seeds' ADNs", means, ratio_of_sides(run, folds)),)
+    return (make_row(f"{detector.name}: mean of two seeds' ADNs", means, experiment.test_to_train),)
 
 
 def tell(rows: Sequence[Row], answers: Sequence[Row]) -> None:
@@ -159,7 +156,7 @@ def main() -> None:
     options += ["--seeds", given.seeds, "--seed", given.seed]
     call("detect", str(given.out), "--out", str(final), *NETWORKS, *options)
 
-    rows = results_of(given.out, final)
+    rows = results_of(final)
     answers = [row for row in rows if row is rows[0] or row.name.endswith(MEAN_OF_BOTH)]
     tell(rows, answers)
     print("\nScored on test folds: " + ", ".join(scored(given.out)))

@@ -41,7 +41,7 @@ def _run(config: Any) -> int:
     if results := run(config):
         print_results(results)
         note(f"done in {duration(results.seconds)}: {config.out}")
-        draw_detectors(config.stages()[1])
+        draw_detectors(results.experiment)
     return 0
 
 
@@ -63,7 +63,7 @@ def _detect(config: Any) -> int:
 
     if results := results_of(config):
         print_results(results)
-        draw_detectors(config)
+        draw_detectors(results.experiment)
     return 0
 
 

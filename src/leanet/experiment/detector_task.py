@@ -78,8 +78,7 @@ class TrainDetector:
     @property
     def folder(self) -> DetectorFolder:
         """Where the detector is written to."""
-        home = RunFolder(self.config.out or self.config.run)
-        return home.fold(self.fold).detector(self.config.detector.name_with(self.seed))
+        return RunFolder(self.config.home).fold(self.fold).detector(self.config.detector.name_with(self.seed))
 
     @property
     def recipe(self) -> Recipe:
@@ -97,19 +96,41 @@ class TrainDetector:
         """Whether the detector has all its files, these are whole, and its maps are those it was trained on."""
         run, folder = worker.run_at(self.config.run), self.folder
         try:
-            if folder.lacking() or of_earlier_maps(folder, self.config, run, self.fold):
+            if folder.lacking() or self.is_of_earlier_maps(run):
                 return False
             outcome(run, folder, self.fold)
         except DamagedError:
             return False
         return True
 
+    def is_of_earlier_maps(self, run: Run) -> bool:
+        """Whether the detector's maps were made again since, by the same options of the same images, and differ a
+        little.
+
+        That is so where the maps or their colorizer were damaged, and another machine, or number of threads, made
+        them again. Earlier versions did not record what tells that from other maps.
+        """
+        recorded, facts = self.folder.read_config().get("recorded", {}), self._facts(run)
+        if recorded.get("maps", facts["maps"]) == facts["maps"]:
+            return False
+        same = {"side": facts["side"], "maps_made_from": _maps_made_from(run, self.fold)}
+        return all(recorded.get(name) == value for name, value in same.items())
+
+    def made_otherwise(self, run: Run) -> str | None:
+        """What the detector was made with that these options, resolved, do not say; None if all agree."""
+        before, options = self.folder.read_config(), to_options(self.config)
+        recorded = before.get("recorded", {})
+        if any(recorded.get(key, value) != value for key, value in self._facts(run).items()):
+            return "other images or anomaly maps than this run's"
+        # The recipe before all else: where it differs, it may be why the maps' scale does.
+        return differing_option(before, {"recipe": options["recipe"], **options})
+
     def run(self, worker: Worker) -> None:
         run, config = worker.run_at(self.config.run), self.config
         compute = resolve(config.compute, 0)  # compiled detectors are slower: see docs/explanation/performance.md
         images, folder = self.images(run), self.folder
         read_maps = map_reader(run.maps(self.fold), map_scale(config))
-        facts = facts_of(config, run, self.fold)
+        facts = self._facts(run)
         if is_first():
             self._record(run, compute, facts)
         checkpoint = Checkpoint(
@@ -144,6 +165,11 @@ class TrainDetector:
             self._score(run, images, history)
             checkpoint.remove()
         wait_for_all(compute.device)
+
+    def _facts(self, run: Run) -> dict[str, Any]:
+        """What the detector is made from besides its options: the side of the images, and which anomaly maps."""
+        maps = run.maps(self.fold).identity if self.config.detector.has_attention else None
+        return {"side": run.side, "maps": maps}
 
     def _record(self, run: Run, compute: Compute, facts: Mapping[str, Any]) -> None:
         """Write down what the detector is made with."""
@@ -255,26 +281,6 @@ def predict(
     return np.concatenate(adn), np.concatenate(caan) if caan else None
 
 
-def facts_of(config: DetectConfig, run: Run, number: int) -> dict[str, Any]:
-    """What a detector is made from besides its options: the side of the images, and which anomaly maps."""
-    maps = run.maps(number).identity if config.detector.has_attention else None
-    return {"side": run.side, "maps": maps}
-
-
-def of_earlier_maps(folder: DetectorFolder, config: DetectConfig, run: Run, number: int) -> bool:
-    """Whether a detector's maps were made again since, by the same options of the same images, and differ a little.
-
-    That is so where the maps or their colorizer were damaged, and another machine, or number of threads, made them
-    again. Earlier versions did not record what tells that from other maps.
-    """
-    recorded = folder.read_config().get("recorded", {})
-    facts = facts_of(config, run, number)
-    if recorded.get("maps", facts["maps"]) == facts["maps"]:
-        return False
-    same = {"side": facts["side"], "maps_made_from": _maps_made_from(run, number)}
-    return all(recorded.get(name) == value for name, value in same.items())
-
-
 def _maps_made_from(run: Run, number: int) -> str:
     """A hash of all that decides over a fold's maps but rounding: images, split, pixels and stage 1's options."""
     options = run.folder.read_config()
@@ -282,13 +288,3 @@ def _maps_made_from(run: Run, number: int) -> str:
     decisive = (of_stage | {"seed", "recipe"}) - FREE_TO_CHANGE
     kept = sorted((k, str(v)) for k, v in options.items() if k in decisive)
     return hashlib.sha256(repr((run.fingerprint(number), run.side, kept)).encode()).hexdigest()
-
-
-def made_otherwise(folder: DetectorFolder, config: DetectConfig, run: Run, number: int) -> str | None:
-    """What a fold's detector was made with that these options, resolved, do not say; None if all agree."""
-    before, options = folder.read_config(), to_options(config)
-    recorded = before.get("recorded", {})
-    if any(recorded.get(key, value) != value for key, value in facts_of(config, run, number).items()):
-        return "other images or anomaly maps than this run's"
-    # The recipe before all else: where it differs, it may be why the maps' scale does.
-    return differing_option(before, {"recipe": options["recipe"], **options})

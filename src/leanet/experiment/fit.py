@@ -21,6 +21,7 @@ from leanet.experiment.detect import refuse_unfit, resolved, train_detectors, tr
 from leanet.experiment.detector_task import build_detector, map_scale
 from leanet.experiment.estimate import estimate
 from leanet.experiment.executors import executor
+from leanet.experiment.experiment import Experiment
 from leanet.experiment.map_tasks import new_source
 from leanet.experiment.open_run import (
     Run,
@@ -142,8 +143,8 @@ def _fit_detector(config: FitConfig, first: ColorizeConfig, work: Path) -> Card:
         estimate(as_two_folds, [(config.detector, None)])
     _log.info(f"first training: {parts}, to choose epoch and threshold, and to test on the rest")
     colorize(first, begun)
-    run, home, detect_config, _ = train_detectors(asked)
-    folder = home.fold(0).detector(config.detector.name)
+    first_training = train_detectors(asked)
+    run, folder = first_training.run, first_training.folder(0)
     metrics = folder.read_metrics()
     scored = adn_scored(outcome(run, folder, 0), config.detector)
     history_epochs = len(read_history(folder.history))
@@ -154,9 +155,9 @@ def _fit_detector(config: FitConfig, first: ColorizeConfig, work: Path) -> Card:
     _log.info("second training: all images")
     whole = everything(run, work / ALL)
     colorize(dataclasses.replace(first, out=whole.folder.path), whole)
-    detector = dataclasses.replace(detect_config.detector, validation=0.0)
+    detector = dataclasses.replace(first_training.detector, validation=0.0)
     final = resolved(DetectConfig(whole.folder.path, None, detector, first.compute, compare=False), whole)
-    train_folds(final, whole, [0], until=share)
+    train_folds(Experiment(whole, final, (0,)), until=share)
 
     d = config.detector
     network = build_detector(d, run.side)

@@ -12,7 +12,8 @@ from leanet.experiment.colorize import colorize
 from leanet.experiment.detect import refuse_unfit, train_detectors
 from leanet.experiment.estimate import estimate
 from leanet.experiment.executors import executor
-from leanet.experiment.open_run import Run, begin
+from leanet.experiment.experiment import Experiment
+from leanet.experiment.open_run import begin
 from leanet.experiment.run_folder import RunFolder, plain
 from leanet.experiment.table import Table, scores_of, table
 from leanet.experiment.training_set import refuse_too_few_labelled
@@ -34,14 +35,14 @@ class Results:
     """Results of a run.
 
     Attributes:
-        run: the run, open.
+        experiment: what was trained.
         table: metrics of the detector, its baseline and simpler scorers.
         verdict: the same in words, with the missed images and the false alarms.
         mistakes: the CSV file that lists these.
         seconds: duration.
     """
 
-    run: Run
+    experiment: Experiment
     table: Table
     verdict: Verdict
     mistakes: Path
@@ -78,14 +79,15 @@ def results_of(config: DetectConfig, started: float | None = None) -> Results | 
         started: start time by the monotonic clock, if `seconds` includes more than this stage.
     """
     began = time.monotonic() if started is None else started
-    run, home, resolved, folds = train_detectors(config)
+    experiment = train_detectors(config)
     if not is_first():
         return None
-    results, scored = table(run, home, resolved, folds), scores_of(run, home, resolved, folds)
-    with alone_in(home.report, wait=True):  # for a `leanet report` in progress
-        write_table(home.report, results)
-        mistakes = write_mistakes(home.report, run, scored)
-    return Results(run, results, verdict_of(run, results, scored), mistakes, time.monotonic() - began)
+    run, folder = experiment.run, experiment.home.report
+    results, scored = table(experiment), scores_of(experiment)
+    with alone_in(folder, wait=True):  # for a `leanet report` in progress
+        write_table(folder, results)
+        mistakes = write_mistakes(folder, run, scored)
+    return Results(experiment, results, verdict_of(run, results, scored), mistakes, time.monotonic() - began)
 
 
 def write_table(folder: Path, results: Table) -> None:

@@ -8,12 +8,11 @@ from pathlib import Path
 from rich.table import Table as Printed
 from sklearn.metrics import classification_report, confusion_matrix
 
-from leanet.config import DetectConfig, parse_folds
 from leanet.console import heading, note, paragraph, stdout
-from leanet.experiment.open_run import Run, find
+from leanet.experiment.experiment import Experiment
+from leanet.experiment.open_run import Run
 from leanet.experiment.predictions import read_predictions
 from leanet.experiment.run import Results
-from leanet.experiment.run_folder import RunFolder
 from leanet.experiment.study import Cell, Study
 from leanet.experiment.table import Table
 from leanet.experiment.verdict import MOST_NAMED, Verdict, headline, probability_text
@@ -27,7 +26,7 @@ CELLS = "TN FP FN TP at 0.5: normal and called so, false alarms, missed, anomalo
 
 def print_results(results: Results) -> None:
     """Print a run's verdict and its table."""
-    print_verdict(results.run, results.verdict, results.mistakes)
+    print_verdict(results.experiment.run, results.verdict, results.mistakes)
     print_table(results.table)
 
 
@@ -44,12 +43,10 @@ def print_words(rows: Sequence[Row]) -> None:
         paragraph(f"{term}: {explained}")
 
 
-def print_fold_reports(config: DetectConfig) -> None:
+def print_fold_reports(experiment: Experiment) -> None:
     """Print, as the authors' program does, confusion matrix, classification report and F1 of each fold."""
-    home = RunFolder(config.out or config.run)
-    folds = parse_folds(config.compute.folds, len(find(config.run).folds))
-    for number in folds:
-        p = read_predictions(home.fold(number).detector(config.detector.name).predictions)
+    for number in experiment.folds:
+        p = read_predictions(experiment.folder(number).predictions)
         for name, probabilities in (("ADN", p.adn), ("CAAN", p.caan)):
             if probabilities is None:
                 continue
