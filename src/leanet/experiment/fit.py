@@ -19,7 +19,7 @@ from leanet.errors import UserError
 from leanet.experiment.colorize import colorize
 from leanet.experiment.detect import refuse_unfit, resolved, train_detectors, train_folds
 from leanet.experiment.detector_task import build_detector, map_scale
-from leanet.experiment.estimate import estimate
+from leanet.experiment.estimate import estimate, unfinished
 from leanet.experiment.executors import executor
 from leanet.experiment.experiment import Experiment
 from leanet.experiment.map_tasks import new_source
@@ -138,9 +138,12 @@ def _fit_detector(config: FitConfig, first: ColorizeConfig, work: Path) -> Card:
     is_new = not first.out.exists()
     begun = begin(first)
     refuse_too_few_labelled(asked, begun)
+    whole = everything(begun, work / ALL)
+    second = dataclasses.replace(first, out=whole.folder.path)
+    unchosen = dataclasses.replace(config.detector, validation=0.0)
+    final = resolved(DetectConfig(second.out, None, unchosen, first.compute, compare=False), whole)
     if is_new:  # a stopped fit's remaining work is unknown
-        as_two_folds = dataclasses.replace(config, compute=dataclasses.replace(config.compute, folds="0,1"))
-        estimate(as_two_folds, [(config.detector, None)])
+        estimate([*unfinished(first, [asked], begun), *unfinished(second, [final], whole)], begun, whole)
     _log.info(f"first training: {parts}, to choose epoch and threshold, and to test on the rest")
     colorize(first, begun)
     first_training = train_detectors(asked)
@@ -153,10 +156,7 @@ def _fit_detector(config: FitConfig, first: ColorizeConfig, work: Path) -> Card:
     said = found_in_words(score(scored), [PLAIN_THRESHOLD if scored.threshold is None else scored.threshold])
     _log.info(f"test on the rest: {said}")
     _log.info("second training: all images")
-    whole = everything(run, work / ALL)
-    colorize(dataclasses.replace(first, out=whole.folder.path), whole)
-    detector = dataclasses.replace(first_training.detector, validation=0.0)
-    final = resolved(DetectConfig(whole.folder.path, None, detector, first.compute, compare=False), whole)
+    colorize(second, whole)
     train_folds(Experiment(whole, final, (0,)), until=share)
 
     d = config.detector

@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import logging
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from leanet.config import DetectConfig, RunConfig
 from leanet.experiment.colorize import colorize
 from leanet.experiment.detect import refuse_unfit, train_detectors
-from leanet.experiment.estimate import estimate
+from leanet.experiment.estimate import estimate, unfinished
 from leanet.experiment.executors import executor
 from leanet.experiment.experiment import Experiment
 from leanet.experiment.open_run import begin
-from leanet.experiment.run_folder import RunFolder, plain
+from leanet.experiment.run_folder import plain
 from leanet.experiment.table import Table, scores_of, table
 from leanet.experiment.training_set import refuse_too_few_labelled
 from leanet.experiment.verdict import Verdict, verdict_of, write_mistakes
@@ -66,7 +66,7 @@ def run(config: RunConfig) -> Results | None:
             begun = begin(first)  # report problems of the data before timing any step
         refuse_too_few_labelled(second, begun)
         detectors = config.detector.beside_baseline(config.compare)
-        estimate(config, [(detector, RunFolder(config.out)) for detector in detectors])
+        estimate(unfinished(first, [replace(second, detector=d) for d in detectors], begun), begun)
         colorize(first, begun)
         return results_of(second, started)
 

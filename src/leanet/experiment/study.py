@@ -12,7 +12,7 @@ from leanet.config import ColorizeConfig, DetectConfig, DetectorConfig, StudyCon
 from leanet.experiment.colorize import colorize
 from leanet.experiment.detect import refuse_unfit, train_detectors
 from leanet.experiment.detector_task import TrainDetector
-from leanet.experiment.estimate import estimate
+from leanet.experiment.estimate import estimate, unfinished
 from leanet.experiment.executors import executor
 from leanet.experiment.experiment import Experiment
 from leanet.experiment.open_run import Run, begin
@@ -102,7 +102,7 @@ def _study(config: StudyConfig, draw: Callable[[Sequence[Cell]], None] | None) -
         begun = begin(first)  # report problems of the data before timing any step
     for wanted in grid:
         refuse_too_few_labelled(wanted, begun)
-    estimate(config, [(wanted.detector, RunFolder(wanted.home)) for wanted in grid])
+    estimate(unfinished(first, grid, begun), begun)
     run = colorize(first, begun)
     cells: list[Cell] = []
     beside: dict[float, list[Row]] = {}
