@@ -103,6 +103,16 @@ def test_every_image_is_predicted_once_by_a_fold_that_did_not_train_on_it(finish
     assert sorted(seen) == sorted(row["file"] for row in read_csv(finished / "images.csv"))
 
 
+def test_a_detector_names_the_training_images_whose_labels_it_saw(finished: Path) -> None:
+    splits = json.loads((finished / "splits.json").read_text())["folds"]
+    labels = {row["file"]: row["label"] for row in read_csv(finished / "images.csv")}
+    for fold in (0, 1):
+        rows = read_csv(finished / str(fold) / "CNN-MobileNet-p2" / "labelled.csv")
+        assert [tuple(row.items()) for row in rows] == [
+            (("file", file), ("label", labels[file])) for file in labels if file in set(splits[fold]["train"])
+        ]
+
+
 def test_metrics_are_scikit_learns(finished: Path) -> None:
     table = {(r["row"], r["over"]): r for r in read_csv(finished / "report" / "metrics.csv")}
     pooled: list[dict[str, str]] = []

@@ -123,10 +123,17 @@ def test_a_study_tells_by_held_out_images_which_cell_to_choose(studied: Path) ->
     row = held_out_row(finished(recorded_detector(home, "CNN-Direct-p4"))[0])
     assert row is not None
     ratios = []
-    for sides, (labels, _) in zip(json.loads((studied / "splits.json").read_text())["folds"], unseen, strict=True):
+    for n, sides in enumerate(json.loads((studied / "splits.json").read_text())["folds"]):
+        labels, _ = unseen[n]
+        folder = home.fold(n).detector("CNN-Direct-p4")
+        held_out, seen = (
+            {line["file"] for line in read_csv(path)} for path in (folder.validation, folder.labelled)
+        )
         normal = sum("good" in file for file in sides["train"])
         labelled = normal + (len(sides["train"]) - normal) // 2  # p_rate 0.5
         ratios.append(len(labels) / (labelled - len(labels)))
+        assert len(seen) == labelled
+        assert held_out < seen < set(sides["train"])
     assert row.test_to_train == pytest.approx(np.mean(ratios))  # the outer folds' is 1
 
 

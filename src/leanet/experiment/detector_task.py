@@ -22,7 +22,7 @@ from leanet.config.options import to_options
 from leanet.data.tensors import images_to_tensor
 from leanet.errors import DamagedError
 from leanet.experiment.open_run import FREE_TO_CHANGE, Run, differing_option
-from leanet.experiment.predictions import write_predictions
+from leanet.experiment.predictions import write_labelled, write_predictions
 from leanet.experiment.run_folder import DetectorFolder, RunFolder, write_config, write_history
 from leanet.experiment.table import adn_scored, outcome
 from leanet.experiment.tasks import Worker, fingerprint_of
@@ -161,6 +161,7 @@ class TrainDetector:
         if is_first():
             write_history(folder.history, history)
             save_weights(engine.bare_model, folder.weights)
+            write_labelled(folder.labelled, run, images.labelled)
             self._predict(run, predictor(engine.bare_model, compute.in_float32()), read_maps, images)
             self._score(run, images, history)
             checkpoint.remove()
