@@ -102,6 +102,9 @@ class AnomalyModel(ABC):
             anomaly_maps: float (N, S, S), if no colorizer makes them.
             sizes: original heights and widths, for the boxes, if the images were resized before.
             paint: whether the results include the recolored images, which takes a tenth longer.
+        Raises:
+            UserError: an array of another type or shape; sizes or maps for other images; no maps where nothing
+                makes them; or maps for an exported model, which makes its own.
         """
 
     def with_threshold(self, threshold: float) -> Self:

@@ -84,12 +84,7 @@ class ExportedModel(AnomalyModel):
         sizes: Sequence[tuple[int, int]] | None = None,
         paint: bool = False,
     ) -> list[Result]:
-        """Classify images of any sizes, one by one; see `AnomalyModel`.
-
-        Raises:
-            UserError: an array of another type or shape, sizes for another number of images, or anomaly maps,
-                which the file makes itself.
-        """
+        """See `AnomalyModel`; one image after another."""
         if anomaly_maps is not None:
             raise UserError("anomaly_maps: an exported model makes its own. Omit them.")
         checked_images(images, sizes)

@@ -56,12 +56,7 @@ class Model(AnomalyModel):
         sizes: Sequence[tuple[int, int]] | None = None,
         paint: bool = False,
     ) -> list[Result]:
-        """Classify one batch of images; see `AnomalyModel`.
-
-        Raises:
-            UserError: an array of another type or shape; sizes or maps for other images; no maps where no colorizer
-                makes them.
-        """
+        """See `AnomalyModel`."""
         checked_images(images, sizes)
         if not len(images):
             return []
