@@ -1,4 +1,4 @@
-"""The figures of a report: which there are, and what each shows, in a caption."""
+"""The figures of a report, with their captions."""
 
 from __future__ import annotations
 
@@ -26,12 +26,12 @@ from leanet.results.metrics import Key, Scored
 from leanet.results.words import GLOSSARY
 
 MOST_SHOWN = 8
-"""Mistakes in their figure."""
+"""Most mistakes in their figure."""
 
 
 @dataclass(frozen=True)
 class Chart:
-    """A figure to draw, its file's name without suffix, and its caption."""
+    """A figure, its file's name without suffix, and its caption."""
 
     name: str
     figure: Figure
@@ -48,8 +48,8 @@ def draw_all(
     """Every figure of the page, in its order.
 
     Args:
-        scored: the ADN's probabilities of each fold's test images, with each seed.
-        found: with the mistakes.
+        scored: the ADN's probabilities for the test images of each fold and seed.
+        found: the verdict, with the mistakes.
     """
     folds = list(dict.fromkeys(fold for fold, _ in scored))
     of_seed = " First seed." if config.detector.seeds > 1 else ""
@@ -60,7 +60,7 @@ def draw_all(
         Chart(
             "recolouring",
             recolouring_sheet(run, folds[0], rows),
-            "Test images: input, its lightness (all that the colorizer sees), recolored, and the anomaly map: "
+            "Test images: input, lightness (all that the colorizer sees), recolored image, and anomaly map: "
             f"{GLOSSARY['ΔE00']}.",
         ),
         *_inside(run, home, config, folds[0], rows, of_seed),
@@ -69,7 +69,7 @@ def draw_all(
 
 
 def _of_mistakes(run: Run, found: Verdict, fold: int, of_seed: str) -> list[Chart]:
-    """Pictures and maps of the surest mistakes, half of each kind if there are; none if there are none."""
+    """Pictures and maps of the surest mistakes, half of each kind if possible; none without mistakes."""
     missed = found.missed[: max(MOST_SHOWN // 2, MOST_SHOWN - len(found.false_alarms))]
     mistakes = [*missed, *found.false_alarms[: MOST_SHOWN - len(missed)]]
     if not mistakes:
@@ -82,7 +82,7 @@ def _of_mistakes(run: Run, found: Verdict, fold: int, of_seed: str) -> list[Char
 
 
 def _of_scores(scored: Mapping[Key, Scored], of_seed: str) -> list[Chart]:
-    """The quality of the probabilities: curves, histogram, reliability, confusion matrix."""
+    """Figures of the probabilities: curves, histogram, reliability, confusion matrix."""
     first = [s for (_, seed), s in scored.items() if seed == 0]
     thin = " Thin: the seeds after the first; numbers are the mean of a fold's seeds." if of_seed else ""
     return [
@@ -115,14 +115,14 @@ def _of_scores(scored: Mapping[Key, Scored], of_seed: str) -> list[Chart]:
 def _inside(
     run: Run, home: RunFolder, config: DetectConfig, fold: int, rows: NDArray[np.int64], of_seed: str
 ) -> list[Chart]:
-    """A normal and an anomalous image on their way through the network; none without attention."""
+    """A normal and an anomalous image's features in the network; none without attention."""
     if not config.detector.has_attention:
         return []
     charts = []
     published = "" if config.detector.attention == "published" else ", in the published form"
     for label, name in ((1, "anomalous"), (0, "normal")):
         row = next((int(r) for r in rows if run.images[r].label == label), None)
-        if row is None:  # folds edited by hand may test one class only
+        if row is None:  # edited folds may test one class only
             continue
         caption = (
             f"A test image that is {name}, inside the network: the ADN's features before attention, the "
@@ -136,7 +136,7 @@ def _inside(
 def _of_training(
     run: Run, home: RunFolder, config: DetectConfig, folds: Sequence[int], of_seed: str
 ) -> list[Chart]:
-    """The losses by epoch of what was trained here."""
+    """The losses by epoch of the trainings in this run."""
     detectors = {n: home.fold(n).detector(config.detector.name).history for n in folds}
     colorizers = {n: run.folder.fold(n).map_source(run.map_source).history() for n in folds}
     charts = []

@@ -1,4 +1,4 @@
-"""Pictures of a run: what the program saw, and how the trainings went."""
+"""Pictures of a run: images, maps and attention, and the training losses."""
 
 from __future__ import annotations
 
@@ -35,17 +35,17 @@ from leanet.training.checkpoint import load_weights
 _log = logging.getLogger(__name__)
 
 DOTS_PER_INCH = 192
-"""Of PNGs: two for each pixel of a page, so that they are sharp on a telephone."""
+"""Resolution of PNGs: two dots per CSS pixel, sharp on a phone."""
 
-MOST_KINDS = 8  # subfolders of Positive may be patients or days, and all examples are in memory at once
+MOST_KINDS = 8  # subfolders of Positive may be patients or days, and memory holds all examples at once
 
 
 _IF_RECOLORED = {True: ("recoloured",), False: ()}
-"""The column's title, where a map source recolors the images."""
+"""The extra column's title if the map source recolors images."""
 
 
 def draw_colorizers(run: Run, folds: str, report: Path) -> None:
-    """Draw the colorizers' losses into a report folder that no other process writes; an imported run has none."""
+    """Draw the colorizers' losses into a report folder that the caller has locked; an imported run has none."""
     histories = {
         n: run.folder.fold(n).map_source(run.map_source).history() for n in parse_folds(folds, len(run.folds))
     }
@@ -56,9 +56,9 @@ def draw_colorizers(run: Run, folds: str, report: Path) -> None:
 
 
 def draw_detectors(config: DetectConfig) -> None:
-    """Draw the losses, and a sheet of examples of the first fold asked for, into the report folder; say where.
+    """Draw the losses, and a sheet of examples of the first requested fold, into the report folder; log where.
 
-    That is done when no other process writes the report.
+    Wait for any other process that is writing the report.
     """
     run = find(config.run)
     home = RunFolder(config.out or config.run)
@@ -82,11 +82,11 @@ def example_sheet(run: Run, home: RunFolder, fold: int, config: DetectConfig, pa
     """Draw test images of a fold: input, recolored, anomaly map and attention map in a row.
 
     Args:
-        run, home: the run, and the folder that its detectors lie in.
-        fold: which fold's test images.
-        config: whose attention to show; with several attention points, the finest.
-        path: the PNG to write.
-        each: how many normal images, and of each of the first kinds of anomaly.
+        run, home: the run, and the folder of its detectors.
+        fold: number of the fold.
+        config: the detector whose attention to show; with several attention points, the finest.
+        path: PNG to write.
+        each: number of images of the normal class and of each of the first kinds of anomaly.
     """
     rows = examples(run, fold, each)
     maps = run.maps(fold, unpack=False)
@@ -103,13 +103,13 @@ def example_sheet(run: Run, home: RunFolder, fold: int, config: DetectConfig, pa
 
 
 def least_attention(config: DetectConfig) -> float:
-    """Where a color scale of attention maps begins: the published form's are 0.5 or more after a ReLU."""
+    """The low end of the attention maps' color scale: 0.5 for the published form after a ReLU."""
     is_published = config.detector.attention == "published"
     return 0.5 if is_published and CAANS[config.detector.caan].ends_in_relu else 0.0
 
 
 def recoloured(run: Run, maps: Maps, row: int) -> NDArray[np.float32]:
-    """The recolored image, float (H, W, 3) in [0, 1]: the image's own lightness, the colorizer's chrominance."""
+    """The recolored image, float (H, W, 3) in [0, 1]: its own lightness with the colorizer's chrominance."""
     rows = np.array([row])
     lightness = encode_lab(rgb_to_lab(images_to_tensor(run.pixels, rows)))[:, :1]
     lab = decode_lab(torch.cat([lightness, torch.from_numpy(maps.coded_ab(rows))], 1))
@@ -118,7 +118,7 @@ def recoloured(run: Run, maps: Maps, row: int) -> NDArray[np.float32]:
 
 
 def examples(run: Run, fold: int, each: int) -> NDArray[np.int64]:
-    """The first test images of each kind, in the order of their files; of many kinds, the first eight."""
+    """Rows of the first test images of each kind, in file order; at most MOST_KINDS kinds."""
     chosen: list[int] = []
     test = run.rows(run.folds[fold].test)
     kinds = sorted({(run.images[r].label, run.images[r].kind) for r in test})
@@ -128,12 +128,12 @@ def examples(run: Run, fold: int, each: int) -> NDArray[np.int64]:
 
 
 def map_limit(run: Run, fold: int) -> float:
-    """Where the color scale of all anomaly maps ends, in ΔE: nearly the most in the fold's examples."""
+    """The high end of the anomaly maps' color scale, in ΔE: nearly the maximum over the fold's examples."""
     return float(np.percentile(run.maps(fold, unpack=False).delta_e(examples(run, fold, 3)), 99.5))
 
 
 def recolouring_sheet(run: Run, fold: int, rows: NDArray[np.int64]) -> Figure:
-    """Images of some rows in steps: input, lightness, recolored, anomaly map."""
+    """Images in steps: input, lightness, recolored, anomaly map."""
     maps, limit = run.maps(fold, unpack=False), map_limit(run, fold)
     steps = ("lightness", *_IF_RECOLORED[True]) if maps.has_chroma else ()
     figure, axes = _sheet(run, rows, ("input", *steps, _map_title(run)))
@@ -147,7 +147,7 @@ def recolouring_sheet(run: Run, fold: int, rows: NDArray[np.int64]) -> Figure:
 
 
 def _sheet(run: Run, rows: NDArray[np.int64], titles: Sequence[str]) -> tuple[Figure, NDArray[Any]]:
-    """A line of axes for each image, with the image in the first; the columns' titles above."""
+    """A row of axes for each image, with the image in the first; the titles are above the columns."""
     figure = Figure(figsize=(8.4, 2.1 * len(rows)), layout="constrained")
     axes: NDArray[Any] = figure.subplots(len(rows), len(titles), squeeze=False)
     for i, row in enumerate(rows):
@@ -163,7 +163,7 @@ def _sheet(run: Run, rows: NDArray[np.int64], titles: Sequence[str]) -> tuple[Fi
 
 
 def _show_map(axis: Axes, values: NDArray[np.float32], least: float, most: float) -> None:
-    """A map in its colors, with their scale beside it."""
+    """Show a map with its color bar."""
     shown = axis.imshow(values, cmap=MAP_COLOURS, vmin=least, vmax=most, interpolation=CRISP)
     axis.figure.colorbar(shown, ax=axis, shrink=0.8)
 
@@ -173,9 +173,9 @@ def _map_title(run: Run) -> str:
 
 
 def layers_figure(run: Run, home: RunFolder, fold: int, config: DetectConfig, row: int) -> Figure:
-    """The paper's figure of one image: at each of the ADN's points, the ADN's features before attention, the
-    attention map, and the features after, as means over channels; at points without attention, what the CAAN has
-    there.
+    """The paper's figure of one image: features before attention, attention map, and features after, by point.
+
+    Features are means over channels. At points without attention, the map is the one that the CAAN would apply.
     """
     maps = run.maps(fold, unpack=False)
     found = _features(_trained(run, home, fold, config), run, config, maps, np.array([row]))
@@ -208,7 +208,7 @@ def layers_figure(run: Run, home: RunFolder, fold: int, config: DetectConfig, ro
 
 
 def mistakes_sheet(run: Run, mistakes: Sequence[tuple[int, int, float]], limit: float) -> Figure:
-    """Images that were judged wrongly, with their anomaly maps up to a limit: (row, fold, probability) each."""
+    """Misclassified images, each (row, fold, probability), with their anomaly maps on a scale up to `limit`."""
     columns = min(4, len(mistakes))
     lines = -(-len(mistakes) // columns)
     figure = Figure(figsize=(2.6 * columns, 4.4 * lines), layout="constrained")
@@ -239,7 +239,7 @@ def _trained(run: Run, home: RunFolder, fold: int, config: DetectConfig) -> LEAN
 
 @torch.inference_mode()
 def _features(model: LEANet, run: Run, config: DetectConfig, maps: Maps, rows: NDArray[np.int64]) -> LEANetFeatures:
-    """What the detector has at its points for these rows' images."""
+    """The detector's features at its points, for these rows' images."""
     return model.features(images_to_tensor(run.pixels, rows), map_reader(maps, map_scale(config))(rows))
 
 
@@ -268,7 +268,7 @@ def _unit(run: Run) -> str:
 
 
 def losses_of(path: Path) -> dict[str, list[float]]:
-    """The losses in a history.csv: name -> one value per epoch; nothing, and a note, where it is damaged."""
+    """The losses in a history.csv: name -> one value per epoch; empty, with a note, if it is damaged."""
     rows = read_history(path)
     if not rows:
         _log.info(f"note: {path}: damaged; its curve is not drawn")
@@ -277,6 +277,6 @@ def losses_of(path: Path) -> dict[str, list[float]]:
 
 
 def save(figure: Figure, path: Path) -> None:
-    """Write a figure as PNG or SVG, by the path's suffix, completely or not at all."""
+    """Write a figure as PNG or SVG, by the suffix, completely or not at all."""
     with beside(path) as partial:
         figure.savefig(partial, format=path.suffix[1:], dpi=DOTS_PER_INCH)
