@@ -53,7 +53,7 @@ def show_log() -> None:
 
 
 def note(text: str) -> None:
-    """Print a line for the user, on stdout, whether or not it is a terminal."""
+    """Print a line for the user on stdout, even if it is not a terminal."""
     stdout.print("\n".join(map(one_line, text.split("\n"))))
 
 
