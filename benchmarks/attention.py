@@ -1,11 +1,11 @@
-"""Whether a LEA-Net's answer hangs on its attention: its ADN, given each test image with another one's anomaly map.
+"""Does a LEA-Net's answer depend on its attention? Its ADN predicts each test image with another one's anomaly map.
 
     python -m benchmarks.attention pepper/final-p-rate-0.05
     python -m benchmarks.attention pepper/p-rate-0.05 --detector ResNet18-ResNet-p3
 
-DETECTED is a finished run, or a folder of its detectors. For every fold and seed, the test images are predicted
-again, with the anomaly maps shuffled among them: an ADN that uses what the attention tells of the image ranks worse
-then. Printed: how much worse, how alike the logits are, and between which values the attention map lies.
+DETECTED is a finished run, or a folder of its detectors. For every fold and seed, the ADN predicts the test images
+again, with the anomaly maps shuffled among them; an ADN that uses its attention then ranks worse. The script prints
+how much worse, the correlation of the logits, and the range of the attention map's values.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ def load(experiment: Experiment, fold: int, seed: int) -> Model:
 def answers(
     model: Model, run: Run, rows: NDArray[np.int64], maps: Tensor
 ) -> tuple[NDArray[np.float64], dict[int, NDArray[np.float64]]]:
-    """The ADN's probabilities (N,), and by attention point the quantiles of the attention maps' values."""
+    """The ADN's probabilities (N,), and the quantiles of the attention maps' values by attention point."""
     found = [
         model(images_to_tensor(run.pixels, rows[i : i + BATCH]), maps[i : i + BATCH])
         for i in range(0, len(rows), BATCH)
@@ -61,7 +61,7 @@ def answers(
 
 
 def main() -> None:
-    """Predict with the images' own maps and with shuffled ones, and compare."""
+    """Compare predictions with the images' own maps and with shuffled ones."""
     arguments = parser(__doc__, "attention")
     arguments.add_argument("detected", type=Path, metavar="DETECTED")
     arguments.add_argument("--detector", help="name of one of its detectors (default: the one recorded)")

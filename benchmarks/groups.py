@@ -1,10 +1,10 @@
-"""What a random split claims beside what a split that parts no group says, on the same images.
+"""Compare the scores of a random split and a grouped split on the same images.
 
     python -m benchmarks.groups pepper/final-p-rate-0.05 --out pepper-random
 
-DETECTED is a finished run with --groups, or a folder of its detectors. Its images are linked into a folder of their
-own, and `leanet run` is given that folder without groups, and all other options as they were. The folds differ, so
-that nothing is paired: means and intervals stand beside each other. Killed, it goes on where it was.
+DETECTED is a finished run with --groups, or a folder of its detectors. Its images are linked into a new folder, on
+which `leanet run` runs without groups and with all other options unchanged. The folds differ, so nothing is paired;
+the script prints means and intervals side by side. To resume, repeat the command.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from leanet.results.rows import cell
 
 
 def main() -> None:
-    """Make the random run, print the rows of both beside each other."""
+    """Make the random run, and print the rows of both side by side."""
     arguments = parser(__doc__, "groups")
     arguments.add_argument("detected", type=Path, metavar="DETECTED")
     arguments.add_argument("--out", type=Path, required=True, help="folder for everything that is made")

@@ -1,4 +1,4 @@
-"""The figures of a report: which there are, and what each shows, in a caption."""
+"""The figures of a report, with their captions."""
 
 from __future__ import annotations
 
@@ -26,12 +26,12 @@ from leanet.results.rows import Key
 from leanet.results.words import GLOSSARY
 
 MOST_SHOWN = 8
-"""Mistakes in their figure."""
+"""Most mistakes in their figure."""
 
 
 @dataclass(frozen=True)
 class Chart:
-    """A figure to draw, its file's name without suffix, and its caption."""
+    """A figure, its file's name without suffix, and its caption."""
 
     name: str
     figure: Figure
@@ -42,8 +42,8 @@ def draw_all(experiment: Experiment, scored: Mapping[Key, Scored], found: Verdic
     """Every figure of the page, in its order.
 
     Args:
-        scored: the ADN's probabilities of each fold's test images, with each seed.
-        found: with the mistakes.
+        scored: the ADN's probabilities for the test images of each fold and seed.
+        found: the verdict, with the mistakes.
     """
     run, fold = experiment.run, experiment.folds[0]
     of_seed = " First seed." if experiment.detector.seeds > 1 else ""
@@ -63,7 +63,7 @@ def draw_all(experiment: Experiment, scored: Mapping[Key, Scored], found: Verdic
 
 
 def _of_mistakes(run: Run, found: Verdict, fold: int, of_seed: str) -> list[Chart]:
-    """Pictures and maps of the surest mistakes, half of each kind if there are; none if there are none."""
+    """Pictures and maps of the surest mistakes, half of each kind if possible; none without mistakes."""
     missed = found.missed[: max(MOST_SHOWN // 2, MOST_SHOWN - len(found.false_alarms))]
     mistakes = [*missed, *found.false_alarms[: MOST_SHOWN - len(missed)]]
     if not mistakes:
@@ -76,7 +76,7 @@ def _of_mistakes(run: Run, found: Verdict, fold: int, of_seed: str) -> list[Char
 
 
 def _of_scores(scored: Mapping[Key, Scored], of_seed: str) -> list[Chart]:
-    """The quality of the probabilities: curves, histogram, reliability, confusion matrix."""
+    """Figures of the probabilities: curves, histogram, reliability, confusion matrix."""
     first = [s for (_, seed), s in scored.items() if seed == 0]
     thin = " Thin: the seeds after the first; numbers are the mean of a fold's seeds." if of_seed else ""
     return [

@@ -1,4 +1,4 @@
-"""`leanet report`: one self-contained page with a run's results and what they do and do not show."""
+"""`leanet report`: one self-contained page with a run's results and their limits."""
 
 from __future__ import annotations
 
@@ -57,13 +57,13 @@ class Picture:
 
 
 def report(config: ReportConfig) -> Path:
-    """Write RUN/report/index.html and the figures and tables in it as files; returns the page's path.
+    """Write RUN/report/index.html, and its figures and tables as files; return the page's path.
 
     The page of a named detector is in RUN/report/<detector>/.
 
     Raises:
-        UserError: no run, no finished fold in it (the message names what is missing), or another process writes
-            the report.
+        UserError: no run, no finished fold in it (the message names what is missing), or another process is
+            writing the report.
     """
     with alone_in(config.run / "report") if config.run.is_dir() else contextlib.nullcontext():
         return _report(config)
@@ -126,11 +126,11 @@ def _report(config: ReportConfig) -> Path:
 
 def _is_report(page: Path) -> bool:
     beginning = page.read_bytes()[:4096]
-    return GENERATOR in beginning or b": leanet report</title>" in beginning  # as earlier versions wrote it
+    return GENERATOR in beginning or b": leanet report</title>" in beginning  # of earlier versions
 
 
 def _draw(charts: Sequence[Chart], folder: Path) -> dict[str, Picture]:
-    """Write the figures as PNG and SVG; returns them, by name, for the page."""
+    """Write the figures as PNG and SVG; return them by name, for the page."""
     pictures = {}
     with progress_bar("figures", len(charts)) as set_done:
         for done, chart in enumerate(charts):
@@ -143,7 +143,7 @@ def _draw(charts: Sequence[Chart], folder: Path) -> dict[str, Picture]:
 
 
 def _lists(run: Run, found: Verdict) -> list[tuple[str, int, list[tuple[str, str]], int]]:
-    """Both kinds of mistakes for the page: title, count, the first by probability and name, count of the others."""
+    """Both kinds of mistakes: title, count, the first by probability and name, and the number of others."""
     lists = []
     for title, mistakes in (
         (f"Missed, of {found.anomalous} anomalous pictures", found.missed),
@@ -155,7 +155,7 @@ def _lists(run: Run, found: Verdict) -> list[tuple[str, int, list[tuple[str, str
 
 
 def _write_numbers(folder: Path, scored: Mapping[Key, Scored]) -> None:
-    """Write the figures' numbers that no other table holds: curves, and the first seed's reliability."""
+    """Write the figures' numbers that no other table has: curves, and the first seed's reliability."""
     points = [(fold, seed, *point) for (fold, seed), s in scored.items() for point in figures.curve_points(s)]
     write_csv(folder / "curves.csv", ("fold", "seed", "curve", "x", "y"), points)
     first = [s for (_, seed), s in scored.items() if seed == 0]
@@ -167,7 +167,7 @@ def _write_numbers(folder: Path, scored: Mapping[Key, Scored]) -> None:
 def in_words(
     run: Run, results: Table, missing: Mapping[int, Sequence[str]], target_recall: float | None = None
 ) -> list[str]:
-    """What the table does and does not show, in sentences."""
+    """Sentences on what the table does and does not show."""
     first, *others = results.rows
     prevalence = first.pooled.prevalence
     guess = 2 * prevalence / (1 + prevalence)
@@ -191,7 +191,7 @@ def in_words(
             "The folds are random. If several images show one object, the results are too optimistic: use --groups."
         )
     if len(first.by_fold("f1")) < 2:
-        words.append("One fold has no interval: how much another fold would differ is unknown.")
+        words.append("One fold has no interval: the variation between folds is unknown.")
     if missing:
         words.append(f"The run is not finished: {what_is_missing(missing)}")
     return words
@@ -208,7 +208,7 @@ def _trained_on(experiment: Experiment) -> str:
 
 
 def _recall_reached(row: Row, target: float) -> str:
-    """The recall on the test images beside the target recall."""
+    """A sentence on the recall on the test images and the target recall."""
     s = row.pooled
     found = (s.true_positives_chosen or 0) / s.anomalous
     false_alarms = (s.false_positives_chosen or 0) / (s.images - s.anomalous)
@@ -236,9 +236,10 @@ def _differences(results: Table) -> list[tuple[str, list[str]]]:
 
 
 def kinds_of(run: Run, folder: Path, scored: Mapping[Key, Scored]) -> list[tuple[str, ...]]:
-    """Kind, images, share found at 0.5, AUROC against the fold's normal images; empty with one kind. Also as CSV.
+    """Kind, images, share found at 0.5, AUROC against the fold's normal images; also written as CSV.
 
-    The AUROC is the mean over folds: different folds' probabilities are not ranked against each other.
+    Empty if there is one kind. The AUROC is the mean over folds: probabilities of different folds are not ranked
+    against each other.
     """
     kinds = sorted({image.kind for image in run.images if image.label})
     if len(kinds) < 2:
@@ -267,7 +268,7 @@ def kinds_of(run: Run, folder: Path, scored: Mapping[Key, Scored]) -> list[tuple
 def _localisation(experiment: Experiment, folder: Path) -> list[tuple[str, ...]]:
     """Pixel AUROC and AUPRO of the maps, by fold and their mean, also as CSV; empty without masks.
 
-    Of the anomaly map, and of the first seed's attention.
+    Also written as CSV; empty without masks.
     """
     run = experiment.run
     dataset = run.images_in
@@ -332,5 +333,5 @@ def _template() -> jinja2.Template:
 
 
 def _with_code(text: str) -> Markup:
-    """A sentence for the page, with text in backticks as code."""
+    """A sentence as HTML, with text in backticks as code."""
     return Markup(re.sub(r"`([^`]+)`", r"<code>\1</code>", str(escape(text))))

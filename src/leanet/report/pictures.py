@@ -1,4 +1,4 @@
-"""Pictures of a run: what the program saw, and how the trainings went."""
+"""Pictures of a run: images, maps and attention, and the training losses."""
 
 from __future__ import annotations
 
@@ -36,17 +36,17 @@ from leanet.training.checkpoint import load_weights
 _log = logging.getLogger(__name__)
 
 DOTS_PER_INCH = 192
-"""Of PNGs: two for each pixel of a page, so that they are sharp on a telephone."""
+"""Resolution of PNGs: two dots per CSS pixel, sharp on a phone."""
 
-MOST_KINDS = 8  # subfolders of Positive may be patients or days, and all examples are in memory at once
+MOST_KINDS = 8  # subfolders of Positive may be patients or days, and memory holds all examples at once
 
 
 _IF_RECOLORED = {True: ("recoloured",), False: ()}
-"""The column's title, where a map source recolors the images."""
+"""The extra column's title if the map source recolors images."""
 
 
 def draw_colorizers(run: Run, folds: str, report: Path) -> None:
-    """Draw the colorizers' losses into a report folder that no other process writes; an imported run has none."""
+    """Draw the colorizers' losses into a report folder that the caller has locked; an imported run has none."""
     histories = {
         n: run.folder.fold(n).map_source(run.map_source).history() for n in parse_folds(folds, len(run.folds))
     }
@@ -59,7 +59,7 @@ def draw_colorizers(run: Run, folds: str, report: Path) -> None:
 def draw_detectors(experiment: Experiment) -> None:
     """Draw the losses, and a sheet of examples of the first fold, into the report folder; say where.
 
-    That is done when no other process writes the report.
+    Wait for any other process that is writing the report.
     """
     report = experiment.home.report
     with alone_in(report, wait=True):
@@ -103,7 +103,7 @@ def least_attention(detector: DetectorConfig) -> float:
 
 
 def recoloured(run: Run, maps: Maps, row: int) -> NDArray[np.float32]:
-    """The recolored image, float (H, W, 3) in [0, 1]: the image's own lightness, the colorizer's chrominance."""
+    """The recolored image, float (H, W, 3) in [0, 1]: its own lightness with the colorizer's chrominance."""
     rows = np.array([row])
     lightness = encode_lab(rgb_to_lab(images_to_tensor(run.pixels, rows)))[:, :1]
     lab = decode_lab(torch.cat([lightness, torch.from_numpy(maps.coded_ab(rows))], 1))
@@ -112,7 +112,7 @@ def recoloured(run: Run, maps: Maps, row: int) -> NDArray[np.float32]:
 
 
 def examples(run: Run, fold: int, each: int) -> NDArray[np.int64]:
-    """The first test images of each kind, in the order of their files; of many kinds, the first eight."""
+    """Rows of the first test images of each kind, in file order; at most MOST_KINDS kinds."""
     chosen: list[int] = []
     test = run.rows(run.folds[fold].test)
     kinds = sorted({(run.images[r].label, run.images[r].kind) for r in test})
@@ -122,12 +122,12 @@ def examples(run: Run, fold: int, each: int) -> NDArray[np.int64]:
 
 
 def map_limit(run: Run, fold: int) -> float:
-    """Where the color scale of all anomaly maps ends, in ΔE: nearly the most in the fold's examples."""
+    """The high end of the anomaly maps' color scale, in ΔE: nearly the maximum over the fold's examples."""
     return float(np.percentile(run.maps(fold, unpack=False).delta_e(examples(run, fold, 3)), 99.5))
 
 
 def recolouring_sheet(run: Run, fold: int, rows: NDArray[np.int64]) -> Figure:
-    """Images of some rows in steps: input, lightness, recolored, anomaly map."""
+    """Images in steps: input, lightness, recolored, anomaly map."""
     maps, limit = run.maps(fold, unpack=False), map_limit(run, fold)
     steps = ("lightness", *_IF_RECOLORED[True]) if maps.has_chroma else ()
     figure, axes = _sheet(run, rows, ("input", *steps, _map_title(run)))
@@ -141,7 +141,7 @@ def recolouring_sheet(run: Run, fold: int, rows: NDArray[np.int64]) -> Figure:
 
 
 def _sheet(run: Run, rows: NDArray[np.int64], titles: Sequence[str]) -> tuple[Figure, NDArray[Any]]:
-    """A line of axes for each image, with the image in the first; the columns' titles above."""
+    """A row of axes for each image, with the image in the first; the titles are above the columns."""
     figure = Figure(figsize=(8.4, 2.1 * len(rows)), layout="constrained")
     axes: NDArray[Any] = figure.subplots(len(rows), len(titles), squeeze=False)
     for i, row in enumerate(rows):
@@ -157,7 +157,7 @@ def _sheet(run: Run, rows: NDArray[np.int64], titles: Sequence[str]) -> tuple[Fi
 
 
 def _show_map(axis: Axes, values: NDArray[np.float32], least: float, most: float) -> None:
-    """A map in its colors, with their scale beside it."""
+    """Show a map with its color bar."""
     shown = axis.imshow(values, cmap=MAP_COLOURS, vmin=least, vmax=most, interpolation=CRISP)
     axis.figure.colorbar(shown, ax=axis, shrink=0.8)
 
@@ -203,7 +203,7 @@ def layers_figure(experiment: Experiment, fold: int, row: int) -> Figure:
 
 
 def mistakes_sheet(run: Run, mistakes: Sequence[tuple[int, int, float]], limit: float) -> Figure:
-    """Images that were judged wrongly, with their anomaly maps up to a limit: (row, fold, probability) each."""
+    """Misclassified images, each (row, fold, probability), with their anomaly maps on a scale up to `limit`."""
     columns = min(4, len(mistakes))
     lines = -(-len(mistakes) // columns)
     figure = Figure(figsize=(2.6 * columns, 4.4 * lines), layout="constrained")
@@ -260,7 +260,7 @@ def _unit(run: Run) -> str:
 
 
 def losses_of(path: Path) -> dict[str, list[float]]:
-    """The losses in a history.csv: name -> one value per epoch; nothing, and a note, where it is damaged."""
+    """The losses in a history.csv: name -> one value per epoch; empty, with a note, if it is damaged."""
     rows = read_history(path)
     if not rows:
         _log.info(f"note: {path}: damaged; its curve is not drawn")
@@ -269,6 +269,6 @@ def losses_of(path: Path) -> dict[str, list[float]]:
 
 
 def save(figure: Figure, path: Path) -> None:
-    """Write a figure as PNG or SVG, by the path's suffix, completely or not at all."""
+    """Write a figure as PNG or SVG, by the suffix, completely or not at all."""
     with beside(path) as partial:
         figure.savefig(partial, format=path.suffix[1:], dpi=DOTS_PER_INCH)

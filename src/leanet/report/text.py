@@ -1,4 +1,4 @@
-"""Results as text on the terminal: the verdict, tables, each fold's report."""
+"""Results as text on the terminal: the verdict, the tables, and each fold's report."""
 
 from __future__ import annotations
 
@@ -31,14 +31,14 @@ def print_results(results: Results) -> None:
 
 
 def print_study(found: Study) -> None:
-    """Print a study's table, and where its figures lie."""
+    """Print a study's table and notes."""
     print_cells(found.cells, found.beside)
     for text in found.notes:
         note(text)
 
 
 def print_words(rows: Sequence[Row]) -> None:
-    """Print what the words in a table of these rows mean, as its footnotes."""
+    """Print the terms of these rows' table as footnotes."""
     for term, explained in words_of(rows).items():
         paragraph(f"{term}: {explained}")
 
@@ -53,7 +53,7 @@ def print_fold_reports(experiment: Experiment) -> None:
             decided = (probabilities >= PLAIN_THRESHOLD).astype(int)
             stdout.print(f"\nfold {number}, {name}: confusion matrix (rows: true normal, anomalous)")
             stdout.print(str(confusion_matrix(p.labels, decided, labels=[0, 1])))
-            if len(set(p.labels)) == 2:  # with one class, half of the report would be undefined, and shown as 0
+            if len(set(p.labels)) == 2:  # with one class, the report would show undefined metrics as 0
                 names = ["normal", "anomalous"]
                 said = classification_report(p.labels, decided, labels=[0, 1], target_names=names, zero_division=0)
                 stdout.print(said)
@@ -62,10 +62,10 @@ def print_fold_reports(experiment: Experiment) -> None:
 
 
 def print_verdict(run: Run, found: Verdict, path: Path) -> None:
-    """Print what was found, then the pictures that were missed and the false alarms, by name.
+    """Print the verdict, then the missed pictures and the false alarms, by name.
 
     Args:
-        path: the file that names all of them.
+        path: file that lists all mistakes.
     """
     heading(found.headline)
     for text in found.details:
@@ -85,9 +85,9 @@ def print_verdict(run: Run, found: Verdict, path: Path) -> None:
 
 
 def print_table(results: Table) -> None:
-    """Print means with intervals, the paired differences to the first row, and all folds' test images pooled.
+    """Print means with intervals, the first row's paired differences, and pooled results.
 
-    The words are explained below the first table.
+    Footnotes below the first table explain its terms.
     """
     first, *others = results.rows
     prevalence = f"{first.pooled.anomalous / first.pooled.images:.0%} anomalous"
@@ -125,7 +125,7 @@ def print_table(results: Table) -> None:
 
 
 def _print_best(p_rate: float, cells: Sequence[Cell]) -> None:
-    """Print in plain words what the cell with the highest AUROC found, on images held out where there are any."""
+    """Print the result of the cell with the highest AUROC, on held-out images if there are any."""
     by_held_out = all(cell.held_out for cell in cells)
 
     def auroc(cell: Cell) -> float:
@@ -139,9 +139,9 @@ def _print_best(p_rate: float, cells: Sequence[Cell]) -> None:
 
 
 def print_cells(cells: Sequence[Cell], beside: Mapping[float, Sequence[Row]]) -> None:
-    """Print what each p_rate's best cell found; then one line per cell, and a row without a network.
+    """Print each p_rate's best cell; then one line per cell, and the rows without a network.
 
-    That is means with intervals, and what the attention gained.
+    Lines have means with intervals and the attention's gain.
     """
     for p_rate in beside:
         _print_best(p_rate, [own for own in cells if own.detector.p_rate == p_rate])
