@@ -81,8 +81,8 @@ def main() -> int:
     show_log()
     if results := results_of(config):
         print_results(results)
-        print_fold_reports(config)
-        draw_detectors(config)
+        print_fold_reports(results.experiment)
+        draw_detectors(results.experiment)
     return 0
 
 

@@ -1,1 +1,1 @@
-"""Programs that measure leanet; README.md says how to run each and what it found."""
+"""Programs that measure leanet; README.md has their commands and results."""

@@ -1,16 +1,15 @@
-"""Whether a LEA-Net's answer hangs on its attention: its ADN, given each test image with another one's anomaly map.
+"""Does a LEA-Net's answer depend on its attention? Its ADN predicts each test image with another one's anomaly map.
 
     python -m benchmarks.attention pepper/final-p-rate-0.05
     python -m benchmarks.attention pepper/p-rate-0.05 --detector ResNet18-ResNet-p3
 
-DETECTED is a finished run, or a folder of its detectors. For every fold and seed, the test images are predicted
-again, with the anomaly maps shuffled among them: an ADN that uses what the attention tells of the image ranks worse
-then. Printed: how much worse, how alike the logits are, and between which values the attention map lies.
+DETECTED is a finished run, or a folder of its detectors. For every fold and seed, the ADN predicts the test images
+again, with the anomaly maps shuffled among them; an ADN that uses its attention then ranks worse. The script prints
+how much worse, the correlation of the logits, and the range of the attention map's values.
 """
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Callable
 from pathlib import Path
 
@@ -20,15 +19,17 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from benchmarks.common import facts, parser, write_csv
-from leanet.config import DetectConfig
 from leanet.data.tensors import images_to_tensor
 from leanet.experiment.detector_task import build_detector, map_reader, map_scale
+from leanet.experiment.experiment import Experiment
 from leanet.experiment.finished import finished, recorded_detector
-from leanet.experiment.open_run import Run, source_of
+from leanet.experiment.open_run import Run
 from leanet.experiment.run_folder import RunFolder
-from leanet.experiment.table import logit_of, ratio_of_sides
+from leanet.experiment.table import logit_of
 from leanet.networks.leanet import LEANetOutput, probability
-from leanet.results.metrics import Key, Scored, cell, difference, make_row, shown, verdict
+from leanet.results.intervals import shown, verdict
+from leanet.results.metrics import Scored
+from leanet.results.rows import Key, cell, difference, make_row
 from leanet.training.checkpoint import load_weights
 from leanet.training.compute import resolve
 from leanet.training.prediction import predictor
@@ -39,17 +40,17 @@ QUANTILES = (0.05, 0.95)
 Model = Callable[[Tensor, Tensor], LEANetOutput]
 
 
-def load(run: Run, home: RunFolder, config: DetectConfig, fold: int, seed: int) -> Model:
+def load(experiment: Experiment, fold: int, seed: int) -> Model:
     """A finished detector, ready to predict."""
-    model = build_detector(config.detector, run.side)
-    load_weights(model, home.fold(fold).detector(config.detector.name_with(seed)).weights)
-    return predictor(model, resolve(config.compute, 0).in_float32())
+    model = build_detector(experiment.detector, experiment.run.side)
+    load_weights(model, experiment.folder(fold, seed).weights)
+    return predictor(model, resolve(experiment.config.compute, 0).in_float32())
 
 
 def answers(
     model: Model, run: Run, rows: NDArray[np.int64], maps: Tensor
 ) -> tuple[NDArray[np.float64], dict[int, NDArray[np.float64]]]:
-    """The ADN's probabilities (N,), and by attention point the quantiles of the attention maps' values."""
+    """The ADN's probabilities (N,), and the quantiles of the attention maps' values by attention point."""
     found = [
         model(images_to_tensor(run.pixels, rows[i : i + BATCH]), maps[i : i + BATCH])
         for i in range(0, len(rows), BATCH)
@@ -60,24 +61,24 @@ def answers(
 
 
 def main() -> None:
-    """Predict with the images' own maps and with shuffled ones, and compare."""
+    """Compare predictions with the images' own maps and with shuffled ones."""
     arguments = parser(__doc__, "attention")
     arguments.add_argument("detected", type=Path, metavar="DETECTED")
     arguments.add_argument("--detector", help="name of one of its detectors (default: the one recorded)")
     given = arguments.parse_args()
     machine, home = facts(), RunFolder(given.detected)
-    run = source_of(home)
-    config, folds, _ = finished(run, home, recorded_detector(home, given.detector))
-    if not folds or not config.detector.attention_point:
+    experiment, _ = finished(recorded_detector(home, given.detector))
+    run, config = experiment.run, experiment.config
+    if not experiment.folds or not config.detector.attention_point:
         raise SystemExit(
             f"{given.detected}: no finished fold of a detector with attention. Name one by --detector."
         )
     own: dict[Key, Scored] = {}
     shuffled: dict[Key, Scored] = {}
     ranges: list[dict[int, NDArray[np.float64]]] = []
-    for fold, seed in itertools.product(folds, range(config.detector.seeds)):
+    for fold, seed in experiment.trainings:
         rows = run.rows(run.folds[fold].test)
-        model = load(run, home, config, fold, seed)
+        model = load(experiment, fold, seed)
         maps = map_reader(run.maps(fold), map_scale(config))(rows)
         with_own, quantiles = answers(model, run, rows, maps)
         order = torch.randperm(len(rows), generator=torch.Generator().manual_seed(seed))
@@ -86,7 +87,7 @@ def main() -> None:
         shuffled[fold, seed] = Scored(run.labels[rows], with_others)
         ranges.append(quantiles)
 
-    ratio, name = ratio_of_sides(run, folds), config.detector.name
+    ratio, name = experiment.test_to_train, config.detector.name
     first, second = make_row("own maps", own, ratio), make_row("shuffled maps", shuffled, ratio)
     alike = [np.corrcoef(logit_of(own[key].scores), logit_of(shuffled[key].scores))[0, 1] for key in own]
     print(f"\n{name}, {first.pooled.prevalence:.0%} of the test images are anomalous; mean [95 % interval]")

@@ -1,7 +1,7 @@
-"""The baseline: plain float32 PyTorch, contiguous, eager; scikit-image for color; every file decoded at every use.
+"""The baseline: plain float32 PyTorch, contiguous, eager; scikit-image for color; files decoded at every use.
 
-Imports nothing of leanet, so that the ratios can be measured again anywhere and cannot improve by accident. The
-networks, of the same architecture as ours, are handed in.
+It imports nothing from leanet: the ratios can be measured anywhere, and changes to leanet cannot affect it. The
+caller passes the networks, whose architecture is ours.
 """
 
 from collections.abc import Callable
@@ -22,7 +22,7 @@ delta_e: Callable[..., Array] = color.deltaE_ciede2000  # scikit-image has no ty
 
 
 def as_published(network: nn.Module) -> nn.Module:
-    """The network with PyTorch's own layers where it computes the same in a faster way of ours."""
+    """The network with PyTorch's layers in place of our faster equivalents."""
     for layer in network.modules():
         if isinstance(layer, nn.ConvTranspose2d):
             layer.forward = MethodType(nn.ConvTranspose2d.forward, layer)  # type: ignore[method-assign]

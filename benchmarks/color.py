@@ -1,10 +1,10 @@
-"""RGB to Lab, and ΔE00 to a recolored version: milliseconds an image, against scikit-image in float32.
+"""RGB to Lab, and ΔE00 to a recolored version: milliseconds per image, against scikit-image in float32.
 
     python -m benchmarks.color --images plantvillage_potato
 
-The bar: 10 times as fast at 256 px, and within 1e-3 of the exact numbers on real images. What is timed of
-leanet is the function that makes its anomaly maps, from 8-bit pixels to the map, with a colorizer that costs
-nothing: it returns each image's own chrominance, mirrored. Exact numbers are scikit-image's in float64.
+The bar: 10 times as fast at 256 px, and within 1e-3 of the exact numbers on real images. The script times leanet's
+function from 8-bit pixels to the anomaly map, with a colorizer that costs nothing: it returns each image's own
+chrominance, mirrored. The exact numbers are scikit-image's in float64.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ BAR, LARGEST_DEVIATION = 10.0, 1e-3
 
 
 class Recorded(nn.Module):
-    """A colorizer that returns what it was given, (N, 2, H, W), whatever it is shown."""
+    """A colorizer that returns a fixed chrominance, (N, 2, H, W), for any input."""
 
     def __init__(self, chrominance: Tensor) -> None:
         super().__init__()
@@ -43,7 +43,7 @@ class Recorded(nn.Module):
 def largest_deviations(
     pixels: NDArray[np.uint8], chrominance: NDArray[np.float32], lab: NDArray[np.float32], maps: NDArray[np.float32]
 ) -> tuple[float, float]:
-    """Of Lab (N, 3, H, W) and of maps (N, H, W) from float64, over all images."""
+    """Largest deviations of Lab (N, 3, H, W) and of maps (N, H, W) from float64, over all images."""
     in_lab = in_maps = 0.0
     for rgb, ab, our_lab, our_map in zip(pixels, chrominance, lab, maps, strict=True):
         exact = rgb2lab(rgb / np.float64(255))
@@ -64,7 +64,7 @@ def plain(rgb: NDArray[np.float32], recoloured_lab: NDArray[np.float32]) -> Call
 
 
 def main() -> None:
-    """Time both in turn, then compare with the exact numbers."""
+    """Time both alternately, then compare with the exact numbers."""
     arguments = timing_parser(__doc__, "color", batch=32).parse_args()
     machine = facts()
     with open_images(arguments) as images:

@@ -1,4 +1,4 @@
-"""What the benchmarks share: facts about the machine, CSV files, interleaved timing, and a program's memory."""
+"""Shared by the benchmarks: facts about the machine, CSV files, interleaved timing, and a program's memory."""
 
 from __future__ import annotations
 
@@ -29,16 +29,16 @@ from leanet import files
 
 REPOSITORY = Path(__file__).parents[1]
 LEANET = str(Path(sysconfig.get_path("scripts")) / "leanet")
-"""The command of the environment that runs the benchmark."""
+"""The leanet command in the benchmark's environment."""
 
 Work = Callable[[], Mapping[str, float]]
-"""Does its work once and tells the seconds an image of it and, under more names, of its parts."""
+"""Does its work once and returns seconds per image, for the whole and for named parts."""
 
 BASELINE, OURS = "baseline", "leanet"
 
 
 def facts() -> dict[str, object]:
-    """Machine and versions, for every line of a CSV file."""
+    """Machine and versions, for every row of a CSV file."""
     cpuinfo = Path("/proc/cpuinfo").read_text(encoding="utf-8") if sys.platform == "linux" else ""
     fields = {name.strip(): value.strip() for name, _, value in (x.partition(":") for x in cpuinfo.splitlines())}
     flags = fields.get("flags", "").split()
@@ -64,37 +64,37 @@ def facts() -> dict[str, object]:
 def _version(package: str) -> str:
     try:
         return version(package)
-    except PackageNotFoundError:  # only what a script imports has to be there
+    except PackageNotFoundError:  # a script needs only what it imports
         return ""
 
 
 def write_csv(path: Path, rows: Sequence[Mapping[str, object]], machine: Mapping[str, object]) -> None:
-    """Write the rows, each with the machine's facts behind it; their keys together are the header."""
+    """Write the rows, each followed by the machine's facts; the union of their keys is the header."""
     header = list(dict.fromkeys(key for row in (*rows, machine) for key in row))
     files.write_csv(path, header, [[{**row, **machine}.get(key, "") for key in header] for row in rows])
 
 
 def link(image: Path, place: Path) -> None:
-    """Put a link to an image into a data set that is made of another's."""
+    """Link an image of one data set into another."""
     place.parent.mkdir(parents=True, exist_ok=True)
     if not place.exists():
         place.symlink_to(image.resolve())
 
 
 def parser(description: str | None, name: str) -> argparse.ArgumentParser:
-    """A parser with what every benchmark takes."""
+    """A parser with the options of all benchmarks."""
     made = argparse.ArgumentParser(
         prog=f"python -m benchmarks.{name}",
         description=description,
         formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,  # options that a benchmark does not know may be meant for `leanet run`
+        allow_abbrev=False,  # unknown options may be for `leanet run`
     )
     made.add_argument("--csv", type=Path, default=Path(f"{name}.csv"), help="file to write (%(default)s)")
     return made
 
 
 def experiment_parser(description: str | None, name: str) -> argparse.ArgumentParser:
-    """A parser with what every experiment on a data set takes besides."""
+    """A parser with the additional options of experiments on a data set."""
     made = parser(description, name)
     made.add_argument("dataset", type=Path, metavar="DATASET")
     made.add_argument("--out", type=Path, required=True, help="folder for everything that is made")
@@ -108,17 +108,17 @@ def experiment_parser(description: str | None, name: str) -> argparse.ArgumentPa
 
 
 def data_options(given: argparse.Namespace) -> list[str]:
-    """The options of `experiment_parser` that say which images and folds, for `leanet run` and its like."""
+    """The options of `experiment_parser` that select images and folds, for `leanet run` and similar commands."""
     options = ["--image-size", given.image_size, "--seed", given.seed]
     options += ["--groups", given.groups] if given.groups else []
     return options + (["--max-per-class", given.max_per_class] if given.max_per_class else [])
 
 
 def alternate(baseline: Work, ours: Work, rounds: int) -> dict[str, list[float]]:
-    """Time both in turn, so that whatever else the machine does falls on both; one round before is not counted.
+    """Time both alternately, which exposes them to the same load; a warm-up round is not counted.
 
     Returns:
-        Name -> seconds an image, one number a round.
+        Name -> seconds per image, one number per round.
     """
     baseline(), ours()
     times: dict[str, list[float]] = {BASELINE: [], OURS: []}
@@ -131,19 +131,19 @@ def alternate(baseline: Work, ours: Work, rounds: int) -> dict[str, list[float]]
 
 @contextlib.contextmanager
 def apart(make: Callable[..., Callable[[], object]], *arguments: object) -> Iterator[Callable[[], float]]:
-    """Work in a fresh process, so that the baseline runs as a plain program does, without our allocator's settings.
+    """Work in a fresh process, where the baseline runs as a plain program without our allocator settings.
 
     Args:
         make, arguments: make(*arguments) is called there, once, and returns the work.
     Returns:
-        A function that does the work once and tells the seconds that it took.
+        A function that does the work once and returns the seconds it took.
     """
     here, there = multiprocessing.Pipe()
     process = multiprocessing.get_context("spawn").Process(
         target=_serve, args=(there, make, arguments), daemon=True
     )
     process.start()
-    there.close()  # so that `recv` fails, instead of waiting, if the process dies
+    there.close()  # if the process dies, `recv` then fails instead of waiting
 
     def once() -> float:
         here.send(None)
@@ -167,7 +167,7 @@ def _serve(
 
 
 def seconds_an_image(work: Callable[[], object], images: int) -> float:
-    """How long one call takes, divided by its images."""
+    """Seconds of one call, divided by its images."""
     started = time.perf_counter()
     work()
     return (time.perf_counter() - started) / images
@@ -176,7 +176,7 @@ def seconds_an_image(work: Callable[[], object], images: int) -> float:
 def report(
     times: Mapping[str, Sequence[float]], bar: float, path: Path, machine: Mapping[str, object], **settings: object
 ) -> None:
-    """Print and write the times, and last the ratio: the median over the rounds of baseline / ours."""
+    """Print and write the times and the ratio, the median over the rounds of baseline / ours."""
     ratio = statistics.median(b / o for b, o in zip(times[BASELINE], times[OURS], strict=True))
     rows: list[dict[str, object]] = []
     for name, seconds in times.items():
@@ -190,16 +190,16 @@ def report(
 
 
 def verdict(reached: bool) -> str:
-    """A bar reached or missed, in words."""
+    """Whether a bar was reached or missed, in words."""
     return "bar reached" if reached else "bar missed"
 
 
 def memory_of_tree(root: int) -> int:
-    """Anonymous memory (RssAnon) in bytes of a process and all below it; 0 once they are gone. Linux only."""
+    """Anonymous memory (RssAnon) of a process and its descendants, in bytes; 0 after they end. Linux only."""
     children: dict[int, list[int]] = {}
     for path in Path("/proc").glob("[0-9]*/stat"):
         text = _read(path)
-        if text:  # the parent stands behind the name, which may hold blanks and brackets itself
+        if text:  # the parent follows the name, which may contain blanks and brackets
             children.setdefault(int(text.rpartition(")")[2].split()[1]), []).append(int(path.parent.name))
     total, to_do = 0, [root]
     while to_do:
@@ -212,7 +212,7 @@ def memory_of_tree(root: int) -> int:
 
 @dataclass(frozen=True)
 class Watched:
-    """What a program took: seconds, and the peak of its anonymous memory in bytes, children included."""
+    """A program's seconds, and the peak of its anonymous memory in bytes, including children."""
 
     seconds: float
     peak: int
@@ -221,13 +221,13 @@ class Watched:
 def watch(
     command: Sequence[str], *, interval: float, quiet: bool = False, tell: Callable[[Watched], None] | None = None
 ) -> Watched:
-    """Run a program and sample its memory in a thread. If we are stopped, so is the program.
+    """Run a program and sample its memory in a thread; stop the program if this process is stopped.
 
     Args:
         command: program and arguments.
-        interval: seconds between two samples.
-        quiet: show what the program prints only if it fails.
-        tell: called every ten seconds, and at the end however it comes, with what was taken so far.
+        interval: seconds between samples.
+        quiet: show the program's output only if it fails.
+        tell: called with the measurements so far, every ten seconds and at any end.
     Raises:
         SystemExit: the program failed, with its exit code.
     """
@@ -271,10 +271,10 @@ def watch(
 
 
 def call(*arguments: str) -> None:
-    """Run leanet, as it would be typed. If we are stopped, so is it.
+    """Run a leanet command; stop it if this process is stopped.
 
     Raises:
-        SystemExit: it failed, with its exit code, or we were stopped.
+        SystemExit: the command failed, with its exit code, or this process was stopped.
     """
     command = [LEANET, *arguments]
     print(shlex.join(command), flush=True)
@@ -290,19 +290,19 @@ def call(*arguments: str) -> None:
 
 
 def adn_metrics(run: Path) -> dict[str, dict[str, str]]:
-    """The ADN's lines of a run's report/metrics.csv: 'fold 0', ..., 'mean over folds' -> column -> value."""
+    """The ADN's rows in a run's report/metrics.csv: 'fold 0', ..., 'mean over folds' -> column -> value."""
     rows = files.read_csv(run / "report" / "metrics.csv")
     adn = next(row["row"] for row in rows if row["row"].endswith(": ADN"))
     return {row["over"]: row for row in rows if row["row"] == adn}
 
 
 def less(one: float | None, other: float | None) -> float | None:
-    """The difference; None if either is undefined, as with a fold of one class."""
+    """The difference; None if either is undefined, as in a fold with one class."""
     return None if one is None or other is None else one - other
 
 
 def _read(path: Path) -> str:
-    """A file of /proc; empty if the process has ended meanwhile."""
+    """A file in /proc; empty if the process has ended."""
     try:
         return path.read_text(encoding="utf-8", errors="replace")
     except OSError:

@@ -1,12 +1,12 @@
-"""Two values of an option, each in a whole run: what it changes, fold by fold on the same splits.
+"""Compare two values of an option in whole runs, fold by fold on the same splits.
 
     python -m benchmarks.compare plantvillage_potato --option recipe leanet authors --out potato-recipes
     python -m benchmarks.compare hurricane --option precision bfloat16 float32 --out hurricane-precision
 
-128 px, p_rate 0.05, without comparison rows; whatever further options of `leanet run` stand behind are given to
-both. Each run lies in a folder of its own below --out. Killed, both go on where they were. Differences are the
-metric with the first value less that with the second, of the ADN on a fold's test images. "As good" is the first
-value where the whole 95 % interval lies above a small loss, fixed beforehand: 0.01 of F1, 0.005 of AUROC.
+128 px, p_rate 0.05, without comparison rows; further options of `leanet run` at the end apply to both. Each run has
+its own folder below --out. To resume, repeat the command. A difference is the ADN's metric on a fold's test images
+with the first value minus that with the second. The first value is "as good" if the whole 95 % interval is above a
+small loss, fixed in advance: 0.01 of F1, 0.005 of AUROC.
 """
 
 from __future__ import annotations
@@ -15,31 +15,32 @@ import json
 from pathlib import Path
 
 from benchmarks.common import adn_metrics, call, data_options, experiment_parser, facts, less, write_csv
+from leanet.config import DetectConfig
+from leanet.experiment.experiment import Experiment
 from leanet.experiment.open_run import find
-from leanet.experiment.table import ratio_of_sides
-from leanet.results.metrics import Interval, interval
-from leanet.results.metrics import verdict as in_words
+from leanet.results.intervals import Interval, interval
+from leanet.results.intervals import verdict as in_words
 
 METRICS = {"f1": 0.01, "auroc": 0.005}
-"""Metric -> the loss that would not matter."""
+"""Metric -> acceptable loss."""
 
 Metrics = dict[str, dict[str, str]]
 """fold -> metric -> value"""
 
 
 def run(dataset: Path, out: Path, options: list[str]) -> Metrics:
-    """Make or finish a run; gives the metrics of each of its folds."""
+    """Make or finish a run; return the metrics of each fold."""
     call("run", str(dataset), "--out", str(out), *options)
     return {name: row for name, row in adn_metrics(out).items() if name.startswith("fold ")}
 
 
 def folds_of(out: Path) -> object:
-    """The folds of a run, to compare with another's."""
+    """A run's folds, for comparison with another's."""
     return json.loads((out / "splits.json").read_text(encoding="utf-8"))["folds"]
 
 
 def compare(runs: dict[str, Metrics]) -> tuple[list[dict[str, object]], dict[str, list[float | None]]]:
-    """A row for each fold, and each metric's differences."""
+    """A row for each fold, and the differences of each metric."""
     first, second = runs
     rows: list[dict[str, object]] = []
     differences: dict[str, list[float | None]] = {metric: [] for metric in METRICS}
@@ -55,7 +56,7 @@ def compare(runs: dict[str, Metrics]) -> tuple[list[dict[str, object]], dict[str
 
 
 def as_good(known: Interval, loss: float) -> str:
-    """Whether the first value does as well as the second, up to a loss that would not matter."""
+    """Whether the first value is as good as the second, up to an acceptable loss."""
     if known.low > -loss:
         return f"as good, up to {loss:g}"
     return "worse" if known.high < 0 else f"a loss of {loss:g} is not ruled out"
@@ -87,7 +88,7 @@ def main() -> None:
         ]
         print(f"| {row['fold']} | {' | '.join(cells)} |")
     print()
-    ratio = ratio_of_sides(same, range(len(same.folds)))
+    ratio = Experiment(same, DetectConfig(same.folder.path), tuple(range(len(same.folds)))).test_to_train
     for metric, found in differences.items():
         known = interval(found, ratio)
         if known is None:

@@ -1,9 +1,9 @@
-"""How near our networks and maps come to the authors' program: every recording, the largest deviation of each.
+"""How close our networks and maps are to the authors' program: the largest deviation from each recording.
 
     python -m benchmarks.fidelity REFERENCE --csv fidelity.csv
 
-REFERENCE holds golden/*.json and reference_map.npz, recorded from the authors' program; the weights are redrawn,
-as they were for the recordings. About two minutes.
+REFERENCE holds golden/*.json and reference_map.npz, recorded from the authors' program; the weights are drawn again
+as for the recordings. It takes about two minutes.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "tests" / "compat"))
 import recordings
 
 Line = tuple[str, str, float]
-"""What was compared, which of its numbers, and the largest absolute deviation."""
+"""The recording, the quantity, and the largest absolute deviation."""
 
 
 def pairs(golden: Path) -> Iterator[Line]:
@@ -47,7 +47,7 @@ def pairs(golden: Path) -> Iterator[Line]:
 
 
 def colorizers(golden: Path) -> Iterator[Line]:
-    """The colorizers' outputs at the recorded places, their mean and standard deviation."""
+    """The colorizers' outputs at the recorded positions, their mean and standard deviation."""
     lightness = torch.from_numpy(recordings.inputs()[0][..., :1]).permute(0, 3, 1, 2)
     for path in sorted(golden.glob("colorizer_*.json")):
         r = recordings.load(path.stem, golden)
@@ -79,7 +79,7 @@ def maps(reference: Path) -> Iterator[Line]:
 
 
 def main() -> None:
-    """Print and write every comparison, the largest deviation last."""
+    """Print and write every comparison, and last the largest deviation."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("reference", type=Path, metavar="REFERENCE")
     parser.add_argument("--csv", type=Path, default=Path("fidelity.csv"))

@@ -2,10 +2,9 @@
 
     python -m benchmarks.full_run plantvillage_potato --out potato-256
 
-The bars for the five folds of Potato: 75 minutes, 2.5 GB of memory (children included), 2.5 GB of disk,
-mean F1 0.99. The run is `leanet run DATASET --out OUT --image-size 256 --no-compare` and whatever further options
-of `leanet run` stand behind. Killed, it goes on where it was when the same command is given again; the time of all
-its parts is added up from OUT-parts.csv beside OUT.
+The bars for the five folds of Potato: 75 minutes, 2.5 GB of memory (including children), 2.5 GB of disk, mean F1
+0.99. The run is `leanet run DATASET --out OUT --image-size 256 --no-compare` with any further options of `leanet
+run` at the end. To resume, repeat the command; the times of all parts are summed from OUT-parts.csv beside OUT.
 """
 
 from __future__ import annotations
@@ -19,15 +18,15 @@ MINUTES, MEMORY_GB, DISK_GB, F1 = 75.0, 2.5, 2.5, 0.99
 
 
 def disk(folder: Path) -> int:
-    """Bytes on disk of a folder and all in it, directories included, as `du` counts them."""
+    """Bytes on disk of a folder and its content, including directories, as `du` counts them."""
     return sum(path.lstat().st_blocks * 512 for path in (folder, *folder.rglob("*")))
 
 
 def run_in_parts(command: list[str], out: Path, parts_file: Path) -> list[Watched]:
-    """Run to the end and return this part and those before it.
+    """Run to the end; return this part and the earlier ones.
 
     Raises:
-        SystemExit: the run was begun without being watched, or with another command.
+        SystemExit: the run was begun without this script, or with another command.
     """
     of = {"command": " ".join(command)}
     parts: list[Watched] = []
@@ -46,10 +45,10 @@ def run_in_parts(command: list[str], out: Path, parts_file: Path) -> list[Watche
 
 
 def main() -> None:
-    """Run, then print every number beside its bar."""
+    """Run, then print every number with its bar."""
     arguments = parser(__doc__, "full_run")
     arguments.add_argument("dataset", type=Path, metavar="DATASET")
-    arguments.add_argument("--out", type=Path, required=True, help="run folder to make, or to go on with")
+    arguments.add_argument("--out", type=Path, required=True, help="run folder to make or resume")
     arguments.add_argument("--image-size", type=int, default=256, help="side of the images in pixels (%(default)s)")
     given, further = arguments.parse_known_args()
     machine, out = facts(), given.out

@@ -1,10 +1,10 @@
-"""What a random split claims beside what a split that parts no group says, on the same images.
+"""Compare the scores of a random split and a grouped split on the same images.
 
     python -m benchmarks.groups pepper/final-p-rate-0.05 --out pepper-random
 
-DETECTED is a finished run with --groups, or a folder of its detectors. Its images are linked into a folder of their
-own, and `leanet run` is given that folder without groups, and all other options as they were. The folds differ, so
-that nothing is paired: means and intervals stand beside each other. Killed, it goes on where it was.
+DETECTED is a finished run with --groups, or a folder of its detectors. Its images are linked into a new folder, on
+which `leanet run` runs without groups and with all other options unchanged. The folds differ, so nothing is paired;
+the script prints means and intervals side by side. To resume, repeat the command.
 """
 
 from __future__ import annotations
@@ -17,13 +17,13 @@ from benchmarks.common import call, facts, link, parser, write_csv
 from benchmarks.results import results_of
 from leanet.config.options import to_options
 from leanet.experiment.finished import finished, recorded_detector
-from leanet.experiment.open_run import source_of
 from leanet.experiment.run_folder import RunFolder
-from leanet.results.metrics import PRINTED, cell
+from leanet.results.metrics import PRINTED
+from leanet.results.rows import cell
 
 
 def main() -> None:
-    """Make the random run, print the rows of both beside each other."""
+    """Make the random run, and print the rows of both side by side."""
     arguments = parser(__doc__, "groups")
     arguments.add_argument("detected", type=Path, metavar="DETECTED")
     arguments.add_argument("--out", type=Path, required=True, help="folder for everything that is made")
@@ -32,9 +32,9 @@ def main() -> None:
     arguments.set_defaults(csv=None)
     given = arguments.parse_args()
     machine, home = facts(), RunFolder(given.detected)
-    grouped = source_of(home)
-    there, _, _ = finished(grouped, home, recorded_detector(home, given.detector))
-    options = grouped.folder.read_config() | to_options(there)
+    there, _ = finished(recorded_detector(home, given.detector))
+    grouped = there.run
+    options = grouped.folder.read_config() | to_options(there.config)
     if not options["groups"]:
         raise SystemExit(f"{grouped.folder.path}: was made without --groups: both splits would be random.")
     images, random = given.out / "images", given.out / "run"
@@ -48,8 +48,8 @@ def main() -> None:
     call("run", str(images), "--out", str(random), "--config", str(same))
 
     rows = {
-        "random": results_of(random, random),
-        "grouped": results_of(grouped.folder.path, given.detected, given.detector),
+        "random": results_of(random),
+        "grouped": results_of(given.detected, given.detector),
     }
     lines: list[dict[str, object]] = []
     print(f"\n{rows['random'][0].pooled.prevalence:.0%} of the test images are anomalous; mean [95 % interval]")

@@ -1,15 +1,15 @@
-r"""What cross-fitting and the maps' scale change: the gap between seen and unseen normals, and the ADN's metrics.
+r"""Effects of cross-fitting and the maps' scale: the gap between seen and unseen normals, and the ADN's metrics.
 
     python -m benchmarks.maps plantvillage_potato --out potato-maps --max-per-class 400 --image-size 64 --no-max
     python -m benchmarks.maps plantvillage_pepper --groups plantvillage_pepper/groups.csv --out pepper-maps \
         --max-per-class 400
 
-Two sets of maps on the same folds: one colorizer a fold ("in-sample": it has seen the training normals that it
-recolors), and `--cross-fit`; the test images' maps are the same, by the same colorizers. On both, detectors with
-`--map-scale normals`, and in-sample with `--map-scale max`: the same images, recipe and seeds. 128 px, p_rate 0.05,
-ResNet18 with ResNet CAAN. With --seed 100 (the default here) other folds are drawn than those that
-`benchmarks.results` reports on, and with --max-per-class other images, though some are in both draws. Killed, it
-goes on where it was.
+Two sets of maps on the same folds: one colorizer per fold ("in-sample": it has seen the training normals that it
+recolors), and `--cross-fit`; the test images' maps are equal, from the same colorizers. Detectors train on both
+with `--map-scale normals`, and in-sample with `--map-scale max`, on the same images, recipe and seeds. 128 px,
+p_rate 0.05, ResNet18 with ResNet CAAN. --seed 100 (the default here) draws other folds than those that
+`benchmarks.results` reports on, and with --max-per-class other images, although some are in both draws. To resume,
+repeat the command.
 """
 
 from __future__ import annotations
@@ -23,21 +23,22 @@ from benchmarks.results import results_of
 from leanet.experiment.open_run import find
 from leanet.experiment.run_folder import RunFolder
 from leanet.files import beside
-from leanet.results.metrics import Interval, Row, cell, difference, interval, shown, verdict
+from leanet.results.intervals import Interval, interval, shown, verdict
+from leanet.results.rows import Row, cell, difference
 
 METRICS = ("f1", "auroc")
 IN_SAMPLE, BY_MAXIMUM, CROSS_FIT = ARMS = (("in-sample", "normals"), ("in-sample", "max"), ("cross-fit", "normals"))
 
 
 def gap(out: Path) -> list[float | None]:
-    """Mean ΔE of a fold's test normals less that of its training normals, over the folds; None without either."""
+    """Mean ΔE of the test normals minus that of the training normals, by fold; None without either."""
     run = find(out)
     attributes = [run.maps(number).attributes for number in range(len(run.folds))]
     return [less(a["test_normals"], a["train_normals"]) for a in attributes]
 
 
 def share_colorizers(source: Path, target: Path) -> None:
-    """Give a run the colorizers of another with the same folds, so that they are not trained twice."""
+    """Copy the colorizers of a run with the same folds, to avoid training them twice."""
     for weights in RunFolder(source).path.glob("[0-9]*/colorizer/weights.safetensors"):
         copy = target / weights.relative_to(source)
         if not copy.exists():
@@ -48,7 +49,7 @@ def share_colorizers(source: Path, target: Path) -> None:
 
 
 def main() -> None:
-    """Make both sets of maps, train the detectors, print the gap and the paired differences."""
+    """Make both sets of maps, train the detectors, and print the gap and the paired differences."""
     arguments = experiment_parser(__doc__, "maps")
     arguments.set_defaults(seed="100")
     arguments.add_argument("--cross-fit", default="4", help="parts of the cross-fitting (%(default)s)")
@@ -70,7 +71,7 @@ def main() -> None:
         call("colorize", str(given.dataset), "--out", str(maps), "--cross-fit", parts, *data_options(given))
         options = ["--map-scale", scale, *trained, "--seed", given.seed, "--no-compare"]
         call("detect", str(maps), "--out", str(folder), *options)
-        rows[kind, scale], *others = results_of(maps, folder)
+        rows[kind, scale], *others = results_of(folder)
         beside = beside or tuple(others)
 
     ratio = rows[IN_SAMPLE].test_to_train

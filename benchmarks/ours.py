@@ -1,4 +1,4 @@
-"""What leanet itself does, for the scripts to time: a run's pixel cache, and its training loop."""
+"""The parts of leanet that the scripts time: a run's pixel cache and its training loop."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ FOLDS = 5
 
 
 def timing_parser(description: str | None, name: str, batch: int) -> argparse.ArgumentParser:
-    """A parser with what every script takes that times work an image."""
+    """A parser with the options of scripts that measure time per image."""
     made = parser(description, name)
     made.add_argument("--images", type=Path, help="data set folder (default: synthetic leaves, made on the spot)")
     made.add_argument("--side", type=int, default=256, help="side of the images in pixels (%(default)s)")
@@ -49,7 +49,7 @@ def training_parser(description: str | None, name: str) -> argparse.ArgumentPars
 
 @dataclasses.dataclass(frozen=True)
 class Images:
-    """A run made ready, and the files that its rows were decoded from."""
+    """A prepared run, and the files of its rows."""
 
     run: Run
     files: tuple[str, ...]
@@ -59,7 +59,7 @@ class Images:
         return [self.files[row] for row in rows]
 
     def choose(self, rows: NDArray[np.int64], arguments: argparse.Namespace) -> NDArray[np.int64]:
-        """The first of these rows: as many as the wanted batches hold, and no incomplete batch."""
+        """The first of these rows: as many as the requested batches hold, without an incomplete batch."""
         batches = min(arguments.batches, len(rows) // arguments.batch)
         if not batches:
             raise SystemExit(f"{len(rows)} images are too few for a batch of {arguments.batch}: pass --batch.")
@@ -68,7 +68,7 @@ class Images:
 
 @contextlib.contextmanager
 def open_images(arguments: argparse.Namespace) -> Iterator[Images]:
-    """Images of the wanted folder, or synthetic leaves, decoded into the cache of a run that is deleted after."""
+    """Images of the requested folder, or synthetic leaves, decoded into the cache of a temporary run."""
     wanted = max(FOLDS, arguments.batches * arguments.batch)
     with tempfile.TemporaryDirectory(prefix="leanet-benchmark-") as scratch:
         folder: Path | None = arguments.images
@@ -86,7 +86,7 @@ def batches_of(rows: NDArray[np.int64], batch: int) -> list[NDArray[np.int64]]:
 
 
 def best_compute(*, compiled: bool) -> Compute:
-    """What the package chooses on this machine for long work, which compilation makes faster or not."""
+    """The package's choice on this machine for long work; `compiled`: whether compilation speeds it up."""
     compute = resolve(ComputeConfig(), 1e9 if compiled else 0)
     print(f"leanet computes on {compute}")
     return compute
@@ -101,13 +101,13 @@ def compare_training(
     recipe: Recipe,
     rows: NDArray[np.int64],
 ) -> None:
-    """Time the baseline's steps and a training of ours in turn, print and write the result.
+    """Time the baseline's steps and our training alternately; print and write the result.
 
     Args:
-        arguments: of `training_parser`.
-        baseline: does an epoch of the baseline and tells its seconds.
-        engine, data, recipe: our training; the recipe's batch size and epochs give way to the arguments'.
-        rows: what both train on.
+        arguments: from `training_parser`.
+        baseline: does an epoch of the baseline and returns its seconds.
+        engine, data, recipe: our training; the arguments override the recipe's batch size and epochs.
+        rows: rows that both train on.
     """
     machine = facts()
     recipe = recipe.override(arguments.epochs or recipe.epochs, arguments.batch, None)
@@ -122,7 +122,7 @@ def compare_training(
 
 
 def train_once(engine: Engine, data: TrainingData, recipe: Recipe) -> dict[str, float]:
-    """A whole training through the package's own loop: seconds an image, batches and optimizer included."""
+    """A whole training in the package's loop: seconds per image, including batches and optimizer."""
     moments: list[float] = []
 
     def on_images(images: int, loss: float) -> None:  # noqa: ARG001
@@ -131,7 +131,7 @@ def train_once(engine: Engine, data: TrainingData, recipe: Recipe) -> dict[str, 
     with tempfile.TemporaryDirectory() as scratch:
         checkpoint = Checkpoint(Path(scratch) / "checkpoint", "benchmark", every_seconds=1e9)
         train(engine, data, recipe, 0, checkpoint, on_images)
-    seconds = np.diff(moments) / recipe.batch_size  # the loop calls once at the beginning, then after each step
+    seconds = np.diff(moments) / recipe.batch_size  # the loop calls at the start and after each step
     last = len(seconds) // recipe.epochs
     times = {OURS: float(seconds.mean()), f"{OURS}, last epoch": float(seconds[-last:].mean())}
     if recipe.epochs > 1:

@@ -1,12 +1,12 @@
-"""From image files to probabilities and anomaly maps: milliseconds an image, against the plain baseline.
+"""From image files to probabilities and anomaly maps: milliseconds per image, against the plain baseline.
 
     python -m benchmarks.predict --images plantvillage_potato
 
-The bar: 4 times as fast (goal 6) at 256 px in batches of 32. Networks are Unet and ResNet18 with the ResNet
-CAAN at point 2, untrained, the same weights on both sides. Timed: decode, resize, colorizer, ΔE00, LEA-Net.
+The bar: 4 times as fast (goal 6) at 256 px in batches of 32. The networks are Unet and ResNet18 with the ResNet
+CAAN at point 2, untrained, with the same weights on both sides. Timed: decode, resize, colorizer, ΔE00, LEA-Net.
 
-Ours is what `leanet predict` does for some thousands of files: `results_of` with a model, the color functions
-compiled, in float32 or in the --precision asked for.
+Our side does what `leanet predict` does for thousands of files: `results_of` with a model, compiled color
+functions, in float32 or the given --precision.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from leanet.networks.registry import build_colorizer, build_leanet
 from leanet.training.compute import keep_freed_memory, resolve_for_prediction
 
 BAR = 4.0
-UNIT = 10.0  # ΔE00 that maps are divided by: of the size that trainings find
+UNIT = 10.0  # ΔE00 to divide maps by, of a realistic size
 
 
 def plain_work(networks: tuple[nn.Module, nn.Module], batches: list[list[str]], side: int) -> Callable[[], None]:
@@ -44,7 +44,7 @@ def plain_work(networks: tuple[nn.Module, nn.Module], batches: list[list[str]], 
 
 
 def main() -> None:
-    """Time both in turn, and see that both say the same."""
+    """Time both alternately, and compare their predictions."""
     timing = timing_parser(__doc__, "predict", batch=32)
     timing.add_argument("--precision", choices=("float32", "bfloat16"), default="float32", help="(%(default)s)")
     arguments = timing.parse_args()
@@ -63,7 +63,7 @@ def main() -> None:
 
         keep_freed_memory()
 
-        def ours() -> None:  # as the command does, nothing is held
+        def ours() -> None:  # like the command, it keeps no results
             for _ in results_of(model, files):
                 pass
 

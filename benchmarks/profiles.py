@@ -1,9 +1,9 @@
-"""Where a training step's time goes, before (plain float32) and after: milliseconds an image by kind of work.
+"""Where a training step's time goes, before (plain float32) and after: milliseconds per image by kind of work.
 
     python -m benchmarks.profiles
 
-At 256 px in batches of 16, on random images: the work does not depend on them. Times are PyTorch's profiler's,
-of each operator without those it calls; profiling itself adds a few per cent.
+At 256 px in batches of 16, on random images, because the work does not depend on the content. Times are from
+PyTorch's profiler, for each operator without those it calls; profiling itself adds a few percent.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ KINDS = (
 
 
 def kind_of(name: str) -> str:
-    """The first kind that one of its words fits; the optimizer's in-place operators before the networks' adds."""
+    """The first kind with a matching word; the optimizer's in-place operators precede the networks' adds."""
     bare = name.removeprefix("aten::")
     if bare.endswith("_") and bare in {"addcdiv_", "addcmul_", "lerp_", "div_", "mul_"}:
         return "optimiser"
@@ -47,7 +47,7 @@ def kind_of(name: str) -> str:
 
 
 def profiled(step: Callable[[], object]) -> dict[str, float]:
-    """Milliseconds an image of each kind."""
+    """Milliseconds per image of each kind."""
     for _ in range(3):
         step()
     with profile(activities=[ProfilerActivity.CPU]) as found:
@@ -85,7 +85,7 @@ def our_step(
 
 
 def main() -> None:
-    """Profile both steps of both trainings; the plain ones first, before our allocator's settings."""
+    """Profile both steps of both trainings, the plain ones first, before our allocator settings take effect."""
     arguments = parser(__doc__, "profiles").parse_args()
     machine = facts()
     lab = torch.rand(BATCH, 3, SIDE, SIDE)

@@ -1,8 +1,8 @@
-"""A data set to choose by and not to report on: the images that a run did not draw, and of no group that it drew.
+"""A development set, not for reported results: the images and groups that a run did not draw.
 
     python -m benchmarks.rest pepper plantvillage_pepper --groups plantvillage_pepper/groups.csv --out pepper-rest
 
-RUN is a run with --max-per-class on DATASET. The images are links, and `groups.csv` beside them names their groups.
+RUN is a run with --max-per-class on DATASET. The images are links; `groups.csv` beside them has their groups.
 """
 
 from __future__ import annotations
@@ -18,12 +18,12 @@ from leanet.files import write_csv
 
 
 def main() -> None:
-    """Link what is left, and count it."""
+    """Link and count the remaining images."""
     raw = argparse.RawDescriptionHelpFormatter
     arguments = argparse.ArgumentParser("python -m benchmarks.rest", description=__doc__, formatter_class=raw)
     arguments.add_argument("run", type=Path, metavar="RUN")
     arguments.add_argument("dataset", type=Path, metavar="DATASET")
-    arguments.add_argument("--groups", type=Path, metavar="FILE", help="groups that the run parted nowhere")
+    arguments.add_argument("--groups", type=Path, metavar="FILE", help="groups file of the run")
     arguments.add_argument("--out", type=Path, required=True, help="folder to make")
     given = arguments.parse_args()
     if given.out.exists():

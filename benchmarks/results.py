@@ -1,4 +1,4 @@
-r"""LEA-Net against its baseline on a data set: the point chosen on inner validation, then folds and seeds.
+r"""LEA-Net against its baseline: choose the point on inner validation sets, then train on all folds and seeds.
 
     python -m benchmarks.results plantvillage_pepper --groups plantvillage_pepper/groups.csv --out pepper \
         --max-per-class 400
@@ -7,17 +7,16 @@ r"""LEA-Net against its baseline on a data set: the point chosen on inner valida
         --attention-point 4
     python -m benchmarks.results hurricane --out hurricane-results --max-per-class 400 --attention affine
 
-The third with the point that the second chose; the last shares colorizers and baseline with the second, and is
-compared with it, too.
+The third uses the point that the second chose. The last shares colorizers and baseline with the second, and is also
+compared with it.
 
-First a `leanet study` of the attention points 1 to 5, one seed, with a share of each fold's training images held
-out (--validation): the point with the highest mean AUROC on these is taken, of equals the first. It is one point
-for all folds; what is tested in one fold is held out or trained on in the others, and so had a part in the choice.
-Then `leanet detect` with that point, and the plain ADN, on the same folds and maps, with --seeds seeds; with few
-labeled anomalies, nothing is held out of these trainings. ResNet18 with the ResNet CAAN, 128 px. Printed as
-Markdown: every row with its interval; LEA-Net's ADN, whose answer counts, and its mean with the CAAN, which is
-there to look at, less each of them; and each configuration that was scored on these test folds. Killed, it goes on
-where it was.
+First, a `leanet study` of the attention points 1 to 5, one seed, with a share of each fold's training images held
+out (--validation), finds the point with the highest mean AUROC on these, the first in a tie. It is one point for
+all folds: test images of one fold are held out or trained on in the others, and so influence the choice. Then
+`leanet detect` trains with that point, and the plain ADN, on the same folds and maps, with --seeds seeds; with few
+labeled anomalies, these trainings hold nothing out. ResNet18 with the ResNet CAAN, 128 px. Printed as Markdown:
+every row with its interval; LEA-Net's ADN, which decides, and its mean with the CAAN, which is exploratory, minus
+each row; and each configuration that was scored on these test folds. To resume, repeat the command.
 """
 
 from __future__ import annotations
@@ -30,21 +29,22 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from benchmarks.common import call, data_options, experiment_parser, facts, write_csv
-from leanet.config import DetectorConfig
+from leanet.experiment.experiment import Experiment
 from leanet.experiment.finished import finished, recorded_detector
-from leanet.experiment.open_run import Run, find
 from leanet.experiment.run_folder import RunFolder, read_config
 from leanet.experiment.study import HELD_OUT
-from leanet.experiment.table import MEAN_OF_BOTH, detector_rows, mean_of_logits, outcome, ratio_of_sides, table
+from leanet.experiment.table import MEAN_OF_BOTH, detector_rows, mean_of_logits, outcomes_of, table
 from leanet.files import read_csv
-from leanet.results.metrics import METRICS, PRINTED, Row, Scored, cell, difference, make_row, shown, verdict
+from leanet.results.intervals import shown, verdict
+from leanet.results.metrics import METRICS, PRINTED, Scored
+from leanet.results.rows import Row, cell, difference, make_row
 
 POINTS = ("1", "2", "3", "4", "5")
 NETWORKS = ("--adn", "ResNet18", "--caan", "ResNet")
 
 
 def held_out(out: Path, p_rate: float, attention: str) -> dict[str, dict[str, str]]:
-    """Attention point -> the study's line on the AUROC of what was held out of the training images."""
+    """Attention point -> the study's row with the AUROC on held-out training images."""
     wanted = {"metric": HELD_OUT, "p_rate": f"{p_rate:g}", "attention": attention}
     lines = [
         line for line in read_csv(out / "report" / "study.csv") if wanted.items() <= line.items() and line["mean"]
@@ -53,7 +53,7 @@ def held_out(out: Path, p_rate: float, attention: str) -> dict[str, dict[str, st
 
 
 def scored(out: Path) -> list[str]:
-    """Every detector below the folder with predictions of test images, as folder: detector."""
+    """Every detector below the folder with predictions of test images, as 'folder: detector'."""
     homes = [*RunFolder(out).cells(), *map(RunFolder, out.glob("final-*"))]
     found = (
         f"{home.path.name}: {d.path.name}" for home in homes for d in home.detectors() if d.predictions.exists()
@@ -61,37 +61,35 @@ def scored(out: Path) -> list[str]:
     return sorted({*found})
 
 
-def results_of(out: Path, final: Path, name: str | None = None) -> tuple[Row, ...]:
+def results_of(final: Path, name: str | None = None) -> tuple[Row, ...]:
     """The rows of a finished detector (None: the last), and behind them the ADNs of the others of its folder."""
-    run, home = find(out), RunFolder(final)
-    there, folds, _ = finished(run, home, recorded_detector(home, name))
-    shown = {detector.name for detector in there.detector.beside_baseline(there.compare)}
+    home = RunFolder(final)
+    there, _ = finished(recorded_detector(home, name))
+    shown = {each.detector.name for each in there.beside_baseline()}
     others = []
     first_seeds = (d for d in home.detectors() if not read_config(d.config)["recorded"]["seed"])
     for beside in sorted({d.path.name for d in first_seeds} - shown):
-        other, its_folds, _ = finished(run, home, recorded_detector(home, beside))
-        if its_folds == folds:
-            others.append(detector_rows(run, home, other.detector, folds, ratio_of_sides(run, folds)).rows[0])
-    return (*table(run, home, there, folds).rows, *two_seeds(run, home, there.detector, folds), *others)
+        other, _ = finished(recorded_detector(home, beside))
+        if other.folds == there.folds:
+            others.append(detector_rows(other).rows[0])
+    return (*table(there).rows, *two_seeds(there), *others)
 
 
-def two_seeds(run: Run, home: RunFolder, detector: DetectorConfig, folds: Sequence[int]) -> tuple[Row, ...]:
+def two_seeds(experiment: Experiment) -> tuple[Row, ...]:
     """The mean of the ADN's logits and another seed's: what a mean of two networks gains without a CAAN."""
+    detector = experiment.detector
     if detector.seeds < 2:
         return ()
-    every = range(detector.seeds)
-    found = {
-        (n, s): outcome(run, home.fold(n).detector(detector.name_with(s)), n).test for n in folds for s in every
-    }
+    found = {key: one.test for key, one in outcomes_of(experiment).items()}
     means = {
         (n, s): Scored(p.labels, mean_of_logits(p.adn, found[n, (s + 1) % detector.seeds].adn))
         for (n, s), p in found.items()
     }
-    return (make_row(f"{detector.name}: mean of two seeds' ADNs", means, ratio_of_sides(run, folds)),)
+    return (make_row(f"{detector.name}: mean of two seeds' ADNs", means, experiment.test_to_train),)
 
 
 def tell(rows: Sequence[Row], answers: Sequence[Row]) -> None:
-    """Print every row, and what each answer is better or worse by, as Markdown."""
+    """Print every row, and each answer's differences from them, as Markdown."""
     print(f"\n{rows[0].pooled.prevalence:.0%} of the test images are anomalous; mean [95 % interval]")
     print(f"\n| row | {' | '.join(PRINTED.values())} |\n|---|{'---|' * len(PRINTED)}")
     for row in rows:
@@ -105,7 +103,7 @@ def tell(rows: Sequence[Row], answers: Sequence[Row]) -> None:
 
 
 def lines_of(rows: Sequence[Row], answers: Sequence[Row]) -> list[dict[str, object]]:
-    """The same with every metric, for a CSV file; `less` is empty if a line is no difference."""
+    """The same with every metric, for a CSV file; `less` is empty in rows that are not differences."""
     lines: list[dict[str, object]] = []
     for row, metric in itertools.product(rows, METRICS):
         if found := row.interval(metric):
@@ -119,7 +117,7 @@ def lines_of(rows: Sequence[Row], answers: Sequence[Row]) -> list[dict[str, obje
 
 
 def choose_point(given: argparse.Namespace) -> str:
-    """The point that ranks best what is held out of the training images; prints what every point reached."""
+    """The point that ranks held-out training images best; print each point's AUROC."""
     points = ["--attention-point", *POINTS, "--validation", given.validation, "--no-compare"]
     study = ["study", str(given.dataset), "--out", str(given.out), "--p-rate", given.p_rate]
     form = ["--attention", given.attention, "--cross-fit", given.cross_fit]
@@ -133,14 +131,14 @@ def choose_point(given: argparse.Namespace) -> str:
 
 
 def known_point(given: argparse.Namespace) -> str:
-    """The point that is given; makes the maps that a study would have made, or refuses other options."""
+    """The given point; make the maps that a study would have made, or refuse other options."""
     cross_fit = ["--cross-fit", given.cross_fit]
     call("colorize", str(given.dataset), "--out", str(given.out), *cross_fit, *data_options(given))
     return str(given.attention_point)
 
 
 def main() -> None:
-    """Choose the point, train, and print what came of it."""
+    """Choose the point, train, and print the results."""
     arguments = experiment_parser(__doc__, "results")
     arguments.add_argument("--seeds", default="3", help="trainings of each detector on each fold (%(default)s)")
     arguments.add_argument("--validation", default="0.3", help="share held out to choose the point (%(default)s)")
@@ -157,7 +155,7 @@ def main() -> None:
     options += ["--seeds", given.seeds, "--seed", given.seed]
     call("detect", str(given.out), "--out", str(final), *NETWORKS, *options)
 
-    rows = results_of(given.out, final)
+    rows = results_of(final)
     answers = [row for row in rows if row is rows[0] or row.name.endswith(MEAN_OF_BOTH)]
     tell(rows, answers)
     print("\nScored on test folds: " + ", ".join(scored(given.out)))

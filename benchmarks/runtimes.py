@@ -1,11 +1,11 @@
-"""One fold's model in every runtime: milliseconds an image, and the AUROC on the images that it never saw.
+"""One fold's model in every runtime: milliseconds per image, and the AUROC on unseen images.
 
     python -m benchmarks.runtimes potato-256 --work runtimes
 
 RUN is a run folder with a trained detector. Its colorizer and LEA-Net become a model in --work, exported to ONNX,
-to OpenVINO and to OpenVINO with int8 convolutions, calibrated on training images. Each runtime predicts the fold's
-test images from their files, as `leanet predict` does, after a few that are not timed; the order is turned round
-from round to round. The bar: the AUROC of int8 within 0.002 of float32's in PyTorch.
+to OpenVINO and to OpenVINO with int8 convolutions, calibrated on training images. After a warm-up, each runtime
+predicts the fold's test images from their files, as `leanet predict` does; the order is reversed in every round.
+The bar: the AUROC of int8 within 0.002 of float32's in PyTorch.
 """
 
 from __future__ import annotations
@@ -67,7 +67,7 @@ def save_fold(run: Run, fold: int, detector: tuple[str, str, int], folder: Path)
 
 
 def refuse_another(work: Path, run: Run, fold: int, detector: tuple[str, str, int]) -> None:
-    """Stop where the models in --work are of another run, fold or detector: they may know the images."""
+    """Stop if the models in --work are from another run, fold or detector: they may have seen the images."""
     adn, caan, point = detector
     weights = run.folder.fold(fold).detector(f"{adn}-{caan}-p{point}").weights
     of, now = work / "made-of.txt", f"{weights.resolve()} {sha256_of_file(weights)}\n"
@@ -80,7 +80,7 @@ def refuse_another(work: Path, run: Run, fold: int, detector: tuple[str, str, in
 def models(
     run: Run, dataset: Path, fold: int, detector: tuple[str, str, int], work: Path
 ) -> dict[str, AnomalyModel]:
-    """The fold's model in every runtime; what is exported already is taken as it is."""
+    """The fold's model in every runtime; existing exports are reused."""
     folder, onnx, plain, int8 = (work / name for name in ("model", "model.onnx", "model.xml", "int8.xml"))
     if not folder.exists():
         save_fold(run, fold, detector, folder)
@@ -109,12 +109,10 @@ def probabilities_of(model: AnomalyModel, files: list[Path]) -> np.ndarray[Any, 
 
 
 def main() -> None:
-    """Time every runtime, and compare what they say."""
+    """Time every runtime, and compare their predictions."""
     arguments = parser(__doc__, "runtimes")
     arguments.add_argument("run", type=Path, metavar="RUN")
-    arguments.add_argument(
-        "--work", type=Path, required=True, help="folder for the model and what is exported of it"
-    )
+    arguments.add_argument("--work", type=Path, required=True, help="folder for the model and its exports")
     arguments.add_argument("--fold", type=int, default=0, help="which fold (%(default)s)")
     arguments.add_argument(
         "--detector", nargs=3, default=("ResNet18", "ResNet", "2"), metavar=("ADN", "CAAN", "POINT")

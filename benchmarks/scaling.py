@@ -3,8 +3,8 @@
     python -m benchmarks.scaling --plot scaling.png
 
 The targets: time grows no faster than the number of images, and memory not at all (within 10 %). Each point is one
-`leanet run` of one fold, one epoch per stage, without compilation, in its own process. Start-up and the estimate of
-a run's time cost the same at every point; growth is therefore measured in seconds per further image.
+`leanet run` of one fold, one epoch per stage, without compilation, in its own process. Startup and the time
+estimate cost the same at every point; growth is therefore measured in seconds per additional image.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ TOLERANCE = 1.1
 
 @dataclass(frozen=True)
 class Point:
-    """One run: its images, their side, and what it took."""
+    """One run: its images, their side, and its time and memory."""
 
     images: int
     side: int
@@ -35,7 +35,7 @@ class Point:
 
 
 def measure(images: int, side: int, further: Sequence[str]) -> Point:
-    """Run on that many images, half of them anomalous."""
+    """Run on this many images, half of them anomalous."""
     with tempfile.TemporaryDirectory(prefix="leanet-benchmark-") as scratch:
         leaves, out = Path(scratch) / "leaves", Path(scratch) / "run"
         make_leaves(leaves, n_normal=images // 2, n_anomalous=images // 2, image_size=side)
@@ -51,7 +51,7 @@ def measure(images: int, side: int, further: Sequence[str]) -> Point:
 
 
 def draw(path: Path, by_images: Sequence[Point], by_side: Sequence[Point]) -> None:
-    """Time above and memory below, against images on the left and against their side on the right."""
+    """Draw time (top) and memory (bottom) against the number of images (left) and their side (right)."""
     figure = Figure(figsize=(9, 6), layout="constrained")
     axes = figure.subplots(2, 2, sharex="col")
     columns = (
@@ -82,7 +82,7 @@ def _line(axes: Axes, x: Sequence[float], y: Sequence[float], label: str) -> Non
 
 
 def main() -> None:
-    """Measure, draw, and say how both grow."""
+    """Measure, draw, and print how both grow."""
     arguments = parser(__doc__, "scaling")
     arguments.add_argument("--images", type=int, default=128, help="images at x1, both classes (%(default)s)")
     arguments.add_argument("--side", type=int, default=128, help="their side for x1, x4, x16 (%(default)s)")

@@ -1,13 +1,13 @@
-"""The service under attack: ordinary clients beside some that send heavy images and some that send nothing.
+"""The service under attack: ordinary clients, clients with heavy images, and clients that send nothing.
 
     python -m benchmarks.serve_load
 
 The bar: for a minute, 64 clients beside ten with heavy images get no 5xx, and 95 % of their answers within 5 s.
 
-`leanet serve` runs in a process of its own on a free port of 127.0.0.1, the clients in this one. Each sends its
-next request when the last is answered, a second later where it is told to come again. An ordinary image is a
-synthetic leaf of 256 px; a heavy one is a PNG of 16-bit RGBA and 7,000 x 7,000 pixels in 400 kB, which takes
-seconds to decode. The model is untrained unless one is given.
+`leanet serve` runs in its own process on a free port of 127.0.0.1, the clients in this one. Each sends its next
+request when the last is answered, or a second after a refusal. An ordinary image is a synthetic leaf of 256 px; a
+heavy one is a 16-bit RGBA PNG of 7,000 x 7,000 pixels in 400 kB, which takes seconds to decode. The default model
+is untrained.
 """
 
 from __future__ import annotations
@@ -40,26 +40,26 @@ from leanet.model.model import save
 from leanet.networks.registry import build_leanet
 
 BAR = 5.0
-PATIENCE = 100.0  # the service's own limits, 30 s each to arrive, be decoded and be answered, end before
+PATIENCE = 100.0  # longer than the service's limits, 30 s each to arrive, be decoded and be answered
 HEAVY_SIDE = 7000
 
 
 @dataclass
 class Answers:
-    """What one kind of client was answered: statuses, and seconds of those that were 200."""
+    """The answers to one kind of client: statuses, and seconds of those with 200."""
 
     statuses: Counter[str] = field(default_factory=Counter)
     seconds: list[float] = field(default_factory=list)
 
     def percentile(self, percent: int) -> float:
-        """Seconds within which so many of the answers came."""
+        """Seconds within which this percentage of the answers came."""
         if len(self.seconds) < 2:
             return float("inf")
         return statistics.quantiles(self.seconds, n=100, method="inclusive")[percent - 1]
 
 
 def heavy_png(side: int) -> bytes:
-    """Black, 16 bits in each of four channels, written without holding it."""
+    """A black image, 16 bits in each of four channels, written without holding it in memory."""
     deflate = zlib.compressobj(9)
     data = b"".join(deflate.compress(bytes(1 + 8 * side)) for _ in range(side)) + deflate.flush()
     chunks = ((b"IHDR", struct.pack(">IIBBBBB", side, side, 16, 6, 0, 0, 0)), (b"IDAT", data), (b"IEND", b""))
@@ -84,7 +84,7 @@ def made_model(folder: Path, side: int) -> Path:
 
 
 class Server:
-    """`leanet serve` in a process of its own, whose memory is sampled ten times a second."""
+    """`leanet serve` in its own process, whose memory is sampled ten times a second."""
 
     def __init__(self, model: Path) -> None:
         self._process = subprocess.Popen(
@@ -115,7 +115,7 @@ class Server:
 
 @contextlib.contextmanager
 def serving(model: Path) -> Iterator[Server]:
-    """A server, stopped at the end."""
+    """Run a server, and stop it at the end."""
     server = Server(model)
     try:
         yield server
@@ -124,7 +124,7 @@ def serving(model: Path) -> Iterator[Server]:
 
 
 async def client(port: int, image: bytes, until: float, answers: Answers) -> None:
-    """Ask until the time is over, each time when the last is answered; connect again where that is closed."""
+    """Send requests one after another until the time is over; reconnect if the connection is closed."""
     head = (
         f"POST /v1/predict HTTP/1.1\r\nHost: localhost\r\nContent-Type: image/png\r\nContent-Length: {len(image)}"
     )
@@ -149,7 +149,7 @@ async def client(port: int, image: bytes, until: float, answers: Answers) -> Non
 
 
 async def ask(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, request: bytes) -> str:
-    """Send a request; gives the status of the answer."""
+    """Send a request; return the answer's status."""
     writer.write(request)
     await writer.drain()
     head = await reader.readuntil(b"\r\n\r\n")
@@ -160,7 +160,7 @@ async def ask(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, reques
 
 
 async def silent(port: int) -> bool:
-    """Connect and send nothing; gives whether the other side closed it in time."""
+    """Connect and send nothing; return whether the service closed the connection in time."""
     try:
         reader, writer = await asyncio.open_connection("127.0.0.1", port)
         try:
@@ -177,7 +177,7 @@ async def silent(port: int) -> bool:
 async def load(
     port: int, images: tuple[bytes, bytes], clients: tuple[int, int, int], seconds: float
 ) -> list[Answers]:
-    """Ordinary, heavy and silent clients together; gives what each kind was answered."""
+    """Run ordinary, heavy and silent clients together; return each kind's answers."""
     until = time.perf_counter() + seconds
     answers = [Answers(), Answers(), Answers()]
     asking = [
@@ -192,7 +192,7 @@ async def load(
 
 
 def main() -> None:
-    """Serve, attack, and say how the ordinary clients fared."""
+    """Serve, attack, and print the ordinary clients' results."""
     arguments = parser(__doc__, "serve_load")
     arguments.add_argument("--model", type=Path, help="model to serve (default: an untrained one)")
     arguments.add_argument("--side", type=int, default=128, help="image size of the untrained one (%(default)s)")
@@ -203,7 +203,7 @@ def main() -> None:
     arguments.add_argument("--heavy-side", type=int, default=HEAVY_SIDE, help="side in pixels (%(default)s)")
     given = arguments.parse_args()
     machine = facts()
-    signal.signal(signal.SIGTERM, signal.default_int_handler)  # so that the server is stopped too
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # stops the server too
     clients = min(given.ordinary, 1000), min(given.heavy, 1000), min(given.silent, 5000)
     with tempfile.TemporaryDirectory(prefix="leanet-benchmark-") as scratch:
         images = ordinary_png(Path(scratch) / "leaves"), heavy_png(given.heavy_side)

@@ -1,10 +1,10 @@
-"""How long `leanet --help` and `leanet.load` take from start to end: medians of some starts.
+"""How long `leanet --help` and `leanet.load` take, including startup: medians over several starts.
 
     python -m benchmarks.startup
 
-Fails if `--help` imports torch. The model is a LEA-Net of ResNet18 with a Unet at 64 px, untrained.
+The script fails if `--help` imports torch. The model is an untrained LEA-Net of ResNet18 with a Unet at 64 px.
 
-The targets: 0.5 s for `--help`; for loading a model, 1.3 times what importing torch takes.
+The targets: 0.5 s for `--help`; for loading a model, 1.3 times the import of torch.
 """
 
 from __future__ import annotations
@@ -25,14 +25,14 @@ IMPORT, LOAD = "import torch", "leanet.load"
 
 
 def seconds(command: list[str]) -> float:
-    """One start, from nothing to the prompt."""
+    """Seconds of one start, until the process ends."""
     started = time.perf_counter()
     subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
     return time.perf_counter() - started
 
 
 def modules_of(arguments: tuple[str, ...]) -> set[str]:
-    """The packages that a call of the command line imports."""
+    """The packages that a command imports."""
     program = (
         "import sys; from leanet.cli import main; main(sys.argv[1:]); "
         "print(*{name.partition('.')[0] for name in sys.modules}, file=sys.stderr)"
@@ -42,7 +42,7 @@ def modules_of(arguments: tuple[str, ...]) -> set[str]:
 
 
 def main() -> None:
-    """Look at the imports, then time the starts."""
+    """Check the imports, then time the starts."""
     arguments = parser(__doc__, "startup")
     arguments.add_argument("--starts", type=int, default=20, help="how often each is started (%(default)s)")
     given = arguments.parse_args()
@@ -58,7 +58,7 @@ def main() -> None:
     rows: list[dict[str, object]] = []
     medians = {}
     for name, command in commands.items():
-        seconds(command)  # the files are read from disk once
+        seconds(command)  # warm up the disk cache
         times = [seconds(command) for _ in range(given.starts)]
         medians[name] = statistics.median(times)
         print(f"{name:25} {medians[name]:.3f} s  ({min(times):.3f} .. {max(times):.3f}, {len(times)} starts)")

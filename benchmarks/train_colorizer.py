@@ -1,9 +1,9 @@
-"""Training the Unet colorizer, FancyPCA and Lab included: milliseconds an image, against the plain baseline.
+"""Training the Unet colorizer, including FancyPCA and Lab: milliseconds per image, against the plain baseline.
 
     python -m benchmarks.train_colorizer --images plantvillage_potato
 
-The bar: 4 times as fast at 256 px. The baseline decodes files, leanet reads its pixel cache; both augment,
-convert to Lab, and train to the update.
+The bar: 4 times as fast at 256 px. The baseline decodes files, leanet reads its pixel cache; both augment, convert
+to Lab, and update the weights.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ BAR = 4.0
 
 
 def plain_epoch(side: int, batches: list[list[str]]) -> Callable[[], None]:
-    """An epoch of the baseline, from the files of each batch."""
+    """An epoch of the baseline, from each batch's files."""
     model = as_published(build_colorizer("Unet", side))
     adam = torch.optim.Adam(model.parameters(), 1e-3)
 
@@ -36,7 +36,7 @@ def plain_epoch(side: int, batches: list[list[str]]) -> Callable[[], None]:
 
 
 def main() -> None:
-    """Time both in turn."""
+    """Time both alternately."""
     arguments = training_parser(__doc__, "train_colorizer").parse_args()
     side = arguments.side
     with open_images(arguments) as images:

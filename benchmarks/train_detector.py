@@ -1,10 +1,9 @@
-"""Training ResNet18 with the ResNet CAAN at point 2: milliseconds an image, against the plain baseline.
+"""Training ResNet18 with the ResNet CAAN at point 2: milliseconds per image, against the plain baseline.
 
     python -m benchmarks.train_detector --images plantvillage_potato
 
-The bar: 4 times as fast (goal 5) at 256 px in batches of 16. The baseline decodes files and holds the
-anomaly maps in memory; leanet reads its pixel cache and the maps that a colorizer of the run left. Both train to
-the update.
+The bar: 4 times as fast (goal 5) at 256 px in batches of 16. The baseline decodes files and has the anomaly maps in
+memory; leanet reads its pixel cache and stored maps. Both update the weights.
 """
 
 from __future__ import annotations
@@ -31,14 +30,14 @@ BAR = 4.0
 
 
 def build(side: int) -> LEANet:
-    """The detector, untrained."""
+    """The untrained detector."""
     return build_leanet("ResNet18", "ResNet", (2,), side)
 
 
 def plain_epoch(
     side: int, batches: list[list[str]], maps: list[NDArray[np.float32]], labels: list[NDArray[np.int64]]
 ) -> Callable[[], None]:
-    """An epoch of the baseline, from files, maps (n, H, W) and labels of each batch."""
+    """An epoch of the baseline, from each batch's files, maps (n, H, W) and labels."""
     model = as_published(build(side))
     adam = torch.optim.Adam(model.parameters(), 1e-4)
 
@@ -50,7 +49,7 @@ def plain_epoch(
 
 
 def main() -> None:
-    """Make anomaly maps, then time both in turn."""
+    """Make anomaly maps, then time both alternately."""
     arguments = training_parser(__doc__, "train_detector").parse_args()
     side = arguments.side
     with open_images(arguments) as images:

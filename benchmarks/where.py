@@ -1,13 +1,13 @@
-r"""Whether a model says *where*: boxes that touch the anomaly's mask, boxes off the leaf, boxes on healthy leaves.
+r"""Does a model localize anomalies? Count boxes that touch the mask, miss the leaf, or are on healthy leaves.
 
     python -m benchmarks.where --out where --pepper plantvillage_pepper --samples hazelnut_sample leather_sample
 
-Each data set is fitted by `leanet fit` on a part of it, and the model is asked about the rest: synthetic leaves
-and Pepper on 60 normal and 60 anomalous pictures (no leaf of Pepper on both sides), the samples on their good
-pictures alone. Rules draw boxes on the same maps: the earlier one, in every picture, around pixels above the 99th
-percentile of the training normals' pixels; and today's, in pictures called anomalous, beyond what held-out normals
-reach at their peaks; and what that would draw if it did not ask for the decision. The leaf is what is greener than
-gray, or saturated and yellower than blue, filled. Killed, it goes on where it was.
+`leanet fit` fits a part of each data set, and the model predicts the rest: synthetic leaves and Pepper with 60
+normal and 60 anomalous training pictures (no leaf of Pepper on both sides), the samples with their good pictures
+alone. Three rules draw boxes on the same maps: the earlier rule, in every picture, around pixels above the 99th
+percentile of the training normals' pixels; today's, in pictures called anomalous, above the peaks of held-out
+normals; and today's regardless of the decision. The leaf is everything greener than gray, or saturated and yellower
+than blue, with holes filled. To resume, repeat the command.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ from leanet.model.anomaly_model import AnomalyModel
 from leanet.model.where import Box, strongest_region
 
 EACH = 60
-"""Pictures of a class to fit on, and as many to ask about."""
+"""Pictures per class to fit, and as many to predict."""
 
 BATCH = 32
 
@@ -47,12 +47,12 @@ Mark = NDArray[np.bool_]
 
 @dataclass(frozen=True)
 class Asked:
-    """A picture to ask about.
+    """A picture to predict.
 
     Attributes:
         file: the picture.
         anomalous: its label.
-        mask: where it is anomalous; None if that is not known.
+        mask: where it is anomalous; None if unknown.
     """
 
     file: Path
@@ -61,7 +61,7 @@ class Asked:
 
 
 def earlier_box(anomaly_map: NDArray[np.float32], unit: float) -> Box | None:
-    """The rule before: the region with the largest sum, above the unit and half of the maximum; in map pixels."""
+    """The earlier rule's box, in map pixels: the region with the largest sum above unit and half maximum."""
     regions, count = connected_regions(anomaly_map > max(unit, 0.5 * float(anomaly_map.max())), np.ones((3, 3)))
     if not count:
         return None
@@ -80,9 +80,10 @@ def leaf_of(pixels: NDArray[np.uint8]) -> Mark:
 
 
 def part(dataset: Path, out: Path, groups: Path | None) -> list[Asked]:
-    """Link the pictures to fit on into OUT/fit, their groups beside it; gives as many others, of other groups.
+    """Link the pictures to fit into OUT/fit, with their groups beside it; return as many from other groups.
 
-    Without groups, the first of every kind are to fit on, and the last to ask about; groups are shuffled before.
+    Without groups, the first pictures of every kind are fitted and the last predicted; with groups, they are
+    shuffled.
     """
     asked: list[Asked] = []
     lines: list[tuple[str, str]] = []
@@ -107,7 +108,7 @@ def part(dataset: Path, out: Path, groups: Path | None) -> list[Asked]:
 
 
 def normals_of(dataset: Path, out: Path) -> list[Asked]:
-    """Link the good pictures into OUT/fit; gives the anomalous ones that have a mask."""
+    """Link the good pictures into OUT/fit; return the anomalous ones with a mask."""
     samples = scan(dataset).samples
     for sample in samples:
         if not sample.label:
@@ -116,12 +117,12 @@ def normals_of(dataset: Path, out: Path) -> list[Asked]:
 
 
 def asked_about(dataset: Path, sample: Sample) -> Asked:
-    """A picture of a data set, to ask about."""
+    """A data set's picture to predict."""
     return Asked(dataset / sample.file, bool(sample.label), None if sample.mask is None else dataset / sample.mask)
 
 
 def model_of(out: Path, options: Sequence[str]) -> AnomalyModel:
-    """The model of OUT/fit, fitted if it is not there yet."""
+    """The model of OUT/fit, fitted if missing."""
     groups = ("--groups", str(out / "groups.csv")) if (out / "groups.csv").exists() else ()
     if not (out / "model").exists():
         call("fit", str(out / "fit"), "--out", str(out / "model"), *options, *groups)
@@ -129,7 +130,7 @@ def model_of(out: Path, options: Sequence[str]) -> AnomalyModel:
 
 
 def is_right(asked: Asked, box: Box, side: int) -> bool:
-    """Whether a box, of a picture of (side, side), touches the mask; without a mask, lies mostly on the leaf."""
+    """Whether a box in a picture (side, side) touches the mask or, without a mask, is mostly on the leaf."""
     left, top, width, height = box
     inside = (slice(top, top + height), slice(left, left + width))
     if asked.mask is None:
@@ -140,7 +141,7 @@ def is_right(asked: Asked, box: Box, side: int) -> bool:
 
 
 def measured(name: str, model: AnomalyModel, asked: Sequence[Asked]) -> list[dict[str, object]]:
-    """One line a rule: how many pictures have a box, and how many boxes are right."""
+    """One row per rule: the number of pictures with a box, and of right boxes."""
     side, unit, peaks = model.card.image_size, model.card.normals_unit, model.card.normals_peaks
     assert unit is not None
     assert peaks is not None
@@ -181,7 +182,7 @@ def measured(name: str, model: AnomalyModel, asked: Sequence[Asked]) -> list[dic
 
 
 def main() -> None:
-    """Fit what is not fitted, ask, count."""
+    """Fit missing models, predict, and count."""
     arguments = parser(__doc__, "where")
     arguments.add_argument("--out", type=Path, required=True, help="folder for everything that is made")
     arguments.add_argument("--pepper", type=Path, help="folder plantvillage_pepper, with groups.csv")

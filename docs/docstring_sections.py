@@ -8,7 +8,7 @@ import griffe
 
 
 class DocstringSections(griffe.Extension):
-    """Puts an empty line before each section: griffe takes no section for one that follows another directly."""
+    """Inserts an empty line before each section: griffe does not recognize a section right after another."""
 
     def on_object(self, *, obj: griffe.Object, **_: object) -> None:
         """Called once for each module, class, function and attribute."""

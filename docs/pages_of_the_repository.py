@@ -18,11 +18,11 @@ PLACES = {
     "CONTRIBUTING.md": "contributing.md",
     "benchmarks/README.md": "benchmarks.md",
 }
-"""Where the site has each page from outside docs/."""
+"""The site's path for each page from outside docs/."""
 
 
 def on_files(files: Files, config: MkDocsConfig) -> Files:
-    """Add the pages from outside docs/ that there are."""
+    """Add the existing pages from outside docs/."""
     for source, place in PLACES.items():
         if (ROOT / source).is_file():
             files.append(File.generated(config, place, content=(ROOT / source).read_text(encoding="utf-8")))

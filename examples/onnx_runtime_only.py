@@ -2,7 +2,7 @@
 
 Usage: python onnx_runtime_only.py MODEL.onnx PICTURE ...
 
-Needs onnxruntime, numpy and pillow. The graph resizes and recolors by itself; it takes pixels of any size.
+It needs onnxruntime, numpy and pillow. The graph takes pixels of any size; it resizes and recolors them itself.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from PIL import Image, ImageOps
 
 
 def main(model_path: str, *pictures: str) -> None:
-    """Print probability, decision and the anomaly map's strongest pixel for each picture."""
+    """Print each picture's probability, decision and strongest pixel of the anomaly map."""
     session = onnxruntime.InferenceSession(model_path, providers=["CPUExecutionProvider"])
     card = json.loads(session.get_modelmeta().custom_metadata_map["leanet"])
     (pixels,) = session.get_inputs()

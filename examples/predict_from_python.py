@@ -1,8 +1,8 @@
-"""Ask a model about the pictures of a folder.
+"""Predict the pictures of a folder.
 
 Usage: python predict_from_python.py MODEL FOLDER
 
-MODEL is a folder of `leanet fit`, or a file of `leanet export`.
+MODEL is a folder from `leanet fit` or a file from `leanet export`.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import leanet
 
 
 def main(model_path: str, folder: str) -> None:
-    """Print one line for each picture, the most suspicious first, and where its map is strongest."""
+    """Print one line per picture, most suspicious first, with its map's strongest position."""
     model = leanet.load(model_path)
     files = sorted(path for path in Path(folder).rglob("*") if path.suffix.lower() in {".png", ".jpg", ".jpeg"})
     answers = list(zip(files, model.predict(files), strict=True))

@@ -14,12 +14,12 @@ from leanet import ColorizerConfig, ComputeConfig, DataConfig, DetectorConfig, R
 
 
 def main(dataset: str, out: str) -> None:
-    """Make maps and train detectors on the first of two folds, and print a row for each method."""
+    """Make maps and train detectors on the first of two folds, and print one row per method."""
     config = RunConfig(
         Path(dataset),
         Path(out),
         data=DataConfig(image_size=64, n_splits=2),
-        colorizer=ColorizerConfig(colorizer_epochs=1),  # a rehearsal; leave the epochs out for results
+        colorizer=ColorizerConfig(colorizer_epochs=1),  # for a quick trial; omit the epochs for real results
         detector=DetectorConfig(adn="ResNet18", caan="ResNet", attention_point=(2,), epochs=1),
         compute=ComputeConfig(folds="0"),
     )

@@ -1,8 +1,8 @@
-"""Ask a running `leanet serve MODEL` about pictures; the standard library suffices.
+"""Send pictures to a running `leanet serve MODEL`, with the standard library only.
 
 Usage: python service_client.py http://127.0.0.1:8000 PICTURE ...
 
-One picture is the body of a request; its answer holds an overlay as a PNG.
+Each request's body is one picture; the answer holds an overlay as a PNG.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from typing import Any
 
 
 def ask(address: str, picture: Path) -> dict[str, Any]:
-    """The service's answer about one picture, with an overlay."""
+    """The service's answer for one picture, with an overlay."""
     request = urllib.request.Request(f"{address}/v1/predict?maps=overlay", picture.read_bytes())
     request.add_header("Content-Type", "application/octet-stream")
     with urllib.request.urlopen(request, timeout=60) as answer:  # HTTPError: its body says what is wrong
@@ -25,7 +25,7 @@ def ask(address: str, picture: Path) -> dict[str, Any]:
 
 
 def main(address: str, *pictures: str) -> None:
-    """Print an answer for each picture, and write its overlay into the working folder."""
+    """Print each picture's answer, and write its overlay into the working folder."""
     for picture in map(Path, pictures):
         result = ask(address, picture)
         overlay = Path(f"{picture.stem}-overlay.png")

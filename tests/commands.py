@@ -1,4 +1,4 @@
-"""Commands without what takes most of their time where networks are tiny."""
+"""Commands without the parts that dominate their time with tiny networks."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from leanet.experiment.detect import train_detectors
 
 
 def train(verb: str, *arguments: str) -> None:
-    """Train what `leanet run`, `colorize` or `detect` trains, without an estimate, a results table or figures."""
+    """Train as `leanet run`, `colorize` or `detect` does, without a time estimate, results table or figures."""
     config = parse(verb, list(arguments))
     assert isinstance(config, RunConfig | ColorizeConfig | DetectConfig)
     for stage in config.stages() if isinstance(config, RunConfig) else [config]:

@@ -1,4 +1,4 @@
-"""What several tests need: a small made data set, a small model, runs in memory, the shared real images."""
+"""Shared fixtures: a small synthetic data set, a small model, runs in memory, the shared real images."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ SHARED = Path(__file__).parents[2] / "shared"
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Compute in one thread, for each core has a process of its own; show the log; time the run."""
+    """Compute in one thread, because each core has its own process; show the log; time the run."""
     torch.set_num_threads(1)
     show_log()
     config.pluginmanager.register(Timing())
@@ -35,7 +35,7 @@ def pytest_configure(config: pytest.Config) -> None:
 
 @pytest.fixture(autouse=True)
 def quick_collections() -> None:
-    """Take what is there already out of the garbage collector's sight: each training collects a few times."""
+    """Exempt existing objects from garbage collection: each training collects a few times."""
     gc.collect()
     gc.freeze()
 
@@ -74,7 +74,7 @@ def loaded(folder: Path) -> Model:
 
 @pytest.fixture(scope="session")
 def exported_onnx(folder: Path) -> Path:
-    """The small model as an .onnx file; to be copied before it is changed."""
+    """The small model as an .onnx file; copy it before changing it."""
     path = folder.with_name("m.onnx")
     assert main(["export", str(folder), "--out", str(path)]) == 0
     return path
@@ -82,7 +82,7 @@ def exported_onnx(folder: Path) -> Path:
 
 @pytest.fixture
 def tiny_model(tmp_path: Path) -> Iterator[Path]:
-    """A model of the tiny networks, saved; they are registered while the test runs."""
+    """A saved model of the tiny networks, which are registered while the test runs."""
     with registered():
         model = made("CNN", "Direct", 2)
         save(tmp_path / "tiny", model.card, model.network, model.maps)
@@ -91,12 +91,12 @@ def tiny_model(tmp_path: Path) -> Iterator[Path]:
 
 @pytest.fixture(name="make_run")
 def run_maker() -> Callable[..., Run]:
-    """Makes a run of so many normal and anomalous images, in groups of so many."""
+    """`make_run` as a fixture."""
     return make_run
 
 
 def make_run(normals: int, anomalies: int, group_of: int = 1) -> Run:
-    """A run whose first fifth of each class is fold 0's test side; groups of neighbours hold both classes."""
+    """A run with the first fifth of each class as fold 0's test side; groups of neighbors hold both classes."""
     labels = np.repeat([0, 1], [normals, anomalies])
     images = tuple(
         ImageRow(

@@ -1,4 +1,4 @@
-"""Models with random weights, and pictures to ask them about."""
+"""Models with random weights, and pictures for them."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ POTATO = Path(__file__).parents[2] / "shared" / "data" / "plantvillage_potato"
 
 
 def pictures() -> Iterator[np.ndarray]:
-    """Two pictures at four sizes: a real leaf where the data is, and noise."""
+    """Two pictures at four sizes: a real leaf, if the data is available, and noise."""
     generator = np.random.default_rng(0)
     sources = [generator.integers(0, 256, (256, 256, 3), dtype=np.uint8)]
     sources += [decode(file) for file in sorted((POTATO / "Positive").rglob("*.*"))[:1]]
@@ -33,7 +33,7 @@ def pictures() -> Iterator[np.ndarray]:
 
 
 def made(adn: str, caan: str, point: int, attention: Literal["published", "affine"] = "published") -> Model:
-    """A model with random weights and random statistics of BatchNorm, of a size that keeps it well-conditioned."""
+    """A model with random weights and BatchNorm statistics, scaled to keep it well-conditioned."""
     torch.manual_seed(0)
     network = build_leanet(adn, caan, (point,), 64, attention)
     maps = build_map_source("colorizer", 64, ColorizerConfig())

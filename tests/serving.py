@@ -1,4 +1,4 @@
-"""`leanet serve` as a process of its own, on a free port of this machine."""
+"""`leanet serve` in its own process, on a free local port."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from pathlib import Path
 
 @contextmanager
 def served(model: Path, *options: str) -> Iterator[tuple[str, int]]:
-    """Serve a model; gives the address and the process' number once it answers."""
+    """Serve a model; yield the address and the process ID once it answers."""
     command = [sys.executable, "-m", "leanet.cli", "serve", str(model), "--port", "0", "--device", "cpu", *options]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
     stop = threading.Timer(600, process.kill)

@@ -1,4 +1,4 @@
-"""How long a test run took, said at its end."""
+"""Report the time of a test run at its end."""
 
 from __future__ import annotations
 
@@ -8,21 +8,21 @@ from collections import defaultdict
 import pytest
 
 LIMIT = 300
-"""Seconds that `make test` may take; machines differ, so more of them are no failure."""
+"""Target for `make test` in seconds; because machines differ, exceeding it is not a failure."""
 
 NAMED = 10
-"""So many of the slowest tests are named."""
+"""Number of slowest tests to list."""
 
 
 class Timing:
-    """Adds up what each test took, its fixtures included, and names the slowest."""
+    """Sums up each test's time, including fixtures, and lists the slowest."""
 
     def __init__(self) -> None:
         self.started = time.monotonic()
         self.seconds: defaultdict[str, float] = defaultdict(float)
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
-        """Add the time of a test's setup, call or teardown; xdist hands over those of its workers."""
+        """Add the time of a test's setup, call or teardown; xdist passes on its workers' reports."""
         self.seconds[report.nodeid] += report.duration
 
     def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:

@@ -1,4 +1,4 @@
-"""The smallest networks that keep the contracts, and figures without ink, for tests whose subject they are not."""
+"""The smallest networks that meet the contracts, and blank figures, for tests of other things."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ class TinyADN(ADN):
 
 
 class TinyCAAN(CAAN):
-    """The same for an anomaly map."""
+    """The same layers for an anomaly map."""
 
     channels = CHANNELS
 
@@ -48,7 +48,7 @@ class TinyCAAN(CAAN):
 
 
 class TinyColorizer(Colorizer):
-    """Chrominance of each pixel from the lightness around it."""
+    """Predicts each pixel's chrominance from the lightness around it."""
 
     def __init__(self, image_size: int) -> None:
         super().__init__(image_size)
@@ -61,7 +61,7 @@ class TinyColorizer(Colorizer):
 
 @contextmanager
 def registered() -> Iterator[None]:
-    """The tiny networks in the place of all that the command line knows, but for a CAAN without logits."""
+    """Replace all networks on the command line, except a CAAN without logits, with the tiny ones."""
     with pytest.MonkeyPatch.context() as patch:
         for name in COLORIZERS:
             patch.setitem(COLORIZERS, name, TinyColorizer)
@@ -74,14 +74,14 @@ def registered() -> Iterator[None]:
 
 @pytest.fixture(scope="module")
 def tiny_networks() -> Iterator[None]:
-    """The tiny networks in the place of the authors', for all tests of a module."""
+    """Replace the authors' networks with the tiny ones, for all tests of a module."""
     with registered():
         yield
 
 
 @pytest.fixture
 def blank_figures(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Figures are saved as nearly empty files, for to lay them out takes most of the time of a report."""
+    """Save figures as nearly empty files, because layout takes most of a report's time."""
 
     def savefig(_figure: Figure, path: Path, format: str, **_: object) -> None:
         Image.new("L", (1, 1)).save(path, "PNG") if format == "png" else path.write_text("<svg/>")

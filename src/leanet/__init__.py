@@ -1,6 +1,6 @@
 """leanet: color anomaly detection with LEA-Net (Katafuchi & Tokunaga, arXiv 2109.05493).
 
-The names in `__all__` are the public surface. Each is imported when it is first used: torch takes seconds.
+The names in `__all__` are the public API. Each is imported on first use, because importing torch takes seconds.
 """
 
 from __future__ import annotations
@@ -145,7 +145,7 @@ def load(
     device: str | torch.device = "cpu",
     precision: Literal["float32", "bfloat16"] = "float32",
 ) -> AnomalyModel:
-    """A trained model, from its folder or from an exported file.
+    """Load a trained model from its folder or an exported file.
 
     Args:
         path: folder that `leanet fit` or `leanet import-authors` made, or an .onnx or .xml file of `leanet export`,
@@ -154,8 +154,8 @@ def load(
         precision: 'float32', or, for a folder, 'bfloat16': faster if the processor has it in hardware, but less
             exact.
     Raises:
-        leanet.errors.UserError: no model there, a damaged one, a missing library, or a device or precision that
-            this machine or the file does not have.
+        leanet.errors.UserError: no such model, a damaged one, a missing library, or a device or precision that
+            this machine or the file lacks.
     """
     from leanet.model.load import load as load_model  # torch is heavy, and --help must be instant
 

@@ -1,4 +1,4 @@
-"""The command line: parses, calls, prints; no logic. Heavy imports wait until a verb needs them."""
+"""The command line: it parses, calls and prints, without logic. Verbs import heavy libraries when needed."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def _run(config: Any) -> int:
     if results := run(config):
         print_results(results)
         note(f"done in {duration(results.seconds)}: {config.out}")
-        draw_detectors(config.stages()[1])
+        draw_detectors(results.experiment)
     return 0
 
 
@@ -63,7 +63,7 @@ def _detect(config: Any) -> int:
 
     if results := results_of(config):
         print_results(results)
-        draw_detectors(config)
+        draw_detectors(results.experiment)
     return 0
 
 
@@ -73,7 +73,7 @@ def _study(config: Any) -> int:
     from leanet.report.text import print_study
 
     found = study(config, lambda cells: draw_study(cells, config.out / "report"))
-    if found.cells:  # none but in the first of several processes
+    if found.cells:  # of several processes, only the first has any
         print_study(found)
     return 0
 
@@ -129,7 +129,7 @@ def _serve(config: Any) -> int:
 
 
 def _model(config: Any, images: int) -> AnomalyModel:
-    """Load the model that a configuration names, to predict so many images; import torch only if needed."""
+    """Load the model that a configuration names, for this many images; import torch only if needed."""
     from leanet.console import note
     from leanet.model.exported import ExportedModel
     from leanet.model.load import load
@@ -168,7 +168,7 @@ def _demo(config: Any) -> int:
         _run(run)
         page = report(ReportConfig(run.out))
         model, spots = run.out / "model", str(run.dataset / "test" / "spot")
-        if not model.exists():  # of a demo that was stopped after it
+        if not model.exists():  # a stopped demo may have made it
             _fit(demo_model(run))
         _predict(PredictConfig(model, (spots,), run.out / "predictions.csv", run.out / "maps"))
         if importlib.util.find_spec("onnxscript") is None:
@@ -318,13 +318,13 @@ VERBS = {
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Run the command line; returns the exit code: 0 success, 1 some images were unreadable, 2 a user's mistake."""
+    """Run the command line; return the exit code: 0 success, 1 some images were unreadable, 2 a user error."""
     arguments = sys.argv[1:] if arguments is None else arguments
     return guarded(lambda: _dispatch(arguments))
 
 
 def guarded(action: Callable[[], int]) -> int:
-    """Run an action; a user's mistake becomes one line and exit code 2."""
+    """Run an action; a user error becomes one line and exit code 2."""
     terminal.set_up()
     warnings.filterwarnings(
         "ignore", category=UserWarning, module=r"PIL\."
@@ -367,7 +367,7 @@ def _dispatch(arguments: list[str]) -> int:
 
 
 def parse(verb: str, arguments: list[str]) -> Any:
-    """The verb's configuration from its arguments and, below them, from a --config file; None after --help.
+    """The verb's configuration from its arguments and a --config file, which they override; None after --help.
 
     Raises:
         UserError: an unknown option or key, or a value that its option does not take.
@@ -437,7 +437,7 @@ def _one_line(box: str, verb: str) -> str:
 
 
 def _wrong_number(option: str, said: str, kind: str) -> str:
-    """The message for an option that got no number; the parser's own names Python's types and errors."""
+    """The message for an option without a number; the parser's own message has Python's types and errors."""
     several = re.search(r"\[(.*?)\]", said)
     given = re.findall(r"'([^']*)'", several[1] if several else said)
     number = {"[INT": "whole numbers", "[FLOAT": "numbers"}.get(kind)

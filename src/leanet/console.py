@@ -1,4 +1,4 @@
-"""What the command line shows: log and tables on stdout, progress bars with time left on a terminal's stderr."""
+"""The command line's output: log and tables on stdout, progress bars with time left on a terminal's stderr."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ from leanet.errors import one_line
 from leanet.progress import SetDone, show_progress_by
 from leanet.ranks import is_first
 
-# Without markup and emoji: a file may be called [red]x or :leaves:.
+# Without markup and emoji: a file's name may be [red]x or :leaves:.
 stdout = Console(highlight=False, markup=False, emoji=False, soft_wrap=True, quiet=not is_first())
 if not stdout.is_terminal:
-    stdout.width = 140  # a table in a file or a pipe need not fit a screen
+    stdout.width = 140  # in a file or a pipe, a table need not fit a screen
 stderr = Console(stderr=True, highlight=False, markup=False, emoji=False, quiet=not is_first())
 
 HANGING = "hanging"
-"""An attribute of log records that are text to be wrapped: by how much lines but the first are indented."""
+"""An attribute of log records with text to wrap: the indent of all lines but the first."""
 
 
 class _Handler(logging.Handler):
@@ -43,7 +43,7 @@ class _Handler(logging.Handler):
 
 
 def show_log() -> None:
-    """Print leanet's log to stdout, and show progress; a second call changes nothing."""
+    """Print leanet's log to stdout, and show progress; a second call has no effect."""
     log = logging.getLogger("leanet")
     if not any(isinstance(handler, _Handler) for handler in log.handlers):
         log.addHandler(_Handler())
@@ -53,7 +53,7 @@ def show_log() -> None:
 
 
 def note(text: str) -> None:
-    """Print a line for the user, on stdout, whether or not it is a terminal."""
+    """Print a line for the user on stdout, even if it is not a terminal."""
     stdout.print("\n".join(map(one_line, text.split("\n"))))
 
 
@@ -64,7 +64,7 @@ def heading(text: str) -> None:
 
 
 def paragraph(text: str, hanging: int = 2) -> None:
-    """Print a text in lines as wide as the terminal, the second and further ones indented."""
+    """Print text wrapped to the terminal's width, with all lines but the first indented."""
     lines = textwrap.wrap(
         one_line(text),
         stdout.width,
@@ -77,7 +77,7 @@ def paragraph(text: str, hanging: int = 2) -> None:
 
 @contextmanager
 def bar(title: str, total: int) -> Iterator[SetDone]:
-    """Show a bar with the time left; nothing at all where stderr is no terminal that can redraw a line."""
+    """Show a bar with the time left; nothing if stderr is not a terminal that can redraw a line."""
     columns = (
         TextColumn("{task.description}", markup=False),
         BarColumn(),

@@ -1,4 +1,4 @@
-"""Messages for the user: errors in one line, the remedy for a missing extra, text safe for a terminal."""
+"""Messages for the user: one-line errors, the remedy for a missing extra, text safe for a terminal."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import re
 from pathlib import Path
 
 LONGEST = 900
-"""Characters of a message."""
+"""Most characters of a message."""
 
 
 class UserError(Exception):
@@ -26,11 +26,11 @@ class UserError(Exception):
 
 
 class OptionError(UserError):
-    """A value that an option does not take; Python callers read the argument's name, the command line its option's.
+    """A value that an option does not take; the message names the argument in Python, the option on a terminal.
 
     Args:
-        name: of the argument, such as `image_size`, which is the option `--image-size`.
-        value: what was given.
+        name: name of the argument, such as `image_size` for the option `--image-size`.
+        value: the given value.
         remedy: the limit and what to do.
     """
 
@@ -44,13 +44,13 @@ class OptionError(UserError):
 
 
 class UnknownNameError(ValueError):
-    """A name under which nothing is registered; the message has those that are there."""
+    """An unregistered name; the message lists the registered ones."""
 
 
 class DamagedError(UserError):
     """A file of a run or a model is damaged: cut off, changed, or of another kind.
 
-    A run makes such a file again if it can, and logs that.
+    A run makes such a file again if it can, and logs it.
     """
 
     def __init__(self, path: Path, what: str) -> None:
@@ -59,7 +59,7 @@ class DamagedError(UserError):
 
 
 def one_line(text: str) -> str:
-    """Text as one line that is safe for a terminal: control characters, as in file names, are escaped."""
+    """Text as one line that is safe for a terminal: control characters, for example in file names, are escaped."""
     return _STEERING.sub(lambda found: escaped(found[0]), text)
 
 
@@ -69,16 +69,16 @@ def _cut(line: str) -> str:
 
 
 def escaped(character: str) -> str:
-    """A character as Python writes it; a byte of a file name that was no text shows as that byte."""
+    """A character as Python escapes it; an undecodable byte of a file name shows as that byte."""
     if "\udc80" <= character <= "\udcff":  # what surrogateescape makes of such a byte
         return f"\\x{ord(character) - 0xDC00:02x}"
     return character.encode("unicode_escape", "surrogatepass").decode()
 
 
-# C0 and C1, line and paragraph separators, marks that turn the direction of writing, surrogates
+# C0 and C1, line and paragraph separators, bidirectional controls, surrogates
 _STEERING = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
 
 
 def install(extra: str) -> str:
-    """The remedy for a library of an extra that is missing: leanet is installed from a copy of its repository."""
+    """The remedy for a missing extra: install leanet with it from a copy of the repository."""
     return f'In a copy of the repository: pip install -c constraints.txt -e ".[{extra}]"'

@@ -1,4 +1,4 @@
-"""Write files completely or not at all, and replace only earlier outputs of the same kind."""
+"""Write files completely or not at all, and overwrite only earlier outputs of the same kind."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ from leanet.errors import UserError
 from leanet.reading import read_text
 
 LARGEST = 1_000_000_000
-"""Most bytes of a table or text that is read at once; leanet writes no larger ones."""
+"""Most bytes of a table or text to read at once; leanet writes no larger ones."""
 
 OWN = ".leanet-"
-"""Prefix of leanet's hidden files: unfinished files, locks, and markers of who made a folder."""
+"""Prefix of leanet's hidden files: unfinished files, locks, and markers of a folder's origin."""
 
 STANDARD_OUTPUT = Path("-")
 """The file name that stands for standard output."""
@@ -35,10 +35,10 @@ def refuse_other(
 
     Args:
         path: the file to write.
-        said: beginning of the message, such as the option and the path.
+        said: start of the message, such as the option and the path.
         is_ours: whether an existing file is such an output, by its content.
         inputs: files that the command reads and must not change.
-        remedy: remedy in the message; by default, choose another name.
+        remedy: the message's remedy; by default, to choose another name.
     """
     remedy = remedy or "Choose another name."
     try:
@@ -58,7 +58,7 @@ def refuse_other(
 def is_special(path: Path) -> bool:
     """Whether the path is neither a file nor a folder, or is a link to a file that a process has open.
 
-    Such a link, as /dev/stdout, may lead to a file, which must not be replaced.
+    Such a link, for example /dev/stdout, may lead to a file that must not be replaced.
     """
     place = Path(os.path.abspath(path))  # noqa: PTH100 - resolve() would follow the link
     for _ in range(40):  # as many links as Linux follows
@@ -77,7 +77,7 @@ def is_free(folder: Path) -> bool:
 
 
 def contents(folder: Path) -> list[Path]:
-    """Content of a folder except leanet's own hidden files; empty if there is no folder."""
+    """A folder's content, except leanet's hidden files; empty if there is no folder."""
     return [path for path in folder.iterdir() if not path.name.startswith(OWN)] if folder.is_dir() else []
 
 
@@ -100,7 +100,7 @@ def written(path: Path) -> Iterator[TextIO]:
             yield stream
             stream.flush()
         finally:
-            stream.detach()  # closed with the stream, standard output would be gone
+            stream.detach()  # closing the stream would close standard output
 
 
 def _refuse_in_use(path: Path) -> None:
@@ -128,12 +128,12 @@ def _locked(file: IO[Any], *, alone: bool) -> bool:
 
 @contextlib.contextmanager
 def beside(path: Path) -> Iterator[Path]:
-    """Give a temporary name for a file or folder, and rename it to `path` at the end; remove it on an error.
+    """Yield a temporary name for a file or folder; rename it to `path` at the end, remove it on an error.
 
-    A link stays; its target is replaced.
+    If `path` is a link, its target is replaced.
 
     Raises:
-        OSError: with `path` as its file name.
+        OSError: with `path` as the file name.
     """
     place = Path(os.path.realpath(path))
     with unfinished(place) as partial:
@@ -143,12 +143,12 @@ def beside(path: Path) -> Iterator[Path]:
 
 @contextlib.contextmanager
 def unfinished(path: Path) -> Iterator[Path]:
-    """Give a temporary name beside a path, in a folder that is made if missing.
+    """Yield a temporary name beside a path, in a folder that is created if missing.
 
-    At the end, a file or folder of this name is removed, and so is a new folder that is empty.
+    At the end, a file or folder of this name is removed, and so is the new folder if it is empty.
 
     Raises:
-        OSError: with `path` as its file name.
+        OSError: with `path` as the file name.
     """
     partial = partial_of(path)
     made: list[Path] = []
@@ -164,21 +164,21 @@ def unfinished(path: Path) -> Iterator[Path]:
     finally:
         remove(partial)
         for parent in made:
-            with contextlib.suppress(OSError):  # not empty, or not made after all
+            with contextlib.suppress(OSError):  # not empty, or not created
                 parent.rmdir()
 
 
 def partial_of(path: Path) -> Path:
     """The temporary name for a path: hidden, unique to leanet, short even for a long path.
 
-    It depends only on the path: the next write finds and removes what a killed process left.
+    It depends only on the path; the next write therefore finds and removes a killed process's file.
     """
     digest = hashlib.sha256(os.fsencode(path.name)).hexdigest()
     return path.with_name(f"{OWN}{digest[:12]}.partial")
 
 
 def remove(path: Path) -> None:
-    """Remove a file or a folder if it is there and can be removed."""
+    """Remove a file or folder if it exists and can be removed."""
     if path.is_dir() and not path.is_symlink():
         shutil.rmtree(path, ignore_errors=True)
     else:
@@ -187,7 +187,7 @@ def remove(path: Path) -> None:
 
 
 def open_text(path: Path, mode: Literal["r", "w"] = "r") -> TextIO:
-    """Open a text file; file names in it that are not UTF-8 keep their bytes, and line ends stay unchanged."""
+    """Open a text file; non-UTF-8 file names in it keep their bytes, and line ends stay unchanged."""
     return path.open(mode, encoding="utf-8", errors="surrogateescape", newline="")
 
 
@@ -224,18 +224,18 @@ def csv_writer(file: TextIO) -> Callable[[Iterable[object]], object]:
 
     def write_row(cells: Iterable[object]) -> object:
         row = [to_cell(cell) for cell in cells]
-        # Quote every cell if a spreadsheet with another separator would divide one of them.
+        # Quote every cell if a spreadsheet with another separator would split one of them.
         return (quoting if any(isinstance(c, str) and _OTHERS & {*c} for c in row) else plain).writerow(row)
 
     return write_row
 
 
 def read_csv(path: Path) -> list[dict[str, str]]:
-    """The rows of a CSV file that `write_csv` wrote, by the names in its first line, with the original cells.
+    """The rows of a CSV file that `write_csv` wrote, as column name -> original cell.
 
     Raises:
         OSError: the file cannot be read.
-        ValueError: the file is not CSV, or has a row with more or fewer cells than the first.
+        ValueError: the file is not CSV, or a row has more or fewer cells than the first.
     """
     try:
         rows: list[dict[Any, Any]] = list(
@@ -249,21 +249,21 @@ def read_csv(path: Path) -> list[dict[str, str]]:
 
 
 def to_cell(value: object) -> object:
-    """A value as a cell that no spreadsheet reads as a formula: an apostrophe precedes such text.
+    """A value as a cell that no spreadsheet reads as a formula: text that looks like one gets an apostrophe.
 
-    Numbers stay unchanged, negative ones too. Text that begins with apostrophes and such a sign gets one more;
+    Numbers, including negative ones, stay unchanged. Such text that already begins with apostrophes gets one more;
     `from_cell` restores any text.
     """
     return f"'{value}" if isinstance(value, str) and _FORMULA.match(value) and not _is_number(value) else value
 
 
 def from_cell(text: str) -> str:
-    """The text that `to_cell` made safe, or that an earlier version wrote unchanged."""
+    """The original text of a cell from `to_cell`, or of one that an earlier version wrote unchanged."""
     return text[1:] if text.startswith("'") and _FORMULA.match(text) else text
 
 
 _OTHERS = frozenset(";\t|")
-"""Separators of cells other than the comma, as in countries with a decimal comma."""
+"""Cell separators other than the comma, used for example in countries with a decimal comma."""
 
 _FORMULA = re.compile(r"'*[=+\-@\t\r\n＝＋－＠]")
 """Includes full-width signs, which some spreadsheets read as the ASCII ones."""
@@ -278,7 +278,7 @@ def _is_number(text: str) -> bool:
 
 
 class _Lines:
-    """A text file for csv's writer, which quotes a lone carriage return only if its lines end in one."""
+    """A text file for csv's writer, which quotes a lone carriage return only if lines end in one."""
 
     def __init__(self, file: TextIO) -> None:
         self._file = file

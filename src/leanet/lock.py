@@ -1,4 +1,4 @@
-"""One command at a time in a folder: a lock that the operating system releases when its process ends."""
+"""One command at a time in a folder: a lock that the operating system releases when the process ends."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from leanet.ranks import is_first
 _log = logging.getLogger(__name__)
 
 LOCK = f"{OWN}lock"
-"""The locked file; it names the holder, and is removed at the end."""
+"""The lock file; it names the holder and is removed at the end."""
 
 _NO_LOCKS = {errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP}
 """Error numbers of a file system without locks."""
@@ -30,16 +30,16 @@ _NO_LOCKS = {errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP}
 
 @contextlib.contextmanager
 def alone_in(folder: Path, *, wait: bool = False, name: str = LOCK) -> Iterator[None]:
-    """Lock a folder against other processes; the process that holds the lock may take it again.
+    """Lock a folder against other processes; the holder may take the lock again.
 
-    A missing folder is made, and removed at the end if it stays empty. In a training with several processes, the
-    first takes the lock for all.
+    A missing folder is created, and removed at the end if it is still empty. In a training with several processes,
+    the first takes the lock for all.
 
     Args:
-        wait: wait for another process, instead of refusing.
-        name: name of the locked file; another than LOCK to lock only one thing in the folder.
+        wait: wait for another process instead of failing.
+        name: name of the lock file; not LOCK to lock only one thing in the folder.
     Raises:
-        UserError: another process works there, or the folder cannot be written.
+        UserError: another process uses the folder, or the folder cannot be written.
     """
     if not is_first():
         yield
@@ -65,16 +65,16 @@ def alone_in(folder: Path, *, wait: bool = False, name: str = LOCK) -> Iterator[
         yield
     finally:
         if lock.lock_counter <= 1:
-            file.unlink(missing_ok=True)  # before the release: afterwards it may be another process's
+            file.unlink(missing_ok=True)  # before the release, after which it may be another process's
         if lock.is_locked:
             lock.release()
         for each in made:
-            with contextlib.suppress(OSError):  # something was written there
+            with contextlib.suppress(OSError):  # not empty
                 each.rmdir()
 
 
 def _sign(descriptor: int) -> None:
-    """Write the holder into the lock's file, when the lock is first taken."""
+    """Write the holder into the lock file when the lock is first taken."""
     name, *arguments = sys.argv
     command = shlex.join([Path(name).name, *arguments])
     since = datetime.now().astimezone().strftime("%Y-%m-%d %H:%M:%S %z")

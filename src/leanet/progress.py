@@ -1,4 +1,4 @@
-"""Progress of long work; it is shown only if a program sets how, as the command line does."""
+"""Progress of long work, shown only if a program sets a display, as the command line does."""
 
 from __future__ import annotations
 
@@ -6,10 +6,10 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 
 SetDone = Callable[[int, str], None]
-"""set_done(units done in all, what is being done now)"""
+"""set_done(total units done, the current work)"""
 
 Bar = Callable[[str, int], AbstractContextManager[SetDone]]
-"""From a title and the units in all to a context in which progress is shown."""
+"""bar(title, total units): a context that shows progress."""
 
 
 @contextmanager
@@ -22,7 +22,7 @@ _shown: list[Bar] = [unseen]
 
 
 def show_progress_by(bar: Bar) -> None:
-    """Show all progress of this process by such bars."""
+    """Show this process's progress with such bars."""
     _shown[0] = bar
 
 

@@ -1,4 +1,4 @@
-"""The number of this process among the processes of one training, which `accelerate launch` sets."""
+"""The process's number among the processes of one training, which `accelerate launch` sets."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import os
 
 
 def count() -> int:
-    """How many processes the training has."""
+    """The number of processes in the training."""
     return int(os.environ.get("WORLD_SIZE", "1"))
 
 
@@ -16,5 +16,5 @@ def rank() -> int:
 
 
 def is_first() -> bool:
-    """Whether this process is the first, which writes files and prints."""
+    """Whether this is the first process, which writes files and prints."""
     return rank() == 0

@@ -15,14 +15,14 @@ from typing import Any, Literal, Protocol, Union, get_args, get_origin
 _PART = 2**20
 
 DEEPEST = 20
-"""Levels of lists and mappings inside each other that a YAML file may have; a config file has three."""
+"""Most levels of nested lists and mappings in a YAML file; a config file has three."""
 
 
 def read_bytes(path: Path, limit: int) -> bytes:
-    """A file's content, if it has no more than `limit` bytes.
+    """A file's content of at most `limit` bytes.
 
     Raises:
-        OSError: it cannot be read, is no regular file (a pipe never ends, nor does /dev/zero), or is larger.
+        OSError: unreadable, larger, or not a regular file (a pipe or /dev/zero may never end).
     """
     found = path.stat()
     if stat.S_ISDIR(found.st_mode):
@@ -38,7 +38,7 @@ def read_bytes(path: Path, limit: int) -> bytes:
 
 
 def sha256_of(path: Path) -> str:
-    """Hash a file's bytes; "" where it cannot be read or is no regular file."""
+    """Hash a file's bytes; "" if it is unreadable or not a regular file."""
     try:
         if not stat.S_ISREG(path.stat().st_mode):
             return ""
@@ -49,20 +49,20 @@ def sha256_of(path: Path) -> str:
 
 
 class Readable(Protocol):
-    """An open file, or what reads like one."""
+    """An open file or a similar object."""
 
     def read(self, size: int, /) -> bytes: ...
 
 
 def read_within(file: Readable, limit: int) -> bytes:
-    """What is left of an open file, if it is no more than `limit` bytes.
+    """The rest of an open file, at most `limit` bytes.
 
     Raises:
-        OSError: it cannot be read, or is larger.
-        TypeError: it gives something else than bytes.
+        OSError: unreadable, or larger.
+        TypeError: the file does not return bytes.
     """
     parts, size = list[bytes](), 0
-    while part := file.read(_PART):  # not limit + 1 at once: Python would make room for as much
+    while part := file.read(_PART):  # not limit + 1 at once, for which Python would allocate the memory
         if not isinstance(part, bytes):
             raise TypeError(f"{type(part).__name__} instead of bytes")
         parts.append(part)
@@ -73,7 +73,7 @@ def read_within(file: Readable, limit: int) -> bytes:
 
 
 def read_text(path: Path, limit: int) -> str:
-    """A text file's content, line ends as they are; a file name in it that is not UTF-8 keeps its bytes.
+    """A text file's content with unchanged line ends; non-UTF-8 file names in it keep their bytes.
 
     Raises:
         OSError: see `read_bytes`.
@@ -82,10 +82,10 @@ def read_text(path: Path, limit: int) -> str:
 
 
 def parse_json(text: str | bytes) -> Any:
-    """What a JSON text holds.
+    """Parse JSON text.
 
     Raises:
-        ValueError: it is no JSON, or nested too deep.
+        ValueError: not JSON, or nested too deep.
     """
     try:
         return json.loads(text)
@@ -94,12 +94,12 @@ def parse_json(text: str | bytes) -> Any:
 
 
 def parse_yaml(text: str) -> Any:
-    """What a YAML text holds.
+    """Parse YAML text.
 
     Raises:
-        ValueError: it is no plain YAML, is nested too deep, or has aliases, by which few bytes become gigabytes.
+        ValueError: not plain YAML, nested too deep, or with aliases, which can expand a few bytes to gigabytes.
     """
-    import yaml  # who loads a model reads none
+    import yaml  # loading a model does not need it
 
     depth = 0
     try:
@@ -110,12 +110,12 @@ def parse_yaml(text: str) -> Any:
             if depth > DEEPEST:
                 raise ValueError("nested too deep")
         return yaml.safe_load(text)
-    except Exception as error:  # on a value that does not fit its tag PyYAML raises nearly anything
+    except Exception as error:  # PyYAML raises nearly anything for a value that does not fit its tag
         raise ValueError(" ".join(str(error).split())) from None
 
 
 def fits(value: object, hint: Any) -> bool:
-    """Whether a plain value, as JSON and YAML have them, is one of a type; floats must be finite.
+    """Whether a plain JSON or YAML value has a type; floats must be finite.
 
     Args:
         hint: Any, a class, a Literal, a union, a tuple of one type, or a dict.

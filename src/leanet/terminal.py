@@ -1,4 +1,4 @@
-"""Make the terminal safe to print to: streams that take any text, and a usable size."""
+"""Make the terminal safe to print to: streams that accept any text, and a usable size."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from pathlib import Path
 from leanet.errors import escaped
 
 NARROWEST, WIDEST = 40, 200
-"""Columns. Below the first limit, the libraries that lay out help and tables cannot fit a word."""
+"""Limits of the width in columns. Below the first, libraries cannot lay out help and tables."""
 
 STAND_INS = (
     {
@@ -49,21 +49,21 @@ _HANDLER = "leanet.stand-ins"
 
 
 def set_up() -> None:
-    """Let standard output and error take any text, and keep the terminal's size within limits.
+    """Let standard output and error accept any text, and keep the terminal's size within limits.
 
-    The command line calls it before any output; a second call changes nothing.
+    The command line calls it before any output; a second call has no effect.
     """
     for name in ("stdout", "stderr"):
         if getattr(sys, name) is None:  # closed by whoever started the program
             setattr(sys, name, Path(os.devnull).open("w", encoding="utf-8"))  # noqa: SIM115 it stays open
     make_printable()
     _limit_size()
-    if os.environ.get("NO_COLOR"):  # tyro, which prints the help, has a name of its own for that
+    if os.environ.get("NO_COLOR"):  # tyro, which prints the help, has its own variable
         os.environ["PYTHON_TYRO_ANSI_CODES"] = "False"
 
 
 def make_printable() -> None:
-    """Let standard output and error print readable stand-ins for what they cannot encode: 'dE' for 'ΔE'."""
+    """Let standard output and error print readable substitutes for what they cannot encode: 'dE' for 'ΔE'."""
     codecs.register_error(_HANDLER, _stand_in)
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
@@ -78,14 +78,14 @@ def _stand_in(error: UnicodeError) -> tuple[str, int]:
 
 
 def _ascii(character: str) -> str:
-    """A stand-in of ours, or an escape."""
+    """Our substitute, or an escape."""
     return STAND_INS.get(character) or escaped(character)
 
 
 def _limit_size() -> None:
-    """Write a size within limits into the environment, where every library that lays out text reads it.
+    """Write a size within limits into the environment, where all libraries that lay out text read it.
 
-    If the terminal's own size is usable, nothing is written, and later changes of that size take effect.
+    A usable terminal size is left alone, and later changes of it take effect.
     """
     size = shutil.get_terminal_size()
     columns = min(max(size.columns, NARROWEST), WIDEST)

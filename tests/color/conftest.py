@@ -1,4 +1,4 @@
-"""Photographs for the colour tests."""
+"""Photographs for the color tests."""
 
 from pathlib import Path
 

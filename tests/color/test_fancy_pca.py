@@ -67,7 +67,7 @@ def test_stays_within_0_and_1_and_does_nothing_to_one_colour() -> None:
 def test_errors() -> None:
     with pytest.raises(ValueError, match="one image as"):
         fancy_pca(torch.rand(3, 4, 4))
-    with pytest.raises(ValueError, match="one number an image"):
+    with pytest.raises(ValueError, match="one number per image"):
         fancy_pca(torch.rand(2, 3, 4, 4), alpha=torch.zeros(3))
     with pytest.raises(ValueError, match="expected floats"):
         fancy_pca(torch.zeros(2, 3, 4, 4, dtype=torch.uint8))

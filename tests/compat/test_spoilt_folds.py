@@ -171,7 +171,7 @@ def one_tested_twice(folds: Path) -> None:
         (one_tested_twice, ["every fold holds the picture 0/test/4 1x", "tested 2x (in fold 0, 1); expected once"]),
         (
             change("1/Label.npz", lambda b: [1 - b[0], b[1]]),
-            ["the same picture, labeled", "one label per picture"],
+            ["the same picture, labeled", "expected one label"],
         ),
     ],
 )  # fmt: skip
@@ -228,7 +228,7 @@ def test_export_names_the_folds_without_maps(run: Path, tmp_path: Path) -> None:
 def test_export_says_how_much_room_it_needs(run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     usage = namedtuple("usage", "total used free")
     monkeypatch.setattr(shutil, "disk_usage", lambda _: usage(10**9, 10**9, 90_000_000))
-    with pytest.raises(UserError, match=r"needs 0\.1 GB, and 0\.1 GB are free"):
+    with pytest.raises(UserError, match=r"needs 0\.1 GB; 0\.1 GB are free"):
         export_folds(run, tmp_path / "deep" / "out")
     assert not list(tmp_path.iterdir())
 

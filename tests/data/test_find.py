@@ -42,7 +42,7 @@ def test_links_in_circles_end_and_each_file_comes_once_under_its_own_name(tmp_pa
     (root / "sub" / "hard.png").hardlink_to(root / "b.png")
     found = find_images(root)
     assert names(found, root) == ["b.png", "far/d.png", "sub/c.png"]
-    assert said(found, root) == ["left out, links to what is read already: 7 (0, a.png, again, 4 more)"]
+    assert said(found, root) == ["left out, links to paths already read: 7 (0, a.png, again, 4 more)"]
     assert sorted(folders_below(root)) == [root, root / "far", root / "sub"]
 
 
@@ -57,7 +57,7 @@ def test_only_regular_files_are_opened(tmp_path: Path) -> None:
     assert names(found, tmp_path) == ["a.png"]
     assert said(found, tmp_path) == [
         "left out, neither files nor folders (pipes, devices or sockets): 3 (pipe, pipe.jpg, zero.png)",
-        "left out, links that lead nowhere: 2 (gone.jpg, self.png)",
+        "left out, broken links: 2 (gone.jpg, self.png)",
     ]
     for special in ("pipe.jpg", "zero.png"):
         with pytest.raises(UnreadableImageError, match="pipe, device or socket"):
@@ -156,7 +156,7 @@ def test_several_folders_are_searched_as_one(tmp_path: Path) -> None:
     (tmp_path / "0").symlink_to("b")
     found = find_images(tmp_path / "0", tmp_path / "a", tmp_path / "b")
     assert names(found, tmp_path) == ["b/own.png"]
-    assert said(found, tmp_path) == ["left out, links to what is read already: 3 (0, a/folder, a/link.png)"]
+    assert said(found, tmp_path) == ["left out, links to paths already read: 3 (0, a/folder, a/link.png)"]
 
 
 def test_a_raw_picture_under_a_tiffs_name_is_not_taken_by_its_thumbnail(tmp_path: Path) -> None:
@@ -176,7 +176,7 @@ def test_masks_are_left_out_where_asked(tmp_path: Path) -> None:
 def test_names_are_printable_in_notes(tmp_path: Path) -> None:
     (tmp_path / "new\nline.png").symlink_to("nowhere")
     (line,) = said(find_images(tmp_path), tmp_path)
-    assert line == "left out, links that lead nowhere: 1 (new?line.png)"
+    assert line == "left out, broken links: 1 (new?line.png)"
 
 
 def test_long_lists_are_cut_at_ten_and_counted() -> None:

@@ -161,7 +161,7 @@ def test_links_between_the_classes_do_not_mix_them(tmp_path: Path) -> None:
     (tmp_path / "Positive" / "normals").symlink_to("../Negative")
     dataset = scan(tmp_path)
     assert [(s.file, s.label) for s in dataset.samples] == [("Negative/a.png", 0), ("Positive/b.png", 1)]
-    assert dataset.notes[-1] == "left out, links to what is read already: 2 (Negative/root, Positive/normals)"
+    assert dataset.notes[-1] == "left out, links to paths already read: 2 (Negative/root, Positive/normals)"
     (tmp_path / "Also").symlink_to("Negative")
     assert "share images" in message(tmp_path, normal_dir="Also", abnormal_dir="Negative")
 
@@ -191,7 +191,7 @@ def test_defects_that_cannot_be_read_are_not_forgotten(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"in <defect>/ of train/, test/\. It has AVIF is not read.*move these out"):
         has_anomalies(tmp_path)
     (tmp_path / "test" / "crack" / "b.avif").unlink()
-    with pytest.raises(UserError, match=r"It has links that lead nowhere: 1 \(test/crack/c\.png\)"):
+    with pytest.raises(UserError, match=r"It has broken links: 1 \(test/crack/c\.png\)"):
         has_anomalies(tmp_path)
 
 
@@ -235,9 +235,8 @@ def test_a_folder_that_two_places_share_is_read_once(tmp_path: Path) -> None:
     (tmp_path / "valid" / "good" / "hard.png").hardlink_to(tmp_path / "train" / "good" / "a.png")
     dataset = scan(tmp_path)
     assert [s.file for s in dataset.of_class(0)] == ["train/good/a.png", "valid/good/deep/c.png"]
-    assert (
-        "left out, links to what is read already: 4 (test/good, train/good/deep, train/good/link.png, 1 more)"
-        in (dataset.notes)
+    assert "left out, links to paths already read: 4 (test/good, train/good/deep, train/good/link.png, 1 more)" in (
+        dataset.notes
     )
     (tmp_path / "valid" / "bad").symlink_to("../train/good")
     assert "share normal and anomalous images" in message(tmp_path)

@@ -21,7 +21,7 @@ from safetensors.numpy import load_file
 from sklearn.metrics import auc, average_precision_score, f1_score, roc_auc_score
 
 from leanet.cli import main
-from leanet.config import DataConfig, DetectConfig, DetectorConfig
+from leanet.config import DataConfig, DetectorConfig
 from leanet.errors import UserError
 from leanet.experiment.finished import finished as what_is_finished
 from leanet.experiment.finished import recorded_detector
@@ -61,6 +61,12 @@ def run(finished: Path, tmp_path: Path) -> Path:
     return Path(shutil.copytree(finished, tmp_path / "run"))
 
 
+def shown_of(run: Path) -> tuple[tuple[int, ...], dict[int, list[str]]]:
+    """The folds of a run that can be shown, and what is missing."""
+    shown, missing = what_is_finished(recorded_detector(RunFolder(run)))
+    return shown.folds, missing
+
+
 def read_csv(path: Path) -> list[dict[str, str]]:
     with path.open(newline="", encoding="utf-8") as file:
         return list(csv.DictReader(file))
@@ -95,6 +101,16 @@ def test_every_image_is_predicted_once_by_a_fold_that_did_not_train_on_it(finish
         assert not {row["file"] for row in rows} & set(splits[fold]["train"])
         seen += [row["file"] for row in rows]
     assert sorted(seen) == sorted(row["file"] for row in read_csv(finished / "images.csv"))
+
+
+def test_a_detector_names_the_training_images_whose_labels_it_saw(finished: Path) -> None:
+    splits = json.loads((finished / "splits.json").read_text())["folds"]
+    labels = {row["file"]: row["label"] for row in read_csv(finished / "images.csv")}
+    for fold in (0, 1):
+        rows = read_csv(finished / str(fold) / "CNN-MobileNet-p2" / "labelled.csv")
+        assert [tuple(row.items()) for row in rows] == [
+            (("file", file), ("label", labels[file])) for file in labels if file in set(splits[fold]["train"])
+        ]
 
 
 def test_metrics_are_scikit_learns(finished: Path) -> None:
@@ -197,7 +213,7 @@ def test_report_of_half_a_run_says_what_is_missing(run: Path, capsys: pytest.Cap
     ]
     places = [said.rindex(part) for part in in_order]
     assert places == sorted(places)
-    assert what_is_finished(find(run), RunFolder(run), recorded_detector(RunFolder(run)))[1:] == ([0, 1], {})
+    assert shown_of(run) == ((0, 1), {})
 
 
 def test_a_baseline_by_itself_is_the_one_beside_a_detector(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -218,17 +234,14 @@ def test_what_is_finished_is_told_from_what_was_asked_for(run: Path, tmp_path: P
     metrics = run / "1" / "CNN-MobileNet-p2" / "metrics.json"
     held_out = json.loads(metrics.read_text()) | {"validation": {"images": 9, "anomalous": 3}}
     metrics.write_text(json.dumps(held_out))
-    assert what_is_finished(find(run), home, recorded_detector(home))[1:] == (
-        [0],
-        {1: ["1/CNN-MobileNet-p2/validation.csv"]},
-    )
+    assert shown_of(run) == ((0,), {1: ["1/CNN-MobileNet-p2/validation.csv"]})
     metrics.write_text("{")
     damaged = {1: ["1/CNN-MobileNet-p2/metrics.json"]}
-    assert what_is_finished(find(run), home, recorded_detector(home))[1:] == ([0], damaged)
+    assert shown_of(run) == ((0,), damaged)
     shutil.rmtree(run / "1" / "CNN-MobileNet-p2")
     for of_fold_0 in ("CNN-MobileNet-p2", "CNN"):
         amend_config(run / "0" / of_fold_0 / "config.yaml", folds="0")
-    assert what_is_finished(find(run), home, recorded_detector(home))[1:] == ([0], {})
+    assert shown_of(run) == ((0,), {})
     (run / "config.yaml").write_text(yaml.safe_dump({k: v for k, v in config.items() if k != "adn"}))
     with pytest.raises(UserError, match="2 folds have their anomaly maps: run `leanet detect"):
         recorded_detector(home)
@@ -254,7 +267,7 @@ def test_a_fold_that_tests_one_class_has_undefined_metrics(
     assert main(["report", str(run)]) == 0
     assert "(1 of 2 folds)" in (run / "report" / "index.html").read_text(encoding="utf-8")
     capsys.readouterr()
-    print_fold_reports(DetectConfig(run, None, recorded_detector(RunFolder(run)).detector))
+    print_fold_reports(what_is_finished(recorded_detector(RunFolder(run)))[0])
     first, second = capsys.readouterr().out.split("fold 1, ADN")
     assert "F1 of ADN: undefined (0% anomalous)" in first
     assert "precision" not in first
@@ -283,16 +296,17 @@ def test_a_detector_is_shown_with_its_own_options_and_a_baseline_of_the_same(run
     home = RunFolder(run)
     asked = recorded_detector(home)
     assert (asked.detector.seeds, asked.detector.target_recall, asked.compute.folds) == (1, None, "0")
-    there, folds, missing = what_is_finished(find(run), home, asked)
-    assert (there.compare, folds, missing) == (False, [0], {})  # the baseline has another p_rate
-    assert what_is_finished(find(run), home, replace(asked, compare=True))[2] == {
+    there, missing = what_is_finished(asked)
+    assert (there.config.compare, there.folds, missing) == (False, (0,), {})  # the baseline has another p_rate
+    assert what_is_finished(replace(asked, compare=True))[1] == {
         0: ["0/CNN of these options (made with --p-rate 1.0, now 0.5)"]
     }
     named = recorded_detector(home, "CNN-MobileNet-p2")
     assert (named.detector.seeds, named.detector.target_recall, named.compute.folds) == (2, 0.9, "all")
     assert named.detector.p_rate == 1
-    there, folds, missing = what_is_finished(find(run), home, named)
-    assert (there.detector.seeds, there.compare, folds, missing) == (2, False, [0, 1], {})  # it has no second seed
+    there, missing = what_is_finished(named)
+    assert (there.detector.seeds, there.config.compare, missing) == (2, False, {})  # it has no second seed
+    assert there.folds == (0, 1)
 
 
 def test_another_target_recall_chooses_again_for_what_is_finished(run: Path) -> None:

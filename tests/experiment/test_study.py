@@ -13,8 +13,7 @@ from sklearn.metrics import roc_auc_score
 
 from leanet.cli import main, parse
 from leanet.config import StudyConfig
-from leanet.experiment.finished import recorded_detector
-from leanet.experiment.open_run import find
+from leanet.experiment.finished import finished, recorded_detector
 from leanet.experiment.run_folder import RunFolder
 from leanet.experiment.study import Cell, study
 from leanet.experiment.table import held_out_row
@@ -121,13 +120,20 @@ def test_a_study_tells_by_held_out_images_which_cell_to_choose(studied: Path) ->
     held = next(r for r in lines if r["attention_point"] == "4" and r["metric"] == "auroc_held_out")
     unseen = [scores(home.path, f"{n}/CNN-Direct-p4/validation.csv") for n in (0, 1)]
     assert float(held["mean"]) == pytest.approx(np.mean([roc_auc_score(*fold) for fold in unseen]), rel=1e-5)
-    row = held_out_row(find(studied), home, recorded_detector(home, "CNN-Direct-p4").detector, [0, 1])
+    row = held_out_row(finished(recorded_detector(home, "CNN-Direct-p4"))[0])
     assert row is not None
     ratios = []
-    for sides, (labels, _) in zip(json.loads((studied / "splits.json").read_text())["folds"], unseen, strict=True):
+    for n, sides in enumerate(json.loads((studied / "splits.json").read_text())["folds"]):
+        labels, _ = unseen[n]
+        folder = home.fold(n).detector("CNN-Direct-p4")
+        held_out, seen = (
+            {line["file"] for line in read_csv(path)} for path in (folder.validation, folder.labelled)
+        )
         normal = sum("good" in file for file in sides["train"])
         labelled = normal + (len(sides["train"]) - normal) // 2  # p_rate 0.5
         ratios.append(len(labels) / (labelled - len(labels)))
+        assert len(seen) == labelled
+        assert held_out < seen < set(sides["train"])
     assert row.test_to_train == pytest.approx(np.mean(ratios))  # the outer folds' is 1
 
 

@@ -14,9 +14,9 @@ from leanet.data.splits import Fold
 from leanet.errors import UserError
 from leanet.experiment import map_tasks
 from leanet.experiment.colorize import colorize
+from leanet.experiment.experiment import Experiment
 from leanet.experiment.map_tasks import MakeMaps
 from leanet.experiment.open_run import Run
-from leanet.experiment.table import ratio_of_sides
 from leanet.experiment.training_set import divide
 
 MakeRun = Callable[..., Run]
@@ -76,7 +76,7 @@ def test_nothing_is_held_out_of_next_to_nothing(make_run: MakeRun) -> None:
 
 
 def test_overlap_is_reckoned_from_the_sides_of_the_split(make_run: MakeRun) -> None:
-    assert ratio_of_sides(make_run(100, 100), [0]) == 40 / 160
+    assert Experiment(make_run(100, 100), configured(DetectorConfig()), (0,)).test_to_train == 40 / 160
 
 
 def test_seeds_keep_other_anomalies_and_hold_out_others(make_run: MakeRun) -> None:

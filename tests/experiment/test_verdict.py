@@ -25,7 +25,8 @@ from leanet.experiment.verdict import (
 )
 from leanet.report.text import print_verdict
 from leanet.results.baselines import BORDER_ROW
-from leanet.results.metrics import Key, Row, Scored, make_row
+from leanet.results.metrics import Scored
+from leanet.results.rows import Key, Row, make_row
 
 
 def one_fold(found: int, missed: int, alarms: int, right: int, threshold: float | None = None) -> Scored:
@@ -199,7 +200,7 @@ def test_what_tells_nothing_apart_is_not_recommended(scored: Scored, said: str) 
     assert said in words
     assert "use this one" not in words
     if "one class" not in said:
-        assert "ranks pictures well, AUROC 1.00: give `leanet predict` another --threshold" in words
+        assert "ranks pictures well, AUROC 1.00: pass another --threshold to `leanet predict`" in words
 
 
 def test_a_border_that_does_as_well_is_named_and_few_pictures_recommend_nothing(
@@ -211,5 +212,5 @@ def test_a_border_that_does_as_well_is_named_and_few_pictures_recommend_nothing(
     assert "does as well: 0 mistakes in 14 pictures instead of 3" in said
     assert "different backgrounds" in said
     alone = " ".join(verdict_of(run, Table((first, row("other", one_fold(4, 2, 1, 7))), ()), scored).details)
-    assert "So few pictures cannot tell" in alone
+    assert "too few pictures to tell" in alone
     assert "use this one" not in alone

@@ -84,7 +84,7 @@ def test_files_of_earlier_versions_without_a_hash_of_their_own_are_read(loaded: 
     content = {k: v for k, v in json.loads(properties["leanet"]).items() if k != "card_sha256"}
     onnx.helper.set_model_props(proto, {"leanet": json.dumps({**content, "format": 1})})
     onnx.save(proto, file)
-    assert load_exported(file).card == loaded.card
+    assert load_exported(file).card == replace(loaded.card, format=1)
 
 
 def test_the_exported_file_predicts_without_torch_or_our_networks(

@@ -48,7 +48,7 @@ def test_each_real_file_is_predicted_once(
     assert find_files(given) == [Path(name) for name in ("in/a.png", "in/b.png", "other/c.png", "other/gone.png")]
     said = capsys.readouterr().out.splitlines()
     assert said == [
-        f"note: skipped, other names of files that are read already: 6 ({tmp_path}/in/a.png, "
+        f"note: skipped, other names of the same files: 6 ({tmp_path}/in/a.png, "
         f"{tmp_path}/in/b.png, again/a.png, 3 more)"
     ]
 
@@ -67,7 +67,7 @@ def test_a_phones_folder_is_predicted_and_the_rest_is_said(
         str(tmp_path / "phone" / name) for name in ("a.png", "b.jfif", "c.gif", "d")
     ]
     said = capsys.readouterr().out
-    for words in ("HEIC is not read; convert to JPEG or PNG: 1 (e.heic)", "nowhere: 1 (gone.jpg)", "1 (pipe.png)"):
+    for words in ("HEIC is not read; convert to JPEG or PNG: 1 (e.heic)", "broken links: 1 (gone", "1 (pipe.png)"):
         assert words in said
 
 

@@ -11,7 +11,7 @@ import pytest
 from numpy.typing import NDArray
 
 from leanet.errors import UserError
-from leanet.model.card import Card, card_from, to_json
+from leanet.model.card import FORMAT, Card, card_from, to_json
 from leanet.model.result import Result, layer, make_result, overlay, shown_from
 from leanet.model.where import CELLS, ceilings, strength, strongest_region
 
@@ -93,7 +93,9 @@ def test_an_earlier_card_compares_with_the_normals_unit() -> None:
     assert answer(dataclasses.replace(card, normals_unit=None), spotted((8, 8, 60)), 0.9).box is None
     content = {**dataclasses.asdict(CARD), "format": 1}
     del content["normals_peaks"]
-    assert card_from(json.dumps(content), Path("card")).normals_peaks is None
+    earlier = card_from(json.dumps(content), Path("card"))
+    assert (earlier.normals_peaks, earlier.format) == (None, 1)
+    assert card_from(to_json(earlier), Path("card")) == dataclasses.replace(earlier, format=FORMAT)
 
 
 def test_the_card_keeps_the_peaks_and_refuses_what_are_none() -> None:
@@ -112,6 +114,14 @@ def test_the_card_keeps_the_peaks_and_refuses_what_are_none() -> None:
     ):
         with pytest.raises(UserError, match="damaged, not a model's card"):
             card_from(json.dumps({**content, "normals_peaks": peaks}), Path("card"))
+
+
+def test_a_card_has_the_attention_points_that_its_side_allows() -> None:
+    content = {**dataclasses.asdict(CARD), "format": 1}  # 64 px: strides up to 64
+    assert card_from(json.dumps({**content, "attention_points": [2, 6]}), Path("card")).attention_points == (2, 6)
+    for points in ([0], [7], [10**9], [2, 2]):
+        with pytest.raises(UserError, match="attention_points cannot be"):
+            card_from(json.dumps({**content, "attention_points": points}), Path("card"))
 
 
 def test_the_peaks_of_held_out_normals_are_not_exceeded_and_follow_where_normals_are_hot() -> None:

@@ -1,4 +1,4 @@
-"""What every network here must do, whatever its family: a test class to inherit."""
+"""The tests of every network, whatever its family, as a class to inherit."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def flatten(outputs: object) -> list[Tensor]:
 
 
 class NetworkContract(ABC):
-    """Inherit, say what to build and what it must give, and add what is special."""
+    """Inherit, define the network and its output shapes, and add its own tests."""
 
     channels_in: int
     parameters: int
@@ -34,11 +34,11 @@ class NetworkContract(ABC):
 
     @abstractmethod
     def build(self, image_size: int) -> nn.Module:
-        """The network, new."""
+        """A new network."""
 
     @abstractmethod
     def shapes(self, n: int, image_size: int) -> list[tuple[int, ...]]:
-        """Shapes of all outputs for a batch of n."""
+        """Shapes of all outputs for a batch of n images."""
 
     def example(self, image_size: int) -> Tensor:
         generator = torch.Generator().manual_seed(0)

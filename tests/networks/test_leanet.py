@@ -127,7 +127,7 @@ def test_errors_tell_the_remedy() -> None:
         build_leanet("CNN", "mobilenet", [1], 64)
     with pytest.raises(ValueError, match="choose from 1, 2, 3, 4, 5"):
         build_leanet("CNN", "Direct", [0], 64)
-    with pytest.raises(ValueError, match="multiple of 32 from 64 to 512 is needed, such as 512"):
+    with pytest.raises(ValueError, match="expected a multiple of 32 from 64 to 512, such as 512"):
         build_leanet("CNN", "Direct", [1], 544)
     with pytest.raises(ValueError, match="or neither"):
         LEANet(ADNS["CNN"](64), None, [1])

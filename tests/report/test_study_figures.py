@@ -13,7 +13,8 @@ from matplotlib.container import ErrorbarContainer
 from leanet.config import DetectorConfig
 from leanet.experiment.study import Cell
 from leanet.report.study_figures import gains, over_p_rate, over_points
-from leanet.results.metrics import Row, Scored, make_row
+from leanet.results.metrics import Scored
+from leanet.results.rows import Row, make_row
 
 
 def row(name: str, seed: int) -> Row:

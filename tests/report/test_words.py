@@ -11,7 +11,8 @@ from leanet.experiment.open_run import Run
 from leanet.experiment.run_folder import RunFolder
 from leanet.experiment.table import Table
 from leanet.report.page import in_words
-from leanet.results.metrics import Row, Scored, make_row
+from leanet.results.metrics import Scored
+from leanet.results.rows import Row, make_row
 
 
 def row(name: str, flipped: int) -> Row:

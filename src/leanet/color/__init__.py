@@ -1,1 +1,1 @@
-"""Pure tensor functions on color: no state, no files, nothing of ours imported."""
+"""Pure tensor functions on color: no state, no files, no imports from other rooms."""

@@ -1,7 +1,7 @@
-"""From an image and its recolored version to a color anomaly map, and from there to a network's input.
+"""Compute a color anomaly map from an image and its recolored version, and scale it for a network.
 
-Two settings, independent of each other: the coding of the map ('true' is `anomaly_map`, 'authors' is
-`authors_anomaly_map`) and its scale (`scale_map`).
+Two independent settings: the coding of the map ('true': `anomaly_map`, 'authors': `authors_anomaly_map`) and its
+scale (`scale_map`).
 """
 
 from __future__ import annotations
@@ -16,11 +16,11 @@ from .opencv_lab import opencv_lab
 Scale = Literal["max", "normals"]
 
 NORMALS_UNIT_QUANTILE = 0.99
-"""The unit of the scale 'normals' is this quantile of ΔE00 over all pixels of all training normals' maps."""
+"""The unit of the scale 'normals' is this quantile of ΔE00 over all pixels of the training normals' maps."""
 
 
 def anomaly_map(lab: Tensor, recoloured_lab: Tensor) -> Tensor:
-    """Color difference of each pixel to the colorizer's: the coding 'true'.
+    """Color difference between each pixel and its recolored version: the coding 'true'.
 
     Args:
         lab, recoloured_lab: float (N, 3, H, W); L* in 0..100, a* and b* about -128..127.
@@ -36,9 +36,9 @@ def anomaly_map(lab: Tensor, recoloured_lab: Tensor) -> Tensor:
 
 
 def authors_anomaly_map(coded: Tensor, recoloured: Tensor) -> Tensor:
-    """The map that the authors' program computes: the coding 'authors', for models trained on such maps.
+    """The map as the authors' program computes it: the coding 'authors', for models trained on such maps.
 
-    That program passes Lab, coded to [0, 1], to a function that expects sRGB: OpenCV reads L, a, b as red, green,
+    That program passes Lab, coded to [0, 1], to a function that expects sRGB. OpenCV reads L, a, b as red, green,
     blue and converts them to Lab again. The result is the ΔE00 of these values, not of the two images.
 
     Args:
@@ -57,10 +57,10 @@ def authors_anomaly_map(coded: Tensor, recoloured: Tensor) -> Tensor:
 def scale_map(anomaly_map: Tensor, scale: Scale, normals_unit: float | None = None) -> Tensor:
     """Scale anomaly maps for a network's input.
 
-    'max' divides each map by its own maximum (the published way): the largest value is 1, and images are no longer
-    comparable. 'normals' divides every map by one number, `normals_unit`: the 99th percentile of ΔE00 over all
-    pixels of the normal training images. One percent of normal pixels are then above 1, higher values are common on
-    anomalies, and images stay comparable. A maximum would let one hot pixel set the scale.
+    'max' divides each map by its own maximum, as published: the largest value is 1, and images are no longer
+    comparable. 'normals' divides every map by `normals_unit`, the 99th percentile of ΔE00 over all pixels of the
+    normal training images: 1 % of normal pixels exceed 1, anomalies often do, and images stay comparable. With a
+    maximum instead of a percentile, one hot pixel would set the scale.
 
     Args:
         anomaly_map: float (N, 1, H, W), ΔE00, 0 or more.

@@ -1,9 +1,9 @@
-"""The color difference ΔE00 as a differentiable function of images, with one `exp` and one `sin` a pixel.
+"""The color difference ΔE00 as a differentiable function of images, with one `exp` and one `sin` per pixel.
 
-Angles are never formed. Hues are unit vectors; their difference enters as the sine of its half, their mean as the
-bisector, cosines of its multiples follow by recurrence, and the rotation term needs the *square* of an angle, which
-is a power series in one minus its cosine. That is faster than `atan2`, and its gradient is finite where hues are
-undefined (gray) or opposite.
+The code computes no angles. Hues are unit vectors. The half-angle sine gives their difference, the bisector their
+mean, and recurrences the cosines of its multiples. The rotation term needs the *square* of an angle, a power series
+in one minus its cosine. This is faster than `atan2`, and the gradient is finite where hues are undefined (gray) or
+opposite.
 """
 
 from __future__ import annotations
@@ -15,18 +15,18 @@ from torch import Tensor
 
 from .lab import check_three_channels
 
-_GREY = 1e-12  # a chroma whose square is below this counts as 0: the color is gray and has no hue
+_GREY = 1e-12  # below this squared chroma, a color counts as gray, without hue
 _NO_DIFFERENCE = 1e-24  # a squared ΔE00 below this counts as 0
 
-# arccos(1 - t)² = Σ 2 (2t)^n / (n² binom(2n, n)). Eight terms: 1e-6 within 50 degrees; beyond, hardly any bell.
+# arccos(1 - t)² = Σ 2 (2t)^n / (n² binom(2n, n)). Eight terms: within 1e-6 up to 50°; beyond, the bell is near 0.
 _SQUARED_ANGLE = [2 * 2**n / (n * n * comb(2 * n, n)) for n in range(1, 9)]
 
 
 def ciede2000(lab1: Tensor, lab2: Tensor) -> Tensor:
     """Color difference ΔE00 of two CIELAB images.
 
-    The gradient is finite everywhere; where ΔE00 itself has a corner (equal colors) it is 0, and a gray's hue has
-    none. Runs under `torch.compile`, which fuses it into one pass over memory.
+    The gradient is finite everywhere: it is 0 at equal colors, where ΔE00 has a corner, and a gray's hue
+    contributes none. `torch.compile` fuses the function into one pass over memory.
 
     Args:
         lab1, lab2: float (..., 3, H, W); L* in 0..100, a* and b* unbounded.
@@ -51,7 +51,7 @@ def ciede2000(lab1: Tensor, lab2: Tensor) -> Tensor:
     chroma1, hue1_x, hue1_y = _polar(a1 * stretch, b1)
     chroma2, hue2_x, hue2_y = _polar(a2 * stretch, b2)
 
-    # eq. 10, 11, 14: half the hue difference, and the hue in the middle of the shorter way round
+    # eq. 10, 11, 14: half the hue difference, and the mean hue on the shorter arc
     mean_x, mean_y, twice_sine_half = _between(hue1_x, hue1_y, hue2_x, hue2_y)
     delta_hue = _sqrt(chroma1 * chroma2) * twice_sine_half
 
@@ -98,15 +98,15 @@ def _share_of_chroma(chroma: Tensor) -> Tensor:
 def _between(x1: Tensor, y1: Tensor, x2: Tensor, y2: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """The bisector of two unit vectors, and twice the sine of half the angle from the first to the second.
 
-    Sharma's mean hue (eq. 14) is the bisector of the shorter arc, and if one color is gray (a zero vector), the
-    other's hue. Within a right angle the bisector is the vectors' sum; beyond, where the sum would lose its digits,
-    it is their difference turned by a right angle. Exactly opposite hues have two bisectors: with hues counted from
-    0 to 360 the mean is (h1 + h2)/2, which always lies a right angle *after* the smaller of them.
+    Sharma's mean hue (eq. 14) is the bisector of the shorter arc; if one color is gray (a zero vector), it is the
+    other's hue. Up to a right angle, the bisector is the sum of the vectors. Beyond, the sum loses precision, and
+    the bisector is their difference rotated by 90°. Exactly opposite hues have two bisectors; the formula's
+    (h1 + h2)/2, with hues in 0..360, is the one 90° *after* the smaller hue.
     """
     dx, dy = x2 - x1, y2 - y1
     cross = x1 * dy - y1 * dx
     rounding = 4 * torch.finfo(cross.dtype).eps
-    # In words of logic: ONNX Runtime has no `where` that chooses between booleans.
+    # Logical operators, because ONNX Runtime's `where` does not take booleans.
     level, opposite = dy.abs() <= rounding, cross.abs() <= rounding
     first_is_smaller = (level & (dx < 0)) | (~level & (dy < 0))  # 0 before 180, above before below
     anticlockwise = (opposite & first_is_smaller) | (~opposite & (cross > 0))
@@ -133,7 +133,7 @@ def _cosine(c: Tensor, s: Tensor, amplitude: float, shift: float) -> Tensor:
 def _blue_turn(c: Tensor, s: Tensor) -> Tensor:
     """sin(2 Δθ) of eq. 16 and 19, with Δθ = 30° exp(-((h - 275°) / 25°)²).
 
-    The published hue does not wrap: just above 0° it is 275° away from 275°, not 85°. So the bell ends there.
+    The published hue does not wrap: just above 0°, its distance from 275° is 275°, not 85°. The bell ends there.
     """
     t = 1 - _cosine(c, s, 1, -275)
     squared_angle = t * _SQUARED_ANGLE[-1]

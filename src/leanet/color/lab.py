@@ -1,7 +1,7 @@
 """sRGB <-> CIELAB (D65, 2 degree observer), and the [0, 1] coding of Lab that the networks see.
 
-Everything is written out as products and sums of channels, not as a matrix product: on GPUs a matrix product
-may silently run in TF32, which costs 0.1 in a* and b*.
+The code multiplies and adds channels one by one: on GPUs, a matrix product may silently run in TF32, which costs
+0.1 in a* and b*.
 
 Sources: IEC 61966-2-1 (sRGB); CIE 15:2004 (CIELAB). White point and matrix are those of scikit-image.
 """
@@ -22,8 +22,8 @@ _RGB_FROM_XYZ = (  # the inverse of the matrix above, to 16 digits
     (-0.9692549499965684, 1.8759900014898907, 0.04155592655829283),
     (0.05564663913517716, -0.20404133836651125, 1.0573110696453445),
 )
-_EPSILON = 216 / 24389  # below this share of white, the cube root gives way to a line
-_KAPPA = 24389 / 27  # the slope of L* on that line
+_EPSILON = 216 / 24389  # below this share of white, a line replaces the cube root
+_KAPPA = 24389 / 27  # slope of L* on that line
 
 
 def rgb_to_lab(rgb: Tensor) -> Tensor:
@@ -53,13 +53,13 @@ def rgb_to_lab(rgb: Tensor) -> Tensor:
 
 
 def lab_to_rgb(lab: Tensor) -> Tensor:
-    """CIELAB to sRGB, clipped to what a screen can show.
+    """CIELAB to sRGB, clipped to the sRGB gamut.
 
     Args:
         lab: float (..., 3, H, W); L* in 0..100, a* and b* unbounded.
     Returns:
-        float (..., 3, H, W), sRGB in [0, 1]. Where a color lies outside the sRGB gamut, the offending primaries
-        are clipped, and no gradient flows through a clipped primary (it is 0 there, and finite everywhere).
+        float (..., 3, H, W), sRGB in [0, 1]. Primaries outside the gamut are clipped; the gradient of a clipped
+        primary is 0, and the gradient is finite everywhere.
     Raises:
         ValueError: the channel axis is not 3, or the values are integers.
     Source: IEC 61966-2-1; CIE 15:2004.
@@ -93,7 +93,7 @@ def encode_lab(lab: Tensor) -> Tensor:
 
 
 def decode_lab(coded: Tensor) -> Tensor:
-    """What `encode_lab` did, undone.
+    """The inverse of `encode_lab`.
 
     Args:
         coded: float (..., 3, H, W) in [0, 1].
@@ -108,15 +108,15 @@ def decode_lab(coded: Tensor) -> Tensor:
 
 
 def decode_chrominance(coded: Tensor) -> Tensor:
-    """The a* and b* of `decode_lab` by themselves: float (..., 2, H, W) in [0, 1] -> about -128..127."""
+    """The a* and b* of `decode_lab`: float (..., 2, H, W), in [0, 1] -> about -128..127."""
     return coded * 255 - 128
 
 
 def check_three_channels(image: Tensor, name: str) -> None:
-    """Refuse what is not a floating-point (..., 3, H, W) tensor.
+    """Refuse all but floating-point tensors (..., 3, H, W).
 
     Raises:
-        ValueError: there is no third axis from the end, its length is not 3, or the values are integers.
+        ValueError: fewer than three axes, a channel axis other than 3, or integer values.
     """
     if image.ndim < 3 or image.shape[-3] != 3:
         raise ValueError(
@@ -128,7 +128,7 @@ def check_three_channels(image: Tensor, name: str) -> None:
 
 
 def _power(base: Tensor, exponent: float) -> Tensor:
-    """Base ** exponent for base > 0; on CPUs about twice as fast as `pow`, to the same 1e-6."""
+    """Base ** exponent for base > 0; on CPUs about twice as fast as `pow`, with the same error of 1e-6."""
     return torch.exp(torch.log(base) * exponent)
 
 
@@ -138,5 +138,5 @@ def _cube_root_or_line(t: Tensor) -> Tensor:
 
 
 def _cube_or_line(f: Tensor) -> Tensor:
-    """The inverse of `_cube_root_or_line`; what is darker than black stays negative, for the clip to catch."""
+    """The inverse of `_cube_root_or_line`; values darker than black stay negative and are clipped later."""
     return torch.where(f > _EPSILON ** (1 / 3), f * f * f, (f - 16 / 116) * (116 / _KAPPA))

@@ -1,7 +1,7 @@
-"""CIELAB as OpenCV computes it, for the authors' coding of anomaly maps alone: needs the extra `authors`.
+"""CIELAB as OpenCV computes it, only for the authors' coding of anomaly maps; needs the extra `authors`.
 
-OpenCV's 8-bit Lab differs from the rounded formula by a gray level in a tenth of its values; its float Lab takes
-colors in steps of 1/512 and interpolates a table. Only OpenCV gives OpenCV's numbers.
+OpenCV's 8-bit Lab differs from the rounded formula by one gray level in a tenth of its values. Its float Lab
+quantizes colors to steps of 1/512 and interpolates a table. Only OpenCV reproduces these numbers.
 """
 
 from __future__ import annotations
@@ -15,10 +15,10 @@ from .lab import check_three_channels
 
 
 def check_opencv() -> None:
-    """Say at once, not in the middle of the work, that OpenCV is missing.
+    """Fail before the work begins if OpenCV is missing.
 
     Raises:
-        ImportError: it is missing.
+        ImportError: OpenCV is missing.
     """
     try:
         import cv2  # noqa: F401
@@ -46,7 +46,7 @@ def opencv_lab(rgb: Tensor) -> Tensor:
     """SRGB to CIELAB through OpenCV's table, up to 5 ΔE00 from `rgb_to_lab`.
 
     Args:
-        rgb: float (N, 3, H, W), sRGB in [0, 1]; what lies outside is clipped.
+        rgb: float (N, 3, H, W), sRGB in [0, 1]; values outside are clipped.
     Returns:
         float32 (N, 3, H, W): L* in 0..100, a* and b* about -128..127, without gradient.
     Raises:
@@ -57,7 +57,7 @@ def opencv_lab(rgb: Tensor) -> Tensor:
 
 
 def _as_rows(rgb: Tensor) -> NDArray[np.float32]:
-    """All images of a batch below each other, as one image of OpenCV's: float32 (N * H, W, 3)."""
+    """A batch stacked vertically into one OpenCV image: float32 (N * H, W, 3)."""
     check_three_channels(rgb, "rgb")
     if rgb.ndim != 4:
         raise ValueError(f"rgb has shape {tuple(rgb.shape)}, expected (N, 3, H, W). Give one image as rgb[None].")
@@ -66,7 +66,7 @@ def _as_rows(rgb: Tensor) -> NDArray[np.float32]:
 
 
 def _converted(rows: NDArray[np.float32] | NDArray[np.uint8], like: Tensor) -> Tensor:
-    """OpenCV's Lab of these rows, as the batch that they came from: float32 (N, 3, H, W), on its device."""
+    """OpenCV's Lab of these rows, in the shape and on the device of the batch `like`: float32 (N, 3, H, W)."""
     check_opencv()
     import cv2
 

@@ -1,1 +1,1 @@
-"""The authors' files and numbers, read and written."""
+"""Read and write the authors' files, and reproduce their numbers."""

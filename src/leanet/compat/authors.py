@@ -1,4 +1,4 @@
-"""The authors' weights in our networks: arrays in Keras' layout and order, and predictions as theirs come out.
+"""Load the authors' Keras weights into our networks, and predict in the authors' format.
 
 Source: the authors' tf.keras program for arXiv 2109.05493.
 """
@@ -23,7 +23,7 @@ from leanet.networks.registry import ADNS, build_colorizer, build_leanet
 
 THEIR_ADNS, THEIR_CAANS = ("VGG16", "ResNet18", "CNN"), ("MobileNet", "ResNet", "Direct")
 THEIR_COLORIZERS = ("Unet", "SegNet", "AE")
-"""The networks of the authors' program, which its files may hold."""
+"""The networks of the authors' program."""
 
 AUTHORS_SIZE = 256
 """Side of the authors' images in pixels."""
@@ -33,12 +33,12 @@ Arrays = Sequence[NDArray[Any]]
 
 @dataclass(frozen=True)
 class Slot:
-    """Where one Keras array belongs.
+    """The destination of one Keras array.
 
     Attributes:
-        place: which of our weights it is, for messages.
+        place: name of our weight, for messages.
         tensor: our weight.
-        to_ours: permutation of the Keras array's axes that gives ours; empty if they are the same.
+        to_ours: permutation from the Keras array's axes to ours; empty if they are equal.
     """
 
     place: str
@@ -47,12 +47,12 @@ class Slot:
 
     @property
     def keras_shape(self) -> tuple[int, ...]:
-        """Shape of the array as Keras has it."""
+        """Shape of the Keras array."""
         ours = tuple(self.tensor.shape)
         return tuple(ours[self.to_ours.index(axis)] for axis in range(len(ours))) if self.to_ours else ours
 
     def fill(self, array: NDArray[Any]) -> None:
-        """Copy an array of the right shape into our weight."""
+        """Copy an array of this shape into our weight."""
         values = torch.from_numpy(np.ascontiguousarray(array, dtype=np.float32))
         self.tensor.copy_(values.permute(self.to_ours) if self.to_ours else values)
 
@@ -66,10 +66,10 @@ def from_keras_arrays(adn: str, caan: str, attention_point: int, arrays: Arrays)
         attention_point: 1..5.
         arrays: every weight, in the order of Keras' `model.layers` and in Keras' layouts (kernels h, w, in, out).
     Returns:
-        The model in evaluation mode, for images of the size that the arrays were trained on (256 px where the
-        weights do not depend on it).
+        The model in evaluation mode, for images of the size that the arrays were trained on (256 px if the weights
+        do not depend on it).
     Raises:
-        UserError: an unknown name or point, or arrays of another count, shape or type than this pair has.
+        UserError: an unknown name or point, or arrays whose count, shape or type is not this pair's.
     """
     check_names(adn, caan, attention_point)
     model = build_leanet(adn, caan, [attention_point], _image_size(adn, arrays))
@@ -85,11 +85,11 @@ def colorizer_from_keras_arrays(name: str, arrays: Arrays) -> Colorizer:
 
     Args:
         name: Unet, SegNet or AE.
-        arrays: as in `from_keras_arrays`; a colorizer's layers stand one after another.
+        arrays: every weight, layer by layer, in Keras' layouts (kernels h, w, in, out).
     Returns:
         The colorizer in evaluation mode, for images of 256 px, the only size that the authors' program makes.
     Raises:
-        UserError: an unknown name, or arrays of another count, shape or type than this colorizer has.
+        UserError: an unknown name, or arrays whose count, shape or type is not this colorizer's.
     """
     _check_name("colorizer", name, THEIR_COLORIZERS)
     model = build_colorizer(name, AUTHORS_SIZE)
@@ -100,22 +100,22 @@ def colorizer_from_keras_arrays(name: str, arrays: Arrays) -> Colorizer:
 
 @torch.inference_mode()
 def predict(model: LEANet, image_nhwc: NDArray[Any], anomaly_map_nhwc: NDArray[Any]) -> list[NDArray[np.float64]]:
-    """What the authors' model answers.
+    """Predict in the authors' format.
 
     Args:
-        model: a LEA-Net, put into evaluation mode.
+        model: a LEA-Net; it is put into evaluation mode.
         image_nhwc: (N, H, W, 3), sRGB in [0, 1].
-        anomaly_map_nhwc: (N, H, W, 1), fed as given: the authors divide each map by its own maximum before.
+        anomaly_map_nhwc: (N, H, W, 1), not scaled here; the authors first divide each map by its maximum.
     Returns:
-        The activated pairs, each float64 (N, 2): the ADN's, then the CAAN's (none for Direct). A pair is softmax
-        or two sigmoids, as the authors have it.
+        The activated pairs, each float64 (N, 2) in [0, 1]: the ADN's, then the CAAN's (none for Direct). A pair is
+        a softmax or two sigmoids, as in the authors' network.
     Raises:
         UserError: other shapes, or values that are not finite.
     """
     image, anomaly_map = _batch("image", image_nhwc, 3), _batch("anomaly map", anomaly_map_nhwc, 1)
     if image.shape[0] != anomaly_map.shape[0] or image.shape[2:] != anomaly_map.shape[2:]:
         raise UserError(
-            f"anomaly map: expected as many as the images and as large, {np.shape(image_nhwc)[:3]}, "
+            f"anomaly map: expected the images' number, height and width {np.shape(image_nhwc)[:3]}, "
             f"found {np.shape(anomaly_map_nhwc)[:3]}."
         )
     output = model.eval()(image, anomaly_map)
@@ -126,9 +126,9 @@ def predict(model: LEANet, image_nhwc: NDArray[Any], anomaly_map_nhwc: NDArray[A
 
 
 def activate(logits: Tensor, activation: str) -> Tensor:
-    """Two logits (N, 2) as the authors' output: softmax over both, or a sigmoid of each; float64.
+    """Two logits (N, 2) -> the authors' output, float64 (N, 2): softmax over both, or a sigmoid of each.
 
-    In float32 a probability near 1 has too few digits left for the logarithm in the loss.
+    In float32, a probability near 1 is too coarse for the logarithm in the loss.
     """
     wide = logits.double()
     return wide.softmax(1) if activation == "softmax" else wide.sigmoid()
@@ -166,7 +166,7 @@ def _fill(slots: Sequence[Slot], arrays: Arrays, what: str) -> None:
 
 
 def _image_size(adn: str, arrays: Arrays) -> int:
-    """Side of the images that the arrays were trained on, from the first dense kernel after a flattened map."""
+    """Side of the images that the arrays were trained on, from the first dense kernel after the flattening."""
     if adn == "ResNet18":
         return AUTHORS_SIZE
     channels, stride = ADNS[adn].channels[-1], ADNS[adn].strides[-1]
@@ -176,7 +176,7 @@ def _image_size(adn: str, arrays: Arrays) -> int:
 
 
 def check_names(adn: str, caan: str, attention_point: int) -> None:
-    """Raise UserError unless this is one of the nine pairs, at one of the points 1..5."""
+    """Raise UserError unless this is one of the nine pairs at one of the points 1..5."""
     _check_name("ADN", adn, THEIR_ADNS)
     _check_name("CAAN", caan, THEIR_CAANS)
     if attention_point not in range(1, 6):

@@ -16,18 +16,16 @@ _log = logging.getLogger(__name__)
 
 
 def import_authors(config: ImportAuthorsConfig) -> None:
-    """Turn a model file of the authors' program into one of ours, or a folder of its folds into a run.
+    """Convert the authors' model file into a model folder, or their fold folders into a run.
 
     Raises:
-        UserError: a file without its pair, a folder with one, or what the reading functions refuse.
+        UserError: a file without the options that name its networks, a folder with them, or an invalid source.
     """
     pair = {"--adn": config.adn, "--caan": config.caan, "--attention-point": config.attention_point}
     if config.source.is_dir():
         given = [option for option, value in pair.items() if value is not None]
         if given:
-            raise UserError(
-                f"{given[0]}: {config.source} is a folder of folds, which has no networks. Omit the option."
-            )
+            raise UserError(f"{given[0]}: {config.source} is a folder of folds, without networks. Omit the option.")
         import_folds(config.source, config.out)
         return
     if config.adn is None or config.caan is None or config.attention_point is None:
@@ -39,7 +37,7 @@ def import_authors(config: ImportAuthorsConfig) -> None:
 
 
 def export_authors(config: ExportAuthorsConfig) -> None:
-    """Write a run's folds as the authors' program reads them."""
+    """Write a run's folds in the format of the authors' program."""
     export_folds(config.run, config.out)
 
 
@@ -60,6 +58,5 @@ def _import_model(config: ImportAuthorsConfig, adn: str, caan: str, attention_po
     )
     save(config.out, card, network)
     _log.info(
-        f"model folder: {config.out}. It has no colorizer, and needs an anomaly map of coding 'authors' with each "
-        "image."
+        f"model folder: {config.out}. It has no colorizer: pass an anomaly map of coding 'authors' with each image."
     )

@@ -1,8 +1,8 @@
-"""The files of the authors' program's fold folders: checked, read and written, a few images at a time.
+"""Check, read and write the files of the authors' fold folders, a few images at a time.
 
 A fold folder holds RGB, Colored, Attention and Label.npz. In each, arr_0 is the train side and arr_1 the test side:
 float32 images (N, H, W, 3) in [0, 1] (Colored: Lab coded to [0, 1]), maps (N, H, W, 1) in ΔE units, labels 0 and 1.
-Memory stays flat however many images there are, and nothing is ever unpickled.
+Memory does not grow with the number of images, and nothing is unpickled.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ Shape: TypeAlias = tuple[int, ...]
 
 @dataclass(frozen=True)
 class Kind:
-    """A file of images or maps: how many channels, and between which limits its values lie."""
+    """A file of images or maps: its name, its channels, and the limits of its values."""
 
     file: str
     channels: int
@@ -44,25 +44,25 @@ class Kind:
 
 RGB = Kind("RGB.npz", 3, -1e-3, 1 + 1e-3)
 COLORED = Kind("Colored.npz", 3, -1e-3, 1 + 1e-3)
-ATTENTION = Kind("Attention.npz", 1, 0, 65535 * DELTA_E_STEP)  # a larger ΔE would be cut off when stored
+ATTENTION = Kind("Attention.npz", 1, 0, 65535 * DELTA_E_STEP)  # a larger ΔE cannot be stored
 KINDS = (RGB, COLORED, ATTENTION)
 LABEL = "Label.npz"
 
 
 @dataclass(frozen=True)
 class FoldFiles:
-    """A fold folder whose arrays have the right shapes, and the labels of its sides by the arrays' names."""
+    """A fold folder with arrays of the right shapes, and the labels of its sides by array name."""
 
     path: Path
     labels: dict[str, NDArray[np.int64]]
 
 
 def inspect(source: Path) -> tuple[list[FoldFiles], int]:
-    """The fold folders 0..n-1 in a folder, checked as far as labels and shapes tell, and the side of the images.
+    """The fold folders 0..n-1 in a folder, with labels and shapes checked, and the side of the images in pixels.
 
     Raises:
-        UserError: fewer than two folders, or a gap; a missing or damaged file or array; shapes that do not fit each
-            other, or a size that leanet does not take; other labels than 0 and 1, or a side without a class.
+        UserError: fewer than two folders, or a gap; a missing or damaged file or array; inconsistent shapes, or an
+            unsupported size; labels other than 0 and 1, or a side without a class.
     """
     try:
         found = {path.name for path in source.iterdir() if path.name.isdecimal() and path.is_dir()}
@@ -81,14 +81,14 @@ def inspect(source: Path) -> tuple[list[FoldFiles], int]:
         check_image_size(side)
     except UserError:
         raise UserError(
-            f"{first}: arr_0 has the shape {shape}; expected (N, side, side, 3), the side a multiple of 32 "
-            "from 64 to 512. Make the folds again with such images."
+            f"{first}: arr_0 has the shape {shape}; expected (N, side, side, 3), side a multiple of 32 from "
+            "64 to 512. Make the folds again with such images."
         ) from None
     return [_inspect_fold(source / name, side) for name in names], side
 
 
 def read_images(fold: Path, kind: Kind, name: str) -> Iterator[NDArray[np.float32]]:
-    """One array of a fold folder in parts: float32 (n, H, W, channels), within the kind's limits.
+    """One array of a fold folder, in parts: float32 (n, H, W, channels), within the kind's limits.
 
     Raises:
         UserError: the file is damaged, or holds NaN or a value outside the limits.
@@ -110,8 +110,8 @@ def read_header(path: Path, name: str) -> tuple[Shape, np.dtype[Any]]:
     """Shape and dtype of an array in an .npz file.
 
     Raises:
-        UserError: no such file or array; the file is damaged; the array is of Python objects, in Fortran order, or
-            longer or shorter than its header says.
+        UserError: no such file or array; a damaged file; an array of Python objects, in Fortran order, or of
+            another length than its header says.
     """
     with _opened(path, name) as (shape, dtype, _):
         return shape, dtype
@@ -121,23 +121,23 @@ def read_rows(path: Path, name: str) -> Iterator[NDArray[Any]]:
     """An array of an .npz file, at most CHUNK rows at a time.
 
     Raises:
-        UserError: as `read_header`, and where the values cannot be read or fail their checksum.
+        UserError: as `read_header`, or the values cannot be read or fail their checksum.
     """
     with _opened(path, name) as (shape, dtype, stream):
         for start in range(0, shape[0], CHUNK):
             part = (min(CHUNK, shape[0] - start), *shape[1:])
             content = stream.read(math.prod(part) * dtype.itemsize)
-            yield np.frombuffer(content, dtype).reshape(part)  # too short a content does not fit: ValueError
+            yield np.frombuffer(content, dtype).reshape(part)  # ValueError if the content is too short
 
 
 def write_header(stream: IO[bytes], dtype: DTypeLike, shape: Shape) -> None:
-    """Begin an array in numpy's format; its values follow in C order, as they lie in memory."""
+    """Write the header of an array in numpy's format; the values must follow in C order."""
     descr = np.lib.format.dtype_to_descr(np.dtype(dtype))
     np.lib.format.write_array_header_1_0(stream, {"descr": descr, "fortran_order": False, "shape": shape})
 
 
 def write_rows(file: zipfile.ZipFile, name: str, shape: Shape, parts: Iterable[NDArray[np.float32]]) -> None:
-    """Add a float32 array of this shape, given in parts, to an .npz file, as numpy.savez would."""
+    """Add a float32 array of this shape, given in parts, to an .npz file as numpy.savez does."""
     with file.open(f"{name}.npy", "w", force_zip64=True) as stream:
         write_header(stream, np.float32, shape)
         for part in parts:
@@ -159,7 +159,7 @@ def _inspect_fold(path: Path, side: int) -> FoldFiles:
 
 
 def _read_labels(path: Path, name: str) -> NDArray[np.int64]:
-    """Labels of one side of a fold, int (N,), both classes among them."""
+    """Labels of one side of a fold, int (N,), with both classes."""
     shape, dtype = read_header(path, name)
     if not shape or shape[1:] not in ((), (1,)) or dtype.kind not in "biuf":
         raise UserError(f"{path}: {name} is {dtype} {shape}; expected numbers (N,) or (N, 1). Make it again.")
@@ -181,7 +181,7 @@ def _read_labels(path: Path, name: str) -> NDArray[np.int64]:
 
 @contextmanager
 def _opened(path: Path, name: str) -> Iterator[tuple[Shape, np.dtype[Any], IO[bytes]]]:
-    """An array's shape and dtype, and the stream at its first value; whatever fails becomes a UserError."""
+    """An array's shape and dtype, and the stream at its first value; any failure becomes a UserError."""
     try:
         with zipfile.ZipFile(path) as file:
             if f"{name}.npy" not in file.namelist():
@@ -205,7 +205,7 @@ def _opened(path: Path, name: str) -> Iterator[tuple[Shape, np.dtype[Any], IO[by
 
 
 def _parse_header(stream: IO[bytes], member_size: int) -> tuple[Shape, np.dtype[Any]]:
-    # Only version 1.0, which numpy writes for plain arrays: the others' headers may be gigabytes long.
+    # Only version 1.0, which numpy writes for plain arrays: headers of other versions may be gigabytes long.
     if np.lib.format.read_magic(stream) != (1, 0):
         raise ValueError("not version 1.0 of numpy's array format")
     shape, is_fortran, dtype = np.lib.format.read_array_header_1_0(stream)

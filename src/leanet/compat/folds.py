@@ -1,6 +1,6 @@
-"""Runs from the authors' program's fold folders, and fold folders from runs.
+"""Convert the authors' fold folders to runs, and runs to fold folders.
 
-Images have no names in a fold folder, and lie in another order in each: they are found again by their pixels.
+Images have no names in a fold folder, and the order differs between folds: equal pixels identify an image.
 """
 
 from __future__ import annotations
@@ -35,26 +35,26 @@ from leanet.progress import SetDone, progress_bar
 _log = logging.getLogger(__name__)
 
 EXPORT_SIDE, EXPORT_FOLDS = 256, 5
-"""What the authors' program reads."""
+"""The size and the number of folds that the authors' program reads."""
 
 Hashes: TypeAlias = tuple[list[str], list[str]]
 """Hashes of a fold's images: train side, test side."""
 
 Advance: TypeAlias = Callable[[int, str], None]
-"""advance(images done since the last call, what is being done now)"""
+"""advance(images done since the last call, the current work)"""
 
 
 def import_folds(source: Path, out: Path) -> None:
-    """Make a run folder, ready for `leanet detect`, from the authors' program's fold folders.
+    """Make a run folder, ready for `leanet detect`, from the authors' fold folders.
 
-    An image is named by where it is a test image: 0/test/12 is number 12 of arr_1 in fold 0. Exact copies of an
-    image stay images of their own; which of them is which on a train side cannot be known, and does not matter.
+    An image's name is its position as a test image: 0/test/12 is number 12 of arr_1 in fold 0. Exact copies remain
+    separate images; on a train side they cannot be told apart, which does not matter.
 
     Args:
-        source: holds the fold folders 0..n-1, at least two; whatever else lies there is ignored.
-        out: the run folder to make; must not exist, or be empty.
+        source: holds at least two fold folders 0..n-1; other content is ignored.
+        out: run folder to make; must be missing or empty.
     Raises:
-        UserError: out is not empty or cannot be written; a file or array is missing, damaged, or of another shape
+        UserError: out is not empty or cannot be written; a file or array is missing, damaged, or has another shape
             or range than expected; the folds do not hold the same images, each tested exactly once.
     """
     folds, side = fold_files.inspect(source)
@@ -68,11 +68,11 @@ def import_folds(source: Path, out: Path) -> None:
 
 
 def export_folds(run: Path, out: Path) -> None:
-    """Write a run as fold folders that the authors' program reads unchanged.
+    """Write a run as fold folders for the unmodified authors' program.
 
     Args:
-        run: a run of 256 px and five folds, all of them with anomaly maps.
-        out: the folder to make; must not exist, or be empty.
+        run: a run of 256 px and five folds, all with anomaly maps.
+        out: folder to make; must be missing or empty.
     Raises:
         UserError: another size or number of folds; folds without maps; out is not empty, cannot be written, or its
             disk is too full.
@@ -90,10 +90,10 @@ def export_folds(run: Path, out: Path) -> None:
 
 @contextmanager
 def _beside(out: Path) -> Iterator[Path]:
-    """A folder beside `out` to fill. It becomes `out` at the end; on an error nothing is left of it."""
+    """A temporary folder that is renamed to `out` at the end, or removed on an error."""
     try:
         if not is_free(out):
-            raise UserError(f"{out}: exists and is not an empty folder. Name one that does not exist yet.")
+            raise UserError(f"{out}: exists and is not an empty folder. Name a new one.")
         with beside(out) as partial:
             partial.mkdir()
             yield partial
@@ -102,7 +102,7 @@ def _beside(out: Path) -> Iterator[Path]:
 
 
 def _counter(set_done: SetDone) -> Advance:
-    """Tell a progress bar how many images are done in all."""
+    """Sum up the images done for a progress bar."""
     done = 0
 
     def advance(more: int, now: str) -> None:
@@ -114,7 +114,7 @@ def _counter(set_done: SetDone) -> Advance:
 
 
 def _write_run(folder: RunFolder, source: Path, folds: Sequence[FoldFiles], side: int, advance: Advance) -> Run:
-    """Write all of a run but its maps. Its rows are the images of the test sides, fold after fold."""
+    """Write a run except its maps; its rows are the images of the test sides, fold by fold."""
     labels = np.concatenate([fold.labels["arr_1"] for fold in folds])
     folder.pixels.mkdir()
     pixels = folder.pixels / f"imported-{side}.npy"
@@ -139,7 +139,7 @@ def _write_run(folder: RunFolder, source: Path, folds: Sequence[FoldFiles], side
 
 
 def _hash_images(fold: Path, pixels: IO[bytes], advance: Advance) -> Hashes:
-    """Hash a fold's images by their 8-bit pixels, and append those of its test side to the pixel cache."""
+    """Hash a fold's images by their 8-bit pixels, and append its test images to the pixel cache."""
     hashes: Hashes = ([], [])
     for (name, side), of_side in zip(SIDES.items(), hashes, strict=True):
         for part in read_images(fold, RGB, name):
@@ -152,7 +152,7 @@ def _hash_images(fold: Path, pixels: IO[bytes], advance: Advance) -> Hashes:
 
 
 def _places(hashes: Sequence[Hashes], *only: str) -> Iterator[tuple[str, str]]:
-    """Hash and place, such as 0/test/12, of every image, or of those on one side only."""
+    """Hash and position, such as 0/test/12, of every image, or of one side's."""
     for number, of_fold in enumerate(hashes):
         for side, of_side in zip(SIDES.values(), of_fold, strict=True):
             if side in only or not only:
@@ -166,13 +166,13 @@ def _refuse_two_labels(source: Path, folds: Sequence[FoldFiles], hashes: Sequenc
         before, first = known.setdefault(sha256, (label, place))
         if before != label:
             raise UserError(
-                f"{source}: {first} and {place} are the same picture, labeled {before} and {label}; expected "
-                "one label per picture. Correct it, or make the folds again without this picture."
+                f"{source}: {first} and {place} are the same picture, labeled {before} and {label}; expected one "
+                "label. Correct it, or make the folds again without this picture."
             )
 
 
 def _refuse_other_images(source: Path, hashes: Sequence[Hashes]) -> None:
-    """Refuse folds that do not hold the same images, copies counted, or do not test each of them once."""
+    """Refuse folds that do not hold the same images (counting copies), or do not test each image once."""
     held = [Counter(train + test) for train, test in hashes]
     tested = Counter(sha256 for sha256, _ in _places(hashes, "test"))
     for sha256, place in _places(hashes):
@@ -192,7 +192,7 @@ def _refuse_other_images(source: Path, hashes: Sequence[Hashes]) -> None:
 
 
 def _match(hashes: Sequence[Hashes]) -> Iterator[tuple[list[int], list[int]]]:
-    """Row numbers of each fold's train and test side. Of copies on a train side, the first free row is taken."""
+    """Row numbers of each fold's train and test sides; copies on a train side take the first free row."""
     start = 0
     for train, test in hashes:
         own = range(start, start + len(test))
@@ -205,7 +205,7 @@ def _match(hashes: Sequence[Hashes]) -> Iterator[tuple[list[int], list[int]]]:
 
 
 def _import_maps(run: Run, number: int, fold: FoldFiles, advance: Advance) -> None:
-    """Write a fold's maps and recolored a*b*, each in the row of its image."""
+    """Write a fold's maps and recolored a*b* into the rows of their images."""
     writer, summary = MapWriter(run.folder.fold(number).maps, len(run.images), run.side), map_summary(run, number)
     split = run.folds[number]
     for name, files in zip(SIDES, (split.train, split.test), strict=True):
@@ -223,7 +223,7 @@ def _import_maps(run: Run, number: int, fold: FoldFiles, advance: Advance) -> No
 
 
 def _refuse_unfit(run: Run) -> None:
-    """Refuse a run that the authors' program could not read, or that is not finished."""
+    """Refuse a run that the authors' program cannot read, or that is not finished."""
     path, numbers = run.folder.path, range(len(run.folds))
     if run.side != EXPORT_SIDE or len(numbers) != EXPORT_FOLDS:
         raise UserError(
@@ -243,10 +243,10 @@ def _refuse_unfit(run: Run) -> None:
 def _refuse_full_disk(place: Path, out: Path, images: int) -> None:
     needed = images * EXPORT_SIDE**2 * sum(kind.channels for kind in KINDS) * np.dtype(np.float32).itemsize
     free = shutil.disk_usage(place).free
-    if free < needed * 1.01:  # headers and labels are less than a hundredth
+    if free < needed * 1.01:  # headers and labels take less than 1 %
         raise UserError(
-            f"{out}: needs {needed / 1e9:.1f} GB, and {free / 1e9:.1f} GB are free. Free space, or name a folder "
-            "on another disk."
+            f"{out}: needs {needed / 1e9:.1f} GB; {free / 1e9:.1f} GB are free. Free space, or name a folder on "
+            "another disk."
         )
 
 

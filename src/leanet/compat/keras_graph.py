@@ -1,7 +1,7 @@
-"""The graph of the authors' Keras models, layer by layer, and the order in which Keras lists its layers.
+"""The graph of the authors' Keras models, and the order in which Keras lists its layers.
 
-Their files hold weights in the order of `model.layers`, which interleaves ADN and CAAN in another way at every
-attention point. It follows from the graph alone, so the graph is built here from our own modules.
+Their files hold weights in the order of `model.layers`, which interleaves ADN and CAAN differently at every
+attention point. The order follows from the graph, which this module builds from our own modules.
 """
 
 from __future__ import annotations
@@ -38,9 +38,9 @@ class Node:
     Attributes:
         kind: its Keras class, such as "Conv2D".
         inputs: positions of the nodes that it reads, in call order.
-        module: our module that does the same and may hold weights; None for additions and the like.
-        activation: Keras' name of the function inside the layer; "" where such a layer has none.
-        place: where its weights are in our network, for messages.
+        module: our equivalent module, which may hold weights; None for additions and the like.
+        activation: Keras' name of the layer's activation; "" for layers without such a setting.
+        place: name of its weights in our network, for messages.
     """
 
     kind: str
@@ -52,7 +52,7 @@ class Node:
 
 @dataclass
 class Graph:
-    """Nodes, each after the nodes it reads, and which of them are the model's outputs, in order."""
+    """Nodes, each after its inputs, and the positions of the model's outputs, in order."""
 
     nodes: list[Node] = field(default_factory=list)
     outputs: list[int] = field(default_factory=list)
@@ -60,15 +60,15 @@ class Graph:
     def add(
         self, kind: str, *inputs: int, module: nn.Module | None = None, activation: str = "", place: str = ""
     ) -> int:
-        """Append a node; returns its position."""
+        """Append a node and return its position."""
         self.nodes.append(Node(kind, inputs, module, activation, place))
         return len(self.nodes) - 1
 
     def in_keras_order(self) -> list[int]:
         """Positions of the nodes that an output needs, as `model.layers` lists them.
 
-        By decreasing depth, the longest path to any output; equals in the order of a first visit of a pre-order
-        depth-first walk from the outputs.
+        They are sorted by decreasing depth, the longest path to any output; ties are in the order of the first
+        visit in a pre-order depth-first walk from the outputs.
         """
         visited: dict[int, int] = {}
         stack = self.outputs[::-1]
@@ -78,14 +78,14 @@ class Graph:
                 visited[at] = len(visited)
                 stack += self.nodes[at].inputs[::-1]
         depth = dict.fromkeys(visited, 0)
-        for at in sorted(visited, reverse=True):  # a node lies after its inputs, so its own depth is known
+        for at in sorted(visited, reverse=True):  # nodes come after their inputs, so this node's depth is known
             for source in self.nodes[at].inputs:
                 depth[source] = max(depth[source], depth[at] + 1)
         return sorted(visited, key=lambda at: (-depth[at], visited[at]))
 
 
 def graph_of(model: LEANet) -> Graph:
-    """The authors' graph of a LEA-Net, their inputs' layers included."""
+    """The authors' graph of a LEA-Net, including the input layers."""
     graph = Graph()
     image = graph.add("InputLayer")
     guides, caan_output = [], None
@@ -126,7 +126,7 @@ def _name(network: ADN | CAAN) -> str:
 
 
 def _walk(graph: Graph, module: nn.Module, x: int, place: str, last: str = "linear") -> int:
-    """Append the layers of a module that reads node x; returns its output. `last`: activation of the last layer."""
+    """Append the layers of a module that reads node x and return its output; `last`: the last activation."""
     if isinstance(module, BasicBlock):
         return _basic_block(graph, module, x, place)
     if isinstance(module, Bottleneck):
@@ -148,7 +148,7 @@ def _sequence(graph: Graph, modules: nn.Sequential, x: int, place: str, last: st
         following = layers[i + 1] if i + 1 < len(layers) else None
         weighted = isinstance(layer, nn.Conv2d | nn.Linear)
         if isinstance(layer, nn.ReLU) and isinstance(layers[i - 1], nn.Conv2d | nn.Linear):
-            continue  # VGG16's: part of the layer before
+            continue  # VGG16's ReLU is part of the layer before
         inside = "relu" if weighted and isinstance(following, nn.ReLU) else "linear"
         x = _walk(graph, layer, x, f"{place}.{i}", last=inside if following is not None else last)
     return x

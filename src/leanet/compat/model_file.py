@@ -1,4 +1,4 @@
-"""The authors' .h5 model files, read by their graph: layers' names carry numbers that differ from file to file."""
+"""Read the authors' .h5 model files by their graph, because layer names contain numbers that vary by file."""
 
 from __future__ import annotations
 
@@ -24,19 +24,20 @@ Layer = Mapping[str, Any]
 """One entry of a Keras model's config: class_name, config, name, inbound_nodes."""
 
 _MISREADINGS = (KeyError, TypeError, ValueError, IndexError, AttributeError, RuntimeError)
-"""What h5py and a walk through foreign JSON raise on a file that is no Keras model."""
+"""Errors of h5py and of parsing JSON on a file that is not a Keras model."""
 
 
 def read_model_file(path: Path, adn: str, caan: str, attention_point: int) -> LEANet:
     """A LEA-Net from a file that the authors' program saved.
 
     Args:
-        path: the .h5 file, of Keras 2. Nothing in it is executed or unpickled.
-        adn, caan, attention_point: the pair that it is said to hold, as in `from_keras_arrays`.
+        path: a Keras 2 .h5 file. Nothing in it is executed or unpickled.
+        adn, caan, attention_point: the expected pair, as in `from_keras_arrays`.
     Returns:
         The model in evaluation mode; `adn.image_size` is the side of the file's input.
     Raises:
-        UserError: no h5py; not such a file, or truncated; its graph, shapes or settings are not this pair's.
+        UserError: h5py is missing; not such a file, or a truncated one; a graph, shapes or settings other than this
+            pair's.
     """
     check_names(adn, caan, attention_point)
     layers, outputs, arrays = _read(path)
@@ -62,7 +63,7 @@ def _expected(adn: str, caan: str, attention_point: int) -> Graph:
 
 
 def _what_it_is(found: Graph, layers: Sequence[Layer]) -> str:
-    """The remedy for a file that does not fit: the pair that it does hold."""
+    """The remedy for a mismatch: the pair that the file does hold."""
     for adn, caan, point in itertools.product(THEIR_ADNS, THEIR_CAANS, POINTS):
         if not _difference(_expected(adn, caan, point), found, layers):
             return f"The file holds --adn {adn} --caan {caan} --attention-point {point}."
@@ -70,7 +71,7 @@ def _what_it_is(found: Graph, layers: Sequence[Layer]) -> str:
 
 
 def _read(path: Path) -> tuple[list[Layer], list[int], list[list[NDArray[Any]]]]:
-    """A file's layers, which of them are outputs, and each layer's arrays."""
+    """A file's layers, the positions of the outputs, and each layer's arrays."""
     try:
         import h5py
     except ImportError:
@@ -107,7 +108,7 @@ def _text(name: str | bytes) -> str:
 
 
 def _graph(layers: Sequence[Layer], outputs: Sequence[int]) -> Graph:
-    """The file's graph; nodes are moved so that each lies after the nodes it reads, as `Graph` wants it."""
+    """The file's graph, with nodes reordered to come after their inputs, as `Graph` requires."""
     position = {layer["config"]["name"]: at for at, layer in enumerate(layers)}
     nodes = []
     for layer in layers:
@@ -122,7 +123,7 @@ def _graph(layers: Sequence[Layer], outputs: Sequence[int]) -> Graph:
 
 
 def _difference(expected: Graph, found: Graph, layers: Sequence[Layer]) -> str:
-    """The first way in which the file's graph differs from the pair's, or nothing."""
+    """The first difference between the file's graph and the pair's; "" if there is none."""
     ours, theirs = expected.in_keras_order(), found.in_keras_order()
     our_place, their_place = ({at: i for i, at in enumerate(order)} for order in (ours, theirs))
     for i, (a, b) in enumerate(zip(ours, theirs, strict=False)):
@@ -139,7 +140,7 @@ def _difference(expected: Graph, found: Graph, layers: Sequence[Layer]) -> str:
 
 
 def _settings(node: Node) -> dict[str, Any]:
-    """What a layer's config must say beside its weights' shapes."""
+    """The values that a layer's config must have, besides its weights' shapes."""
     settings: dict[str, Any] = {"activation": node.activation} if node.activation else {}
     if isinstance(node.module, nn.BatchNorm2d):
         settings["epsilon"] = node.module.eps
@@ -152,7 +153,7 @@ def _settings(node: Node) -> dict[str, Any]:
 
 
 def _image_size(path: Path, layers: Sequence[Layer]) -> int:
-    """Side of the images that the model takes."""
+    """Side of the model's input images in pixels."""
     shapes = [layer["config"]["batch_input_shape"] for layer in layers if layer["class_name"] == "InputLayer"]
     sides = {side for shape in shapes for side in shape[1:3]}
     if len(sides) != 1 or not isinstance(side := sides.pop(), int) or side % 32 or not 64 <= side <= 512:

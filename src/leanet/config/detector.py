@@ -25,7 +25,7 @@ class DetectorConfig:
     caan: Annotated[str, *network_in("caan", NO_CAAN)] = "ResNet"
     """Color anomaly attention network (CAAN), which reads the anomaly map; 'none' is the plain ADN."""
     attention_point: tuple[int, ...] = (2,)
-    """One or more of the attention points 1..5 (1 is the finest)."""
+    """One or more of the attention points that both networks have, 1..5 in leanet's own (1 is the finest)."""
     map_scale: Literal["normals", "max"] | None = None
     """'normals' divides all anomaly maps by the 99th percentile of the normal training images' maps.
     'max' divides each by its own maximum. By default 'normals' with recipe leanet, 'max' with recipe authors."""
@@ -67,9 +67,9 @@ class DetectorConfig:
             for name, value in unused.items():
                 object.__setattr__(self, name, value)
             return
-        if not self.attention_point or any(p not in range(1, 6) for p in self.attention_point):
+        if not self.attention_point or min(self.attention_point) < 1:
             shown = " ".join(map(str, self.attention_point)) or "(none)"
-            remedy = "attention points are 1 2 3 4 5; for the ADN without attention, choose the CAAN none."
+            remedy = "attention points begin at 1; for the ADN without attention, choose the CAAN none."
             raise OptionError("attention_point", shown, remedy)
         object.__setattr__(self, "attention_point", tuple(sorted(set(self.attention_point))))
 

@@ -50,6 +50,11 @@ class DetectConfig:
         if self.out is not None and self.out.resolve() == self.run.resolve():
             object.__setattr__(self, "out", None)
 
+    @property
+    def home(self) -> Path:
+        """The folder that the detectors lie in."""
+        return self.out or self.run
+
 
 @dataclass(frozen=True)
 class RunConfig:

@@ -1,1 +1,1 @@
-"""From folders of images to pixels: what lies in a dataset, how it is decoded, how it is split."""
+"""Data sets: find, decode and cache images, and split them into folds."""

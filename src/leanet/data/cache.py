@@ -1,4 +1,4 @@
-"""The decode-once cache: every image of a data set, decoded and resized, in one memory-mapped file."""
+"""The decode-once cache: all images of a data set, decoded and resized, in one memory-mapped file."""
 
 import functools
 import hashlib
@@ -17,10 +17,10 @@ from leanet.errors import UserError
 from leanet.files import unfinished, write_json
 from leanet.reading import parse_json, read_bytes, sha256_of
 
-MAX_FACTS = 1_000_000_000  # bytes of what a cache remembers of its files
+MAX_FACTS = 1_000_000_000  # bytes of the JSON file beside a cache
 
 Fact: TypeAlias = tuple[int, int] | str
-"""What the cache remembers of a file: (width, height), or the reason why it is unreadable."""
+"""What the cache stores about a file: (width, height), or why it is unreadable."""
 
 
 @dataclass(frozen=True)
@@ -38,13 +38,13 @@ class Cache:
     """The decode-once cache.
 
     Attributes:
-        path: the file that holds the pixels.
+        path: file of the pixels.
         pixels: uint8 (N, size, size, 3), memory-mapped, read-only; row i belongs to infos[i].
-        sha256: of the file.
-        infos: the N readable images, in the order asked for.
+        sha256: hash of the file.
+        infos: the N readable images, in the data set's order.
         skipped: (file, reason) of every unreadable file.
-        broken_profiles: images whose color profile was unusable.
-        healed: whether the file was there, but damaged, and was made again.
+        broken_profiles: number of images with an unusable color profile.
+        healed: whether a damaged file was there and was made again.
     """
 
     path: Path
@@ -64,23 +64,23 @@ def build_cache(
     skip_unreadable: bool = False,
     on_progress: Callable[[int], None] | None = None,
 ) -> Cache:
-    """Decode and resize images once into a memory-mapped file; find that file again on later calls.
+    """Decode and resize images once into a memory-mapped file; later calls reuse the file.
 
-    The cache is `<folder>/<key>-<size>.npy` with a JSON file beside it, which has the cache's hash. The key depends
-    on the files' bytes, their order and the size, not on their names: a second call reads bytes to hash them and
-    decodes nothing. A cache that does not have its hash any more is made again.
+    The cache is `<folder>/<key>-<size>.npy`; a JSON file beside it holds its hash. The key depends on the files'
+    bytes, their order and the size, not on their names: a second call hashes the files and decodes nothing. A cache
+    that does not match its hash is made again.
     Memory is bounded by a few decoded images. One process at a time may build a cache.
 
     Args:
-        dataset: whose images; their names are unlike.
-        size: the side in pixels.
-        folder: where the cache lies; made if need be.
-        skip_unreadable: leave unreadable files out instead of raising.
+        dataset: the images, each with its own name.
+        size: side in pixels.
+        folder: folder of the cache; created if missing.
+        skip_unreadable: skip unreadable files instead of raising.
         on_progress: called with the number of files decoded so far.
 
     Raises:
-        UnreadableImageError: names the first unreadable file and the count of the others.
-        UserError: no readable image at all; the folder cannot be written or its disk is too full.
+        UnreadableImageError: a file is unreadable; the message has the first and the number of others.
+        UserError: no readable image; the folder cannot be written, or its disk is too full.
     """
     samples = dataset.samples
     hashes = in_threads(lambda sample: _sha256_of_image(dataset, sample), samples)
@@ -109,11 +109,11 @@ def build_cache(
 
 
 def open_cache(path: Path) -> UInt8Array:
-    """As `open_pixels`, of a cache: compared with the hash beside it, which caches of earlier versions have not.
+    """Open a cache as `open_pixels` does, and check its hash; caches of earlier versions have none.
 
     Raises:
-        OSError: it cannot be opened.
-        ValueError: it is damaged.
+        OSError: the cache cannot be opened.
+        ValueError: the cache is damaged.
     """
     pixels = open_pixels(path)
     written = _facts_of(path).get("sha256") if _facts_file(path).exists() else None
@@ -123,20 +123,20 @@ def open_cache(path: Path) -> UInt8Array:
 
 
 def open_pixels(path: Path) -> UInt8Array:
-    """A file of pixels, uint8 (N, side, side, 3), memory-mapped and read-only.
+    """Open a pixel file, uint8 (N, side, side, 3), memory-mapped and read-only.
 
     Raises:
-        OSError: it cannot be opened.
-        ValueError: it is no such file, or was cut off.
+        OSError: the file cannot be opened.
+        ValueError: not a pixel file, or a truncated one.
     """
     if not path.is_file():
         raise ValueError("no regular file")
     try:
-        # Not np.load, which would also open archives and, given the word, pickles.
+        # Not np.load, which also opens archives.
         pixels = np.lib.format.open_memmap(path, mode="r")
     except OSError:
         raise
-    except Exception as error:  # on a hostile header numpy raises nearly anything, tokenize's own errors among it
+    except Exception as error:  # on a hostile header numpy raises nearly anything, even tokenize's errors
         raise ValueError(str(error)) from None
     if pixels.dtype != np.uint8 or pixels.ndim != 4 or pixels.shape[1:] != (pixels.shape[1], pixels.shape[1], 3):
         raise ValueError(f"an array {pixels.dtype} of {pixels.shape}")
@@ -144,7 +144,7 @@ def open_pixels(path: Path) -> UInt8Array:
 
 
 def skippable(path: Path, reason: str, more: int = 0) -> UnreadableImageError:
-    """The error where --skip-unreadable is at hand; `more` is the number of other such files."""
+    """The error for commands with --skip-unreadable; `more` is the number of other unreadable files."""
     return UnreadableImageError(path, reason, "Remove it or replace it, or pass --skip-unreadable.", more)
 
 
@@ -155,7 +155,7 @@ def _fill(
     skip_unreadable: bool,
     on_progress: Callable[[int], None] | None,
 ) -> tuple[list[Fact], int]:
-    """Write the cache beside its place and rename it; nothing half-written stays behind on an error."""
+    """Write the cache under a temporary name and rename it; on an error, nothing partial stays behind."""
     samples = dataset.samples
     _refuse_full_disk(target.parent, len(samples), size)
     with unfinished(target) as partial, unfinished(target.with_suffix(".compact")) as compact:
@@ -172,12 +172,12 @@ def _fill(
         sha256 = sha256_of(partial)
         content = {"size": size, "broken_profiles": broken_profiles, "sha256": sha256, "images": facts}
         write_json(_facts_file(target), content, indent=0)
-        partial.replace(target)  # last: the cache counts as there once this file is
+        partial.replace(target)  # last: the cache exists once this file does
     return facts, broken_profiles
 
 
 def _sha256_of_image(dataset: Dataset, sample: Sample) -> str:
-    """Hash an image file's bytes; "" where they cannot be read, which decoding will report."""
+    """Hash an image file's bytes; "" if they cannot be read, which decoding will report."""
     try:
         return hashlib.sha256(dataset.read(sample)).hexdigest()
     except UnreadableImageError:
@@ -196,10 +196,10 @@ def _refuse_full_disk(folder: Path, count: int, size: int) -> None:
 def _decode_rows(
     partial: Path, dataset: Dataset, size: int, on_progress: Callable[[int], None] | None
 ) -> tuple[list[Fact], int]:
-    """Decode each file straight into its row of a new .npy file; rows of unreadable files stay zero.
+    """Decode each file into its row of a new .npy file; rows of unreadable files stay zero.
 
     Returns:
-        what the cache remembers of each file, and how many have an unusable color profile.
+        Each file's fact, and the number of unusable color profiles.
     """
     rows = _new_rows(partial, len(dataset.samples), size)
 
@@ -231,7 +231,7 @@ def _new_rows(path: Path, count: int, size: int) -> np.memmap[Any, np.dtype[np.u
 
 
 def _stored_facts(target: Path, count: int) -> tuple[list[Fact], int] | None:
-    """Read what `_decode_rows` found for a finished cache; None if there is none, or a damaged one."""
+    """The facts that `_decode_rows` found for a finished cache; None if it is missing or damaged."""
     if not (target.is_file() and _facts_file(target).is_file()):
         return None
     try:
@@ -245,7 +245,7 @@ def _stored_facts(target: Path, count: int) -> tuple[list[Fact], int] | None:
 
 
 def _facts_of(cache: Path) -> dict[str, Any]:
-    """What the JSON file beside a cache holds; ValueError if it is damaged."""
+    """The content of the JSON file beside a cache; ValueError if it is damaged."""
     found = parse_json(read_bytes(_facts_file(cache), MAX_FACTS))
     if not isinstance(found, dict):
         raise ValueError("no facts of a cache")
@@ -257,7 +257,7 @@ def _facts_file(target: Path) -> Path:
 
 
 def _sha256_of_cache(path: Path) -> str:
-    """Hash a cache: once, unless it changes, for a command opens it more than once."""
+    """A cache's hash, computed once unless the file changes: a command opens it more than once."""
     found = path.stat()
     return _hash_once(path, found.st_ino, found.st_size, found.st_mtime_ns)
 

@@ -1,4 +1,4 @@
-"""The check of a dataset before a run: everything `leanet check` reports, and what stands in a run's way."""
+"""Check a data set before a run: all that `leanet check` reports, and the problems that would stop a run."""
 
 import hashlib
 from collections import Counter
@@ -14,27 +14,27 @@ from leanet.data.threads import in_threads
 from leanet.errors import UserError
 
 SQUARE = 1.05
-"""Up to this ratio of its sides a picture counts as square."""
+"""Up to this ratio of its sides, a picture counts as square."""
 
 
 @dataclass(frozen=True)
 class CheckReport:
-    """What a dataset holds.
+    """The findings about a data set.
 
     Attributes:
         counts: images of each class, by "normal" and "anomalous"; kinds: anomalous images of each kind.
         masks: anomalous images with a ground-truth mask.
-        groups, largest_group: how many groups there are; name and images of the largest.
+        groups, largest_group: number of groups; name and number of images of the largest.
         smallest, median, largest: (width, height) by area, of the readable images; None if there are none.
-        distinct_sizes: how many different sizes there are.
+        distinct_sizes: number of different sizes.
         formats: readable images by format and mode as stored, such as "PNG RGBA".
-        converted: readable images by what decoding does to them beyond plain RGB, such as "CMYK to RGB".
-        profiles: readable images by the name of their embedded color profile, and what is done with it.
-        broken_profiles: readable images whose profile is unusable; they count as sRGB.
-        squeezed: readable images that are far from square; aspect: their median width : height, above 1 or below.
+        converted: readable images by conversion in decoding, such as "CMYK to RGB".
+        profiles: readable images by the name of their embedded color profile and its use.
+        broken_profiles: readable images with an unusable profile; they count as sRGB.
+        squeezed: readable images that are far from square; aspect: their median width / height.
         unreadable: (file, reason).
         duplicates: files with the same bytes, within and across the classes.
-        notes: worth telling; problems: one line each, and a run would stop at any of them.
+        notes: remarks for the user; problems: one line each; any of them would stop a run.
     """
 
     counts: dict[str, int]
@@ -75,12 +75,12 @@ def check_dataset(
     skip_unreadable: bool = False,
     on_progress: Callable[[int], None] | None = None,
 ) -> CheckReport:
-    """Hash and fully decode every file, a few at a time, and sum up what was found.
+    """Hash and fully decode every file, a few at a time, and summarize the findings.
 
     Args:
-        dataset: from `list_images`, which itself refuses missing and empty classes.
-        n_splits, seed: of the folds that a run would make.
-        skip_unreadable: unreadable files are left out and are no problem, as in a run with --skip-unreadable.
+        dataset: from `list_images`, which refuses missing and empty classes.
+        n_splits, seed: options of the folds that a run would make.
+        skip_unreadable: skip unreadable files without a problem, as a run with --skip-unreadable does.
         on_progress: called with the number of files examined so far.
     """
     files = [sample.file for sample in dataset.samples]

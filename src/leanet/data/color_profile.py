@@ -1,4 +1,4 @@
-"""Embedded color profiles (ICC): an image's values as sRGB."""
+"""Embedded color profiles (ICC): convert an image to sRGB."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from PIL import Image, ImageCms
 UInt8Array: TypeAlias = npt.NDArray[np.uint8]
 
 SAME = 2
-"""Gray levels of 255 that a profile may differ from sRGB and still be one of sRGB's many spellings."""
+"""A profile within this many of 255 gray levels of sRGB counts as sRGB, of which there are many variants."""
 
 _CACHED = 16
 _MOST_BYTES = 16_000_000
@@ -35,10 +35,10 @@ class Profile:
     """A color profile.
 
     Attributes:
-        name: what it calls itself.
-        space: RGB, GRAY, CMYK or Lab; "" of a broken one.
-        is_srgb: whether it is sRGB, so that values stay as they are.
-        curve: of GRAY, the sRGB level, uint8 (65536, 3), of each level of 16 bits.
+        name: its own description.
+        space: RGB, GRAY, CMYK or Lab; "" if it is broken.
+        is_srgb: whether it is sRGB, which needs no conversion.
+        curve: for GRAY, the sRGB level of each 16-bit level, uint8 (65536, 3).
     """
 
     name: str
@@ -48,16 +48,16 @@ class Profile:
     transforms: tuple[tuple[str, ImageCms.ImageCmsTransform], ...] = ()
 
     def suits(self, mode: str) -> bool:
-        """Whether it can be meant for images of this mode of Pillow's; a broken one is meant for none."""
+        """Whether it fits images of this Pillow mode; a broken one fits none."""
         return mode.split(";")[0] in _MODES.get(self.space, ())
 
     def convert(self, image: Image.Image) -> Image.Image:
         """Convert an image to sRGB.
 
         Args:
-            image: of a mode that it suits, of 8 bits and no palette; an RGB profile takes RGB or RGBA.
+            image: 8-bit, without palette, of a mode that the profile suits; an RGB profile takes RGB or RGBA.
         Returns:
-            RGB, or RGBA with the alpha that was there.
+            RGB, or RGBA with the original alpha.
         """
         if self.curve is not None:
             levels = np.asarray(image.getchannel(0)).astype(np.uint16) * 257
@@ -73,10 +73,10 @@ BROKEN = Profile("", "")
 
 @functools.lru_cache(_CACHED)
 def read_profile(data: bytes) -> Profile:
-    """Read a profile; BROKEN where it is damaged or of a space that no picture has.
+    """Read a profile; BROKEN if it is damaged or its color space is not that of a picture.
 
-    The intent is relative colorimetric with black point compensation, which for the profiles of cameras and screens
-    (primaries and curves) is what browsers do. The transforms may be used by several threads at once.
+    The intent is relative colorimetric with black point compensation, as in browsers for the profiles of cameras
+    and screens (primaries and curves). The transforms are thread-safe.
     """
     if len(data) > _MOST_BYTES:
         return BROKEN
@@ -110,7 +110,7 @@ def _transform(
 
 
 def _grey_curve(profile: ImageCms.ImageCmsProfile) -> UInt8Array:
-    """Every level of 16 bits through the profile, without the shortcuts that make dark levels coarse."""
+    """The sRGB level of every 16-bit level, without the optimizations that make dark levels coarse."""
     levels = Image.fromarray(np.arange(65536, dtype=np.uint16).reshape(256, 256))
     return np.asarray(_transform(profile, "I;16", "RGB", _EXACT).apply(levels)).reshape(65536, 3)
 

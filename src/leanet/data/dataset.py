@@ -1,4 +1,4 @@
-"""A data set: its images with labels, kinds, groups and masks, wherever they come from."""
+"""A data set from any source: images with labels, kinds, groups and masks."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from leanet.data.groups import read_groups
 from leanet.errors import UserError
 
 CLASS_NAMES = ("normal", "anomalous")
-LEAST = (3, 2)  # images of each class for any folds at all: two normal ones to train a colorizer on
+LEAST = (3, 2)  # fewest images of each class: a colorizer trains on two normal ones
 
 
 def _no_bytes() -> bytes:
@@ -26,15 +26,15 @@ class Sample:
     """One image.
 
     Attributes:
-        file: what the image is called in images.csv, splits.json and predictions.csv, different from all others: in
-            a folder, the posix path relative to the dataset's root.
+        file: unique name in images.csv, splits.json and predictions.csv; in a folder, the POSIX path relative to
+            the data set's root.
         label: 0 normal, 1 anomalous.
-        kind: the anomaly's kind (first subfolder of Positive, or MVTec AD defect); "" where there is none.
-        group: images of one group are never parted by a split; the file itself where no group is known.
-        mask: posix path, relative to the root or absolute, of the ground-truth mask, or of the folder of masks that
-            make it up together; None if there is none.
-        read: the content of the image file, JPEG, PNG or what else `leanet.data.decode` reads; OSError if it
-            cannot be read. Several threads call it, more than once.
+        kind: the anomaly's kind (first subfolder of Positive, or MVTec AD defect); "" if there is none.
+        group: splits keep a group's images together; without a group, the file itself.
+        mask: POSIX path, relative to the root or absolute, of the ground-truth mask, or of a folder whose masks
+            form it together; None if there is none.
+        read: returns the image file's content, in a format that `leanet.data.decode` reads; OSError if it cannot be
+            read. Several threads call it, repeatedly.
     """
 
     file: str
@@ -51,12 +51,12 @@ class Sample:
 
 @dataclass(frozen=True)
 class Dataset:
-    """The images of a data set: normals first, sorted within a folder of a class.
+    """The images of a data set: normals first, sorted within each class folder.
 
     Attributes:
-        root: what DATASET named, for messages; masks are relative to it.
+        root: the DATASET argument, for messages; masks are relative to it.
         samples: the images.
-        notes: for the user.
+        notes: remarks for the user.
     """
 
     root: Path
@@ -68,19 +68,19 @@ class Dataset:
         return tuple(sample for sample in self.samples if sample.label == label)
 
     def without(self, files: Collection[str]) -> Dataset:
-        """Return this dataset less some files, such as the unreadable ones."""
+        """Return this data set without some files, such as unreadable ones."""
         return replace(self, samples=tuple(s for s in self.samples if s.file not in files))
 
     def place_of(self, sample: Sample) -> Path:
-        """What messages call an image: in a folder, its path."""
+        """An image's name in messages: in a folder, its path."""
         return self.root / sample.file
 
     def read(self, sample: Sample) -> bytes:
         """The content of an image file.
 
         Raises:
-            UnreadableImageError: it cannot be read.
-            UserError: the source gave something else than bytes.
+            UnreadableImageError: the file cannot be read.
+            UserError: the source did not return bytes.
         """
         try:
             data = sample.read()
@@ -106,7 +106,7 @@ def by_group(dataset: Dataset) -> dict[str, list[Sample]]:
 def limit_per_class(dataset: Dataset, n: int, seed: int) -> Dataset:
     """Keep about n images of each class: whole groups, drawn at random until each class has n or is used up.
 
-    Without groups that is exactly n; a group that reaches beyond n, or holds both classes, is kept whole.
+    Without groups, exactly n are kept. A group that exceeds n or holds both classes is kept whole.
 
     Raises:
         UserError: n is less than 1.
@@ -150,10 +150,10 @@ def check_folds(dataset: Dataset, n_splits: int) -> None:
 
 
 def group_copies(dataset: Dataset, copies: Sequence[Sequence[str]]) -> tuple[Dataset, int]:
-    """Make one group of each set of files with the same bytes, and of all groups that it touches.
+    """Merge each set of files with the same bytes, and all their groups, into one group.
 
     Returns:
-        the data set, and how many of its files are copies of others.
+        The data set, and the number of files that are copies of others.
     """
     group_of = {sample.file: sample.group for sample in dataset.samples}
     for files in copies:
@@ -166,7 +166,7 @@ def group_copies(dataset: Dataset, copies: Sequence[Sequence[str]]) -> tuple[Dat
 
 
 def with_groups(dataset: Dataset, path: Path) -> Dataset:
-    """The data set with the groups of a CSV file that has the columns file and group.
+    """The data set with groups from a CSV file with the columns file and group.
 
     Raises:
         UserError: see `leanet.data.groups.read_groups`.

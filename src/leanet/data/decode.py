@@ -1,4 +1,4 @@
-"""From an image file to pixels: safe decoding, what it costs, and the one resize."""
+"""Decode image files safely, estimate the cost, and resize."""
 
 import threading
 from collections.abc import Sequence
@@ -17,9 +17,9 @@ from leanet.data.headers import jpeg_scans, webp_canvas, without_profile
 from leanet.errors import UserError
 
 MAX_PIXELS = 200_000_000
-MAX_BYTES = 2_000_000_000  # of a file; the largest image that is read takes 1.6 GB uncompressed
-MAX_SIDE = 65_535  # a JPEG's; the resize keeps one side while it shrinks the other
-MAX_JPEG_SCANS = 200  # a progressive JPEG has some ten; each takes as long to decode as the whole picture
+MAX_BYTES = 2_000_000_000  # of a file; the largest accepted image takes 1.6 GB uncompressed
+MAX_SIDE = 65_535  # JPEG's limit; the resize's first pass keeps the full height
+MAX_JPEG_SCANS = 200  # a progressive JPEG has about ten; each takes as long to decode as the whole picture
 FORMATS = (
     "JPEG",
     "PNG",
@@ -28,13 +28,13 @@ FORMATS = (
     "TIFF",
     "WEBP",
     "GIF",
-)  # never EPS or the like, which start other programs
-RESIZE_VERSION = 3  # raise it when decode or resize give other pixels than before: old caches are then not found
+)  # no EPS or the like, which start other programs
+RESIZE_VERSION = 3  # raise it when decode or resize return other pixels, to invalidate old caches
 
 UInt8Array: TypeAlias = npt.NDArray[np.uint8]
 
-_USUAL_SCANS = 10  # those of a progressive JPEG that is not made to keep a decoder busy
-_PILLOW_PIXEL = 4  # bytes of a pixel in Pillow's memory, of whatever mode but the smallest
+_USUAL_SCANS = 10  # of an ordinary progressive JPEG
+_PILLOW_PIXEL = 4  # bytes per pixel in Pillow's memory, in all but the smallest modes
 _STRIP_PIXELS = 1_000_000  # composited at once
 _DNG_VERSION = 50706  # the TIFF tag
 _pillow_limit = threading.Lock()
@@ -50,7 +50,7 @@ _TURN = {
 
 
 class UnreadableImageError(UserError):
-    """A file that cannot be used as an image; `reason` says why in a few words."""
+    """A file is not usable as an image; `reason` says why in a few words."""
 
     def __init__(self, path: Path, reason: str, remedy: str = "Remove it or replace it.", more: int = 0) -> None:
         others = f", and {more} more" if more else ""
@@ -65,8 +65,8 @@ class Decoded:
     Attributes:
         pixels: uint8 (H, W, 3), sRGB.
         format, mode: as stored.
-        turned: whether EXIF turned it.
-        first_of_several: whether there were further frames or pages, which are left out.
+        turned: whether EXIF orientation rotated or mirrored it.
+        first_of_several: whether the file has further frames or pages, which are ignored.
         profile: the embedded color profile; None if there was none.
     """
 
@@ -85,11 +85,11 @@ class Decoded:
 
 @dataclass(frozen=True)
 class Cost:
-    """What decoding a file takes, by its header alone.
+    """The cost of decoding a file, estimated from its header.
 
     Attributes:
-        pixels: width times height; 0 where `decode_bytes` refuses the file without decoding it.
-        bytes: of the pixels, as the decoder has to make them; of a JPEG of many scans, as often as it makes them.
+        pixels: width times height; 0 if `decode_bytes` refuses the file without decoding it.
+        bytes: decoded bytes, times the passes over them for a JPEG with many scans.
     """
 
     pixels: int
@@ -102,17 +102,16 @@ def decode(path: Path) -> UInt8Array:
     How each kind of file is handled:
         EXIF orientation: applied (a damaged EXIF block counts as none).
         Grayscale, 1-bit, palette: expanded to RGB.
-        16-bit grayscale: divided by 257 and rounded (65535 becomes 255); nothing is stretched or clipped.
+        16-bit grayscale: divided by 257 and rounded (65535 becomes 255), without stretching or clipping.
         16-bit RGB and RGBA: Pillow's decoder keeps the high byte, which is within 1 of division by 257.
         32-bit integer grayscale: as 16-bit; values outside 0..65535 make the file unreadable.
-        CMYK, YCbCr, CIELAB: Pillow's conversion, where no profile says more.
-        Embedded color profile (ICC): converted to sRGB, see `leanet.data.color_profile`; grayscale of 16 bits in
-            full depth, all else in 8 bits. A profile counts as sRGB if it is broken, if Pillow does not read it, or
-            if it is meant for another kind of image. What PNG says of color otherwise (gAMA, cHRM, cICP) and what
-            EXIF says is ignored.
+        CMYK, YCbCr, CIELAB: Pillow's conversion, unless there is a profile.
+        Embedded color profile (ICC): converted to sRGB, see `leanet.data.color_profile`; 16-bit grayscale in full
+            depth, all else in 8 bits. A profile that is broken, unreadable for Pillow, or for another kind of image
+            counts as sRGB. PNG's other color chunks (gAMA, cHRM, cICP) and EXIF's color space are ignored.
         Alpha or a transparent color: composited on white (but not the transparent color of 16-bit RGB), after the
             profile.
-        Camera raw that is stored as TIFF (DNG): unreadable; what a TIFF's reader finds is its thumbnail.
+        Camera raw stored as TIFF (DNG): unreadable, because a TIFF reader finds only the thumbnail.
         Animation, several pages: the first frame.
         Floating point: unreadable.
     JPEG is decoded at full size (no draft mode).
@@ -122,13 +121,13 @@ def decode(path: Path) -> UInt8Array:
 
     Raises:
         UnreadableImageError: missing, empty, truncated, not an image, more than MAX_PIXELS pixels, or a side
-            of more than MAX_SIDE; the size is checked from the header, before decoding.
+            above MAX_SIDE; the header is checked for the size before decoding.
     """
     return decode_with_origin(path).pixels
 
 
 def decode_with_origin(path: Path) -> Decoded:
-    """Do as `decode`, and tell how the file stored the image."""
+    """Decode as `decode` does, and report how the file stored the image."""
     return decode_bytes(read_image_file(path), path)
 
 
@@ -148,7 +147,7 @@ def read_image_file(path: Path) -> bytes:
 
 
 def decode_bytes(data: bytes, name: Path, max_pixels: int = MAX_PIXELS) -> Decoded:
-    """Do as `decode` with a file's content; `name` stands in the messages."""
+    """Decode a file's content as `decode` does; messages call it `name`."""
     if not data:
         raise UnreadableImageError(name, "empty file")
     if data[:2] == b"\xff\xd8" and jpeg_scans(data) > MAX_JPEG_SCANS:
@@ -175,7 +174,7 @@ def decode_bytes(data: bytes, name: Path, max_pixels: int = MAX_PIXELS) -> Decod
 
 
 def cost_of(data: bytes, max_pixels: int = MAX_PIXELS) -> Cost:
-    """Look at a file's header to tell what `decode_bytes` will take."""
+    """Estimate the cost of `decode_bytes` from a file's header."""
     scans = jpeg_scans(data) if data[:2] == b"\xff\xd8" else 1
     stored = _PILLOW_PIXEL
     size = webp_canvas(data)
@@ -185,7 +184,7 @@ def cost_of(data: bytes, max_pixels: int = MAX_PIXELS) -> Cost:
                 size = image.size
                 channels = len(image.getbands()) * (2 if ";16" in str(getattr(image, "tile", "")) else 1)
                 stored = max(stored, channels)
-        except Exception:  # as in decode_bytes, which will say why
+        except Exception:  # decode_bytes will report the reason
             return Cost(0, 0)
     if scans > MAX_JPEG_SCANS or _size_problem(*size, max_pixels):
         return Cost(0, 0)
@@ -194,17 +193,17 @@ def cost_of(data: bytes, max_pixels: int = MAX_PIXELS) -> Cost:
 
 
 def resize(image: UInt8Array, size: int) -> UInt8Array:
-    """Resize to a square: antialiased bilinear, rounded to uint8 after each direction; for cache and prediction.
+    """Resize to a square, for cache and prediction: antialiased bilinear, rounded to uint8 after each direction.
 
-    First across, then down, whatever the shape: left to itself, Pillow takes the cheaper order, which an exported
-    graph cannot follow.
+    The order is always width, then height. Pillow by itself takes the cheaper order, which an exported graph cannot
+    do.
 
     Args:
         image: uint8 (H, W, 3).
-        size: the side in pixels.
+        size: side in pixels.
 
     Returns:
-        uint8 (size, size, 3); the aspect ratio is not kept.
+        uint8 (size, size, 3), whatever the aspect ratio.
     """
     if image.shape[:2] == (size, size):
         return image
@@ -213,13 +212,13 @@ def resize(image: UInt8Array, size: int) -> UInt8Array:
 
 
 def checked_images(images: Sequence[UInt8Array], sizes: Sequence[tuple[int, int]] | None = None) -> None:
-    """Refuse what is not a batch of images.
+    """Refuse anything but a batch of images.
 
     Args:
-        images: each uint8 (H, W, 3) with a side of up to MAX_SIDE.
-        sizes: height and width of each image as it was before, 1 or more; None if it is the same.
+        images: each uint8 (H, W, 3) with sides of 1 to MAX_SIDE.
+        sizes: original height and width of each image, 1 or more; None if they are the images' own.
     Raises:
-        UserError: an array of another type or shape, or sizes for another number of images.
+        UserError: an array of another type or shape, or sizes for a different number of images.
     """
     for image in images:
         found = f"{getattr(image, 'dtype', type(image).__name__)} {np.shape(image)}"
@@ -234,7 +233,7 @@ def checked_images(images: Sequence[UInt8Array], sizes: Sequence[tuple[int, int]
 
 
 def to_rgb(image: Image.Image) -> tuple[Image.Image, Profile | None]:
-    """Convert a loaded image of any mode to RGB in sRGB, as `decode` says; with its profile, None without one.
+    """Convert a loaded image of any mode to sRGB, see `decode`; also returns its profile, None without one.
 
     Raises:
         ValueError: floating-point pixels, or gray values outside 0..65535.
@@ -255,12 +254,12 @@ def to_rgb(image: Image.Image) -> tuple[Image.Image, Profile | None]:
 
 
 def _open(data: bytes) -> Image.Image:
-    """Read the header only, past Pillow's own size limit (179 million pixels): ours is checked next."""
+    """Read the header only, without Pillow's size limit (179 million pixels), because ours is checked next."""
     with _pillow_limit:
         limit, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None
         try:
             return Image.open(BytesIO(data), formats=FORMATS)
-        except Exception:  # as in decode_bytes; a profile that Pillow does not read leaves the pixels readable
+        except Exception:  # as in decode_bytes; an unreadable profile need not make the pixels unreadable
             if (bare := without_profile(data)) is None:
                 raise
             image = Image.open(BytesIO(bare), formats=FORMATS)
@@ -286,7 +285,7 @@ def _orientation(image: Image.Image) -> int:
 
 
 def _profile_in(image: Image.Image) -> Profile | None:
-    """An image's color profile, BROKEN where it is unusable; Pillow gives None for one that it could not read."""
+    """An image's color profile, BROKEN if it is unusable; Pillow returns None for one that it cannot read."""
     data = image.info.get("icc_profile", b"")
     if data == b"":
         return None
@@ -295,7 +294,7 @@ def _profile_in(image: Image.Image) -> Profile | None:
 
 
 def _on_white(image: Image.Image) -> Image.Image:
-    """RGBA laid on white, as RGB: in strips, for Pillow lets no other thread run while it composites one."""
+    """Composite RGBA on white, in strips, because Pillow blocks other threads during a call."""
     width, height = image.size
     laid = Image.new("RGB", image.size)
     rows = max(1, _STRIP_PIXELS // width)
@@ -307,7 +306,7 @@ def _on_white(image: Image.Image) -> Image.Image:
 
 
 def _from_deep_grey(image: Image.Image, profile: Profile | None) -> Image.Image:
-    """Scale grayscale of 16 or 32 bits, 0..65535, to 8 bits, and replicate it."""
+    """Scale 16- or 32-bit grayscale, 0..65535, to 8 bits, and replicate it to RGB."""
     values = np.asarray(image)
     if values.min() < 0 or values.max() > 65535:
         raise ValueError("gray values outside 0..65535")
@@ -328,6 +327,6 @@ def _reason(error: Exception, data: bytes) -> str:
         name = unread_format(data[:HEAD])
         return advice(name) if name else "not an image, or of an unknown format"
     text = " ".join(str(error).split()) or type(error).__name__
-    if "could not create decoder" in text:  # all that libwebp says
+    if "could not create decoder" in text:  # libwebp's only message
         return "damaged or truncated file"
     return "truncated file" if "truncated" in text.lower() else text

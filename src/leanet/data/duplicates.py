@@ -1,4 +1,4 @@
-"""Files with the same bytes: within a class they belong together, across the classes they contradict."""
+"""Files with the same bytes: one group within a class, a contradiction across the classes."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -34,7 +34,7 @@ def duplicates(infos: Sequence[ImageInfo], labels: Sequence[int]) -> Duplicates:
 
 
 def refuse_duplicates_across(infos: Sequence[ImageInfo], labels: Sequence[int]) -> None:
-    """Raise UserError if the same picture lies in both classes."""
+    """Raise UserError if the same picture is in both classes."""
     across = duplicates(infos, labels).across
     if across:
         raise UserError(
@@ -43,7 +43,7 @@ def refuse_duplicates_across(infos: Sequence[ImageInfo], labels: Sequence[int]) 
 
 
 def contradiction(files: Sequence[str], labels: dict[str, int], more: int = 0) -> str:
-    """Say in one line that the same picture is called normal and anomalous."""
+    """The message, in one line, that the same picture has both labels."""
     first, second = (next(file for file in files if labels[file] == label) for label in (0, 1))
     others = f" ({more} more such pictures)" if more else ""
     return f"{first} and {second} are the same picture in both classes{others}. Remove one of the two."

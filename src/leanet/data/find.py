@@ -1,4 +1,4 @@
-"""Which files of a folder are pictures: each regular file once, known by its suffix or else by its content."""
+"""Find the pictures in a folder: each regular file once, recognized by its suffix or else its content."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ from pathlib import Path
 from typing import TypeAlias
 
 IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp"})
-"""Files of these suffixes count as pictures unopened; of all others, those whose first bytes say so."""
+"""Files with these suffixes count as pictures; of the others, those whose first bytes show a picture."""
 
 MOST_LISTED = 10
-"""Longer lists are cut, and the rest is counted."""
+"""Longer lists are cut, with a count of the rest."""
 
 Identity: TypeAlias = tuple[int, ...]
-"""What two names of one file or folder have in common."""
+"""Equal for all names of one file or folder."""
 
 HEAD = 132
-"""Bytes that tell a format; DICOM's name comes after 128 of anything."""
+"""Bytes that identify a format; DICOM's signature follows 128 arbitrary bytes."""
 
 _READ = (b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n", b"GIF87a", b"GIF89a", b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 _BMP_HEADERS = {12, 16, 40, 52, 56, 64, 108, 124}
@@ -90,34 +90,34 @@ _CONVERT = "convert to JPEG or PNG"
 
 @dataclass(frozen=True)
 class LeftOut:
-    """A file, folder or link that was passed over: one of this module's reasons, or the format that is not read."""
+    """A skipped file, folder or link, with one of this module's reasons or the name of an unsupported format."""
 
     path: Path
     why: str
 
     @property
     def is_missed(self) -> bool:
-        """Whether pictures are lost with it: of a format that is not read, or behind what cannot be opened."""
+        """Whether it may hold pictures: a file of an unsupported format, or a folder that cannot be opened."""
         return self.why not in (NO_PICTURE, _HIDDEN, _SPECIAL, _AGAIN, _MASK)
 
 
 @dataclass(frozen=True)
 class Found:
-    """The pictures below some folders, sorted by path, and what was passed over."""
+    """The pictures below some folders, sorted by path, and what was skipped."""
 
     images: tuple[Path, ...]
     left_out: tuple[LeftOut, ...]
 
 
 def find_images(*folders: Path, closed: Collection[Identity] = (), without: str | None = None) -> Found:
-    """Find the pictures below some folders; links are followed, hidden files passed over.
+    """Find the pictures below some folders; follow links, skip hidden files.
 
-    Every file and folder is found once, under its own name rather than a link's, so that links in a circle end.
+    Every file and folder is found once, even in a circle of links, and under its own name rather than a link's.
 
     Args:
-        folders: where to look.
-        closed: folders that are not entered, because they are read by themselves.
-        without: a subfolder of this name, in any case, holds no pictures but masks.
+        folders: folders to search.
+        closed: folders not to enter, because they are read separately.
+        without: name of subfolders, in any case, that hold masks instead of pictures.
     """
     images, left_out = list[Path](), list[LeftOut]()
     for path, why in _walk(folders, closed):
@@ -131,18 +131,18 @@ def find_images(*folders: Path, closed: Collection[Identity] = (), without: str 
 
 
 def _is_below(path: Path, folders: Iterable[Path], name: str) -> bool:
-    """Whether a folder of this name lies between a file and the one of the folders that it was found in."""
+    """Whether a folder of this name is between a file and the searched folder that contains it."""
     folder = next(folder for folder in folders if path.is_relative_to(folder))
     return any(same_name(part, name) for part in path.relative_to(folder).parts[:-1])
 
 
 def folders_below(folder: Path) -> list[Path]:
-    """The folder and all below it, each once; links are followed, hidden ones passed over."""
+    """The folder and all folders below it, each once; follow links, skip hidden ones."""
     return [folder, *(path for path, why in _walk([folder], ()) if why == _ENTERED)]
 
 
 def notes(left_out: Iterable[LeftOut], root: Path) -> list[str]:
-    """Say in a line a reason what was passed over, and what to do about it."""
+    """Notes on what was skipped and what to do about it, one line per reason."""
     by_reason: dict[str, list[Path]] = {}
     for item in left_out:
         by_reason.setdefault(item.why, []).append(item.path)
@@ -159,9 +159,9 @@ def notes(left_out: Iterable[LeftOut], root: Path) -> list[str]:
         elif why == _SPECIAL:
             said.append(f"left out, neither files nor folders (pipes, devices or sockets): {named}")
         elif why == _BROKEN:
-            said.append(f"left out, links that lead nowhere: {named}")
+            said.append(f"left out, broken links: {named}")
         elif why == _AGAIN:
-            said.append(f"left out, links to what is read already: {named}")
+            said.append(f"left out, links to paths already read: {named}")
         elif why == _CLOSED:
             said.append(f"left out, folders that cannot be opened: {named}")
         else:
@@ -170,18 +170,18 @@ def notes(left_out: Iterable[LeftOut], root: Path) -> list[str]:
 
 
 def listed(items: Collection[str], most: int = MOST_LISTED) -> str:
-    """The first of some items, separated by commas, and the count of the others."""
+    """The first items, separated by commas, and a count of the others."""
     return ", ".join([*list(items)[:most], *([f"{len(items) - most} more"] if len(items) > most else [])])
 
 
 def cut(lines: Collection[str], what: str) -> list[str]:
-    """The first ten lines, and one that counts the others: "290 more WHAT"."""
+    """The first ten lines, and one with a count of the others: "290 more WHAT"."""
     more = len(lines) - MOST_LISTED
     return [*list(lines)[:MOST_LISTED], *([f"{more} more {what}"] if more > 0 else [])]
 
 
 def same_name(one: str, other: str) -> bool:
-    """Whether two names of folders are one to a person: in any case, composed or not, blanks at the ends aside."""
+    """Whether two folder names are equal to a person: without regard to case, composition and outer blanks."""
     return folded(one) == folded(other)
 
 
@@ -191,12 +191,12 @@ def folded(name: str) -> str:
 
 
 def is_special(status: os.stat_result) -> bool:
-    """Whether it is neither a file nor a folder: reading it could wait or go on for ever."""
+    """Whether it is neither a file nor a folder: reading it could block or never end."""
     return not (stat.S_ISREG(status.st_mode) or stat.S_ISDIR(status.st_mode))
 
 
 def unread_format(head: bytes) -> str | None:
-    """The name of a picture's format that is known but not read, by its first HEAD bytes."""
+    """The name of a picture format that is known but not supported, from a file's first HEAD bytes."""
     if head[4:8] == b"ftyp":
         brands = [head[8:12], *(head[at : at + 4] for at in range(16, min(len(head), int.from_bytes(head[:4])), 4))]
         return next((_UNREAD_BRANDS[brand] for brand in brands if brand in _UNREAD_BRANDS), None)
@@ -206,7 +206,7 @@ def unread_format(head: bytes) -> str | None:
 
 
 def advice(name: str) -> str:
-    """What to do about a format that is not read, in a few words."""
+    """What to do about an unsupported format, in a few words."""
     return f"{name} is not read; {_CONVERT}"
 
 
@@ -214,9 +214,9 @@ _ENTERED = "entered"
 
 
 def _walk(roots: Collection[Path], closed: Collection[Identity]) -> Iterator[tuple[Path, str]]:
-    """Everything below some folders with "" for a regular file, _ENTERED for a folder, or why it is passed over.
+    """Everything below some folders, each with "" for a regular file, _ENTERED for a folder, or why it is skipped.
 
-    What lies there by itself comes before what a link leads to.
+    Files and folders come before the targets of links.
     """
     seen, folders, links = set(closed), deque[Path](), deque[Path]()
     for root in sorted(roots, key=Path.is_symlink):
@@ -267,22 +267,22 @@ def _is_folder(entry: os.DirEntry[str]) -> bool:
 
 
 def identity(path: Path) -> Identity:
-    """What tells a file or folder from others, whatever it is called; OSError if there is none."""
+    """The identity of a file or folder, whatever its name; OSError if there is none."""
     return _identity(path.stat())
 
 
 def _identity(status: os.stat_result) -> Identity:
-    """Device and inode; of a file its size and time too, since some file systems number inodes carelessly."""
+    """Device and inode; for a file also size and time, because some file systems reuse inode numbers."""
     known = status.st_dev, status.st_ino
     return known if stat.S_ISDIR(status.st_mode) else (*known, status.st_size, status.st_mtime_ns)
 
 
 def why_not(path: Path) -> str:
-    """Why a regular file is no picture to read: a format that is not read, or none at all; "" where it is one."""
+    """Why a regular file is not read as a picture: an unsupported format, or no picture; "" if it is read."""
     suffix = path.suffix.lower()
     if suffix in IMAGE_SUFFIXES:
         return ""
-    if suffix in _RAW_SUFFIXES:  # their content is often TIFF, with a thumbnail to decode
+    if suffix in _RAW_SUFFIXES:  # often TIFF inside, of which only the thumbnail would be decoded
         return "camera raw"
     try:
         with path.open("rb") as stream:

@@ -1,4 +1,4 @@
-"""groups.csv: which images show one object, as people and their spreadsheets write it."""
+"""Read groups.csv, which names the images of one object, as people and spreadsheets write it."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from leanet.errors import UserError
 from leanet.reading import read_bytes
 
 DELIMITERS = (",", ";", "\t", "|")
-MOST_BYTES = 200_000_000  # a million images have less
+MOST_BYTES = 200_000_000  # enough for more than a million images
 COLUMNS = ("file", "group")
 
 _UTF16 = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
@@ -23,17 +23,18 @@ _UTF16 = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
 def read_groups(path: Path, files: Sequence[str], root: Path) -> tuple[dict[str, str], list[str]]:
     r"""Read the groups of a data set's files.
 
-    The first line names the columns file and group; others are ignored. Commas, semicolons, tabs or bars separate;
-    blanks at a cell's ends do not count, nor does how accents are composed; \ separates folders as / does.
+    The first line names the columns file and group; other columns are ignored. The separator is a comma, semicolon,
+    tab or bar. Blanks around a cell and the composition of accents are ignored; \ separates folders as / does.
 
     Args:
-        path: a CSV file, in UTF-8, or in UTF-16 with its mark.
+        path: a CSV file in UTF-8, or in UTF-16 with a byte order mark.
         files: the data set's files, relative to the root.
         root: the data set's folder, for messages.
     Returns:
-        the group of each file that has one, and notes for the user.
+        The group of each file that has one, and notes for the user.
     Raises:
-        UserError: no such file, or another format; a file that is not in the data set, or in two groups.
+        UserError: no such file, or another format; it names a file that is not in the data set, or puts one in two
+            groups.
     """
     groups: dict[str, str] = {}
     unknown: list[str] = []
@@ -57,14 +58,14 @@ def read_groups(path: Path, files: Sequence[str], root: Path) -> tuple[dict[str,
 
 
 class _Names:
-    """A data set's files by what a person may call them: exactly so, or by another notation of the same name."""
+    """A data set's files by name: the exact name, or another spelling of it."""
 
     def __init__(self, files: Sequence[str]) -> None:
         self.exact = set(files)
         self.loose: dict[str, str | None] = {}
         for file in files:
             key = folded(file)
-            self.loose[key] = None if key in self.loose else file  # None: two files differ in case alone
+            self.loose[key] = None if key in self.loose else file  # None: ambiguous
 
     def find(self, name: str) -> str | None:
         for written in (name, name.replace("\\", "/")):
@@ -77,7 +78,7 @@ class _Names:
 
 
 def _rows(path: Path) -> Iterable[tuple[int, str, str]]:
-    """Line, file and group of each row, stripped; rows of empty cells are passed over."""
+    """Line, file and group of each row, stripped; rows of empty cells are skipped."""
     text = _text(path)
     try:
         first = next(iter(io.StringIO(text, newline="")), "")
@@ -127,7 +128,7 @@ def _alone(path: Path, count: int) -> list[str]:
 
 
 def _alike(groups: Iterable[str]) -> list[str]:
-    """Groups whose names a person may have meant as one: they differ in case or in the blanks inside."""
+    """A note on groups whose names differ only in case or inner blanks, and may have been meant as one."""
     spellings: dict[str, set[str]] = {}
     for group in groups:
         spellings.setdefault("".join(group.split()).casefold(), set()).add(group)

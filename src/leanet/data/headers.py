@@ -1,14 +1,14 @@
-"""What an image file's bytes tell before it is decoded: a JPEG's scans, a WebP's size, where a profile lies."""
+"""Read image files' headers without decoding: a JPEG's scans, a WebP's size, a profile's position."""
 
 import re
 from collections.abc import Iterator
 
-_JPEG_MARKER = re.compile(rb"\xff[^\x00\x01\xd0-\xd8\xff]")  # none of those without a length, but the end
-_JPEG_PROFILE = b"\xff\xe2ICC_PROFILE\0"  # marker and name of a segment that holds a part of one
+_JPEG_MARKER = re.compile(rb"\xff[^\x00\x01\xd0-\xd8\xff]")  # markers with a length, and the end of the image
+_JPEG_PROFILE = b"\xff\xe2ICC_PROFILE\0"  # marker and name of a segment with a part of the profile
 
 
 def jpeg_scans(data: bytes) -> int:
-    """The scans up to a JPEG's end; what may follow there, a camera's raw data or film, is not decoded."""
+    """The number of scans up to a JPEG's end; data after it, such as raw data or a film, is not decoded."""
     at, scans = 2, 0
     while marker := _JPEG_MARKER.search(data, at):
         at, kind = marker.end(), data[marker.end() - 1]
@@ -20,10 +20,10 @@ def jpeg_scans(data: bytes) -> int:
 
 
 def webp_canvas(data: bytes) -> tuple[int, int] | None:
-    """Width and height of a WebP file; None of any other.
+    """Width and height of a WebP file; None for other files.
 
-    Read here since libwebp, which Pillow asks, takes 8 bytes a pixel before it tells: a file of 36 bytes can claim
-    268 megapixels.
+    Pillow's libwebp allocates 8 bytes per pixel before it reports the size, and a file of 36 bytes can claim 268
+    megapixels.
     """
     if data[:4] != b"RIFF" or data[8:12] != b"WEBP":
         return None
@@ -39,7 +39,7 @@ def webp_canvas(data: bytes) -> tuple[int, int] | None:
 
 
 def without_profile(data: bytes) -> bytes | None:
-    """A PNG or JPEG file without its color profile; None of any other, and of one that has none."""
+    """A PNG or JPEG file without its color profile; None for other files, or if there is no profile."""
     if data.startswith(b"\x89PNG\r\n\x1a\n"):
         parts = [data[:8], *(chunk for chunk in _chunks(data) if chunk[4:8] != b"iCCP")]
     elif data.startswith(b"\xff\xd8"):
@@ -51,7 +51,7 @@ def without_profile(data: bytes) -> bytes | None:
 
 
 def _chunks(data: bytes) -> Iterator[bytes]:
-    """A PNG file's chunks, in one with the first of pixels all that follows."""
+    """A PNG file's chunks; the first pixel chunk and all that follows are one."""
     at = 8
     while at < len(data):
         end = len(data) if data[at + 4 : at + 8] == b"IDAT" else at + 12 + int.from_bytes(data[at : at + 4])
@@ -60,7 +60,7 @@ def _chunks(data: bytes) -> Iterator[bytes]:
 
 
 def _segments(data: bytes) -> Iterator[bytes]:
-    """A JPEG file's segments before its first scan, and all that follows as one."""
+    """A JPEG file's segments before its first scan; all that follows is one."""
     at = 2
     while at < len(data):
         is_segment = data[at] == 0xFF and data[at + 1 : at + 2] != b"\xda"

@@ -1,4 +1,4 @@
-"""Where a dataset folder keeps each class: in a folder of its own, or in MVTec AD's splits, beside the masks."""
+"""The layout of a data set folder: one folder per class, or MVTec AD's splits with masks."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from leanet.data.find import NO_PICTURE, find_images, folded, identity, listed, 
 from leanet.errors import UserError
 
 SPLITS = ("train", "test", "val", "valid", "validation")
-"""Folders that the MVTec AD layout and its kin divide a set into; they are pooled."""
+"""Split folders of the MVTec AD layout and similar ones; they are pooled."""
 
 GOOD = ("good", "normal", "ok")
-"""Folders of normal images within a split, beside the class folder's own name."""
+"""Folders of normal images within a split, in addition to --normal-dir."""
 
 MASKS = "ground_truth"
 
@@ -24,10 +24,10 @@ class Place:
     """A folder with images of one class.
 
     Attributes:
-        folder: searched with its subfolders.
+        folder: folder to search, with its subfolders.
         label: 0 normal, 1 anomalous.
-        kind: of all its anomalies; "" where subfolders name theirs.
-        masks: the folder of their masks; None if there is none.
+        kind: the kind of all its anomalies; "" if subfolders name the kinds.
+        masks: folder of their masks; None if there is none.
     """
 
     folder: Path
@@ -38,13 +38,13 @@ class Place:
 
 @dataclass(frozen=True)
 class Layout:
-    """What `arrange` found.
+    """A data set folder's layout, from `arrange`.
 
     Attributes:
-        places: normal ones first.
+        places: folders of images, normal ones first.
         mvtec: whether it is the MVTec AD layout.
-        splits: the names of its splits; masks: of its folder of masks, "" where there is none.
-        notes: what is not read, for the user.
+        splits: names of its splits; masks: name of its masks' folder, "" if there is none.
+        notes: for the user: what is not read.
     """
 
     places: tuple[Place, ...]
@@ -65,10 +65,10 @@ class Layout:
 
 
 class Masks:
-    """The masks of one defect, by the images' names: exactly, or else as `folded`.
+    """The masks of one defect, by the images' names: the exact name, or else as `folded`.
 
-    Of `<name>`, that is `<name>_mask.png`, `<name>.png` (or of another image's suffix), or the images in the folder
-    `<name>/`, which make up one mask together.
+    The mask of `<name>` is `<name>_mask.png`, `<name>.png` (or with another image suffix), or the folder `<name>/`,
+    whose images form one mask together.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -81,17 +81,16 @@ class Masks:
         self._of = {folded(name): path for name, path in exact.items()} | exact
 
     def of(self, image: PurePath) -> Path | None:
-        """The mask of an image, named as seen from its defect's folder; a file or a folder, None if none is."""
+        """The mask, a file or folder, of an image relative to its defect's folder; None if there is none."""
         names = image.with_suffix("").as_posix(), image.stem
         return next((self._of[name] for name in (*names, *map(folded, names)) if name in self._of), None)
 
 
 def arrange(root: Path, normal_dir: str, abnormal_dir: str) -> Layout:
-    """Find where the classes are; either may be missing.
+    """Find the folders of the classes; either class may be missing.
 
     Raises:
-        UserError: no such folder, folders of the two classes that share images, or two folders of one name where
-            one is meant.
+        UserError: no such folder; the two classes share images; or two folders match one name.
     """
     if not root.is_dir():
         raise UserError(f"{root}: no such dataset folder. Check the path.")
@@ -107,13 +106,13 @@ def arrange(root: Path, normal_dir: str, abnormal_dir: str) -> Layout:
 
 
 def found_in(root: Path) -> str:
-    """Say which subfolders there are."""
+    """The sentence that lists the subfolders."""
     names = [f"{path.name}/" for path in _subfolders(root)]
     return f"Found {listed(names, 8)}." if names else "It has no subfolders."
 
 
 def descend(root: Path, name: str) -> Path | None:
-    """Find a folder below the root by its name in any case; None if there is none."""
+    """Find a folder below the root by its name, in any case; None if there is none."""
     folder = root
     for part in PurePosixPath(name).parts:
         if (found := _only(folder, part)) is None:
@@ -123,7 +122,7 @@ def descend(root: Path, name: str) -> Path | None:
 
 
 def _only(folder: Path, name: str) -> Path | None:
-    """The subfolder of this name in any case; UserError if several are, which are not links to one."""
+    """The subfolder of this name, in any case; UserError if several match that are not links to one."""
     matches = [path for path in _subfolders(folder) if same_name(path.name, name)]
     one = _closest(matches, name)
     if one and any(identity(path) != identity(one) for path in matches):
@@ -133,7 +132,7 @@ def _only(folder: Path, name: str) -> Path | None:
 
 
 def _closest(folders: list[Path], name: str) -> Path | None:
-    """The folder of exactly this name, or else in any case; None if there is none."""
+    """The folder with exactly this name, or else in any case; None if there is none."""
     return min((path for path in folders if same_name(path.name, name)), key=lambda p: p.name != name, default=None)
 
 
@@ -166,14 +165,14 @@ def _mvtec(root: Path, splits: list[Path], normal_dir: str, abnormal_dir: str) -
 
 
 def _splits(root: Path, normal_dir: str) -> list[Path]:
-    """The folders of splits in SPLITS' order, where one of them has a folder of normal images; else none."""
+    """The split folders, in SPLITS' order, if one of them has a folder of normal images; else none."""
     found = [path for name in SPLITS for path in _subfolders(root) if same_name(path.name, name)]
     good = {folded(name) for name in (*GOOD, normal_dir)}
     return found if any(folded(path.name) in good for split in found for path in _subfolders(split)) else []
 
 
 def _refuse_shared(places: list[Place], message: str = "") -> None:
-    """Raise UserError if a folder of one class is, or lies in, one of the other."""
+    """Raise UserError if a folder of one class is or is inside a folder of the other."""
     there = [(place, place.folder.resolve()) for place in places]
     for one, normal in [item for item in there if not item[0].label]:
         for other, anomalous in [item for item in there if item[0].label]:
@@ -184,7 +183,7 @@ def _refuse_shared(places: list[Place], message: str = "") -> None:
 
 
 def _unread(root: Path, read: set[str], instead: str) -> tuple[str, ...]:
-    """Notes on what lies in the root beside the folders that are read."""
+    """Notes on what is in the root besides the folders that are read."""
     known = {folded(name) for name in read}
     others = [f"{path.name}/" for path in _subfolders(root) if folded(path.name) not in known]
     said = [f"not read: {listed(others)}, beside {instead}"] if others else []
@@ -192,7 +191,7 @@ def _unread(root: Path, read: set[str], instead: str) -> tuple[str, ...]:
 
 
 def _loose_images(folder: Path, place: str) -> list[str]:
-    """A note on images that lie in no class."""
+    """A note on images that belong to no class."""
     images = [path.name for path in _files(folder) if why_not(path) != NO_PICTURE]
     if not images:
         return []
@@ -202,7 +201,7 @@ def _loose_images(folder: Path, place: str) -> list[str]:
 
 
 def _files(folder: Path) -> Iterator[Path]:
-    """The regular files in a folder, hidden ones passed over."""
+    """The regular files in a folder, except hidden ones."""
     return (path for path in folder.iterdir() if path.is_file() and not path.name.startswith("."))
 
 

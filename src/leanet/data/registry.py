@@ -1,6 +1,6 @@
-"""Sources of images by name, and the data set that a run's options ask one of them for.
+"""Sources of images by name, and the data set that a run's options select.
 
-A file in sources/ registers its own, and so may other packages.
+A file in sources/ registers its own; other packages may register more.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ Source = TypeVar("Source", bound=type[DataSource])
 
 
 def register_source(name: str) -> Callable[[Source], Source]:
-    """A decorator that registers a source by the name in `DataConfig.source`; the last class of a name counts."""
+    """A decorator that registers a source for `DataConfig.source`; a later class of the same name replaces it."""
 
     def register(source: Source) -> Source:
         SOURCES[name] = source
@@ -34,7 +34,7 @@ def register_source(name: str) -> Callable[[Source], Source]:
 
 
 def open_source(dataset: Path, data: DataConfig) -> DataSource:
-    """The source that the options name; OptionError if none has this name."""
+    """The source that the options name; OptionError if it is not registered."""
     if data.source not in SOURCES:
         remedy = f"no such source of images. Register it, or choose from {', '.join(SOURCES)}."
         raise OptionError("source", data.source, remedy)
@@ -42,15 +42,15 @@ def open_source(dataset: Path, data: DataConfig) -> DataSource:
 
 
 def list_images(dataset: Path, data: DataConfig, seed: int, *, normals_only: bool = False) -> Dataset:
-    """List the images of a data set as the options ask for them.
+    """List the images of a data set that the options select.
 
     Args:
-        dataset: what DATASET named.
+        dataset: the DATASET argument.
         data: the source, its options, the groups and the most images of each class.
-        seed: of the choice among more images than these.
-        normals_only: list no anomalous images; there need be none.
+        seed: seed of the random choice if there are more images than that.
+        normals_only: list normal images only; there may be no others.
     Raises:
-        UserError: as `DataSource.scan`; a bad groups file; a source that does not keep its contract.
+        UserError: as `DataSource.scan`; a bad groups file; a source that violates its contract.
     """
     source = open_source(dataset, data)
     found = source.scan_normals() if normals_only else source.scan()
@@ -61,7 +61,7 @@ def list_images(dataset: Path, data: DataConfig, seed: int, *, normals_only: boo
 
 
 def _refuse_unfit(dataset: Dataset) -> None:
-    """Raise UserError if a source's images have no names of their own, or a label other than 0 and 1."""
+    """Raise UserError if a source's images share names, or have a label other than 0 and 1."""
     if not dataset.samples:
         raise UserError(f"{dataset.root}: no images in it. Check the data set.")
     for sample in dataset.samples:
@@ -77,7 +77,7 @@ def _refuse_unfit(dataset: Dataset) -> None:
 
 
 def _is_text(value: object) -> bool:
-    """Whether a value is text that can be written as UTF-8."""
+    """Whether a value is text that UTF-8 can encode."""
     return isinstance(value, str) and not any("\ud800" <= character <= "\udfff" for character in value)
 
 

@@ -1,4 +1,4 @@
-"""The contract of what lists a data set's images, be it a folder, a manifest or a database."""
+"""The contract of a source of images, such as a folder, a manifest or a database."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from leanet.data.dataset import Dataset
 
 
 class DataSource(ABC):
-    """A kind of place that data sets come from, under the name that `register_source` gives it.
+    """A source of data sets, registered by name with `register_source`.
 
-    A source needs a `scan` alone. It decodes nothing: each `Sample` knows how to read its own bytes.
+    A source must define only `scan`. It decodes nothing: each `Sample` reads its own bytes.
 
     Attributes:
-        dataset: what DATASET named, which means to a source what it likes.
-        options: which images are asked for. `groups` and `max_per_class` are applied to whatever a source lists.
+        dataset: the DATASET argument, which each source interprets in its own way.
+        options: options that select images. `groups` and `max_per_class` apply to the images of any source.
     """
 
     def __init__(self, dataset: Path, options: DataConfig) -> None:
@@ -29,16 +29,16 @@ class DataSource(ABC):
         """List the images of both classes, in the same order each time.
 
         Raises:
-            UserError: there is no such data set, or none of a class in it.
+            UserError: no such data set, or a class without images.
         """
 
     def scan_normals(self) -> Dataset:
-        """List the normal images alone, of a data set that may have no others; errors as in `scan`."""
+        """List only the normal images of a data set that may have no others; errors as in `scan`."""
         dataset = self.scan()
         return replace(dataset, samples=dataset.of_class(0))
 
     def has_anomalies(self) -> bool:
-        """Whether there are anomalous images at all; `leanet fit` does without them."""
+        """Whether there are any anomalous images; `leanet fit` works without them."""
         return bool(self.scan().of_class(1))
 
     def searched(self) -> list[Path]:

@@ -1,4 +1,4 @@
-"""Stratified, grouped, seeded folds, and the file a person can open and edit."""
+"""Stratified, grouped, seeded folds, in a file that a person can edit."""
 
 import warnings
 from collections import Counter
@@ -17,25 +17,25 @@ from leanet.files import write_json
 from leanet.reading import parse_json, read_text
 
 LARGEST = 1_000_000_000
-"""Bytes of a file of splits; a million images in five folds have a third of this."""
+"""Most bytes of a splits file; a million images in five folds need a third of this."""
 
 _SHAPE = '{"n_splits": 2, "seed": 0, "folds": [{"train": ["Negative/a.png", ...], "test": [...]}, ...]}'
 
 
 @dataclass(frozen=True)
 class Fold:
-    """The files of one fold's two sides, relative to the dataset's root."""
+    """The files of one fold's train and test sides, by the images' names."""
 
     train: tuple[str, ...]
     test: tuple[str, ...]
 
 
 def make_folds(dataset: Dataset, n_splits: int, seed: int) -> tuple[Fold, ...]:
-    """Split a dataset into folds whose test sides partition it.
+    """Split a data set into folds whose test sides partition it.
 
-    Stratified: without groups, a class's share of every test side is within one image of proportional. Where
-    a group holds more than one image, no group is parted and the shares are as near as the groups allow. The
-    same dataset, n_splits and seed give the same folds.
+    The folds are stratified: without groups, a class's share of every test side is within one image of
+    proportional. A group of several images stays on one side, and the shares are as close as the groups allow. The
+    same data set, n_splits and seed give the same folds.
 
     Raises:
         UserError: a class has fewer images or groups than folds, or a side of a fold would lack a class.
@@ -58,7 +58,7 @@ def make_folds(dataset: Dataset, n_splits: int, seed: int) -> tuple[Fold, ...]:
 
 
 def refuse_one_normal(where: str, normals: int) -> None:
-    """Raise UserError if a colorizer would train on one image: BatchNorm finds no spread in it."""
+    """Raise UserError if a colorizer would train on a single image, which BatchNorm cannot normalize."""
     if normals < 2:
         raise UserError(
             f"{where}: {normals} normal image to train on; at least 2 are needed. Add normal images, or use "
@@ -67,10 +67,7 @@ def refuse_one_normal(where: str, normals: int) -> None:
 
 
 def too_large_groups(dataset: Dataset, n_splits: int) -> list[str]:
-    """What to say of groups that hold so much of a class that its shares of the folds cannot be alike.
-
-    That is one and a half times an even share, or more.
-    """
+    """Notes on groups that hold at least 1.5 times an even share of a class and unbalance the folds."""
     labels = [sample.label for sample in dataset.samples]
     said = []
     for label, name in enumerate(CLASS_NAMES):
@@ -85,7 +82,7 @@ def too_large_groups(dataset: Dataset, n_splits: int) -> list[str]:
 
 
 def write_splits(path: Path, folds: Sequence[Fold], seed: int) -> None:
-    """Write folds as JSON: n_splits, seed, and the files of each fold's train and test side.
+    """Write folds as JSON: n_splits, seed, and the files of each fold's train and test sides.
 
     Raises:
         UserError: the file cannot be written.
@@ -100,13 +97,13 @@ def write_splits(path: Path, folds: Sequence[Fold], seed: int) -> None:
 
 
 def read_splits(path: Path, dataset: Dataset) -> tuple[Fold, ...]:
-    """Read folds that `write_splits` wrote, and perhaps a person edited.
+    """Read folds that `write_splits` wrote and a person may have edited.
 
-    A file may be missing from every fold, and a class from a test side, whose metrics are then undefined;
-    everything else that would make the results worthless is refused.
+    A file may be missing from every fold. A class may be missing from a test side, whose metrics are then
+    undefined. Anything else that would invalidate the results is refused.
 
     Raises:
-        UserError: not such a JSON file; a file unknown, listed twice, on both sides or tested twice; an empty side;
+        UserError: not a splits file; a file unknown, listed twice, on both sides or tested twice; an empty side;
             a class missing from a training side; a group on both sides.
     """
     folds = _parse(path)
@@ -122,16 +119,16 @@ def read_splits(path: Path, dataset: Dataset) -> tuple[Fold, ...]:
 def keep_share_of_positives(
     files: Sequence[str], labels: Sequence[int], p_rate: float, seed: int
 ) -> tuple[str, ...]:
-    """Keep every normal and the first int(n * p_rate) of n anomalous files in a seeded order.
+    """Keep every normal file, and the first int(n * p_rate) of n anomalous files in a seeded order.
 
-    With one seed, a smaller share is a subset of a larger one. The files come back in the order given.
+    With one seed, a smaller share is a subset of a larger one. The order of the files is preserved.
 
     Args:
         files, labels: one entry per image; 0 normal, 1 anomalous.
-        p_rate: the share to keep, above 0 and at most 1.
+        p_rate: share to keep, above 0 and at most 1.
 
     Raises:
-        UserError: p_rate is out of range, or leaves no anomalous file.
+        UserError: p_rate is out of range, or keeps no anomalous file.
     """
     if not 0 < p_rate <= 1:
         raise UserError(f"--p-rate {p_rate}: expected a share above 0 and up to 1.")
@@ -147,12 +144,12 @@ def keep_share_of_positives(
 
 
 def inner_parts(labels: Sequence[int], groups: Sequence[str], n: int, seed: int) -> NDArray[np.int64]:
-    """Divide a training side into n parts, stratified as far as its classes reach, in whole groups.
+    """Divide a training side into n parts of whole groups, stratified as far as possible.
 
     Args:
         labels, groups: one entry per image.
     Returns:
-        (N,), the number of each image's part, 0..n-1.
+        int (N,), each image's part, 0..n-1.
     Raises:
         UserError: fewer images or groups than parts.
     """
@@ -207,7 +204,7 @@ def _files(side: Any) -> tuple[str, ...]:
 
 
 def _check_fold(where: str, fold: Fold, by_file: dict[str, Sample]) -> None:
-    """Refuse a fold that would give no results, or worthless ones; `where` opens the message."""
+    """Refuse a fold with no results or invalid ones; the message starts with `where`."""
     for side, files in (("train", fold.train), ("test", fold.test)):
         if not files:
             raise UserError(f"{where}: the {side} side is empty. Give it images.")

@@ -1,11 +1,11 @@
-"""Colored leaves: a made data set with true masks, small enough to come with the package.
+"""Synthetic leaves: a generated data set with exact masks, part of the package.
 
-Every leaf has two tissues, a smooth and a striped one, in patches. Hue follows from lightness, from green where
-the leaf is dark to rose where it is light; how strong the color is follows from the tissue's texture. An anomalous
-leaf is drawn exactly like a normal one; then a few small places, round (`spot`) or long (`streak`), get the hue of
-another lightness, while their own lightness stays as it was. Such hues are common in every normal leaf, only
-elsewhere: lightness does not give an anomaly away, the color of a pixel hardly, but whoever knows which color
-belongs to which lightness sees it at once. (How much of each color an image has does give most of them away.)
+Every leaf has patches of two tissues, a smooth and a striped one. Hue depends on lightness, from green where the
+leaf is dark to rose where it is light; chroma depends on the tissue's texture. An anomalous leaf is drawn like a
+normal one, but a few small regions, round (`spot`) or long (`streak`), have the hue of another lightness. Their
+lightness is unchanged, and their hues are common elsewhere in every normal leaf. Lightness therefore does not
+reveal an anomaly, and a pixel's color barely does; the relation of color to lightness does. (An image's color
+histogram reveals most anomalies, too.)
 """
 
 from __future__ import annotations
@@ -35,10 +35,10 @@ _CHROMA = 25.0  # moderate, so that any of the hues below is inside the sRGB gam
 class Leaf:
     """A normal leaf before it becomes pixels; fields are float (S, S).
 
-    lightness: L* of the leaf, also where the background hides it; tone: the same without stripes, veins and
-    grain: what the color follows; striped: share of the striped tissue, 0..1;
-    cover: 1 on the leaf, 0 on the background; background: L* there; along, across: coordinates in the leaf, its tip
-    and base at along = 1 and -1.
+    lightness: L* of the leaf, even where the background hides it; tone: the same without stripes, veins and
+    grain, which determines the hue; striped: share of the striped tissue, 0..1;
+    cover: 1 on the leaf, 0 on the background; background: L* there; along, across: coordinates in the leaf, with
+    tip and base at along = 1 and -1.
     """
 
     lightness: Field
@@ -63,21 +63,21 @@ def make_leaves(
 ) -> None:
     """Write a data set in the layout of MVTec AD.
 
-    train/good/000.png ..., test/spot/000.png ..., test/streak/000.png ..., and for every anomalous image
-    ground_truth/<defect>/<stem>_mask.png (255 = anomalous). Equal arguments give equal bytes, and leaf number k is
-    the same leaf however many are made. The folder appears complete or not at all.
+    The files are train/good/000.png ..., test/spot/000.png ..., test/streak/000.png ..., and for every anomalous
+    image ground_truth/<defect>/<stem>_mask.png (255 = anomalous). Equal arguments give equal bytes, and leaf k is
+    the same whatever the number of leaves. The folder is written completely or not at all.
 
     Args:
-        out: the folder to make; it may exist if it is empty.
-        n_normal, n_anomalous: how many images; the anomalous ones take turns between the two kinds of defect.
+        out: folder to make; it may exist if it is empty.
+        n_normal, n_anomalous: numbers of images; the anomalous ones alternate between the two kinds of defect.
         image_size: side in pixels, 32 or more.
         seed: any non-negative integer.
-        n_defects: the fewest and the most defects on an anomalous leaf. Fewer is harder.
-        defect_size: factor on the defects' size; at 1 a spot's radius is 4 to 8 % of the image's side. Smaller is
-            harder.
+        n_defects: fewest and most defects on an anomalous leaf. Fewer is harder.
+        defect_size: factor for the defects' size; at 1, a spot's radius is 4 to 8 % of the image's side. Smaller
+            is harder.
         colour_shift: how wrong the defects' colors are, from 0 (right) to 1 (ΔE00 of about 10 to 25).
     Raises:
-        FileExistsError: `out` holds files already.
+        FileExistsError: `out` exists and is not an empty folder.
         ValueError: an argument is out of its range.
     """
     if n_normal < 0 or n_anomalous < 0:
@@ -112,7 +112,7 @@ def make_leaves(
 
 
 def grow_leaf(rng: np.random.Generator, image_size: int) -> Leaf:
-    """Draw shape, veins, tissues and lightness of one leaf."""
+    """Generate shape, veins, tissues and lightness of one leaf."""
     centres = (np.arange(image_size) + 0.5) / image_size * 2 - 1
     x, y = np.meshgrid(centres - rng.uniform(-0.05, 0.05), centres - rng.uniform(-0.05, 0.05))
     angle, length = rng.uniform(0, 2 * np.pi), rng.uniform(0.78, 0.9)
@@ -142,7 +142,7 @@ def grow_leaf(rng: np.random.Generator, image_size: int) -> Leaf:
         + rng.choice((-3.0, 3.0)) * np.tanh(across / 0.1)
     )
     for centre, radius in _places(rng, cover, x, y, int(rng.integers(3, 7))):
-        # blotches as large as defects, lighter or darker, with the color that belongs to that
+        # blotches as large as defects, lighter or darker, with the matching color
         tone += rng.choice((-1, 1)) * rng.uniform(9, 15) * _disc(rng, x, y, centre, radius)
     lightness = tone + 7 * striped * stripes + 6 * veins + rng.normal(0, 0.8, x.shape)
     lightness = _MIDDLE + _REACH * np.tanh((lightness - _MIDDLE) / _REACH)
@@ -153,7 +153,7 @@ def grow_leaf(rng: np.random.Generator, image_size: int) -> Leaf:
 
 
 def right_colour(leaf: Leaf) -> NDArray[np.float64]:
-    """a* and b*, (2, S, S), that belong to the leaf's lightness and tissue."""
+    """a* and b*, (2, S, S), that match the leaf's lightness and tissue."""
     return _law(leaf.tone, leaf.striped)
 
 

@@ -1,4 +1,4 @@
-"""Work on many files at once: decoding and hashing let other threads run."""
+"""Process files in a few threads: decoding and hashing release the GIL."""
 
 import os
 from collections.abc import Callable, Iterable
@@ -14,7 +14,7 @@ R = TypeVar("R")
 def in_threads(
     work: Callable[[T], R], items: Iterable[T], on_progress: Callable[[int], None] | None = None
 ) -> list[R]:
-    """Work on every item in a few threads; the results come in the items' order."""
+    """Call `work` for every item in a few threads; the results are in the items' order."""
     pool = ThreadPoolExecutor(THREADS)
     results = []
     try:

@@ -5,16 +5,22 @@ from __future__ import annotations
 import dataclasses
 import logging
 import shlex
+from pathlib import Path
+from tempfile import TemporaryDirectory
 
-from leanet.config import CheckConfig
+import numpy as np
+
+from leanet.config import CheckConfig, ColorizeConfig, DetectConfig
 from leanet.config.options import argument, to_options
 from leanet.data.check import CheckReport, check_dataset
+from leanet.data.dataset import Dataset
 from leanet.data.find import cut, listed
 from leanet.data.registry import list_images
-from leanet.data.splits import too_large_groups
+from leanet.data.splits import make_folds, too_large_groups
 from leanet.experiment.detect import refuse_unfit
-from leanet.experiment.estimate import estimate, minutes, time_of
-from leanet.experiment.open_run import refuse_unfit_maps
+from leanet.experiment.estimate import Planned, estimate, minutes, time_of, unfinished
+from leanet.experiment.open_run import Run, refuse_unfit_maps
+from leanet.experiment.run_folder import ImageRow, RunFolder
 from leanet.progress import progress_bar
 
 _log = logging.getLogger(__name__)
@@ -49,23 +55,38 @@ def check_and_print(config: CheckConfig) -> int:
     if report.problems:
         return 2
     if config.estimate:
-        _estimate(config)
+        _estimate(config, dataset.without([file for file, _ in report.unreadable]))
     _log.info("no problems found")
     return 0
 
 
-def _estimate(config: CheckConfig) -> None:
+def _estimate(config: CheckConfig, dataset: Dataset) -> None:
     """Log how long a run takes and, unless it is the same, how long a quick run takes."""
-    detectors = [(detector, None) for detector in config.detector.beside_baseline(compare=True)]
-    estimate(config, detectors)
+    estimate(*_planned(config, dataset))
     first = dataclasses.replace(
         config,
         data=dataclasses.replace(config.data, image_size=min(QUICK_SIDE, config.data.image_size)),
         compute=dataclasses.replace(config.compute, folds=QUICK_FOLDS),
     )
     if first != config:
-        quick = time_of(first, detectors)
+        quick = time_of(*_planned(first, dataset))
         _log.info(f"a quick run takes {minutes(quick.total)}: {_command(first)}")
+
+
+def _planned(config: CheckConfig, dataset: Dataset) -> tuple[list[Planned], Run]:
+    """The tasks of a run with these options, and that run as it would begin, without its pixels."""
+    side, maps = config.data.image_size, config.colorizer
+    rows = tuple(ImageRow(s.file, s.label, s.kind, s.group, s.mask or "", "", 0, 0) for s in dataset.samples)
+    pixels = np.broadcast_to(np.uint8(0), (len(rows), side, side, 3))
+    labels = np.array([row.label for row in rows], dtype=np.int64)
+    folds = make_folds(dataset, config.data.n_splits, config.compute.seed)
+    with TemporaryDirectory() as empty:
+        run = Run(RunFolder(Path(empty)), rows, labels, pixels, folds, maps.map_coding, maps.map_source)
+        first = ColorizeConfig(config.dataset, run.folder.path, config.data, maps, config.compute)
+        detectors = [
+            DetectConfig(run.folder.path, None, d, config.compute) for d in config.detector.beside_baseline(True)
+        ]
+        return unfinished(first, detectors, run), run
 
 
 def _command(first: CheckConfig) -> str:

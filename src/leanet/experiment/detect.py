@@ -13,10 +13,11 @@ from numpy.typing import NDArray
 from leanet.config import NO_CAAN, DataConfig, DetectConfig, DetectorConfig, parse_folds
 from leanet.config.options import from_options, to_options
 from leanet.errors import OptionError, UserError
-from leanet.experiment.detector_task import TrainDetector, made_otherwise, map_scale, of_earlier_maps
+from leanet.experiment.detector_task import TrainDetector, map_scale
 from leanet.experiment.executors import executor
+from leanet.experiment.experiment import Experiment
 from leanet.experiment.open_run import Run, find, record, refuse_among_images, write_images
-from leanet.experiment.run_folder import RunFolder, amend_config
+from leanet.experiment.run_folder import amend_config
 from leanet.experiment.table import Table, adn_scored, outcome, table
 from leanet.experiment.tasks import Worker
 from leanet.experiment.training_set import TrainingSet, validation_share
@@ -43,45 +44,36 @@ def detect(config: DetectConfig) -> Table:
         UserError: no run there, a fold without anomaly maps or with maps of another coding than requested, or a
             detector made with other options; or another process works in the folder that is written to.
     """
-    run, home, config, folds = train_detectors(config)
-    return table(run, home, config, folds) if is_first() else Table((), ())
+    experiment = train_detectors(config)
+    return table(experiment) if is_first() else Table((), ())
 
 
-def train_detectors(config: DetectConfig) -> tuple[Run, RunFolder, DetectConfig, tuple[int, ...]]:
-    """Train as `detect` does; returns the run, the folder of the detectors, the resolved options, and the folds."""
+def train_detectors(config: DetectConfig) -> Experiment:
+    """Train as `detect` does, and return what was trained."""
     run = find(config.run)
-    home = RunFolder(config.out) if config.out else run.folder
-    with alone_in(home.path):
-        return _train_detectors(config, run, home)
+    with alone_in(config.home):
+        return _train_detectors(config, run)
 
 
-def _train_detectors(
-    config: DetectConfig, run: Run, home: RunFolder
-) -> tuple[Run, RunFolder, DetectConfig, tuple[int, ...]]:
+def _train_detectors(config: DetectConfig, run: Run) -> Experiment:
     config = resolved(config, run)
-    folds = parse_folds(config.compute.folds, len(run.folds))
-    for number in folds:
+    experiment = Experiment(run, config, parse_folds(config.compute.folds, len(run.folds)))
+    for number in experiment.folds:
         run.maps(number)
-    detectors = config.detector.beside_baseline(config.compare)
-    configs = [dataclasses.replace(config, detector=detector) for detector in detectors]
-    for each in configs:
-        for number in folds:
-            for seed in range(each.detector.seeds):
-                folder = home.fold(number).detector(each.detector.name_with(seed))
-                if of_earlier_maps(folder, each, run, number):
-                    continue
-                if difference := made_otherwise(folder, each, run, number):
-                    raise UserError(
-                        f"{folder.path}: this detector was made with {difference}. Use its options, delete it, "
-                        "or choose another --out."
-                    )
+    experiments = experiment.beside_baseline()
+    for task in (TrainDetector(each.config, n, s) for each in experiments for n, s in each.trainings):
+        if not task.is_of_earlier_maps(run) and (difference := task.made_otherwise(run)):
+            raise UserError(
+                f"{task.folder.path}: this detector was made with {difference}. Use its options, delete it, "
+                "or choose another --out."
+            )
     if is_first():
-        _prepare(home, config, run)
+        _prepare(experiment)
     # Seed by seed: a stopped study has complete results of the earlier seeds, with their baselines.
     for seed in range(config.detector.seeds):
-        for each in configs:
-            train_folds(each, run, folds, seeds=[seed])
-    return run, home, config, folds
+        for each in experiments:
+            train_folds(each, seed)
+    return experiment
 
 
 def resolved(config: DetectConfig, run: Run) -> DetectConfig:
@@ -121,8 +113,9 @@ def refuse_unfit(detector: DetectorConfig) -> None:
         raise OptionError("attention_point", wrong[0], f"{networks} has the attention points {choice}.")
 
 
-def _prepare(home: RunFolder, config: DetectConfig, run: Run) -> None:
+def _prepare(experiment: Experiment) -> None:
     """Record the options in the detectors' folder; copy the run's images.csv and splits.json to --out."""
+    run, home, config = experiment.run, experiment.home, experiment.config
     if config.out and run.images_in.is_absolute():  # an imported run has no folder of images
         refuse_among_images(config.out, run.images_in, from_options(DataConfig, run.folder.read_config()))
     home.refuse_others(len(run.folds))
@@ -143,26 +136,20 @@ def _prepare(home: RunFolder, config: DetectConfig, run: Run) -> None:
     record(home, options, **extra)
 
 
-def train_folds(
-    config: DetectConfig,
-    run: Run,
-    folds: Sequence[int],
-    until: float = 1.0,
-    seeds: Sequence[int] = (0,),
-) -> None:
-    """Train one detector on the requested folds, with some of the seeds; skip what is finished.
+def train_folds(experiment: Experiment, seed: int = 0, until: float = 1.0) -> None:
+    """Train one detector on the experiment's folds, with one of the seeds; skip what is finished.
 
     Args:
-        config: the resolved options; they name the run and the folder of the detectors.
-        run: the run, open.
+        experiment: its options name the run and the folder of the detectors.
+        seed: which, counted from 0.
         until: stop the schedule after this share of its epochs.
-        seeds: which, counted from 0.
     """
-    name = config.detector.name + (f", seed {', '.join(map(str, seeds))}" if any(seeds) else "")
+    run, config = experiment.run, experiment.config
+    name = config.detector.name + (f", seed {seed}" if seed else "")
     worker = Worker({config.run: run})
-    tasks = [TrainDetector(config, number, seed, until) for seed in seeds for number in folds]
+    tasks = [TrainDetector(config, number, seed, until) for number in experiment.folds]
     to_do = [task for task in tasks if not task.done(worker)]
-    of_earlier = [task for task in to_do if of_earlier_maps(task.folder, config, run, task.fold)]
+    of_earlier = [task for task in to_do if task.is_of_earlier_maps(run)]
     for task in to_do:
         if task in of_earlier:
             _log.info(f"note: {task.folder.path}: its anomaly maps were made again; this detector is trained again")

@@ -22,7 +22,7 @@ from leanet.config.options import to_options
 from leanet.data.tensors import images_to_tensor
 from leanet.errors import DamagedError
 from leanet.experiment.open_run import FREE_TO_CHANGE, Run, differing_option
-from leanet.experiment.predictions import write_predictions
+from leanet.experiment.predictions import write_labelled, write_predictions
 from leanet.experiment.run_folder import DetectorFolder, RunFolder, write_config, write_history
 from leanet.experiment.table import adn_scored, outcome
 from leanet.experiment.tasks import Worker, fingerprint_of
@@ -78,8 +78,7 @@ class TrainDetector:
     @property
     def folder(self) -> DetectorFolder:
         """Where the detector is written to."""
-        home = RunFolder(self.config.out or self.config.run)
-        return home.fold(self.fold).detector(self.config.detector.name_with(self.seed))
+        return RunFolder(self.config.home).fold(self.fold).detector(self.config.detector.name_with(self.seed))
 
     @property
     def recipe(self) -> Recipe:
@@ -97,19 +96,41 @@ class TrainDetector:
         """Whether the detector has all its files, these are whole, and its maps are those it was trained on."""
         run, folder = worker.run_at(self.config.run), self.folder
         try:
-            if folder.lacking() or of_earlier_maps(folder, self.config, run, self.fold):
+            if folder.lacking() or self.is_of_earlier_maps(run):
                 return False
             outcome(run, folder, self.fold)
         except DamagedError:
             return False
         return True
 
+    def is_of_earlier_maps(self, run: Run) -> bool:
+        """Whether the detector's maps were made again since, by the same options of the same images, and differ a
+        little.
+
+        That is so where the maps or their colorizer were damaged, and another machine, or number of threads, made
+        them again. Earlier versions did not record what tells that from other maps.
+        """
+        recorded, facts = self.folder.read_config().get("recorded", {}), self._facts(run)
+        if recorded.get("maps", facts["maps"]) == facts["maps"]:
+            return False
+        same = {"side": facts["side"], "maps_made_from": _maps_made_from(run, self.fold)}
+        return all(recorded.get(name) == value for name, value in same.items())
+
+    def made_otherwise(self, run: Run) -> str | None:
+        """What the detector was made with that these options, resolved, do not say; None if all agree."""
+        before, options = self.folder.read_config(), to_options(self.config)
+        recorded = before.get("recorded", {})
+        if any(recorded.get(key, value) != value for key, value in self._facts(run).items()):
+            return "other images or anomaly maps than this run's"
+        # The recipe before all else: where it differs, it may be why the maps' scale does.
+        return differing_option(before, {"recipe": options["recipe"], **options})
+
     def run(self, worker: Worker) -> None:
         run, config = worker.run_at(self.config.run), self.config
         compute = resolve(config.compute, 0)  # compiled detectors are slower: see docs/explanation/performance.md
         images, folder = self.images(run), self.folder
         read_maps = map_reader(run.maps(self.fold), map_scale(config))
-        facts = facts_of(config, run, self.fold)
+        facts = self._facts(run)
         if is_first():
             self._record(run, compute, facts)
         checkpoint = Checkpoint(
@@ -140,10 +161,16 @@ class TrainDetector:
         if is_first():
             write_history(folder.history, history)
             save_weights(engine.bare_model, folder.weights)
+            write_labelled(folder.labelled, run, images.labelled)
             self._predict(run, predictor(engine.bare_model, compute.in_float32()), read_maps, images)
             self._score(run, images, history)
             checkpoint.remove()
         wait_for_all(compute.device)
+
+    def _facts(self, run: Run) -> dict[str, Any]:
+        """What the detector is made from besides its options: the side of the images, and which anomaly maps."""
+        maps = run.maps(self.fold).identity if self.config.detector.has_attention else None
+        return {"side": run.side, "maps": maps}
 
     def _record(self, run: Run, compute: Compute, facts: Mapping[str, Any]) -> None:
         """Write down what the detector is made with."""
@@ -255,26 +282,6 @@ def predict(
     return np.concatenate(adn), np.concatenate(caan) if caan else None
 
 
-def facts_of(config: DetectConfig, run: Run, number: int) -> dict[str, Any]:
-    """What a detector is made from besides its options: the side of the images, and which anomaly maps."""
-    maps = run.maps(number).identity if config.detector.has_attention else None
-    return {"side": run.side, "maps": maps}
-
-
-def of_earlier_maps(folder: DetectorFolder, config: DetectConfig, run: Run, number: int) -> bool:
-    """Whether a detector's maps were made again since, by the same options of the same images, and differ a little.
-
-    That is so where the maps or their colorizer were damaged, and another machine, or number of threads, made them
-    again. Earlier versions did not record what tells that from other maps.
-    """
-    recorded = folder.read_config().get("recorded", {})
-    facts = facts_of(config, run, number)
-    if recorded.get("maps", facts["maps"]) == facts["maps"]:
-        return False
-    same = {"side": facts["side"], "maps_made_from": _maps_made_from(run, number)}
-    return all(recorded.get(name) == value for name, value in same.items())
-
-
 def _maps_made_from(run: Run, number: int) -> str:
     """A hash of all that decides over a fold's maps but rounding: images, split, pixels and stage 1's options."""
     options = run.folder.read_config()
@@ -282,13 +289,3 @@ def _maps_made_from(run: Run, number: int) -> str:
     decisive = (of_stage | {"seed", "recipe"}) - FREE_TO_CHANGE
     kept = sorted((k, str(v)) for k, v in options.items() if k in decisive)
     return hashlib.sha256(repr((run.fingerprint(number), run.side, kept)).encode()).hexdigest()
-
-
-def made_otherwise(folder: DetectorFolder, config: DetectConfig, run: Run, number: int) -> str | None:
-    """What a fold's detector was made with that these options, resolved, do not say; None if all agree."""
-    before, options = folder.read_config(), to_options(config)
-    recorded = before.get("recorded", {})
-    if any(recorded.get(key, value) != value for key, value in facts_of(config, run, number).items()):
-        return "other images or anomaly maps than this run's"
-    # The recipe before all else: where it differs, it may be why the maps' scale does.
-    return differing_option(before, {"recipe": options["recipe"], **options})

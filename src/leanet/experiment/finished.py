@@ -11,8 +11,9 @@ from leanet.config import DetectConfig, DetectorConfig, parse_folds
 from leanet.config.options import from_options
 from leanet.errors import OptionError, UserError
 from leanet.experiment.detect import refuse_unfit
-from leanet.experiment.detector_task import made_otherwise
-from leanet.experiment.open_run import Run, find
+from leanet.experiment.detector_task import TrainDetector
+from leanet.experiment.experiment import Experiment
+from leanet.experiment.open_run import find, source_of
 from leanet.experiment.run_folder import RunFolder
 
 
@@ -72,27 +73,29 @@ def _without_detectors(home: RunFolder) -> str:
     )
 
 
-def finished(
-    run: Run, home: RunFolder, config: DetectConfig
-) -> tuple[DetectConfig, list[int], dict[int, list[str]]]:
+def finished(config: DetectConfig) -> tuple[Experiment, dict[int, list[str]]]:
     """What of a run can be shown: folds with at least the first seed, the baseline where it has that for all folds
     and was trained with the same options, and as many seeds as all of these have.
 
+    Args:
+        config: what was asked for, as `recorded_detector` has it.
     Returns:
-        the options for that much, its folds, and what else was asked for and is missing: fold -> files.
+        that much, and what else was asked for and is missing: fold -> files.
+    Raises:
+        UserError: as `source_of`.
     """
-    d = config.detector
+    d, run = config.detector, source_of(RunFolder(config.home))
 
     def lacking(detector: DetectorConfig, fold: int, seed: int) -> list[str]:
-        folder = home.fold(fold).detector(detector.name_with(seed))
+        task = TrainDetector(replace(config, detector=detector), fold, seed)
         if not run.folder.fold(fold).maps.exists():
             return [f"{fold}/maps.zarr"]
-        if files := folder.lacking():
-            return [f"{fold}/{folder.path.name}/{name}" for name in files]
-        difference = made_otherwise(folder, replace(config, detector=detector), run, fold)
-        return [f"{fold}/{folder.path.name} of these options (made with {difference})"] if difference else []
+        if files := task.folder.lacking():
+            return [f"{fold}/{task.folder.path.name}/{name}" for name in files]
+        difference = task.made_otherwise(run)
+        return [f"{fold}/{task.folder.path.name} of these options (made with {difference})"] if difference else []
 
-    folds = [n for n in range(len(run.folds)) if not lacking(d, n, 0)]
+    folds = tuple(n for n in range(len(run.folds)) if not lacking(d, n, 0))
     enough = range(1 if config.compare else d.seeds)  # one that nobody asked for takes no seed away
     has_baseline = d.has_attention and not any(lacking(d.baseline(), n, s) for n in folds for s in enough)
     shown, seeds = d.beside_baseline(has_baseline), 1
@@ -101,7 +104,7 @@ def finished(
     wanted, asked = d.beside_baseline(config.compare), parse_folds(config.compute.folds, len(run.folds))
     missing = {n: [f for each in wanted for s in range(d.seeds) for f in lacking(each, n, s)] for n in asked}
     there = replace(config, detector=replace(d, seeds=seeds), compare=has_baseline)
-    return there, folds, {n: list(dict.fromkeys(files)) for n, files in missing.items() if files}
+    return Experiment(run, there, folds), {n: list(dict.fromkeys(files)) for n, files in missing.items() if files}
 
 
 def what_is_missing(missing: Mapping[int, Sequence[str]]) -> str:

@@ -19,8 +19,9 @@ from leanet.errors import UserError
 from leanet.experiment.colorize import colorize
 from leanet.experiment.detect import refuse_unfit, resolved, train_detectors, train_folds
 from leanet.experiment.detector_task import build_detector, map_scale
-from leanet.experiment.estimate import estimate
+from leanet.experiment.estimate import estimate, unfinished
 from leanet.experiment.executors import executor
+from leanet.experiment.experiment import Experiment
 from leanet.experiment.map_tasks import new_source
 from leanet.experiment.open_run import (
     Run,
@@ -137,13 +138,16 @@ def _fit_detector(config: FitConfig, first: ColorizeConfig, work: Path) -> Card:
     is_new = not first.out.exists()
     begun = begin(first)
     refuse_too_few_labelled(asked, begun)
+    whole = everything(begun, work / ALL)
+    second = dataclasses.replace(first, out=whole.folder.path)
+    unchosen = dataclasses.replace(config.detector, validation=0.0)
+    final = resolved(DetectConfig(second.out, None, unchosen, first.compute, compare=False), whole)
     if is_new:  # a stopped fit's remaining work is unknown
-        as_two_folds = dataclasses.replace(config, compute=dataclasses.replace(config.compute, folds="0,1"))
-        estimate(as_two_folds, [(config.detector, None)])
+        estimate([*unfinished(first, [asked], begun), *unfinished(second, [final], whole)], begun, whole)
     _log.info(f"first training: {parts}, to choose epoch and threshold, and to test on the rest")
     colorize(first, begun)
-    run, home, detect_config, _ = train_detectors(asked)
-    folder = home.fold(0).detector(config.detector.name)
+    first_training = train_detectors(asked)
+    run, folder = first_training.run, first_training.folder(0)
     metrics = folder.read_metrics()
     scored = adn_scored(outcome(run, folder, 0), config.detector)
     history_epochs = len(read_history(folder.history))
@@ -152,11 +156,8 @@ def _fit_detector(config: FitConfig, first: ColorizeConfig, work: Path) -> Card:
     said = found_in_words(score(scored), [PLAIN_THRESHOLD if scored.threshold is None else scored.threshold])
     _log.info(f"test on the rest: {said}")
     _log.info("second training: all images")
-    whole = everything(run, work / ALL)
-    colorize(dataclasses.replace(first, out=whole.folder.path), whole)
-    detector = dataclasses.replace(detect_config.detector, validation=0.0)
-    final = resolved(DetectConfig(whole.folder.path, None, detector, first.compute, compare=False), whole)
-    train_folds(final, whole, [0], until=share)
+    colorize(second, whole)
+    train_folds(Experiment(whole, final, (0,)), until=share)
 
     d = config.detector
     network = build_detector(d, run.side)

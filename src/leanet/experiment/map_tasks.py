@@ -145,8 +145,8 @@ class MakeMaps:
         parts = range(self.config.colorizer.cross_fit)
         return [FitMap(self.config, self.fold, part) for part in (*parts, None)]
 
-    def cost(self, _worker: Worker) -> int:
-        return 0
+    def cost(self, worker: Worker) -> int:
+        return len(worker.run_at(self.config.out).images)
 
     def done(self, worker: Worker) -> bool:
         return is_made(worker.run_at(self.config.out), self.fold, lambda _: None)
@@ -155,13 +155,14 @@ class MakeMaps:
         if not is_first():
             return
         run = worker.run_at(self.config.out)
-        source = new_source(self.config, run)
-        source.eval()
+        source, compute = new_source(self.config, run).eval(), compute_of(self.config, run)
         writer = map_writer(run, self.fold, source)
         summary = map_summary(run, self.fold, source.step)
         for task in self.sources:
             load_weights(source.stored, task.folder.weights(task.part))
-            write_maps(source, compute_of(self.config, run), run, task.mapped(run), writer, summary)
+            rows = task.mapped(run)
+            write_maps(source, compute, run, rows, writer, summary)
+            worker.on_images(len(rows), f"fold {self.fold}, maps")
         attributes = {**made_of(run, self.fold), **summary.attributes()}
         writer.close(attributes)
         for task in self.sources:

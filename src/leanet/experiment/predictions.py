@@ -1,4 +1,4 @@
-"""A detector's predictions as a file."""
+"""A detector's predictions, and the images it learned from, as files."""
 
 from __future__ import annotations
 
@@ -69,3 +69,8 @@ def write_predictions(
         second = "" if caan is None else f"{caan[i]:.10g}"
         lines.append((image.file, image.label, number, f"{adn[i]:.10g}", second, int(adn[i] >= PLAIN_THRESHOLD)))
     write_csv(path, COLUMNS, lines)
+
+
+def write_labelled(path: Path, run: Run, rows: NDArray[np.int64]) -> None:
+    """Write the file and label of these rows' images: those whose labels a detector saw."""
+    write_csv(path, ("file", "label"), [(run.images[row].file, run.images[row].label) for row in rows])

@@ -4,23 +4,26 @@ from __future__ import annotations
 
 import logging
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from leanet.config import DetectConfig, RunConfig
 from leanet.experiment.colorize import colorize
 from leanet.experiment.detect import refuse_unfit, train_detectors
-from leanet.experiment.estimate import estimate
+from leanet.experiment.estimate import estimate, unfinished
 from leanet.experiment.executors import executor
-from leanet.experiment.open_run import Run, begin
-from leanet.experiment.run_folder import RunFolder, plain
+from leanet.experiment.experiment import Experiment
+from leanet.experiment.open_run import begin
+from leanet.experiment.run_folder import plain
 from leanet.experiment.table import Table, scores_of, table
 from leanet.experiment.training_set import refuse_too_few_labelled
 from leanet.experiment.verdict import Verdict, verdict_of, write_mistakes
 from leanet.files import write_csv
 from leanet.lock import alone_in
 from leanet.ranks import is_first
-from leanet.results.metrics import METRICS, difference, verdict
+from leanet.results.intervals import verdict
+from leanet.results.metrics import METRICS
+from leanet.results.rows import difference
 from leanet.training.compute import find_device
 from leanet.training.processes import first_before_others
 
@@ -32,14 +35,14 @@ class Results:
     """Results of a run.
 
     Attributes:
-        run: the run, open.
+        experiment: what was trained.
         table: metrics of the detector, its baseline and simpler scorers.
         verdict: the same in words, with the missed images and the false alarms.
         mistakes: the CSV file that lists these.
         seconds: duration.
     """
 
-    run: Run
+    experiment: Experiment
     table: Table
     verdict: Verdict
     mistakes: Path
@@ -63,7 +66,7 @@ def run(config: RunConfig) -> Results | None:
             begun = begin(first)  # report problems of the data before timing any step
         refuse_too_few_labelled(second, begun)
         detectors = config.detector.beside_baseline(config.compare)
-        estimate(config, [(detector, RunFolder(config.out)) for detector in detectors])
+        estimate(unfinished(first, [replace(second, detector=d) for d in detectors], begun), begun)
         colorize(first, begun)
         return results_of(second, started)
 
@@ -76,14 +79,15 @@ def results_of(config: DetectConfig, started: float | None = None) -> Results | 
         started: start time by the monotonic clock, if `seconds` includes more than this stage.
     """
     began = time.monotonic() if started is None else started
-    run, home, resolved, folds = train_detectors(config)
+    experiment = train_detectors(config)
     if not is_first():
         return None
-    results, scored = table(run, home, resolved, folds), scores_of(run, home, resolved, folds)
-    with alone_in(home.report, wait=True):  # for a `leanet report` in progress
-        write_table(home.report, results)
-        mistakes = write_mistakes(home.report, run, scored)
-    return Results(run, results, verdict_of(run, results, scored), mistakes, time.monotonic() - began)
+    run, folder = experiment.run, experiment.home.report
+    results, scored = table(experiment), scores_of(experiment)
+    with alone_in(folder, wait=True):  # for a `leanet report` in progress
+        write_table(folder, results)
+        mistakes = write_mistakes(folder, run, scored)
+    return Results(experiment, results, verdict_of(run, results, scored), mistakes, time.monotonic() - began)
 
 
 def write_table(folder: Path, results: Table) -> None:

@@ -43,7 +43,7 @@ class ImageRow:
 
 @dataclass(frozen=True)
 class DetectorFolder:
-    """RUN/<fold>/<detector>: weights, history, predictions and metrics of one trained detector."""
+    """RUN/<fold>/<detector>: weights, history, training images, predictions and metrics of one trained detector."""
 
     path: Path
 
@@ -71,6 +71,11 @@ class DetectorFolder:
     def validation(self) -> Path:
         """Predictions for the held-out images; missing if nothing was held out."""
         return self.path / "validation.csv"
+
+    @property
+    def labelled(self) -> Path:
+        """The training images whose labels the detector saw; missing if an earlier version trained it."""
+        return self.path / "labelled.csv"
 
     @property
     def metrics(self) -> Path:

@@ -2,33 +2,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import numpy as np
 
-from leanet.config import DetectConfig
-from leanet.experiment.open_run import Run
+from leanet.experiment.experiment import Experiment
 from leanet.experiment.training_set import labelled_rows
 from leanet.results.baselines import COLOR_ROWS, MAP_ROW, linear_classifier, predicted_unseen
-from leanet.results.metrics import Row, Scored, choose_threshold, make_row
+from leanet.results.metrics import Scored, choose_threshold
+from leanet.results.rows import Row, make_row
 from leanet.training.detection import RECIPES
 
 
-def simple_rows(run: Run, config: DetectConfig, folds: Sequence[int], ratio: float) -> list[Row]:
+def simple_rows(experiment: Experiment) -> list[Row]:
     """The map's mean alone, and classifiers of colors alone.
 
     The classifiers train on the detectors' images, with the same higher weight of few anomalies.
 
     Thresholds are chosen on the labeled training images; for the classifiers, by cross-validation.
     """
+    run, config, ratio = experiment.run, experiment.config, experiment.test_to_train
     recall, p_rate = config.detector.target_recall, config.detector.p_rate
-    runs = [(n, s) for n in folds for s in range(config.detector.seeds)]
     weighted = RECIPES[config.compute.recipe].balance
-    test = {n: run.rows(run.folds[n].test) for n in folds}
-    labelled = {(n, s): labelled_rows(config, run, n, s) for n, s in runs}
-    means = {n: np.array(run.maps(n).attributes["mean_delta_e"]) for n in folds}
+    test = {n: run.rows(run.folds[n].test) for n in experiment.folds}
+    labelled = {(n, s): labelled_rows(config, run, n, s) for n, s in experiment.trainings}
+    means = {n: np.array(run.maps(n).attributes["mean_delta_e"]) for n in experiment.folds}
     maps = {}
-    for n, s in runs:
+    for n, s in experiment.trainings:
         known = labelled[n, s]
         threshold = choose_threshold(run.labels[known], means[n][known], recall, p_rate)
         maps[n, s] = Scored(run.labels[test[n]], means[n][test[n]], threshold, is_probability=False)
@@ -36,7 +34,7 @@ def simple_rows(run: Run, config: DetectConfig, folds: Sequence[int], ratio: flo
     for name, describe in COLOR_ROWS.items():
         features = np.concatenate([describe(run.pixels[i : i + 64]) for i in range(0, len(run.pixels), 64)])
         scored = {}
-        for n, s in runs:
+        for n, s in experiment.trainings:
             known = labelled[n, s]
             classifier = linear_classifier(run.labels[known] if weighted else None)
             unseen = predicted_unseen(classifier, features[known], run.labels[known], run.groups_of(known))

@@ -12,18 +12,21 @@ from leanet.config import ColorizeConfig, DetectConfig, DetectorConfig, StudyCon
 from leanet.experiment.colorize import colorize
 from leanet.experiment.detect import refuse_unfit, train_detectors
 from leanet.experiment.detector_task import TrainDetector
-from leanet.experiment.estimate import estimate
+from leanet.experiment.estimate import estimate, unfinished
 from leanet.experiment.executors import executor
+from leanet.experiment.experiment import Experiment
 from leanet.experiment.open_run import Run, begin
 from leanet.experiment.run_folder import RunFolder, plain
 from leanet.experiment.simple_rows import simple_rows
-from leanet.experiment.table import detector_rows, held_out_row, ratio_of_sides, unchosen_note
+from leanet.experiment.table import detector_rows, held_out_row, unchosen_note
 from leanet.experiment.tasks import Worker
 from leanet.experiment.training_set import refuse_too_few_labelled
 from leanet.files import write_csv
 from leanet.lock import alone_in
 from leanet.ranks import is_first
-from leanet.results.metrics import METRICS, Interval, Row, difference, verdict
+from leanet.results.intervals import Interval, verdict
+from leanet.results.metrics import METRICS
+from leanet.results.rows import Row, difference
 from leanet.training.compute import find_device
 from leanet.training.processes import first_before_others
 
@@ -99,7 +102,7 @@ def _study(config: StudyConfig, draw: Callable[[Sequence[Cell]], None] | None) -
         begun = begin(first)  # report problems of the data before timing any step
     for wanted in grid:
         refuse_too_few_labelled(wanted, begun)
-    estimate(config, [(wanted.detector, RunFolder(wanted.out or wanted.run)) for wanted in grid])
+    estimate(unfinished(first, grid, begun), begun)
     run = colorize(first, begun)
     cells: list[Cell] = []
     beside: dict[float, list[Row]] = {}
@@ -107,17 +110,15 @@ def _study(config: StudyConfig, draw: Callable[[Sequence[Cell]], None] | None) -
     for number, wanted in enumerate(grid):
         detector = wanted.detector
         _log.info(f"cell {number + 1} of {len(grid)}: {detector.name}, p_rate {detector.p_rate:g}")
-        run, home, resolved, folds = train_detectors(wanted)
+        trained = train_detectors(wanted)
         if not is_first():
             continue
-        ratio = ratio_of_sides(run, folds)
-        rows = detector_rows(run, home, resolved.detector, folds, ratio).rows
-        held_out = held_out_row(run, home, resolved.detector, folds)
+        rows, held_out = detector_rows(trained).rows, held_out_row(trained)
         if not detector.has_attention:
             baseline = rows[0]
         cells.append(Cell(detector, rows, held_out, None if rows[0] is baseline else baseline))
         if detector.p_rate not in beside:
-            beside[detector.p_rate] = simple_rows(run, resolved, folds, ratio)
+            beside[detector.p_rate] = simple_rows(trained)
         if number + 1 < len(grid) and _is_trained(grid[number + 1], run):
             continue  # do not replace an earlier call's table by a shorter one
         write_cells(run.folder, cells, beside)
@@ -134,8 +135,8 @@ def _study(config: StudyConfig, draw: Callable[[Sequence[Cell]], None] | None) -
 
 
 def _is_trained(wanted: DetectConfig, run: Run) -> bool:
-    folds, worker = parse_folds(wanted.compute.folds, len(run.folds)), Worker({wanted.run: run})
-    return all(TrainDetector(wanted, n, s).done(worker) for n in folds for s in range(wanted.detector.seeds))
+    experiment = Experiment(run, wanted, parse_folds(wanted.compute.folds, len(run.folds)))
+    return all(TrainDetector(wanted, n, s).done(Worker({wanted.run: run})) for n, s in experiment.trainings)
 
 
 def _others(home: RunFolder, cells: Sequence[Cell]) -> list[str]:

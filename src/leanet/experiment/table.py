@@ -10,14 +10,16 @@ from numpy.typing import NDArray
 from scipy.special import expit, logit
 from sklearn.metrics import roc_auc_score
 
-from leanet.config import DetectConfig, DetectorConfig
+from leanet.config import DetectorConfig
 from leanet.errors import UserError
+from leanet.experiment.experiment import Experiment
 from leanet.experiment.open_run import Run
 from leanet.experiment.predictions import Predictions, read_predictions
-from leanet.experiment.run_folder import DetectorFolder, RunFolder
+from leanet.experiment.run_folder import DetectorFolder
 from leanet.experiment.simple_rows import simple_rows
 from leanet.results.baselines import linear_classifier, predicted_unseen
-from leanet.results.metrics import FEWEST_POSITIVES, Key, Row, Scored, choose_threshold, make_row
+from leanet.results.metrics import FEWEST_POSITIVES, Scored, choose_threshold
+from leanet.results.rows import Key, Row, make_row
 
 MEAN_OF_BOTH = "mean of ADN and CAAN"
 """The row's name, after the detector's."""
@@ -46,28 +48,15 @@ class Outcome:
     validation_map: NDArray[np.float64] | None
 
 
-def table(run: Run, home: RunFolder, config: DetectConfig, folds: Sequence[int]) -> Table:
-    """Rows over the requested folds: LEA-Net, its CAAN, both with the map, the plain ADN, and simpler scorers.
+def table(experiment: Experiment) -> Table:
+    """Rows over the experiment's folds: LEA-Net, its CAAN, both with the map, the plain ADN, and simpler scorers.
 
     Raises:
         UserError: predictions missing, or of other images than the fold's.
     """
-    ratio = ratio_of_sides(run, folds)
-    rows: list[Row] = []
-    notes: list[str] = []
-    for detector in config.detector.beside_baseline(config.compare):
-        found = detector_rows(run, home, detector, folds, ratio)
-        rows += found.rows
-        notes += found.notes
-    return Table((*rows, *simple_rows(run, config, folds, ratio)), tuple(notes))
-
-
-def ratio_of_sides(run: Run, folds: Sequence[int]) -> float:
-    """Test images for each image of the training side, on average over the folds.
-
-    All training images count, also those that --p-rate leaves out: without these, training sets overlap less.
-    """
-    return float(np.mean([len(run.folds[n].test) / len(run.folds[n].train) for n in folds]))
+    found = [detector_rows(each) for each in experiment.beside_baseline()]
+    rows = [row for each in found for row in each.rows]
+    return Table((*rows, *simple_rows(experiment)), tuple(note for each in found for note in each.notes))
 
 
 def outcome(run: Run, folder: DetectorFolder, number: int) -> Outcome:
@@ -95,13 +84,14 @@ def outcome(run: Run, folder: DetectorFolder, number: int) -> Outcome:
     return Outcome(test, means[run.rows(test.files)], validation, means[run.rows(validation.files)])
 
 
-def detector_rows(run: Run, home: RunFolder, detector: DetectorConfig, folds: Sequence[int], ratio: float) -> Table:
+def outcomes_of(experiment: Experiment) -> dict[Key, Outcome]:
+    """The outcome of each training."""
+    return {(n, s): outcome(experiment.run, experiment.folder(n, s), n) for n, s in experiment.trainings}
+
+
+def detector_rows(experiment: Experiment) -> Table:
     """A detector's own rows: its ADN's first, its CAAN's, their mean, and both with the map if that is better."""
-    outcomes = {
-        (n, s): outcome(run, home.fold(n).detector(detector.name_with(s)), n)
-        for n in folds
-        for s in range(detector.seeds)
-    }
+    detector, ratio, outcomes = experiment.detector, experiment.test_to_train, outcomes_of(experiment)
     title = f"{detector.name} without attention" if not detector.has_attention else detector.name
     adn = {k: adn_scored(o, detector) for k, o in outcomes.items()}
     rows = [make_row(f"{title}: ADN", adn, ratio)]
@@ -116,7 +106,7 @@ def detector_rows(run: Run, home: RunFolder, detector: DetectorConfig, folds: Se
         rows.append(make_row(f"{title}: CAAN", caan, ratio))
         both = {k: scored(o, mean_of_both, detector) for k, o in outcomes.items()}
         rows.append(make_row(f"{title}: {MEAN_OF_BOTH}", both, ratio))
-    combined = {k: s for k, o in outcomes.items() if (s := together(run, o, detector)) is not None}
+    combined = {k: s for k, o in outcomes.items() if (s := together(experiment.run, o, detector)) is not None}
     members = "ADN, CAAN and map" if with_caan else "ADN and map"
     if combined:
         rows.append(make_row(f"{title}: {members} together", {**adn, **combined}, ratio))
@@ -141,31 +131,24 @@ def unchosen_note(thresholds: Sequence[float | None]) -> str:
     )
 
 
-def held_out_row(run: Run, home: RunFolder, detector: DetectorConfig, folds: Sequence[int]) -> Row | None:
+def held_out_row(experiment: Experiment) -> Row | None:
     """The ADN's row on the images of its inner validations; None if a training held none out.
 
     Its intervals allow for overlapping training sets, by the ratio of held-out to training images.
     """
     scored, ratios = {}, []
-    for n in folds:
-        for s in range(detector.seeds):
-            folder = home.fold(n).detector(detector.name_with(s))
-            held = outcome(run, folder, n).validation
-            if held is None:
-                return None
-            scored[n, s] = Scored(held.labels, held.adn)
-            ratios.append(len(held.labels) / (folder.read_metrics()["train"]["images"] - len(held.labels)))
-    return make_row(f"{detector.name}: held out", scored, float(np.mean(ratios)))
+    for (n, s), found in outcomes_of(experiment).items():
+        if (held := found.validation) is None:
+            return None
+        scored[n, s] = Scored(held.labels, held.adn)
+        labelled = experiment.folder(n, s).read_metrics()["train"]["images"]
+        ratios.append(len(held.labels) / (labelled - len(held.labels)))
+    return make_row(f"{experiment.detector.name}: held out", scored, float(np.mean(ratios)))
 
 
-def scores_of(run: Run, home: RunFolder, config: DetectConfig, folds: Sequence[int]) -> dict[Key, Scored]:
+def scores_of(experiment: Experiment) -> dict[Key, Scored]:
     """The ADN's probabilities of each fold's test images, with each seed."""
-    d = config.detector
-    return {
-        (n, s): adn_scored(outcome(run, home.fold(n).detector(d.name_with(s)), n), d)
-        for n in folds
-        for s in range(d.seeds)
-    }
+    return {key: adn_scored(found, experiment.detector) for key, found in outcomes_of(experiment).items()}
 
 
 def adn_scored(found: Outcome, detector: DetectorConfig) -> Scored:

@@ -63,7 +63,7 @@ class Task(Protocol):
         ...
 
     def cost(self, worker: Worker) -> int:
-        """Images that a training processes, summed over the epochs; 0 without a training."""
+        """Images that it processes; of a training, summed over the epochs."""
         ...
 
     def done(self, worker: Worker) -> bool:

@@ -1,4 +1,4 @@
-"""A run's result in plain words: pictures found, missed and called anomalous by mistake, and by which row."""
+"""A run's result in plain words: anomalous pictures found and missed, false alarms, and the best row."""
 
 from __future__ import annotations
 
@@ -14,34 +14,36 @@ from leanet.experiment.open_run import Run
 from leanet.experiment.table import MEAN_OF_BOTH, Table
 from leanet.files import write_csv
 from leanet.results.baselines import BORDER_ROW, HISTOGRAM_ROW, MAP_ROW
-from leanet.results.metrics import FEWEST_POSITIVES, PLAIN_THRESHOLD, Key, Row, Scored, Scores, difference, verdict
+from leanet.results.intervals import verdict
+from leanet.results.metrics import FEWEST_POSITIVES, PLAIN_THRESHOLD, Scored, Scores
+from leanet.results.rows import Key, Row, difference
 
 MOST_NAMED = 10
-"""Of the missed pictures, and of the false alarms, so many are shown by name."""
+"""Most missed pictures, and most false alarms, to show by name."""
 
 GUESSING = 0.6
-"""Below this AUROC, answers are called hardly better than guessing."""
+"""Below this AUROC, answers count as little better than guessing."""
 
 FEW = 20
-"""Below so many test pictures of a class, the verdict warns: one picture more or less is 5 % of them."""
+"""With fewer test pictures of a class, the verdict warns: one picture is more than 5 % of them."""
 
 CHANCE = 0.01
-"""How likely chance alone may be to bring a row as many fewer mistakes, for it to be called clearly better."""
+"""Largest p-value of the sign test at which a row with fewer mistakes is called clearly better."""
 
 _INSTEAD = {
     ": CAAN": "`leanet predict` gives it as caan_probability.",
     MEAN_OF_BOTH: "It is the mean of the logits of probability and caan_probability, which `leanet predict` gives.",
     "without attention: ADN": "Give --caan none to train it alone.",
     MAP_ROW: "`leanet fit` makes a model of it from the normal pictures alone.",
-    BORDER_ROW: "It sees the outermost 8 % of the picture: the answer lies in the background. Take the pictures "
-    "before one background, or crop them.",
-    HISTOGRAM_ROW: "It sees how much of each color a picture has, and nothing else: no network is needed here.",
+    BORDER_ROW: "It sees the outermost 8 % of the picture: the background gives the answer away. Take all pictures "
+    "against one background, or crop them.",
+    HISTOGRAM_ROW: "It sees only how much of each color a picture has: no network is needed here.",
 }
-"""How a row's name ends -> what to do if it is the better one."""
+"""Ending of a row's name -> what to do if that row is better."""
 
 
 class Mistake(NamedTuple):
-    """A test picture that was decided wrongly: its row in images.csv, its fold, and what the ADN gave it."""
+    """A misclassified test picture: its row in images.csv, its fold, and the ADN's probability."""
 
     row: int
     fold: int
@@ -53,11 +55,11 @@ class Verdict:
     """A run's result for people.
 
     Attributes:
-        headline: what was found and what was not, with the threshold.
-        details: which row of the table that is, and whether to use it, a sentence each.
-        missed: the anomalous test pictures that were called normal, the surest mistakes first.
-        false_alarms: the normal ones that were called anomalous, likewise.
-        anomalous, normal: how many pictures of each class were tested.
+        headline: anomalous pictures found, false alarms, and the threshold.
+        details: sentences on the row that was counted and whether to use it.
+        missed: anomalous test pictures called normal, the surest mistakes first.
+        false_alarms: normal test pictures called anomalous, in the same order.
+        anomalous, normal: number of test pictures of each class.
     """
 
     headline: str
@@ -69,12 +71,12 @@ class Verdict:
 
 
 def verdict_of(run: Run, results: Table, scored: Mapping[Key, Scored]) -> Verdict:
-    """The verdict on a run, by its table's first row: the ADN with its chosen thresholds, of the first seed.
+    """The verdict on a run by its table's first row: the ADN with its chosen thresholds and the first seed.
 
     Args:
-        run: whose pictures were tested.
-        results: the table, the detector's own row first.
-        scored: the ADN's probabilities of each fold's test images, as `scores_of` has them.
+        run: the run of the test pictures.
+        results: the table, with the detector's own row first.
+        scored: the ADN's probabilities for each fold's test images, from `scores_of`.
     """
     first, *others = results.rows
     mistakes = mistakes_of(run, scored)
@@ -88,7 +90,7 @@ def verdict_of(run: Run, results: Table, scored: Mapping[Key, Scored]) -> Verdic
 
 
 def mistakes_of(run: Run, scored: Mapping[Key, Scored]) -> list[Mistake]:
-    """The first seed's wrong decisions at each fold's threshold, those farthest from it first."""
+    """The first seed's wrong decisions at each fold's threshold, farthest from the threshold first."""
     found: list[tuple[float, Mistake]] = []
     for (fold, seed), s in scored.items():
         threshold = s.decided_at
@@ -102,7 +104,7 @@ def mistakes_of(run: Run, scored: Mapping[Key, Scored]) -> list[Mistake]:
 
 
 def write_mistakes(folder: Path, run: Run, scored: Mapping[Key, Scored]) -> Path:
-    """Write all mistakes to mistakes.csv; returns its path."""
+    """Write all mistakes to mistakes.csv; return its path."""
     path = folder / "mistakes.csv"
     lines = [
         (run.images[m.row].file, run.images[m.row].label, m.fold, *_numbers(m.probability, scored[m.fold, 0]))
@@ -117,12 +119,12 @@ def _numbers(probability: float, scored: Scored) -> tuple[str, str]:
 
 
 def headline(row: Row) -> str:
-    """What a row's decisions found, see `found_in_words`."""
+    """A row's decisions in words, see `found_in_words`."""
     return found_in_words(row.pooled, thresholds_of(row))
 
 
 def found_in_words(p: Scores, thresholds: Sequence[float]) -> str:
-    """What decisions found: 'Of 120 anomalous pictures 116 found (97 %), 1 false alarm in 200; threshold 0.41'."""
+    """Decisions in words: 'Of 120 anomalous pictures 116 found (97 %), 1 false alarm in 200; threshold 0.41'."""
     found, alarms = p.true_positives_chosen or 0, p.false_positives_chosen or 0
     normal = p.images - p.anomalous
     of_anomalous = f"Of {_count(p.anomalous, 'anomalous picture')} {found} found ({percent(found, p.anomalous)})"
@@ -133,13 +135,13 @@ def found_in_words(p: Scores, thresholds: Sequence[float]) -> str:
 
 
 def thresholds_of(row: Row) -> list[float]:
-    """At which probability each fold was decided, with the first seed."""
+    """Each fold's threshold, of the first seed."""
     chosen = [s.threshold_chosen for (_, seed), s in row.runs.items() if seed == 0]
     return [PLAIN_THRESHOLD if threshold is None else threshold for threshold in chosen]
 
 
 def percent(part: int, whole: int) -> str:
-    """A share for people: 100 % and 0 % only where it is all or nothing."""
+    """A share for display: 100 % and 0 % only if it is all or nothing."""
     if not whole:
         return "-"
     rounded = round(100 * part / whole)
@@ -149,7 +151,7 @@ def percent(part: int, whole: int) -> str:
 
 
 def probability_text(value: float) -> str:
-    """A probability in two digits, or as many as it takes not to show 0 or 1."""
+    """A probability with two digits, or more if they would show 0 or 1."""
     return next((text for n in (2, 4) if float(text := f"{value:.{n}f}") not in (0, 1)), f"{value:.6g}")
 
 
@@ -163,7 +165,7 @@ def _count(number: int, name: str) -> str:
 
 
 def _which(first: Row, all_folds: int) -> str:
-    """Which pictures were counted, and by which row."""
+    """The sentence on which pictures were counted, and by which row."""
     folds = len(first.by_fold("auroc"))
     several = " The first seed is counted." if len({seed for _, seed in first.runs}) > 1 else ""
     return (
@@ -174,24 +176,24 @@ def _which(first: Row, all_folds: int) -> str:
 
 
 def _threshold_in_words(first: Row) -> str:
-    """Where the thresholds come from."""
+    """The sentence on the thresholds' origin."""
     chosen = [s.threshold_chosen for (_, seed), s in first.runs.items() if seed == 0]
     if not (without := chosen.count(None)):
         thresholds = "threshold was" if len(chosen) == 1 else "thresholds were"
         return f"The {thresholds} chosen on pictures held out of the training."
-    reason = f"fewer than {FEWEST_POSITIVES} anomalous pictures were held out of the training to choose one by"
+    reason = f"fewer than {FEWEST_POSITIVES} anomalous pictures were held out to choose one"
     if without == len(chosen):
         return f"The threshold is 0.5: {reason}."
     return f"In {without} of {len(chosen)} folds the threshold is 0.5: {reason}."
 
 
 def _are_few(first: Row) -> bool:
-    """Whether so few pictures of a class were tested that others may change all numbers."""
+    """Whether too few pictures of a class were tested for reliable numbers."""
     return min(first.pooled.anomalous, first.pooled.images - first.pooled.anomalous) < FEW
 
 
 def _background(first: Row, others: Sequence[Row]) -> list[str]:
-    """A warning where the colors of the pictures' border tell as much as the network does."""
+    """A warning if the colors of the border predict as well as the network."""
     for row in others:
         own, its = _mistakes(row), _mistakes(first)
         ranks, its_ranks = row.interval("auroc"), first.interval("auroc")
@@ -199,24 +201,24 @@ def _background(first: Row, others: Sequence[Row]) -> list[str]:
             continue
         if own <= its and ranks.mean >= its_ranks.mean:
             return [
-                f'"{row.name}" does as well: {_compared(row, first)}. Look whether good and bad pictures were '
-                "taken before different backgrounds."
+                f'"{row.name}" does as well: {_compared(row, first)}. Check whether good and bad pictures have '
+                "different backgrounds."
             ]
     return []
 
 
 def _few_in_words(first: Row) -> str:
-    """A warning where so few pictures were tested that others may change all numbers; else nothing."""
+    """A warning if too few pictures were tested for reliable numbers; else ""."""
     if not _are_few(first):
         return ""
     anomalous, normal = first.pooled.anomalous, first.pooled.images - first.pooled.anomalous
     return (
-        f"Few pictures were tested ({anomalous} anomalous, {normal} normal): with others, all numbers may differ."
+        f"Few pictures were tested ({anomalous} anomalous, {normal} normal): other pictures may change all numbers."
     )
 
 
 def _whether(first: Row, others: Sequence[Row]) -> list[str]:
-    """Whether to use the first row, or what to use instead."""
+    """Sentences on whether to use the first row, or what to use instead."""
     said = _against(first)
     better = sorted((row for row in others if clearly_better(row, first)), key=_quality)
     if not better:
@@ -224,7 +226,7 @@ def _whether(first: Row, others: Sequence[Row]) -> list[str]:
         if said or not others:
             return said
         if _are_few(first):
-            return ["So few pictures cannot tell whether another row of the table is better."]
+            return ["These are too few pictures to tell whether another row of the table is better."]
         return ["No other row of the table is clearly better: use this one."]
     best, *rest = better
     remedy = next((text for end, text in _INSTEAD.items() if best.name.endswith(end)), "")
@@ -235,7 +237,7 @@ def _whether(first: Row, others: Sequence[Row]) -> list[str]:
 
 
 def _against(first: Row) -> list[str]:
-    """What speaks against the first row, whatever the others do."""
+    """Sentences against the first row, regardless of the others."""
     p, auroc = first.pooled, first.interval("auroc")
     if p.anomalous in (0, p.images):
         return ["Pictures of one class alone were tested: how well it tells them apart is not known."]
@@ -246,16 +248,16 @@ def _against(first: Row) -> list[str]:
     wrong = "finds no anomalous picture" if p.true_negatives_chosen else "calls every normal picture anomalous"
     said = f"At this threshold it {wrong}: do not use it as it is."
     if auroc:
-        said += f" It ranks pictures well, AUROC {auroc.mean:.2f}: give `leanet predict` another --threshold."
+        said += f" It ranks pictures well, AUROC {auroc.mean:.2f}: pass another --threshold to `leanet predict`."
     return [said]
 
 
 def clearly_better(row: Row, other: Row) -> bool:
-    """Whether a row makes fewer mistakes than chance would explain, or ranks better in all folds alike.
+    """Whether a row makes fewer mistakes than chance would explain, or ranks better consistently over the folds.
 
-    Mistakes are compared by the sign test. Which pictures both get wrong is not known here; none is assumed, which
-    makes the test careful. Ranks are compared by the 95 % interval of the paired difference in AUROC. A row that is
-    better by one and worse by the other is not clearly better.
+    The sign test compares mistakes. It does not know which mistakes the rows share and assumes none, which makes it
+    conservative. The 95 % interval of the paired difference in AUROC compares ranks. A row that is better by one
+    test and worse by the other is not clearly better.
     """
     ranks = verdict(difference(row, other, "auroc"))
     own, its = _mistakes(row), _mistakes(other)
@@ -270,7 +272,7 @@ def _fewer(own: int | None, its: int | None) -> bool:
 
 
 def _mistakes(row: Row) -> int | None:
-    """Wrong decisions at the chosen thresholds; None if the row decides nothing."""
+    """Wrong decisions at the chosen thresholds; None if the row makes no decisions."""
     p = row.pooled
     if p.false_positives_chosen is None or p.false_negatives_chosen is None:
         return None
@@ -284,7 +286,7 @@ def _quality(row: Row) -> tuple[float, float]:
 
 
 def _compared(row: Row, other: Row) -> str:
-    """By how much a row is better."""
+    """The comparison of a row with another, in words."""
     said = []
     own, its = _mistakes(row), _mistakes(other)
     if own is not None and its is not None:

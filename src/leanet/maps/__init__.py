@@ -1,1 +1,1 @@
-"""The sources of anomaly maps, and the store of a data set's maps."""
+"""Map sources, and the store of a data set's anomaly maps."""

@@ -1,4 +1,4 @@
-"""The contract of a source of anomaly maps, and the registry."""
+"""The contract of a map source, and the registry."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class AnomalyMap:
 
     Attributes:
         values: float32 (N, 1, H, W), 0 or more, finite; higher is more anomalous.
-        unit: of the values, for people.
+        unit: unit of the values, for display.
         extras: further results by name, such as the recolored chrominance.
     """
 
@@ -40,11 +40,11 @@ class AnomalyMap:
 
 @dataclass(frozen=True)
 class Normals:
-    """The normal training images of a fold, the only ones that a map source trains on.
+    """A fold's normal training images, the only images that a map source trains on.
 
     Attributes:
         pixels: uint8 (M, H, W, 3), memory-mapped; every image of the data set.
-        rows: int (N,), the rows of `pixels` to learn from.
+        rows: int (N,), the rows of `pixels` to train on.
     """
 
     pixels: NDArray[np.uint8]
@@ -54,25 +54,25 @@ class Normals:
         return len(self.rows)
 
     def batches(self, size: int = 32) -> Iterator[Tensor]:
-        """The images in order, float32 (n, 3, H, W) in [0, 1]."""
+        """The images in order, in batches: float32 (n, 3, H, W) in [0, 1], n at most `size`."""
         for start in range(0, len(self.rows), size):
             yield images_to_tensor(self.pixels, self.rows[start : start + size])
 
 
 class MapSource(nn.Module, ABC):
-    """Makes an anomaly map of an image; training, prediction, export and report all call its one `forward`.
+    """Makes anomaly maps of images; training, prediction, export and report all call its `forward`.
 
-    Everything that it learns is in parameters and buffers, which are stored as safetensors.
+    All that it learns is in parameters and buffers, which are stored as safetensors.
 
     Attributes:
-        unit: of the maps, for people.
-        step: the resolution at which maps are stored; 65,535 steps are the largest value.
-        has_chroma: whether `forward` gives the recolored chrominance as the extra 'chroma', to be stored.
-        compiled: whether `forward` may compile elementwise functions, for some thousands of images.
+        unit: unit of the maps, for display.
+        step: resolution of stored maps; the largest value that can be stored is 65,535 steps.
+        has_chroma: whether `forward` returns the recolored chrominance as the extra 'chroma', to be stored.
+        compiled: whether `forward` may compile elementwise functions, which pays off for thousands of images.
 
     Args:
         image_size: side of the images in pixels.
-        config: the options of the maps.
+        config: options of the maps.
     """
 
     unit: ClassVar[str]
@@ -85,11 +85,11 @@ class MapSource(nn.Module, ABC):
 
     @abstractmethod
     def fit(self, normals: Normals, session: Session) -> History:
-        """Learn from the normal images, from new weights or from the session's checkpoint."""
+        """Train on the normal images, from new weights or from the session's checkpoint."""
 
     @abstractmethod
     def forward(self, images: Tensor) -> AnomalyMap:
-        """Make the maps of images (N, 3, H, W), sRGB: uint8, or float32 in [0, 1]."""
+        """The maps (N, 1, H, W) of images (N, 3, H, W), sRGB: uint8, or float32 in [0, 1]."""
 
     @property
     def stored(self) -> nn.Module:
@@ -98,11 +98,11 @@ class MapSource(nn.Module, ABC):
 
     @classmethod
     def image_passes(cls, config: ColorizerConfig, recipe: RecipeName, images: int) -> int:  # noqa: ARG003
-        """Images that `fit` processes with this many normal ones, summed over the epochs."""
+        """Images that `fit` processes for this many normal images, summed over the epochs."""
         return images
 
     def paint(self, images: Tensor, found: AnomalyMap) -> Tensor | None:  # noqa: ARG002
-        """The images as the source expects them, float (N, 3, H, W) in [0, 1]; None without such a picture."""
+        """The images as the source reconstructs them, float (N, 3, H, W) in [0, 1]; None if it does not."""
         return None
 
 
@@ -110,7 +110,7 @@ MAP_SOURCES: dict[str, type[MapSource]] = {}
 
 
 def register_map_source(name: str) -> Callable[[type[MapSource]], type[MapSource]]:
-    """A decorator that registers a map source's class under a name, by which its folder in a run is called."""
+    """A decorator that registers a map source's class under a name, which also names its folder in a run."""
     return functools.partial(_register, name)
 
 
@@ -123,7 +123,7 @@ def build_map_source(name: str, image_size: int, config: ColorizerConfig) -> Map
     """A map source with new weights, drawn from torch's global generator.
 
     Raises:
-        ValueError: unknown name, or one of its options is.
+        ValueError: unknown name, or an unknown option.
     """
     return find_map_source(name)(image_size, config)
 

@@ -1,4 +1,4 @@
-"""A fold's anomaly maps and recolored chrominance on disk: one chunk per image, and a hash of everything."""
+"""A fold's anomaly maps and recolored chrominance on disk: one chunk per image, all hashed."""
 
 from __future__ import annotations
 
@@ -29,26 +29,26 @@ DELTA_E_STEP = 0.005
 """Anomaly maps are stored as uint16 in steps of this many ΔE00 units."""
 
 CHUNKS, ARRAYS, DIGEST = "chunks_blake2b", "arrays_blake2b", "digest"
-"""Attributes with hashes: of each array's chunks, one after another; of its description; of all attributes."""
+"""Attributes with hashes: of each array's chunks, concatenated; of its description; of all attributes."""
 
 DELTA_E, CHROMA = "delta_e", "recoloured_ab"
-"""The two arrays: maps of any unit, and what a colorizer made of the images, where one did."""
+"""The two arrays: maps of any unit and, from a colorizer, the recolored chrominance."""
 
 STEP = "step"
-"""The attribute with the maps' resolution, where it is another than DELTA_E_STEP."""
+"""The attribute with the maps' resolution, if it is not DELTA_E_STEP."""
 
 _DIMENSIONS = {DELTA_E: 3, CHROMA: 4}
 
 _LARGEST = 1_000_000_000
-"""Bytes of a description; that of a million images has a tenth of this."""
+"""Most bytes of a description; a million images need a tenth of this."""
 
 _LARGEST_CHUNK = 64_000_000
-"""Bytes of one image's chunk; the largest has 512 x 512 x 2 before it is packed."""
+"""Most bytes of one image's chunk; the largest has 512 x 512 x 2 before compression."""
 
 
 @contextlib.contextmanager
 def _no_word_of_numcodecs() -> Iterator[None]:
-    """Zarr warns that programs not built on it may not know the filter Delta: true, and no news to our users."""
+    """Silence Zarr's warning that other programs may not know the filter Delta; users cannot act on it."""
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="Numcodecs codecs are not", category=UserWarning)
         yield
@@ -76,13 +76,13 @@ def _digest(attributes: Mapping[str, Any]) -> str:
 
 
 class MapWriter:
-    """Writes RUN/<fold>/maps.zarr: one chunk per image, beside its place until `close`.
+    """Writes RUN/<fold>/maps.zarr, one chunk per image, under a temporary name until `close`.
 
     Args:
-        path: of the group.
-        images, side: how many images, and the side of their maps.
-        with_chroma: whether there is recolored chrominance too.
-        step: the resolution of the maps.
+        path: path of the group.
+        images, side: number of images, and the side of their maps in pixels.
+        with_chroma: whether to store recolored chrominance too.
+        step: resolution of the maps.
     """
 
     def __init__(
@@ -92,7 +92,7 @@ class MapWriter:
         self._partial = partial_of(path)
         remove(self._partial)
         self._group = zarr.open_group(self._partial, mode="w")
-        # Bit planes, and differences of neighbors, were smallest on leaves: a quarter less than zstd alone.
+        # On leaves, bit planes and differences of neighbors take a quarter less space than zstd alone.
         with _no_word_of_numcodecs():
             bits = BloscCodec(cname="zstd", clevel=5, shuffle="bitshuffle", typesize=2)
             self._delta_e = self._array(DELTA_E, (images, side, side), "uint16", compressors=bits)
@@ -110,8 +110,8 @@ class MapWriter:
             shape=shape,
             chunks=(1, *shape[1:]),
             dtype=dtype,
-            chunk_key_encoding={"name": "default", "separator": "."},  # a directory costs as much disk as a file
-            # A chunk is written even if all of it is 0; a missing one then means a damaged fold.
+            chunk_key_encoding={"name": "default", "separator": "."},  # a directory takes as much disk as a file
+            # Write chunks of zeros too: a missing chunk then means a damaged fold.
             config={"write_empty_chunks": True},
             **codecs,
         )
@@ -119,10 +119,10 @@ class MapWriter:
     def write(
         self, rows: NDArray[np.int64], maps: NDArray[np.float32], coded_ab: NDArray[np.float32] | None = None
     ) -> None:
-        """Write the maps (n, H, W) and, where there is any, the chrominance (n, 2, H, W) in [0, 1] of these rows.
+        """Write the maps (n, H, W) and, if any, the chrominance (n, 2, H, W) in [0, 1] of these rows.
 
         Raises:
-            ValueError: maps with values below 0 or not finite.
+            ValueError: a map has values below 0, or not finite.
         """
         if not np.isfinite(maps).all() or maps.min() < 0:
             raise ValueError(
@@ -143,18 +143,18 @@ class MapWriter:
 
 
 class Maps:
-    """Reads RUN/<fold>/maps.zarr, and checks all that it reads by the hashes that were stored with it.
+    """Reads RUN/<fold>/maps.zarr and checks everything against the stored hashes.
 
-    Maps of earlier versions have no hashes. With `unpack`, all anomaly maps are decoded into a scratch file at the
-    first use, for callers that read them many times.
+    Maps of earlier versions have no hashes. With `unpack`, the first read decodes all anomaly maps into a scratch
+    file, for callers that read them many times.
 
     Args:
-        path: of the group.
-        images, side: how many images of which side it must hold.
+        path: path of the group.
+        images, side: required number of images, and side of their maps in pixels.
         unpack: whether to unpack.
     Raises:
-        UserError: there is none.
-        DamagedError: it is damaged.
+        UserError: no such group.
+        DamagedError: the group is damaged.
     """
 
     def __init__(self, path: Path, images: int, side: int, unpack: bool = True) -> None:
@@ -186,7 +186,7 @@ class Maps:
             ) from None
 
     def _checked_hashes(self) -> dict[str, str]:
-        """The chunks' hashes of each array; empty in maps of earlier versions."""
+        """Each array's chunk hashes; empty for maps of earlier versions."""
         a = self.attributes
         if not {CHUNKS, ARRAYS, DIGEST} & set(a):
             return {}
@@ -198,7 +198,7 @@ class Maps:
         return dict(a[CHUNKS])
 
     def _array(self, name: str, shape: tuple[int, ...], dtype: str) -> Array[Any]:
-        read_bytes(self._path / name / "zarr.json", _LARGEST)  # refuses what is no file before zarr opens it
+        read_bytes(self._path / name / "zarr.json", _LARGEST)  # refuses pipes and devices before zarr opens them
         with _no_word_of_numcodecs():
             array = zarr.open_array(self._path / name, mode="r")
         if (array.shape, array.chunks, str(array.dtype)) != (shape, (1, *shape[1:]), dtype):
@@ -222,7 +222,7 @@ class Maps:
         return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:16]
 
     def verify(self) -> None:
-        """Raise DamagedError unless every chunk is what was written: by its hash or, without one, by unpacking."""
+        """Raise DamagedError unless every chunk matches its hash or, without a hash, can be decoded."""
         for name in self._arrays:
             for row in range(len(self)):
                 if self._chunks:
@@ -231,7 +231,7 @@ class Maps:
                     self._read(name, row)
 
     def _check(self, name: str, row: int) -> None:
-        """Compare the bytes of an image's chunk with their hash."""
+        """Compare an image's chunk with its hash."""
         at = slice(32 * row, 32 * row + 32)
         with self._reading():
             if self._chunks and _hash_of_chunk(self._path, name, row) != self._chunks[name][at]:
@@ -245,9 +245,9 @@ class Maps:
 
     @functools.cached_property
     def _decoded(self) -> NDArray[np.uint16]:
-        """The maps unpacked into a memory-mapped scratch file: a chunk costs a millisecond, in every epoch.
+        """The maps unpacked into a memory-mapped scratch file, which saves a millisecond per image and epoch.
 
-        It is beside the maps, because the system's folder for temporary files is often in memory.
+        It is beside the maps, because the system's temporary folder is often in memory.
         """
         shape = self._arrays[DELTA_E].shape
         beside, needed = self._path.parent, 2 * math.prod(shape)

@@ -1,4 +1,4 @@
-"""Numbers stored with a fold's anomaly maps, for the second stage and the table."""
+"""The summary stored with a fold's anomaly maps, for the second stage and the table."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from leanet.color.anomaly_map import NORMALS_UNIT_QUANTILE
 
 
 class MapSummary:
-    """The numbers that are stored beside a fold's maps, from maps given a few at a time.
+    """Accumulates the summary of a fold's maps, a few maps at a time.
 
     Args:
-        labels: (N,), 0 normal, 1 anomalous: of every image.
+        labels: int (N,), every image's label, 0 normal, 1 anomalous.
         training_normals, test: rows of the fold's training normals and of its test images.
-        step: the resolution at which the maps are stored.
+        step: resolution at which the maps are stored.
     """
 
     def __init__(
@@ -39,7 +39,7 @@ class MapSummary:
         self._counts += np.bincount(codes.ravel(), minlength=65536)
 
     def attributes(self) -> dict[str, Any]:
-        """The training normals' 99th percentile, and the maps' means by image and by group."""
+        """The 99th percentile over the training normals' pixels, and the maps' means by image and by group."""
         labels, below = self._labels[self._test], np.cumsum(self._counts)
         p99 = max(
             1, int(np.searchsorted(below, below[-1] * NORMALS_UNIT_QUANTILE))

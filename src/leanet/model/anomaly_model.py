@@ -26,7 +26,7 @@ class AnomalyModel(ABC):
     """A model as `leanet.load` returns it, from a model folder or an exported file.
 
     Attributes:
-        card: description of the model: its networks, threshold and training data.
+        card: the model's description: its networks, threshold and training data.
     """
 
     card: Card
@@ -59,13 +59,13 @@ class AnomalyModel(ABC):
         """Classify a picture, or several.
 
         Args:
-            images: a picture (see `Picture`), or a list or other iterable of them, which is read a batch at a time.
-                An array uint8 (N, H, W, 3) is N pictures; for a type checker, pass `list(array)`.
-            anomaly_maps: only for a model without colorizer: float (N, S, S), ΔE, 0 or more, not divided by
-                anything; S is the model's image size.
-            map_coding: how these maps were computed.
+            images: a picture (see `Picture`), or an iterable of them, which is read a batch at a time. An array
+                uint8 (N, H, W, 3) is N pictures; for a type checker, pass `list(array)`.
+            anomaly_maps: only for a model without colorizer: float (N, S, S), unscaled ΔE, 0 or more; S is the
+                model's image size.
+            map_coding: the maps' coding.
         Returns:
-            A Result for a picture, a list of them for several.
+            A Result for one picture, a list of them for several.
         Raises:
             UserError: an unreadable picture; missing maps, or maps of another coding or shape.
         """
@@ -99,13 +99,16 @@ class AnomalyModel(ABC):
 
         Args:
             images: uint8 (H, W, 3), of any sizes.
-            anomaly_maps: float (N, S, S), if no colorizer makes them.
-            sizes: original heights and widths, for the boxes, if the images were resized before.
+            anomaly_maps: float (N, S, S), ΔE, if the model has no colorizer.
+            sizes: original heights and widths, for the boxes, if the images were resized.
             paint: whether the results include the recolored images, which takes a tenth longer.
+        Raises:
+            UserError: an array of another type or shape; sizes or maps for other images; no maps where nothing
+                makes them; or maps for an exported model, which makes its own.
         """
 
     def with_threshold(self, threshold: float) -> Self:
-        """The same model with another threshold: a probability or, of a model with a map alone, a mean ΔE.
+        """The same model with another threshold: a probability or, for a model without detector, a mean ΔE.
 
         Raises:
             OptionError: a probability outside 0 to 1, or a mean ΔE below 0.
@@ -125,10 +128,10 @@ class AnomalyModel(ABC):
 
 
 def checked_maps(maps: NDArray[np.float32], expected: tuple[int, int, int]) -> NDArray[np.float32]:
-    """Anomaly maps that a caller gave, as float32.
+    """A caller's anomaly maps as float32.
 
     Raises:
-        UserError: no array of numbers, of another shape than expected, or with values below 0 or not finite.
+        UserError: not an array of numbers, another shape than expected, or values below 0 or not finite.
     """
     if not isinstance(maps, np.ndarray) or maps.dtype.kind not in "fiu" or maps.shape != expected:
         found = f"{getattr(maps, 'dtype', type(maps).__name__)} {np.shape(maps)}"

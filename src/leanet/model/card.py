@@ -49,6 +49,7 @@ class Card:
         map_threshold: without a LEA-Net, the mean ΔE from which an image is called anomalous.
         settings, versions, training, validation: options, versions, training data and results; for the reader.
         normals_peaks: ΔE above which a map stands out, rows of cells; None if unknown.
+        format: of the file that it was read from.
         map_source: what makes the maps, as `build_map_source` takes it; None: maps must be given.
     """
 
@@ -91,8 +92,8 @@ class Card:
 
 
 def to_json(card: Card, indent: int | None = None) -> str:
-    """A card as it is stored: its fields, and a hash of them."""
-    content = asdict(card)
+    """A card as it is stored, in the newest format: its fields, and a hash of them."""
+    content = asdict(replace(card, format=FORMAT))
     return json.dumps({**content, HASH: _hash_of(content)}, indent=indent)
 
 
@@ -108,12 +109,12 @@ def card_from(text: str | bytes, where: Path) -> Card:
     """
     try:
         content = dict(parse_json(text))
-        number = content.pop("format")
+        number = content["format"]
         if fits(number, int) and number > FORMAT:
             raise UserError(
                 f"{where}: format {number}; this version of leanet reads 1 to {FORMAT}. Install a newer version."
             )
-        if number != 1 and content.pop(HASH) != _hash_of({**content, "format": number}):
+        if number != 1 and content.pop(HASH) != _hash_of(content):
             raise ValueError("changed since it was saved")
         hints = get_type_hints(Card)
         if wrong := [key for key, value in content.items() if key not in hints or not fits(value, hints[key])]:
@@ -134,9 +135,11 @@ def _hash_of(content: dict[str, Any]) -> str:
 
 def _check_values(card: Card) -> None:
     """Raise ValueError if a value is outside its range."""
+    points = card.attention_points  # a network has point p where a feature covers 2^p pixels
     known = {
         "image_size": card.image_size % 32 == 0 and 64 <= card.image_size <= 512,
-        "attention_points": set(card.attention_points) <= {1, 2, 3, 4, 5} and len(card.attention_points) <= 5,
+        "attention_points": len(set(points)) == len(points)
+        and all(1 <= p < card.image_size.bit_length() for p in points),
         "threshold": 0 <= card.threshold <= 1,
         "map_threshold": (card.map_threshold or 0) >= 0 and (bool(card.adn) or card.map_threshold is not None),
         "normals_unit": card.map_scale == "max" if card.normals_unit is None else card.normals_unit > 0,

@@ -1,4 +1,4 @@
-"""How much a less exact arithmetic changes a model's predictions."""
+"""How much lower precision changes a model's predictions."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ class Deviation:
     """The difference between two ways to compute one model.
 
     Attributes:
-        of: the quantity compared with the threshold, 'probability' or, without a LEA-Net, 'mean ΔE'.
+        of: the quantity that is compared with the threshold, 'probability' or, without a LEA-Net, 'mean ΔE'.
         images: number of images compared.
-        largest_difference: of that quantity, over these images.
+        largest_difference: the largest difference in that quantity over these images.
         decisions_changed: number of images with another decision.
     """
 
@@ -36,11 +36,11 @@ class Deviation:
 
 
 def deviation(exact: AnomalyModel, coarse: AnomalyModel, images: Sequence[NDArray[np.uint8]]) -> Deviation:
-    """Compare a model's predictions, computed in two ways, on the same images.
+    """Compare a model's predictions in two precisions on the same images.
 
     Args:
-        exact: computed in float32.
-        coarse: computed otherwise.
+        exact: the model in float32.
+        coarse: the model in another precision.
         images: at least one, uint8 (S, S, 3), S the model's image size.
     """
     pairs: list[tuple[Result, Result]] = []

@@ -1,4 +1,4 @@
-"""`leanet export`: a model as one graph, from pixels of any size to probability, anomaly map and attention."""
+"""`leanet export`: a model as one graph from pixels of any size to probability, anomaly map and attention."""
 
 from __future__ import annotations
 
@@ -36,17 +36,17 @@ _log = logging.getLogger(__name__)
 CALIBRATION_IMAGES = 300
 
 ONNX_BYTES = 2_000_000_000
-"""Most bytes of weights in one file: protobuf ends at 2^31 bytes, and the graph needs a few."""
+"""Most bytes of weights in one file: protobuf's limit is 2^31 bytes, and the graph needs a few."""
 
 CONVOLUTIONS = {"Convolution", "ConvolutionBackpropData", "GroupConvolution"}
 """OpenVINO's names of the operations to convert to int8."""
 
 
 class Graph(nn.Module):
-    """Everything between an image's pixels and a result.
+    """The computation from an image's pixels to a result.
 
-    Takes uint8 (H, W, 3) sRGB of any height and width; gives probability () and the CAAN's (), 0 where there is
-    none; anomaly map (S, S) in ΔE00, attention (h, w) at the finest point (ones without attention), and the
+    Takes uint8 (H, W, 3) sRGB of any height and width. Returns the probability () and the CAAN's (), 0 if there is
+    none; the anomaly map (S, S) in ΔE00; attention (h, w) at the finest point (ones without attention); and the
     recolored image, uint8 (S, S, 3).
     """
 
@@ -91,13 +91,13 @@ def _refuse_too_large(model: Model) -> None:
 
 
 def resized(image: Tensor, size: int) -> Tensor:
-    """`leanet.data.decode.resize` in plain products: first across, then down, each rounded as Pillow does.
+    """`leanet.data.decode.resize` as matrix products: width first, then height, each rounded as in Pillow.
 
     Args:
         image: (H, W, 3), 0..255.
     Returns:
         float (size, size, 3), whole numbers in 0..255.
-    Source: Pillow's resize with BILINEAR: a triangle as wide as one pixel of the coarser grid, in steps of 2^-22.
+    Source: Pillow's BILINEAR resize: a triangle filter, one pixel of the coarser grid wide, in steps of 2^-22.
     """
     x = image.double()
     x = ((torch.einsum("ow,hwc->hoc", _weights(x.shape[1], size), x) + 0.5 * _ONE) / _ONE).floor()
@@ -108,7 +108,7 @@ _ONE = 2.0**22
 
 
 def _weights(length: int, size: int) -> Tensor:
-    """The weight of each of `length` pixels in each of `size`: whole numbers (size, length), rows sum to _ONE."""
+    """Each of `length` pixels' weight in each of `size` pixels: integers (size, length), rows sum to _ONE."""
     scale = torch.full((), 1.0, dtype=torch.float64) * length / size
     centres = (torch.arange(size, dtype=torch.float64) + 0.5) * scale
     distance = (torch.arange(length, dtype=torch.float64)[None] + 0.5 - centres[:, None]).abs() / scale.clamp(min=1)
@@ -117,10 +117,10 @@ def _weights(length: int, size: int) -> Tensor:
 
 
 def export(config: ExportConfig) -> None:
-    """Write a model as ONNX or OpenVINO, with its card as metadata; the threshold is in the card, not the graph.
+    """Write a model as ONNX or OpenVINO, with its card as metadata; the card, not the graph, has the threshold.
 
     Raises:
-        UserError: no such model, one without a colorizer, an extra that is missing, or --int8 without its format.
+        UserError: no such model, no colorizer in it, a missing extra, or --int8 without --format openvino.
     """
     openvino = config.format == "openvino"
     if config.int8 is not None and not openvino:
@@ -167,7 +167,7 @@ def _is_onnx_of_ours(path: Path) -> bool:
 
     try:
         return METADATA in {entry.key for entry in onnx.load(path, load_external_data=False).metadata_props}
-    except Exception:  # protobuf has classes of its own for what is no model
+    except Exception:  # protobuf raises its own classes for other files
         return False
 
 
@@ -189,7 +189,7 @@ def write_onnx(model: Model, path: Path) -> None:
     for name in ("torch.onnx", "onnxscript"):
         logging.getLogger(name).setLevel(logging.ERROR)
     with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()), torch.no_grad():
-        warnings.simplefilter("ignore")  # of the exporter's own insides
+        warnings.simplefilter("ignore")  # about the exporter's internals
         program = torch.onnx.export(
             graph,
             (example,),
@@ -208,12 +208,12 @@ def write_onnx(model: Model, path: Path) -> None:
 
 
 def write_openvino(model: Model, path: Path, calibration: Sequence[NDArray[np.uint8]] | None) -> None:
-    """Write the graph for OpenVINO, an .xml and a .bin beside it, completely or not at all.
+    """Write the graph for OpenVINO, an .xml with a .bin beside it, completely or not at all.
 
     Args:
-        model: what to write.
-        path: of the .xml.
-        calibration: training images, uint8 (H, W, 3), to choose the ranges of an int8 variant by; None: float32.
+        model: the model to write.
+        path: path of the .xml.
+        calibration: training images, uint8 (H, W, 3), that set the ranges of an int8 variant; None: float32.
     """
     import openvino
 
@@ -227,23 +227,23 @@ def write_openvino(model: Model, path: Path, calibration: Sequence[NDArray[np.ui
         xml, weights = there / path.name, (there / path.name).with_suffix(".bin")
         openvino.save_model(graph, xml, compress_to_fp16=False)
         seal(xml, ".xml", weights)
-        # Write the .xml first: after a stop in between, its hash does not match the .bin, which is then refused.
+        # The .xml first: if interrupted here, its hash does not match the .bin, and the pair is refused.
         xml.replace(path)
         weights.replace(path.with_suffix(".bin"))
 
 
 def calibration_images(dataset: Path, side: int) -> list[NDArray[np.uint8]]:
-    """Up to CALIBRATION_IMAGES images of a folder, at even steps through it, uint8 (side, side, 3).
+    """Up to CALIBRATION_IMAGES evenly spaced images of a folder, uint8 (side, side, 3).
 
     Raises:
-        UserError: no such folder, no image in it, or an unreadable one.
+        UserError: no such folder, no image in it, or an unreadable image.
     """
     files = at_even_steps(find_files([str(dataset)]), CALIBRATION_IMAGES)
     return [resize(decode(file), side) for file in files]
 
 
 def _quantized(graph: Any, calibration: Sequence[NDArray[np.uint8]]) -> Any:
-    """The graph with its convolutions in int8; all other operations, colors above all, stay in float32."""
+    """The graph with int8 convolutions; all other operations, above all on colors, stay in float32."""
     import nncf
 
     nncf.set_log_level(logging.ERROR)

@@ -1,4 +1,4 @@
-"""Exported models: the same predictions by ONNX Runtime or OpenVINO, without torch or leanet's networks."""
+"""Exported models: the same predictions with ONNX Runtime or OpenVINO, without torch or leanet's networks."""
 
 from __future__ import annotations
 
@@ -23,21 +23,21 @@ METADATA = "leanet"
 """The metadata key of the model's card, as JSON."""
 
 WEIGHTS_HASH = "leanet_weights_sha256"
-"""The key of the .bin file's hash in an .xml of an earlier version."""
+"""The key of the .bin file's hash in .xml files of an earlier version."""
 
 SUFFIXES = (".onnx", ".xml")
 
 OUTPUTS = ("probability", "caan_probability", "anomaly_map", "attention")
 PAINTED = "recoloured"
-"""An output that is computed only on request."""
+"""The output that is computed only on request."""
 
 
 class ExportedModel(AnomalyModel):
-    """A file that `leanet export` wrote, for any runtime.
+    """A file that `leanet export` wrote, in any runtime.
 
     Attributes:
         card: the model's card, from the file's metadata.
-        runtime, extra: the module that runs it, and the extra that installs that.
+        runtime, extra: the module that runs it, and the extra that installs the module.
 
     Raises:
         UserError: the runtime is missing; no such file, or one that `leanet export` did not write.
@@ -53,24 +53,24 @@ class ExportedModel(AnomalyModel):
         if beside is not None and not beside.is_file():
             raise DamagedError(beside, f"missing; {path.name} needs it. Export the model again.")
         sealed = is_sealed(path)
-        if sealed and not is_whole(path, beside):  # before the runtime, which a hostile file can make crash
+        if sealed and not is_whole(path, beside):  # before the runtime, which a hostile file can crash
             raise _damaged(path)
         try:
             card, outputs = self._open(path)
             _check_outputs(outputs)
-        except Exception:  # the runtimes have a dozen classes of their own for what is wrong with a file
+        except Exception:  # the runtimes raise a dozen classes of their own
             raise _damaged(path) from None
         self.card = card_from(card, path)
-        if not sealed and HASH in parse_json(card):  # only a card of an earlier version comes without a seal
+        if not sealed and HASH in parse_json(card):  # only earlier versions' cards come without a seal
             raise _damaged(path)
 
     def _beside(self, _path: Path) -> Path | None:
-        """The file that belongs to this one; None if one file holds all."""
+        """The companion file; None if one file holds everything."""
         return None
 
     @abstractmethod
     def _open(self, path: Path) -> tuple[str, list[str]]:
-        """Load the file; gives the card's JSON and the names of the outputs."""
+        """Load the file; return the card's JSON and the names of the outputs."""
 
     @abstractmethod
     def _run(self, image: NDArray[np.uint8], names: Sequence[str]) -> Sequence[Any]:
@@ -84,12 +84,7 @@ class ExportedModel(AnomalyModel):
         sizes: Sequence[tuple[int, int]] | None = None,
         paint: bool = False,
     ) -> list[Result]:
-        """Classify images of any sizes, one by one; see `AnomalyModel`.
-
-        Raises:
-            UserError: an array of another type or shape, sizes for another number of images, or anomaly maps,
-                which the file makes itself.
-        """
+        """See `AnomalyModel`; one image after another."""
         if anomaly_maps is not None:
             raise UserError("anomaly_maps: an exported model makes its own. Omit them.")
         checked_images(images, sizes)
@@ -102,7 +97,7 @@ class ExportedModel(AnomalyModel):
             found = dict(zip(names, self._run(np.ascontiguousarray(image), names), strict=True))
         except MemoryError:
             raise
-        except Exception:  # as when it is opened: a file of an earlier version may be damaged in any place
+        except Exception:  # as when opened: a file of an earlier version, without a seal, may be damaged anywhere
             raise _damaged(self._path) from None
         card = self.card
         return make_result(
@@ -125,7 +120,7 @@ class OnnxModel(ExportedModel):
         import onnxruntime
 
         onnxruntime.set_default_logger_severity(3)
-        # Its fallback, to the very same provider, would print a banner.
+        # The fallback, to the same provider, would print a banner.
         self._session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"], enable_fallback=0)
         card: str = self._session.get_modelmeta().custom_metadata_map[METADATA]
         return card, [output.name for output in self._session.get_outputs()]

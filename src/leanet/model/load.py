@@ -1,4 +1,4 @@
-"""A model from its folder or from an exported file; torch is imported for a folder only."""
+"""Load a model from its folder or an exported file; only a folder needs torch."""
 
 from __future__ import annotations
 
@@ -29,8 +29,7 @@ def load(
 
     Args:
         path: folder that `leanet fit` or `leanet import-authors` made, or an .onnx or .xml file of `leanet export`.
-        device: 'cpu', 'cuda', 'mps', or 'auto' for CUDA or MPS if present. An exported file is computed on the
-            CPU.
+        device: 'cpu', 'cuda', 'mps', or 'auto' for CUDA or MPS if present. Exported files run on the CPU only.
         precision: 'float32' ('auto' is the same), or 'bfloat16', which is faster if the processor has it in
             hardware, but less exact. An exported file has its own.
         images: number of images to predict, if known: for thousands, the color functions are compiled.
@@ -63,7 +62,7 @@ def _refuse_for_exported(file: Path, device: str, precision: Precision) -> None:
 
 
 def _exists(place: Path) -> bool:
-    """Whether there is something; no name that is too long is there."""
+    """Whether the path exists; a name that is too long does not."""
     try:
         return place.exists()
     except OSError:

@@ -1,4 +1,4 @@
-"""A trained model in its own folder: weights as safetensors, and a JSON card that describes them."""
+"""A trained model in its folder: weights as safetensors, and a JSON card that describes them."""
 
 from __future__ import annotations
 
@@ -36,10 +36,10 @@ FLOAT32 = Compute(torch.device("cpu"), bfloat16=False, compiled=False)
 
 @dataclass(frozen=True)
 class Model(AnomalyModel):
-    """A LEA-Net with its card and, unless it was imported, its map source; or a map source with a threshold alone.
+    """A LEA-Net with its card and, unless imported, its map source; or only a map source with a threshold.
 
     Attributes:
-        maps: source of the anomaly maps; None: they must be given.
+        maps: source of the anomaly maps; None if the caller must pass them.
         compute: device and precision of the predictions.
     """
 
@@ -56,12 +56,7 @@ class Model(AnomalyModel):
         sizes: Sequence[tuple[int, int]] | None = None,
         paint: bool = False,
     ) -> list[Result]:
-        """Classify one batch of images; see `AnomalyModel`.
-
-        Raises:
-            UserError: an array of another type or shape; sizes or maps for other images; no maps where no colorizer
-                makes them.
-        """
+        """See `AnomalyModel`."""
         checked_images(images, sizes)
         if not len(images):
             return []
@@ -110,7 +105,7 @@ class Model(AnomalyModel):
 
     @torch.inference_mode()
     def _paint(self, rgb: Tensor, found: AnomalyMap) -> NDArray[np.uint8] | None:
-        """The recolored images, uint8 (N, 3, H, W) as (N, H, W, 3), where the map source has such pictures."""
+        """The recolored images of uint8 (N, 3, H, W) as uint8 (N, H, W, 3); None if the map source makes none."""
         assert self.maps is not None, "checked before"
         painted = self.maps.paint(rgb, found)
         return None if painted is None else (painted * 255).round().byte().permute(0, 2, 3, 1).cpu().numpy()
@@ -143,7 +138,7 @@ def save(folder: Path, card: Card, network: LEANet | None, maps: MapSource | Non
 
 
 def refuse_existing(folder: Path) -> None:
-    """Raise UserError if a model folder cannot be made, because the path is taken."""
+    """Raise UserError if the path of a new model folder is in use."""
     if not is_free(folder):
         raise UserError(f"{folder}: exists already and is not an empty folder. Choose another --out.")
 
@@ -152,12 +147,12 @@ def load(folder: Path, compute: ComputeConfig | None = None) -> Model:
     """Read a model's folder.
 
     Args:
-        folder: made by `leanet fit` or `leanet import-authors`.
+        folder: folder that `leanet fit` or `leanet import-authors` made.
         compute: device and precision ('auto' is float32); by default the CPU in float32.
     Raises:
-        OptionError: a device that this machine does not have.
-        UserError: none there, of another format, or damaged: the weights are not those that were saved; or its maps
-            have the authors' coding, and OpenCV is missing.
+        OptionError: this machine lacks the device.
+        UserError: no such model, an unknown format, a damaged file, or OpenCV is missing for maps of the authors'
+            coding.
     """
     card = read_card(folder)
     computes_on = FLOAT32 if compute is None else resolve_for_prediction(compute)

@@ -1,4 +1,4 @@
-"""The kinds of picture that Python callers can pass, and their pixels; needs no torch, for exported models."""
+"""Convert the kinds of picture that Python callers can pass to pixels, without torch, for exported models."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ Picture: TypeAlias = (
 
 
 def is_picture(given: object) -> TypeGuard[Picture]:
-    """Whether this is one picture by its type; several are another iterable, or an array (N, H, W, 3)."""
+    """Whether this is one picture by its type; any other iterable, or an array (N, H, W, 3), is several."""
     if isinstance(given, str | os.PathLike | Image.Image | bytes | bytearray) or hasattr(given, "read"):
         return True
     ndim = getattr(given, "ndim", None)
@@ -40,10 +40,10 @@ def to_pixels(picture: Picture, name: str = "picture") -> NDArray[np.uint8]:
     """A picture of any kind as uint8 (H, W, 3), sRGB.
 
     Args:
-        name: name in the messages if the picture has no path.
+        name: name in messages if the picture has no path.
     Raises:
-        UserError: an unreadable file or image; an array or tensor of another shape or type than `Picture` says;
-            nothing of the kind.
+        UserError: an unreadable file or image; an array or tensor whose shape or type `Picture` excludes; any other
+            object.
     """
     if isinstance(picture, Image.Image):
         return _of_pil_image(picture, name)
@@ -79,7 +79,7 @@ def _of_pil_image(picture: Image.Image, name: str) -> NDArray[np.uint8]:
         image, profile = to_rgb(ImageOps.exif_transpose(picture))
     except MemoryError:
         raise
-    except Exception as error:  # opened, but not decoded yet: Pillow's decoders raise nearly anything
+    except Exception as error:  # opened, but not yet decoded: Pillow's decoders raise nearly anything
         raise UserError(f"{name}: unusable PIL image ({error}). Replace it, or convert it to RGB first.") from None
     if profile is BROKEN:
         _warn_of_profile(name)
@@ -98,13 +98,13 @@ def _content(file: Readable, name: str) -> bytes:
 
 
 def _as_array(picture: object, name: str) -> NDArray[Any]:
-    """An array (H, W, 3) or (H, W), if that is what the array or tensor holds."""
+    """The array or tensor as an array (H, W, 3) or (H, W), if its shape allows."""
     torch = sys.modules.get("torch")  # a caller with a tensor has imported torch
     if torch is not None and isinstance(picture, torch.Tensor):
         try:
             tensor = picture.detach().cpu()
             array: NDArray[Any] = (tensor.float() if tensor.is_floating_point() else tensor).numpy()
-        except (NotImplementedError, RuntimeError, TypeError) as error:  # sparse, quantized, or without values
+        except (NotImplementedError, RuntimeError, TypeError) as error:  # sparse, quantized, or a meta tensor
             reason = " ".join(str(error).split())[:100]
             raise UserError(f"{name}: unusable tensor ({reason}). Give a dense one.") from None
         return array.transpose(1, 2, 0) if array.ndim == 3 and array.shape[0] == 3 else array

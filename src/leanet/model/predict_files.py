@@ -37,10 +37,10 @@ _log = logging.getLogger(__name__)
 BATCH = 32
 
 LONGEST_NAME = 255 - len(".png")
-"""Longest name, in bytes, on most file systems, minus the suffix."""
+"""Longest file name in bytes on most file systems, minus the suffix."""
 
 SOFTWARE = "leanet predict"
-"""The entry `Software` in an overlay's metadata."""
+"""The `Software` entry of an overlay's metadata."""
 
 
 @dataclass(frozen=True)
@@ -49,8 +49,8 @@ class Loaded:
 
     Attributes:
         pixels: uint8 (S, S, 3), S the model's image size.
-        size: height and width that the file has.
-        first_of_several: whether the file holds further frames or pages.
+        size: height and width of the original image.
+        first_of_several: whether the file has further frames or pages.
         broken_profile: whether its color profile is unusable; its values then count as sRGB.
     """
 
@@ -92,15 +92,15 @@ class Counts:
 
 
 def predict(config: PredictConfig, model: Callable[[int], AnomalyModel]) -> int:
-    """Predict files; an unreadable one becomes a line with its error, and the others are still predicted.
+    """Predict files; an unreadable file becomes a row with its error, and the others are still predicted.
 
     Args:
-        config: the model, the images, and where to write.
+        config: the model, the images, and the outputs.
         model: loads the model, for this many images.
     Returns:
         0, or 1 if the output of a file is incomplete.
     Raises:
-        UserError: no images, or a place that is not to be written to.
+        UserError: no images, or an output that would overwrite something else.
         OSError: the table cannot be written.
     """
     files = find_files(config.images)
@@ -119,7 +119,7 @@ def predict(config: PredictConfig, model: Callable[[int], AnomalyModel]) -> int:
 def predict_files(
     model: AnomalyModel, files: Sequence[Path], table: TextIO, maps: Path | None, names: Mapping[Path, str]
 ) -> Counts:
-    """Write a line of CSV for each file and, with `maps`, its overlay and map under its name to that folder."""
+    """Write a CSV row for each file and, with `maps`, its overlay and map into that folder, named by `names`."""
     counts = Counts(len(files))
     write_row = csv_writer(table)
     write_row(COLUMNS)
@@ -141,12 +141,12 @@ def predict_files(
 
 
 def find_files(images: Sequence[str]) -> list[Path]:
-    """Files, in the order given; those of folders and patterns are sorted. Logs what folders hold besides.
+    """Files in the given order, sorted within folders and patterns; log what else folders hold.
 
-    Each real file comes once, by the first of its names.
+    Each file appears once, under its first name.
 
     Raises:
-        UserError: nothing given, something that does not exist or match, or a folder without images.
+        UserError: nothing given, a path or pattern without a match, or a folder without images.
     """
     if not images:
         raise UserError("no images given: name files, folders or patterns after MODEL.")
@@ -172,26 +172,26 @@ def find_files(images: Sequence[str]) -> list[Path]:
 
 
 def _each_once(files: Iterable[Path]) -> list[Path]:
-    """Files less those that are other names of an earlier one, which are said."""
+    """Files without other names of earlier ones, which are logged."""
     by_identity: dict[Identity | Path, Path] = {}
     others = list[str]()
     for file in files:
         if by_identity.setdefault(_identity(file), file) != file:
             others.append(str(file))
     if others:
-        _log.info(f"note: skipped, other names of files that are read already: {len(others)} ({listed(others, 3)})")
+        _log.info(f"note: skipped, other names of the same files: {len(others)} ({listed(others, 3)})")
     return list(by_identity.values())
 
 
 def _identity(file: Path) -> Identity | Path:
     try:
         return identity(file)
-    except OSError:  # a link that leads nowhere, which becomes a row with its error
+    except OSError:  # a broken link, which becomes a row with its error
         return file
 
 
 def matching(pattern: str) -> Iterator[Path]:
-    """The files and folders that match a pattern, in no order; `**` enters each folder once, however many links."""
+    """The files and folders that match a pattern, unsorted; `**` enters each folder once, despite links."""
     parts = Path(pattern).parts
     if "**" not in parts:
         yield from (Path(found) for found in glob.glob(pattern))  # noqa: PTH207 - takes absolute patterns
@@ -204,10 +204,10 @@ def matching(pattern: str) -> Iterator[Path]:
 
 
 def _refuse_outputs(config: PredictConfig, files: Sequence[Path], names: Mapping[Path, str]) -> None:
-    """Raise UserError unless the outputs are new or those of an earlier prediction.
+    """Raise UserError unless the outputs are new or from an earlier prediction.
 
     Args:
-        names: of each file's pictures in --maps.
+        names: name of each file's pictures in --maps.
     """
     out, maps = config.out, config.maps
     if out != STANDARD_OUTPUT:
@@ -230,7 +230,7 @@ def _refuse_outputs(config: PredictConfig, files: Sequence[Path], names: Mapping
 
 
 def _refuse_among_pictures(maps: Path, images: Sequence[str], files: Sequence[Path]) -> None:
-    """Raise UserError if maps would replace images, or be predicted with them next time."""
+    """Raise UserError if maps would overwrite images or be predicted as images the next time."""
     place = maps.resolve()
     searched = (Path(given) for given in images)
     among = [folder for folder in searched if folder.is_dir() and place.is_relative_to(folder.resolve())]
@@ -239,7 +239,7 @@ def _refuse_among_pictures(maps: Path, images: Sequence[str], files: Sequence[Pa
 
 
 def _is_table(path: Path) -> bool:
-    """Whether a file is a table of predictions, by its first line; further columns may follow in other versions."""
+    """Whether a file is a table of predictions, by its first line; other versions may add columns at the end."""
     with open_text(path) as file:
         return file.readline(200).startswith("file,probability,decision,")
 
@@ -248,12 +248,12 @@ def _is_overlay(path: Path) -> bool:
     try:
         with Image.open(path, formats=["PNG"]) as image:
             return bool(image.info.get("Software") == SOFTWARE)
-    except (OSError, ValueError, SyntaxError):  # Pillow's, for what is no PNG
+    except (OSError, ValueError, SyntaxError):  # Pillow's errors for a file that is not a PNG
         return False
 
 
 def _is_map(path: Path) -> bool:
-    """Whether a file is a raw map: a square of float32 beside the overlay that is written before it."""
+    """Whether a file is a raw map: a float32 square beside an overlay, which is written first."""
     try:
         found = np.load(path, mmap_mode="r", allow_pickle=False)
     except (OSError, ValueError, EOFError):
@@ -267,14 +267,14 @@ PICTURES = {".png": _is_overlay, ".npy": _is_map}
 
 
 def at_even_steps(files: Sequence[Path], count: int) -> list[Path]:
-    """Up to `count` of the files, at even steps from the first."""
+    """Up to `count` of the files, evenly spaced from the first."""
     return list(files[:: max(1, -(-len(files) // count))])
 
 
 def results_of(model: AnomalyModel, files: Sequence[Path]) -> Iterator[tuple[Path, Loaded | None, Result | str]]:
     """Each file with its pixels and result, or with the reason why it is unreadable.
 
-    The next batch is decoded and resized while one is predicted; nothing else is held.
+    While one batch is predicted, the next is decoded and resized; nothing else is in memory.
     """
     load = functools.partial(_load, side=model.card.image_size)
     batches = [files[start : start + BATCH] for start in range(0, len(files), BATCH)]
@@ -294,7 +294,7 @@ def results_of(model: AnomalyModel, files: Sequence[Path]) -> Iterator[tuple[Pat
 
 
 def loaded(decoded: Decoded, side: int) -> Loaded:
-    """The part of a decoded image that is kept until its prediction."""
+    """A decoded image reduced to what its prediction needs."""
     height, width = decoded.pixels.shape[:2]
     return Loaded(resize(decoded.pixels, side), (height, width), decoded.first_of_several, decoded.broken_profile)
 
@@ -308,7 +308,7 @@ def _load(file: Path, side: int) -> Loaded | str:
 
 
 def _map_names(files: Sequence[Path]) -> dict[Path, str]:
-    """A name for each file's pictures: its stem, with a number where several files share one, cut if too long."""
+    """A name for each file's pictures: its stem, cut if too long, with a number if several files share it."""
     names: dict[Path, str] = {}
     taken: set[str] = set()
     for file in files:
@@ -320,14 +320,14 @@ def _map_names(files: Sequence[Path]) -> dict[Path, str]:
 
 
 def _cut(name: str, most: int) -> str:
-    """The name, cut to this many bytes."""
+    """The name cut to this many bytes."""
     while len(os.fsencode(name)) > most:
         name = name[:-1]
     return name
 
 
 def _write_maps(path: Path, file: Path, result: Result, card: Card) -> str:
-    """Write a file's overlay and map, both or none; gives what prevented it, or ""."""
+    """Write a file's overlay and map, both or none; return the reason for a failure, or ""."""
     if result.anomaly_map is None:
         return ""
     png, npy = (path.with_name(path.name + suffix) for suffix in PICTURES)

@@ -1,4 +1,4 @@
-"""A model's result for one image, and its overlay; needs no torch, for exported models."""
+"""A model's result for one image, and its overlay, without torch, for exported models."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from leanet.model.where import Box, Ceilings, strength, strongest_region
 Decision = Literal["normal", "anomalous"]
 
 FAINTEST = 0.35
-"""Where in the color map overlays begin: below, it is as dark as the spots that are to be seen."""
+"""Where overlays start in the color map: its lower part is as dark as the spots to be shown."""
 
 COLUMNS = (
     "file",
@@ -32,18 +32,18 @@ COLUMNS = (
 
 @dataclass(frozen=True)
 class Result:
-    """What a model says about one image.
+    """A model's result for one image.
 
     Attributes:
-        probability: of an anomaly, the ADN's; None of a model that only has a map.
+        probability: the ADN's probability of an anomaly, in [0, 1]; None for a model without detector.
         anomalous: whether it reaches the model's threshold.
-        caan_probability: the attention network's own; None without logits of its own.
+        caan_probability: the CAAN's probability, in [0, 1]; None if the CAAN has no logits.
         mean_delta_e, peak_delta_e: mean and maximum of the anomaly map, ΔE.
-        box: around the map's strongest region beyond what normal pictures' maps reach at their peaks; None if
-            the decision is normal, or nothing goes beyond that.
-        anomaly_map: float32 (S, S), ΔE, S the model's image size.
+        box: box around the map's strongest region above normal pictures' peaks; None if the decision is normal or
+            no region exceeds them.
+        anomaly_map: float32 (S, S), ΔE, 0 or more, S the model's image size.
         attention: float32 (h, w) in [0, 1], at the finest of the model's points; None without attention.
-        recoloured: uint8 (S, S, 3), the image as the colorizer would have it; None without a colorizer.
+        recoloured: uint8 (S, S, 3), the recolored image; None without a colorizer.
     """
 
     probability: float | None
@@ -58,7 +58,7 @@ class Result:
 
     @property
     def decision(self) -> Decision:
-        """`anomalous` in a word."""
+        """`anomalous` as a word."""
         return "anomalous" if self.anomalous else "normal"
 
 
@@ -71,11 +71,11 @@ def make_result(
     attention: NDArray[np.float32] | None,
     recoloured: NDArray[np.uint8] | None = None,
 ) -> Result:
-    """A result with what follows from its parts: the decision, the map's numbers, the box.
+    """A result with its derived parts: the decision, the map's mean and maximum, the box.
 
     Args:
-        card: of the model that says so.
-        size: height and width of the image that was given.
+        card: the model's card.
+        size: height and width of the original image.
         anomaly_map, probability, caan_probability, attention, recoloured: as in Result.
     """
     mean = float(anomaly_map.mean())
@@ -89,19 +89,19 @@ def make_result(
 
 
 def beyond_normals(card: Card, anomaly_map: NDArray[np.float32], size: tuple[int, ...]) -> Box | None:
-    """Where a map stands out, for any decision; None if nothing exceeds normal images' peaks.
+    """The box of a map's strongest region, whatever the decision; None if none exceeds normal images' peaks.
 
     Args:
-        card: of the model that made the map; it may know no normal pictures, then nothing stands out.
+        card: card of the model that made the map; without statistics of normal images, there is no box.
         anomaly_map: float32 (S, S), ΔE.
-        size: height and width of the image that was given.
+        size: height and width of the original image.
     """
     limits = card.normals_peaks or card.normals_unit
     return strongest_region(anomaly_map, limits, size[1], size[0]) if limits else None
 
 
 def csv_row(file: str, result: Result | None, error: str = "") -> list[str]:
-    """One line of predictions.csv, in the order of COLUMNS."""
+    """One row of predictions.csv, in the order of COLUMNS."""
     if result is None:
         return [file, *[""] * (len(COLUMNS) - 2), error]
     r = result
@@ -111,11 +111,11 @@ def csv_row(file: str, result: Result | None, error: str = "") -> list[str]:
 
 
 def overlay(image: NDArray[np.uint8], result: Result, ceilings: Ceilings) -> Image.Image:
-    """The image with its anomaly map laid over it, the stronger the more opaque, and the strongest region framed.
+    """The image under its anomaly map, whose opacity grows with ΔE, with a frame around the strongest region.
 
     Args:
         image: uint8 (H, W, 3).
-        ceilings: ΔE from which the map shows; at twice this it is at its strongest.
+        ceilings: ΔE above which the map is visible; at twice this value, it is most opaque.
     """
     picture = Image.fromarray(image)
     if result.anomaly_map is None:
@@ -130,8 +130,8 @@ def overlay(image: NDArray[np.uint8], result: Result, ceilings: Ceilings) -> Ima
 
 
 def layer(anomaly_map: NDArray[np.float32], ceilings: Ceilings) -> Image.Image:
-    """A map to lay over its image, RGBA (S, S): transparent below the ceilings, strongest at twice these."""
-    import matplotlib as mpl  # slow to import, and a model answers without it
+    """A map to lay over its image, RGBA (S, S): transparent below the ceilings, most opaque at twice these."""
+    import matplotlib as mpl  # slow to import, and not needed for predictions
 
     beyond = (strength(anomaly_map, ceilings) - 1).clip(0, 1)
     rgba = mpl.colormaps["inferno"](FAINTEST + (1 - FAINTEST) * beyond)
@@ -140,7 +140,7 @@ def layer(anomaly_map: NDArray[np.float32], ceilings: Ceilings) -> Image.Image:
 
 
 def shown_from(card: Card, result: Result) -> Ceilings:
-    """The ΔE from which a result's map is shown: of a model that knows no normal pictures, half of the maximum."""
+    """The ΔE above which a result's map is shown; half its maximum if the model has no normals' statistics."""
     strongest = 0.0 if result.peak_delta_e is None else result.peak_delta_e
     return card.normals_peaks or card.normals_unit or max(strongest, 1e-6) / 2
 

@@ -1,4 +1,4 @@
-"""A file's hash at its own end, which reveals any changed byte; needs neither torch nor a runtime."""
+"""A hash at a file's end, which reveals any changed byte; needs neither torch nor a runtime."""
 
 from __future__ import annotations
 
@@ -10,18 +10,18 @@ _KEY = b"leanet_sha256"
 _HEX = 64
 """Digits of a SHA-256."""
 
-# One message of protobuf may follow another, whose entries are then added to the first one's. These bytes are a
-# ModelProto with one entry of metadata_props (field 14), its key (1) and its value (2): protobuf.dev/encoding.
+# Protobuf merges a message that follows another into it. These bytes are a ModelProto with one entry of
+# metadata_props (field 14), its key (1) and its value (2): protobuf.dev/encoding.
 _ENTRY = bytes([1 << 3 | 2, len(_KEY)]) + _KEY + bytes([2 << 3 | 2, _HEX])
 _ENDS = {
     ".onnx": (bytes([14 << 3 | 2, len(_ENTRY) + _HEX]) + _ENTRY, b""),
     ".xml": (b"<!-- " + _KEY + b" ", b" -->\n"),  # XML lets a comment follow the root
 }
-"""What stands before and after the digits in each kind of file."""
+"""The bytes before and after the digits in each kind of file."""
 
 
 def seal(path: Path, suffix: str, beside: Path | None = None) -> None:
-    """Append to a file, of the kind that has this suffix, the hash of its bytes and of the file beside it."""
+    """Append to a file of this suffix's kind the hash of its bytes and of the file beside it."""
     before, after = _ENDS[suffix]
     digits = _hash_of(path, path.stat().st_size, beside)
     with path.open("ab") as file:
@@ -29,19 +29,19 @@ def seal(path: Path, suffix: str, beside: Path | None = None) -> None:
 
 
 def is_sealed(path: Path) -> bool:
-    """Whether a file ends with a hash; those of earlier versions do not."""
+    """Whether a file ends with a hash; files of earlier versions do not."""
     return _digits(path) is not None
 
 
 def is_whole(path: Path, beside: Path | None = None) -> bool:
-    """Whether a file's bytes, and those of the file beside it, are the ones that it was sealed with."""
+    """Whether a file and the file beside it match the hash."""
     before, after = _ENDS[path.suffix.lower()]
     length = path.stat().st_size - len(before) - _HEX - len(after)
     return _digits(path) == _hash_of(path, length, beside)
 
 
 def _digits(path: Path) -> bytes | None:
-    """The digits at a file's end, or None if there are none."""
+    """The hash at a file's end, or None if there is none."""
     before, after = _ENDS[path.suffix.lower()]
     length = len(before) + _HEX + len(after)
     with path.open("rb") as file:
@@ -53,7 +53,7 @@ def _digits(path: Path) -> bytes | None:
 
 
 def _hash_of(path: Path, length: int, beside: Path | None) -> bytes:
-    """The digits of the hash of so many bytes of a file, and of all of the file beside it."""
+    """The hash of a file's first `length` bytes and of the whole file beside it."""
     digest = hashlib.sha256()
     with path.open("rb") as file:
         while part := file.read(min(length, 1 << 20)):

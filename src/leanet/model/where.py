@@ -1,7 +1,7 @@
-"""Where an anomaly map stands out: beyond what the maps of unseen normal pictures reach at their peaks.
+"""Find where an anomaly map exceeds the peaks of unseen normal pictures' maps.
 
-An edge or a shadow is often recolored badly in normal pictures, too, and more so in one part of the picture than
-in another. What a map has to go beyond, its *ceilings*, is therefore known for each cell of a coarse grid.
+Edges and shadows are often recolored badly in normal pictures too, more so in some parts of the picture. Each cell
+of a coarse grid therefore has its own *ceiling*, which a map must exceed.
 """
 
 from __future__ import annotations
@@ -14,30 +14,30 @@ from numpy.typing import NDArray
 from PIL import Image
 
 Box: TypeAlias = tuple[int, int, int, int]
-"""Left, top, width, height in pixels of the image that was given."""
+"""Left, top, width, height in pixels of the original image."""
 
 Ceilings: TypeAlias = float | Sequence[Sequence[float]]
-"""ΔE above 0 that a map has to go beyond: everywhere the same, or in each cell, rows from the top."""
+"""ΔE above 0 that a map must exceed: one value for all cells, or one per cell, rows from the top."""
 
 CELLS = 8
 """Cells along each side; every image size is a multiple of it."""
 
 PEAK_QUANTILE = 0.95
-"""The share of held-out normals whose maps stay below the ceilings everywhere; of 20 or fewer, all."""
+"""Share of the held-out normals whose maps stay below the ceilings everywhere; with 20 or fewer, all."""
 
 SMOOTHING = 1 / 64
-"""Standard deviation of the Gaussian before peaks are taken, as a share of the side: one hot pixel is no region."""
+"""Standard deviation of the Gaussian before peaks, as a share of the side: it suppresses single hot pixels."""
 
 NOTICEABLE = 1.0
-"""ΔE below which no difference is seen, and none counts: a black background would have a ceiling of 0."""
+"""ΔE below which a difference is invisible and ignored: a black background would have a ceiling of 0."""
 
 
 def ceilings(
     training: Iterable[NDArray[np.float32]], held_out: Iterable[NDArray[np.float32]]
 ) -> NDArray[np.float64]:
-    """What the maps of unseen normal pictures stay below, cell by cell: (CELLS, CELLS), ΔE.
+    """The ceilings of the maps of unseen normal pictures, (CELLS, CELLS), ΔE.
 
-    The training normals say how the peaks differ from cell to cell, the held-out ones how high they are.
+    The training normals give the ratios between the cells, the held-out ones the height.
 
     Args:
         training, held_out: maps of normal pictures, float (S, S), ΔE; at least one each.
@@ -49,7 +49,7 @@ def ceilings(
 
 
 def strength(anomaly_map: NDArray[np.float32], ceilings: Ceilings) -> NDArray[np.float32]:
-    """A map, lightly smoothed, as a multiple of its ceilings: it stands out above 1; float (S, S)."""
+    """A map (S, S), lightly smoothed, as a multiple of its ceilings, float (S, S); above 1 it stands out."""
     limits = np.atleast_2d(np.asarray(ceilings, dtype=np.float32)).clip(min=NOTICEABLE)
     spread = Image.fromarray(limits).resize(anomaly_map.shape[::-1], Image.Resampling.BILINEAR)
     found: NDArray[np.float32] = _smoothed(anomaly_map) / np.asarray(spread)
@@ -57,14 +57,14 @@ def strength(anomaly_map: NDArray[np.float32], ceilings: Ceilings) -> NDArray[np
 
 
 def strongest_region(anomaly_map: NDArray[np.float32], ceilings: Ceilings, width: int, height: int) -> Box | None:
-    """The box around the region that goes beyond the ceilings the most, in sum; None if none does.
+    """The box around the region with the largest total excess over the ceilings; None if no pixel exceeds them.
 
-    Regions are what is connected and at least half as strong as the strongest pixel.
+    A region is a connected set of pixels at least half as strong as the strongest pixel.
 
     Args:
         anomaly_map: float (S, S), ΔE.
-        ceilings: ΔE to go beyond.
-        width, height: of the image that the box is to be drawn on.
+        ceilings: ΔE to exceed.
+        width, height: size in pixels of the image for the box.
     """
     from scipy.ndimage import find_objects
     from scipy.ndimage import label as connected_regions
@@ -83,7 +83,7 @@ def strongest_region(anomaly_map: NDArray[np.float32], ceilings: Ceilings, width
 
 
 def _smoothed(anomaly_map: NDArray[np.float32]) -> NDArray[np.float32]:
-    from scipy.ndimage import gaussian_filter  # a third of the time that a model takes to be loaded
+    from scipy.ndimage import gaussian_filter  # importing it takes a third as long as loading a model
 
     found: NDArray[np.float32] = gaussian_filter(anomaly_map, SMOOTHING * len(anomaly_map))
     return found.clip(min=NOTICEABLE)

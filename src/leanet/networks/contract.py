@@ -1,4 +1,4 @@
-"""What a network must offer to be a colorizer, an ADN or a CAAN here."""
+"""The contracts of a colorizer, an ADN and a CAAN."""
 
 from __future__ import annotations
 
@@ -27,10 +27,10 @@ def point_of(stride: int) -> int:
 class Colorizer(nn.Module):
     """Predicts color from lightness.
 
-    forward: lightness, float (N, 1, H, W), coded to [0, 1] -> chrominance, float32 (N, 2, H, W), in [0, 1].
+    forward: lightness, float (N, 1, H, W), coded to [0, 1] -> chrominance, float32 (N, 2, H, W), coded to [0, 1].
 
     Args:
-        image_size: side in pixels of the images it is built for, a multiple of 32.
+        image_size: side of its input images in pixels, a multiple of 32.
     """
 
     def __init__(self, image_size: int) -> None:
@@ -39,18 +39,18 @@ class Colorizer(nn.Module):
 
 
 class ADN(nn.Module):
-    """An anomaly detection network: stages and a head, which LEANet runs one after another.
+    """An anomaly detection network: stages and a head, which LEANet runs in order.
 
     Attributes:
         stages: modules in order; the first takes the image (N, 3, H, W) in [0, 1] and normalizes it if the network
-            wants that; the i-th gives (N, channels[i], H / strides[i], W / strides[i]).
+            needs that; the i-th returns (N, channels[i], H / strides[i], W / strides[i]).
         head: the last stage's features -> two logits (N, 2), normal and anomalous.
-        channels, strides: one number per stage; strides are powers of two and grow.
-        activation: 'softmax' or 'sigmoid', what the authors put on the logits; 'clipped sigmoid' where a reshaping
-            follows it, which hides the logits from TensorFlow's loss. Only their loss and their files need it.
+        channels, strides: one number per stage; strides are increasing powers of two.
+        activation: 'softmax' or 'sigmoid', the authors' activation of the logits; 'clipped sigmoid' where a
+            reshape follows, which hides the logits from TensorFlow's loss. Only their loss and their files need it.
 
     Args:
-        image_size: side in pixels of the images it is built for, a multiple of 32.
+        image_size: side of its input images in pixels, a multiple of 32.
     """
 
     activation: ClassVar[str] = "sigmoid"
@@ -69,7 +69,7 @@ class ADN(nn.Module):
         return tuple(point_of(stride) for stride in self.strides)
 
     def forward(self, image: Tensor) -> Tensor:
-        """Two logits (N, 2) of an image (N, 3, H, W) in [0, 1], without attention."""
+        """Two logits (N, 2) for images (N, 3, H, W) in [0, 1], without attention."""
         x = image
         for stage in self.stages:
             x = stage(x)
@@ -78,13 +78,13 @@ class ADN(nn.Module):
 
 
 class CAAN(nn.Module):
-    """A color anomaly attention network: stages, and a head unless it learns nothing.
+    """A color anomaly attention network: stages and, if it has logits, a head.
 
     Attributes:
         stages: modules in order; the first takes the anomaly map (N, 1, H, W), 0 or more, scaled to about [0, 1].
-        head: the last stage's features -> two logits (N, 2); None if there are none.
-        channels, strides: one number per stage; LEANet takes the features of the ADN's stride.
-        activation: as in an ADN; '' where there are no logits.
+        head: the last stage's features -> two logits (N, 2); None without logits.
+        channels, strides: one number per stage; LEANet takes the features whose stride is the ADN's.
+        activation: as in an ADN; '' without logits.
         has_logits: whether there is a head.
         ends_in_relu: whether the features are 0 or more, which keeps the published attention at 0.5 or more.
     """
@@ -103,7 +103,7 @@ class CAAN(nn.Module):
         return tuple(point_of(stride) for stride in self.strides)
 
     def forward(self, anomaly_map: Tensor) -> tuple[Tensor | None, list[Tensor]]:
-        """Two logits (N, 2), or None, and the features (N, C, h, w) of each stage."""
+        """Two logits (N, 2), or None, and each stage's features (N, C, h, w), for maps (N, 1, H, W)."""
         x, features = anomaly_map, []
         for stage in self.stages:
             x = stage(x)

@@ -1,4 +1,4 @@
-"""A trained network made faster for prediction: every BatchNorm folded into the convolution before it."""
+"""Faster prediction: fold every BatchNorm of a trained network into the convolution before it."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ Network = TypeVar("Network", bound=nn.Module)
 
 
 def fold_batch_norm(network: Network) -> Network:
-    """A copy in evaluation mode that predicts the same up to rounding, with no BatchNorm left to compute.
+    """A copy in evaluation mode without BatchNorm; its predictions are equal up to rounding.
 
-    It cannot be trained, and its weights are not those of a checkpoint.
+    The copy is for prediction only: it cannot be trained, and its weights do not fit a checkpoint.
     """
     folded = copy.deepcopy(network).eval()
     for module in list(folded.modules()):

@@ -1,4 +1,4 @@
-"""Layers as TensorFlow has them: 'same' padding, BatchNorm's constants, flattening order, initial weights."""
+"""TensorFlow-compatible layers: 'same' padding, BatchNorm's constants, flattening order, initial weights."""
 
 from __future__ import annotations
 
@@ -10,16 +10,17 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 TRUNCATED_STD = 0.87962566103423978
-"""Standard deviation of a standard normal distribution cut off at -2 and 2."""
+"""Standard deviation of a standard normal distribution truncated at -2 and 2."""
 
 LEAK = 0.2
 """Slope of every LeakyReLU below zero."""
 
 
 class SameConv2d(nn.Conv2d):
-    """Convolution with TensorFlow's 'same' padding, for sides that the stride divides.
+    """Convolution with TensorFlow's 'same' padding: (N, inputs, H, W) -> (N, outputs, H / stride, W / stride).
 
-    The padding's sum is kernel - stride; where that is odd, the extra row and column go to the bottom and right.
+    The stride must divide H and W. The total padding is kernel - stride; if that is odd, the extra row and column
+    go to the bottom and right.
     """
 
     def __init__(self, inputs: int, outputs: int, kernel: int, stride: int = 1, groups: int = 1) -> None:
@@ -27,15 +28,15 @@ class SameConv2d(nn.Conv2d):
         super().__init__(inputs, outputs, kernel, stride, padding=before, groups=groups)
 
     def forward(self, x: Tensor) -> Tensor:
-        # A padded copy costs time, so the symmetric part is left to the convolution itself.
+        # F.pad makes a copy, so the convolution itself pads the symmetric part.
         return super().forward(F.pad(x, (0, self.extra, 0, self.extra)) if self.extra else x)
 
 
 class DoublingConvTranspose2d(nn.ConvTranspose2d):
     """2x2 transposed convolution of stride 2: (N, inputs, H, W) -> (N, outputs, 2H, 2W).
 
-    No two of its windows overlap, so it is a 1x1 convolution to four times the channels, which are then laid out as
-    2x2 pixels. Training it that way takes two thirds of the time; predicting, the plain way is the faster one.
+    Its windows do not overlap, so it equals a 1x1 convolution to four times the channels, rearranged as 2x2 pixels.
+    That form trains in two thirds of the time; for prediction, the plain form is faster.
     """
 
     def __init__(self, inputs: int, outputs: int) -> None:
@@ -51,9 +52,9 @@ class DoublingConvTranspose2d(nn.ConvTranspose2d):
 
 
 def same_max_pool() -> nn.MaxPool2d:
-    """3x3 max-pool of stride 2 with TensorFlow's 'same' padding, for even sides.
+    """3x3 max-pool of stride 2 with TensorFlow's 'same' padding: (N, C, H, W) -> (N, C, H / 2, W / 2), H, W even.
 
-    Rounding the output size up lets the last window hang over at the bottom and right, where 'same' pads.
+    With the output size rounded up, the last window extends past the bottom and right, where 'same' pads.
     """
     return nn.MaxPool2d(3, 2, ceil_mode=True)
 
@@ -83,11 +84,11 @@ class GlobalAverage(nn.Module):
 
 
 class _FullPrecision(nn.Module):
-    """A layer that computes in float32 under autocast too: logits in bfloat16 have too few digits to rank by."""
+    """A layer that computes in float32 even under autocast: bfloat16 logits are too coarse to rank images."""
 
     def forward(self, x: Tensor) -> Tensor:
         y: Tensor
-        if not torch.amp.is_autocast_available(x.device.type):  # the meta device: shapes alone
+        if not torch.amp.is_autocast_available(x.device.type):  # the meta device, which has shapes only
             y = super().forward(x)
             return y
         with torch.autocast(x.device.type, enabled=False):
@@ -96,15 +97,15 @@ class _FullPrecision(nn.Module):
 
 
 class Logits(_FullPrecision, nn.Linear):
-    """The dense layer that ends a network: (N, inputs) -> float32 (N, outputs)."""
+    """The final dense layer: (N, inputs) -> float32 (N, outputs)."""
 
 
 class PointwiseLogits(_FullPrecision, nn.Conv2d):
-    """The 1x1 convolution that ends a network: (N, inputs, 1, 1) -> float32 (N, outputs, 1, 1)."""
+    """The final 1x1 convolution: (N, inputs, 1, 1) -> float32 (N, outputs, 1, 1)."""
 
 
 def he_normal_(weight: Tensor) -> Tensor:
-    """Fill in place with Keras' He-normal: truncated at two deviations, its variance 2 / fan_in nonetheless.
+    """Fill a weight (outputs, ...) in place with Keras' He-normal: truncated at 2 sigma, variance 2 / fan_in.
 
     Source: He et al. (2015), arXiv 1502.01852, eq. 10; tf.keras.initializers.HeNormal.
     """
@@ -118,8 +119,8 @@ def initialise(network: nn.Module, convolution: Callable[[Tensor], Tensor]) -> N
     Dense layers are Glorot-uniform, biases zero.
 
     Args:
-        convolution: fills a kernel in place; used for plain and for transposed convolutions. Of a transposed
-            kernel (in, out, h, w), torch takes fan_in from the out axis, as Keras does.
+        convolution: fills the kernel of a plain or transposed convolution in place. For a transposed kernel
+            (in, out, h, w), torch takes fan_in from the out axis, as Keras does.
     """
     for layer in network.modules():
         if isinstance(layer, nn.Conv2d | nn.ConvTranspose2d | nn.Linear):

@@ -1,4 +1,4 @@
-"""LEA-Net: an ADN, a CAAN and the chosen attention points, put together."""
+"""LEA-Net: an ADN and a CAAN joined at the chosen attention points."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ FORMS = ("published", "affine")
 
 @dataclass(frozen=True)
 class LEANetOutput:
-    """What a LEA-Net says about a batch.
+    """A LEA-Net's output for a batch.
 
     Attributes:
         adn_logits: (N, 2), normal and anomalous; the probability of an anomaly is sigmoid(logit1 - logit0).
-        caan_logits: (N, 2) likewise, from the anomaly map alone; None without a CAAN that has logits.
+        caan_logits: (N, 2), the same from the anomaly map alone; None without a CAAN that has logits.
         attention: attention point -> attention map (N, 1, h, w) in [0, 1].
     """
 
@@ -33,9 +33,9 @@ class LEANetFeatures:
     """The ADN's features, for figures.
 
     Attributes:
-        before, after: attention point -> the features (N, C, h, w) before and after attention; where there is no
-            attention, both are one tensor.
-        guides: attention point -> the CAAN's features; none without a CAAN.
+        before, after: attention point -> the features (N, C, h, w) before and after attention; at a point without
+            attention, both are the same tensor.
+        guides: attention point -> the CAAN's features (N, G, h, w); empty without a CAAN.
         caan_logits, attention: as in LEANetOutput.
     """
 
@@ -47,18 +47,17 @@ class LEANetFeatures:
 
 
 class LEANet(nn.Module):
-    """An ADN that looks where a CAAN tells it to; without a CAAN it is the plain ADN, the baseline.
+    """An ADN guided by a CAAN; without a CAAN, the plain ADN, which is the baseline.
 
     Args:
         adn: the network that classifies the image.
         caan: the network that reads the anomaly map; None for the baseline.
-        attention_points: with a CAAN one or more of the points that both networks have, by the strides of their
-            features; none without.
-        attention: 'published', or 'affine': at each point the guide's mean is standardized over the batch, then
-            scaled and shifted by two learned numbers (BatchNorm), before the sigmoid.
+        attention_points: with a CAAN, one or more points that both networks have; without, none.
+        attention: 'published', or 'affine': before the sigmoid, a BatchNorm at each point standardizes the guide's
+            mean over the batch and applies a learned scale and shift.
     Raises:
-        ValueError: a point that one of the networks lacks, a CAAN without points, points without a CAAN, or a
-            network with another number of stages than strides or channels, or with strides that do not grow.
+        ValueError: a point that one of the networks lacks; a CAAN without points, or points without a CAAN; a
+            network whose stages, strides and channels differ in number, or whose strides do not increase.
     Source: Katafuchi & Tokunaga (2021), arXiv 2109.05493.
     """
 
@@ -90,7 +89,7 @@ class LEANet(nn.Module):
             image: float (N, 3, H, W), sRGB in [0, 1].
             anomaly_map: float (N, 1, H, W), 0 or more, scaled to about [0, 1]; the baseline ignores it.
         Raises:
-            ValueError: there is a CAAN, but no anomaly map.
+            ValueError: no anomaly map for a CAAN.
         """
         features = self.features(image, anomaly_map)
         last = features.after[self.adn.points[-1]]
@@ -121,16 +120,16 @@ class LEANet(nn.Module):
 
 
 def probability(logits: Tensor) -> Tensor:
-    """Probability of an anomaly, sigmoid(logit1 - logit0) of logits (N, 2); float64, which keeps ranks apart.
+    """Probability of an anomaly, sigmoid(logit1 - logit0): logits (N, 2) -> float64 (N,), in [0, 1].
 
-    On the CPU, wherever the logits are: Apple's GPUs have no float64.
+    float64 keeps the ranks of near-equal scores. The result is on the CPU, because Apple's GPUs lack float64.
     """
     own = logits.float().cpu().double()
     return (own[:, 1] - own[:, 0]).sigmoid()
 
 
 def _check_lengths(network: ADN | CAAN) -> None:
-    """Raise ValueError unless a network has a stride and a number of channels for each stage, and strides grow."""
+    """Raise ValueError unless a network has one stride and channel count per stage, and strides increase."""
     lengths = [len(network.stages), len(network.channels), len(network.strides)]
     name = type(network).__name__
     if len(set(lengths)) > 1:

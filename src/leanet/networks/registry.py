@@ -1,4 +1,4 @@
-"""Networks by name: a file in adn/, caan/ or colorizers/ registers its own, and so may other packages."""
+"""Networks by name: a file in adn/, caan/ or colorizers/ registers its own; other packages may register more."""
 
 from __future__ import annotations
 
@@ -27,17 +27,17 @@ Network = TypeVar("Network")
 
 
 def register_adn(name: str) -> Callable[[type[ADN]], type[ADN]]:
-    """A decorator that registers an ADN's class under a name; the last class of a name counts."""
+    """A decorator that registers an ADN's class under a name; a later class of the same name replaces it."""
     return functools.partial(_register, ADNS, name)
 
 
 def register_caan(name: str) -> Callable[[type[CAAN]], type[CAAN]]:
-    """A decorator that registers a CAAN's class under a name; the last class of a name counts."""
+    """A decorator that registers a CAAN's class under a name; a later class of the same name replaces it."""
     return functools.partial(_register, CAANS, name)
 
 
 def register_colorizer(name: str) -> Callable[[type[Colorizer]], type[Colorizer]]:
-    """A decorator that registers a colorizer's class under a name; the last class of a name counts."""
+    """A decorator that registers a colorizer's class under a name; a later class of the same name replaces it."""
     return functools.partial(_register, COLORIZERS, name)
 
 
@@ -62,16 +62,16 @@ def build_leanet(
     Args:
         adn: one of ADNS.
         caan: one of CAANS; None or 'none' for the baseline, which has no CAAN.
-        attention_points: some of the points that the ADN and the CAAN share; none of them is the baseline as well.
+        attention_points: points that both the ADN and the CAAN have; an empty list is the baseline too.
         image_size: side of the images in pixels, a multiple of 32 from 64 to 512.
         attention: 'published' or 'affine', see LEANet.
     Raises:
         ValueError: unknown name, a point that one of the networks lacks, an image size outside these limits, or a
-            network whose stages give other shapes than it says.
+            network whose stages return other shapes than its class declares.
     """
     _check_image_size(image_size)
     kind = _find(ADNS, adn, "ADN")
-    if not kind.__module__.startswith("leanet."):  # our own are tested, and the check takes torch seconds to begin
+    if not kind.__module__.startswith("leanet."):  # tests cover our own, and the check's first pass takes seconds
         _check_stages(kind, image_size)
     detector = kind(image_size)
     if caan is None or caan == NO_CAAN or not attention_points:
@@ -93,15 +93,15 @@ def _find(networks: Mapping[str, Network], name: str, kind: str) -> Network:
 def _check_image_size(image_size: int) -> None:
     if image_size % 32 or not 64 <= image_size <= 512:
         nearest = min(512, max(64, round(image_size / 32) * 32))
-        raise ValueError(f"image size {image_size}: a multiple of 32 from 64 to 512 is needed, such as {nearest}.")
+        raise ValueError(f"image size {image_size}: expected a multiple of 32 from 64 to 512, such as {nearest}.")
 
 
 _CHECKED: set[tuple[type[ADN], int]] = set()
-"""ADNs whose shapes were found right, each with an image size."""
+"""ADNs, each with an image size, whose shapes passed the check."""
 
 
 def _check_stages(kind: type[ADN], image_size: int) -> None:
-    """Raise ValueError if an ADN's stages or head give other shapes than its class says."""
+    """Raise ValueError if an ADN's stages or head return other shapes than its class declares."""
     if (kind, image_size) in _CHECKED:
         return
     with torch.device("meta"), torch.random.fork_rng(devices=()):

@@ -1,1 +1,1 @@
-"""Pictures from a run folder."""
+"""Figures, tables and the report page of a run."""

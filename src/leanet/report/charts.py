@@ -1,17 +1,16 @@
-"""The figures of a report: which there are, and what each shows, in a caption."""
+"""The figures of a report, with their captions."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from leanet.config import DetectConfig
+from leanet.experiment.experiment import Experiment
 from leanet.experiment.open_run import Run
-from leanet.experiment.run_folder import RunFolder
 from leanet.experiment.verdict import Verdict
 from leanet.report import figures
 from leanet.report.pictures import (
@@ -22,54 +21,49 @@ from leanet.report.pictures import (
     mistakes_sheet,
     recolouring_sheet,
 )
-from leanet.results.metrics import Key, Scored
+from leanet.results.metrics import Scored
+from leanet.results.rows import Key
 from leanet.results.words import GLOSSARY
 
 MOST_SHOWN = 8
-"""Mistakes in their figure."""
+"""Most mistakes in their figure."""
 
 
 @dataclass(frozen=True)
 class Chart:
-    """A figure to draw, its file's name without suffix, and its caption."""
+    """A figure, its file's name without suffix, and its caption."""
 
     name: str
     figure: Figure
     caption: str
 
 
-def draw_all(
-    run: Run,
-    home: RunFolder,
-    config: DetectConfig,
-    scored: Mapping[Key, Scored],
-    found: Verdict,
-) -> list[Chart]:
+def draw_all(experiment: Experiment, scored: Mapping[Key, Scored], found: Verdict) -> list[Chart]:
     """Every figure of the page, in its order.
 
     Args:
-        scored: the ADN's probabilities of each fold's test images, with each seed.
-        found: with the mistakes.
+        scored: the ADN's probabilities for the test images of each fold and seed.
+        found: the verdict, with the mistakes.
     """
-    folds = list(dict.fromkeys(fold for fold, _ in scored))
-    of_seed = " First seed." if config.detector.seeds > 1 else ""
-    rows = examples(run, folds[0], 2)
+    run, fold = experiment.run, experiment.folds[0]
+    of_seed = " First seed." if experiment.detector.seeds > 1 else ""
+    rows = examples(run, fold, 2)
     return [
-        *_of_mistakes(run, found, folds[0], of_seed),
+        *_of_mistakes(run, found, fold, of_seed),
         *_of_scores(scored, of_seed),
         Chart(
             "recolouring",
-            recolouring_sheet(run, folds[0], rows),
+            recolouring_sheet(run, fold, rows),
             "Test images: input, its lightness (all that the colorizer sees), recolored, and the anomaly map: "
             f"{GLOSSARY['ΔE00']}.",
         ),
-        *_inside(run, home, config, folds[0], rows, of_seed),
-        *_of_training(run, home, config, folds, of_seed),
+        *_inside(experiment, fold, rows, of_seed),
+        *_of_training(experiment, of_seed),
     ]
 
 
 def _of_mistakes(run: Run, found: Verdict, fold: int, of_seed: str) -> list[Chart]:
-    """Pictures and maps of the surest mistakes, half of each kind if there are; none if there are none."""
+    """Pictures and maps of the surest mistakes, half of each kind if possible; none without mistakes."""
     missed = found.missed[: max(MOST_SHOWN // 2, MOST_SHOWN - len(found.false_alarms))]
     mistakes = [*missed, *found.false_alarms[: MOST_SHOWN - len(missed)]]
     if not mistakes:
@@ -82,7 +76,7 @@ def _of_mistakes(run: Run, found: Verdict, fold: int, of_seed: str) -> list[Char
 
 
 def _of_scores(scored: Mapping[Key, Scored], of_seed: str) -> list[Chart]:
-    """The quality of the probabilities: curves, histogram, reliability, confusion matrix."""
+    """Figures of the probabilities: curves, histogram, reliability, confusion matrix."""
     first = [s for (_, seed), s in scored.items() if seed == 0]
     thin = " Thin: the seeds after the first; numbers are the mean of a fold's seeds." if of_seed else ""
     return [
@@ -112,16 +106,14 @@ def _of_scores(scored: Mapping[Key, Scored], of_seed: str) -> list[Chart]:
     ]
 
 
-def _inside(
-    run: Run, home: RunFolder, config: DetectConfig, fold: int, rows: NDArray[np.int64], of_seed: str
-) -> list[Chart]:
+def _inside(experiment: Experiment, fold: int, rows: NDArray[np.int64], of_seed: str) -> list[Chart]:
     """A normal and an anomalous image on their way through the network; none without attention."""
-    if not config.detector.has_attention:
+    if not experiment.detector.has_attention:
         return []
-    charts = []
-    published = "" if config.detector.attention == "published" else ", in the published form"
+    charts, images = [], experiment.run.images
+    published = "" if experiment.detector.attention == "published" else ", in the published form"
     for label, name in ((1, "anomalous"), (0, "normal")):
-        row = next((int(r) for r in rows if run.images[r].label == label), None)
+        row = next((int(r) for r in rows if images[r].label == label), None)
         if row is None:  # folds edited by hand may test one class only
             continue
         caption = (
@@ -129,19 +121,18 @@ def _inside(
             'attention map, and the features after, at each of the five points (means over channels). "Not '
             f'applied": what the CAAN has at a point that this network does not use{published}.{of_seed}'
         )
-        charts.append(Chart(f"layers_{name}", layers_figure(run, home, fold, config, row), caption))
+        charts.append(Chart(f"layers_{name}", layers_figure(experiment, fold, row), caption))
     return charts
 
 
-def _of_training(
-    run: Run, home: RunFolder, config: DetectConfig, folds: Sequence[int], of_seed: str
-) -> list[Chart]:
+def _of_training(experiment: Experiment, of_seed: str) -> list[Chart]:
     """The losses by epoch of what was trained here."""
-    detectors = {n: home.fold(n).detector(config.detector.name).history for n in folds}
-    colorizers = {n: run.folder.fold(n).map_source(run.map_source).history() for n in folds}
+    run = experiment.run
+    detectors = {n: experiment.folder(n).history for n in experiment.folds}
+    colorizers = {n: run.folder.fold(n).map_source(run.map_source).history() for n in experiment.folds}
     charts = []
     for name, title, paths, caption in (
-        ("training_detector", config.detector.name, detectors, f"Training.{of_seed}"),
+        ("training_detector", experiment.detector.name, detectors, f"Training.{of_seed}"),
         ("training_colorizer", "colorizer", colorizers, "Training of the colorizers."),
     ):
         losses = {f"fold {n}": found for n, path in paths.items() if path.exists() and (found := losses_of(path))}

@@ -1,4 +1,4 @@
-"""Figures of predictions: curves, histograms, matrices. Each function takes numbers and returns a figure."""
+"""Figures of predictions: curves, histograms, matrices. Each function turns numbers into a figure."""
 
 from __future__ import annotations
 
@@ -18,23 +18,24 @@ from sklearn.metrics import (
     roc_curve,
 )
 
-from leanet.results.metrics import PLAIN_THRESHOLD, Key, Scored
+from leanet.results.metrics import PLAIN_THRESHOLD, Scored
+from leanet.results.rows import Key
 
 MAP_COLOURS = mpl.colormaps["inferno"]
 """Perceptually uniform, and readable with any color vision."""
 
 CRISP: Literal["none"] = "none"
-"""How matrices are enlarged, in PNG and in SVG: each value stays a square of one color."""
+"""Interpolation of matrices in PNG and SVG: each value stays a square of one color."""
 
 NORMAL, ANOMALOUS = "#0072B2", "#D55E00"
-"""Blue and vermilion of Okabe and Ito's palette, which color-blind readers tell apart."""
+"""Blue and vermilion of Okabe and Ito's palette, which color-blind readers can distinguish."""
 
 COLOURS = (NORMAL, ANOMALOUS, "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#000000")
-"""All of that palette but yellow, too pale for lines on white."""
+"""That palette without yellow, which is too pale for lines on white."""
 
 
 def roc(runs: Mapping[Key, Scored]) -> Figure:
-    """ROC curves, a color a fold, thin for seeds after the first."""
+    """ROC curves, one color per fold, thin for seeds after the first."""
     figure, axes = _square("false positive rate", "true positive rate", "ROC")
     axes.plot([0, 1], [0, 1], "--", color="0.7", linewidth=1)
     _curves(axes, runs, lambda y, s: roc_curve(y, s)[:2], roc_auc_score)
@@ -43,7 +44,7 @@ def roc(runs: Mapping[Key, Scored]) -> Figure:
 
 
 def precision_recall(runs: Mapping[Key, Scored]) -> Figure:
-    """Precision-recall curves, likewise; the dashed line is what guessing gets: the prevalence."""
+    """Precision-recall curves in the same style; the dashed line is guessing, the prevalence."""
     figure, axes = _square("recall", "precision", "precision and recall")
     prevalence = np.mean(np.concatenate([s.labels for s in runs.values()]))
     axes.axhline(float(prevalence), linestyle="--", color="0.7", linewidth=1)
@@ -55,7 +56,7 @@ def precision_recall(runs: Mapping[Key, Scored]) -> Figure:
 def _curves(
     axes: Axes, runs: Mapping[Key, Scored], curve: Callable[..., Any], metric: Callable[..., float]
 ) -> None:
-    """A curve for each run with both classes; in the legend, each fold with the mean of its seeds' metric."""
+    """A curve for each run with both classes; the legend has each fold's metric, averaged over its seeds."""
     known = {key: s for key, s in runs.items() if 0 < s.labels.sum() < len(s.labels)}
     folds = list(dict.fromkeys(fold for fold, _ in known))
     for (fold, seed), s in known.items():
@@ -66,7 +67,7 @@ def _curves(
 
 
 def curve_points(scored: Scored) -> list[tuple[str, str, str]]:
-    """The points of both curves, as (name, x, y); none with one class only."""
+    """The points of both curves as (name, x, y); none if there is one class only."""
     if not 0 < scored.labels.sum() < len(scored.labels):
         return []
     curves = {
@@ -77,7 +78,7 @@ def curve_points(scored: Scored) -> list[tuple[str, str, str]]:
 
 
 def histogram(runs: Sequence[Scored]) -> Figure:
-    """How the probabilities of normal and of anomalous test images are spread."""
+    """Histograms of the probabilities of normal and anomalous test images."""
     figure = Figure(figsize=(5, 3.2), layout="constrained")
     axes = figure.subplots()
     labels, scores = _pooled(runs)
@@ -91,7 +92,7 @@ def histogram(runs: Sequence[Scored]) -> Figure:
 
 
 def confusion(runs: Sequence[Scored]) -> Figure:
-    """Confusion matrices of all folds together: at 0.5, and at each fold's chosen threshold where there is one."""
+    """Confusion matrices of all folds together: at 0.5, and at each fold's chosen threshold, if any."""
     labels = np.concatenate([s.labels for s in runs])
     decisions = {"at 0.5": np.concatenate([s.scores >= PLAIN_THRESHOLD for s in runs])}
     if any(s.threshold is not None for s in runs):
@@ -114,14 +115,14 @@ def confusion(runs: Sequence[Scored]) -> Figure:
 
 
 def reliability(runs: Sequence[Scored]) -> Figure:
-    """Of the images given a probability of about p, the share that are anomalous."""
+    """Reliability diagram: the share of anomalous images against the predicted probability."""
     figure, axes = _square("probability given", "share that is anomalous", "reliability")
     axes.plot([0, 1], [0, 1], "--", color="0.7", linewidth=1)
     bins = reliability_bins(runs)
     given, share, _ = zip(*bins, strict=True)
     axes.plot(given, share, "o-", color=NORMAL)
     for x, y, images in bins:
-        # Towards the middle, so that no number leaves the axes.
+        # Toward the middle, to keep the numbers inside the axes.
         offset = (4 if x < 0.5 else -4, 4 if y < 0.5 else -4)
         text = axes.annotate(str(images), (x, y), offset, textcoords="offset points", fontsize=7, color="0.4")
         text.set(ha="left" if x < 0.5 else "right", va="bottom" if y < 0.5 else "top")
@@ -129,7 +130,7 @@ def reliability(runs: Sequence[Scored]) -> Figure:
 
 
 def reliability_bins(runs: Sequence[Scored]) -> list[tuple[float, float, int]]:
-    """Mean probability, share that is anomalous and number of the images in each tenth that has any."""
+    """Mean probability, anomalous share and number of images in each non-empty tenth."""
     labels, scores = _pooled(runs)
     tenth = np.minimum((scores * 10).astype(np.int64), 9)
     bins = [tenth == t for t in np.unique(tenth)]
@@ -137,7 +138,7 @@ def reliability_bins(runs: Sequence[Scored]) -> list[tuple[float, float, int]]:
 
 
 def training_curves(curves: Mapping[str, Mapping[str, Sequence[float]]], title: str) -> Figure:
-    """Losses by epoch: name of the training -> name of the loss -> one value per epoch."""
+    """Losses by epoch; `curves`: training -> loss -> one value per epoch."""
     names = list(dict.fromkeys(name for losses in curves.values() for name in losses))
     figure = Figure(figsize=(4 * len(names), 3), layout="constrained")
     for axes, name in zip(figure.subplots(1, len(names), squeeze=False)[0], names, strict=True):

@@ -1,4 +1,4 @@
-"""Names of files and kinds in a figure: in fonts that have their characters, and short enough for their place."""
+"""Names of files and kinds in figures: in fonts with their characters, and short enough for their place."""
 
 from __future__ import annotations
 
@@ -13,24 +13,24 @@ PLACEHOLDER = "□"
 """Drawn for a character that no installed font has."""
 
 _FIRST = "DejaVu Sans"
-"""Comes with matplotlib."""
+"""The font that comes with matplotlib."""
 
 _NO_GLYPHS = "Last Resort"
-"""A font of matplotlib's that has every character, and draws a sign for its script in place of it."""
+"""A matplotlib font that draws a symbol of its script for every character."""
 
 
 def label(name: str, cells: int) -> str:
-    """A name with what cannot be drawn replaced, and cut in the middle where it is too long.
+    """A name with characters that no font has replaced, and cut in the middle if it is too long.
 
     Args:
         name: any text, such as a file's name.
-        cells: how many characters there is room for; an East Asian one takes two.
+        cells: room in characters; an East Asian one takes two.
     """
     drawn = "".join(c if _family_with(c) else PLACEHOLDER for c in name)
     if cell_len(drawn) <= cells:
         return drawn
     head, tail = "", ""
-    while cell_len(head + tail) < cells - 1 - 2:  # the dots, and what an East Asian character takes
+    while cell_len(head + tail) < cells - 1 - 2:  # room for the ellipsis and an East Asian character
         left = drawn[len(head) : len(drawn) - len(tail)]
         if len(head) <= len(tail):
             head += left[0]
@@ -40,19 +40,19 @@ def label(name: str, cells: int) -> str:
 
 
 def style(text: str) -> dict[str, Any]:
-    """How matplotlib is to draw a label: no formulas in it, and each character in the first font that has it."""
+    """Matplotlib's options for a label: no formulas, and each character in the first font that has it."""
     families = dict.fromkeys([_FIRST, *filter(None, map(_family_with, text))])
     return {"parse_math": False, "fontfamily": list(families)}
 
 
 @functools.cache
 def _family_with(character: str) -> str | None:
-    """The first family of fonts that has a glyph for a character; None if none has."""
+    """The first font family with a glyph for a character; None if there is none."""
     return next((family for family in _families() if ord(character) in _characters(family)), None)
 
 
 def _families() -> Iterator[str]:
-    """Installed families with a regular face, that which comes with matplotlib first."""
+    """Installed families with a regular face, matplotlib's own first."""
     yield _FIRST
     regular = {
         font.name for font in fontManager.ttflist if font.style == "normal" and font.weight in (400, "normal")
@@ -62,7 +62,7 @@ def _families() -> Iterator[str]:
 
 @functools.cache
 def _characters(family: str) -> frozenset[int]:
-    """The characters that a family's regular face can draw; none if it cannot be read or is no outline."""
+    """The characters of a family's regular face; none if it is unreadable or not an outline font."""
     try:
         font = get_font(findfont(FontProperties(family=[family]), fallback_to_default=False))
     except (OSError, RuntimeError, ValueError):

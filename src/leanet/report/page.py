@@ -1,4 +1,4 @@
-"""`leanet report`: one self-contained page with a run's results and what they do and do not show."""
+"""`leanet report`: one self-contained page with a run's results and their limits."""
 
 from __future__ import annotations
 
@@ -17,13 +17,14 @@ from markupsafe import Markup, escape
 from numpy.typing import NDArray
 from sklearn.metrics import roc_auc_score
 
-from leanet.config import DetectConfig, ReportConfig
+from leanet.config import ReportConfig
 from leanet.errors import UserError
+from leanet.experiment.experiment import Experiment
 from leanet.experiment.finished import finished, recorded_detector, what_is_missing
-from leanet.experiment.open_run import Run, source_of
+from leanet.experiment.open_run import Run
 from leanet.experiment.run import write_table
 from leanet.experiment.run_folder import RunFolder, plain, read_config
-from leanet.experiment.table import Table, ratio_of_sides, scores_of, table
+from leanet.experiment.table import Table, scores_of, table
 from leanet.experiment.verdict import MOST_NAMED, Verdict, probability_text, verdict_of, write_mistakes
 from leanet.files import refuse_other, write_csv, write_text
 from leanet.lock import alone_in
@@ -31,21 +32,10 @@ from leanet.progress import progress_bar
 from leanet.report import figures
 from leanet.report.charts import Chart, draw_all
 from leanet.report.pictures import full_size_attention, save
+from leanet.results.intervals import interval, shown, verdict
 from leanet.results.localise import aupro, pixel_auroc, read_mask
-from leanet.results.metrics import (
-    PLAIN_THRESHOLD,
-    PRINTED,
-    Key,
-    Row,
-    Scored,
-    cell,
-    compared,
-    difference,
-    interval,
-    metric_text,
-    shown,
-    verdict,
-)
+from leanet.results.metrics import PLAIN_THRESHOLD, PRINTED, Scored, metric_text
+from leanet.results.rows import Key, Row, cell, compared, difference
 from leanet.results.words import heading, words_of
 
 _log = logging.getLogger(__name__)
@@ -67,13 +57,13 @@ class Picture:
 
 
 def report(config: ReportConfig) -> Path:
-    """Write RUN/report/index.html and the figures and tables in it as files; returns the page's path.
+    """Write RUN/report/index.html, and its figures and tables as files; return the page's path.
 
     The page of a named detector is in RUN/report/<detector>/.
 
     Raises:
-        UserError: no run, no finished fold in it (the message names what is missing), or another process writes
-            the report.
+        UserError: no run, no finished fold in it (the message names what is missing), or another process is
+            writing the report.
     """
     with alone_in(config.run / "report") if config.run.is_dir() else contextlib.nullcontext():
         return _report(config)
@@ -83,8 +73,8 @@ def _report(config: ReportConfig) -> Path:
     home = RunFolder(config.run)
     folder = home.report / (config.detector or "")
     asked = recorded_detector(home, config.detector)
-    run = source_of(home)
-    detect_config, folds, missing = finished(run, home, asked)
+    experiment, missing = finished(asked)
+    run, detector, folds = experiment.run, experiment.detector, experiment.folds
     if not folds:
         raise UserError(
             f"{config.run}: no fold is finished. {what_is_missing(missing)} Resume with the same command."
@@ -92,20 +82,20 @@ def _report(config: ReportConfig) -> Path:
     path = folder / "index.html"
     refuse_other(path, str(path), _is_report, remedy="Move it.")
     without_baseline = []
-    if asked.compare and detect_config.detector.has_attention and not detect_config.compare:
+    if asked.compare and detector.has_attention and not experiment.config.compare:
         without_baseline = [
             "The baseline is not shown, because it has not finished all of these folds with the same options."
         ]
-    results, recall = table(run, home, detect_config, folds), detect_config.detector.target_recall
+    results = table(experiment)
     write_table(folder, results)
-    scored = scores_of(run, home, detect_config, folds)
+    scored = scores_of(experiment)
     write_mistakes(folder, run, scored)
     _write_numbers(folder, scored)
     found = verdict_of(run, results, scored)
-    pictures = _draw(draw_all(run, home, detect_config, scored, found), folder / "figures")
+    pictures = _draw(draw_all(experiment, scored, found), folder / "figures")
     page = _template().render(
         title=" / ".join(dict.fromkeys(path.resolve().name for path in (run.folder.path, home.path))),
-        detector=detect_config.detector.name,
+        detector=detector.name,
         images=len(run.images),
         anomalous=int(run.labels.sum()),
         folds=len(folds),
@@ -118,15 +108,15 @@ def _report(config: ReportConfig) -> Path:
         rows=[(row.name, [cell(row, metric) for metric in PRINTED]) for row in results.rows],
         differences=_differences(results),
         shows=[
-            _trained_on(home, detect_config, folds),
-            *in_words(run, results, missing, recall),
+            _trained_on(experiment),
+            *in_words(run, results, missing, detector.target_recall),
             *without_baseline,
         ],
         notes=results.notes,
         pictures=pictures,
         kinds=kinds_of(run, folder, scored),
-        localisation=_localisation(run, home, detect_config, folds, folder),
-        settings=_settings(run, home, detect_config, folds[0]),
+        localisation=_localisation(experiment, folder),
+        settings=_settings(experiment),
         fingerprint=run.fingerprint(folds[0]),
     )
     write_text(path, page)
@@ -136,11 +126,11 @@ def _report(config: ReportConfig) -> Path:
 
 def _is_report(page: Path) -> bool:
     beginning = page.read_bytes()[:4096]
-    return GENERATOR in beginning or b": leanet report</title>" in beginning  # as earlier versions wrote it
+    return GENERATOR in beginning or b": leanet report</title>" in beginning  # of earlier versions
 
 
 def _draw(charts: Sequence[Chart], folder: Path) -> dict[str, Picture]:
-    """Write the figures as PNG and SVG; returns them, by name, for the page."""
+    """Write the figures as PNG and SVG; return them by name, for the page."""
     pictures = {}
     with progress_bar("figures", len(charts)) as set_done:
         for done, chart in enumerate(charts):
@@ -153,7 +143,7 @@ def _draw(charts: Sequence[Chart], folder: Path) -> dict[str, Picture]:
 
 
 def _lists(run: Run, found: Verdict) -> list[tuple[str, int, list[tuple[str, str]], int]]:
-    """Both kinds of mistakes for the page: title, count, the first by probability and name, count of the others."""
+    """Both kinds of mistakes: title, count, the first by probability and name, and the number of others."""
     lists = []
     for title, mistakes in (
         (f"Missed, of {found.anomalous} anomalous pictures", found.missed),
@@ -165,7 +155,7 @@ def _lists(run: Run, found: Verdict) -> list[tuple[str, int, list[tuple[str, str
 
 
 def _write_numbers(folder: Path, scored: Mapping[Key, Scored]) -> None:
-    """Write the figures' numbers that no other table holds: curves, and the first seed's reliability."""
+    """Write the figures' numbers that no other table has: curves, and the first seed's reliability."""
     points = [(fold, seed, *point) for (fold, seed), s in scored.items() for point in figures.curve_points(s)]
     write_csv(folder / "curves.csv", ("fold", "seed", "curve", "x", "y"), points)
     first = [s for (_, seed), s in scored.items() if seed == 0]
@@ -177,7 +167,7 @@ def _write_numbers(folder: Path, scored: Mapping[Key, Scored]) -> None:
 def in_words(
     run: Run, results: Table, missing: Mapping[int, Sequence[str]], target_recall: float | None = None
 ) -> list[str]:
-    """What the table does and does not show, in sentences."""
+    """Sentences on what the table does and does not show."""
     first, *others = results.rows
     prevalence = first.pooled.prevalence
     guess = 2 * prevalence / (1 + prevalence)
@@ -201,25 +191,24 @@ def in_words(
             "The folds are random. If several images show one object, the results are too optimistic: use --groups."
         )
     if len(first.by_fold("f1")) < 2:
-        words.append("One fold has no interval: how much another fold would differ is unknown.")
+        words.append("One fold has no interval: the variation between folds is unknown.")
     if missing:
         words.append(f"The run is not finished: {what_is_missing(missing)}")
     return words
 
 
-def _trained_on(home: RunFolder, config: DetectConfig, folds: Sequence[int]) -> str:
+def _trained_on(experiment: Experiment) -> str:
     """How many images the detectors were trained on, in a sentence."""
-    folders = [home.fold(n).detector(config.detector.name) for n in folds]
-    found = [folder.read_metrics()["train"] for folder in folders]
+    found = [experiment.folder(n).read_metrics()["train"] for n in experiment.folds]
     images, anomalous = (round(float(np.mean([f[key] for f in found]))) for key in ("images", "anomalous"))
     return (
         f"A detector was trained on about {images} labeled images, {anomalous} of them anomalous: the share "
-        f"{config.detector.p_rate:g} (p_rate) of a fold's training anomalies."
+        f"{experiment.detector.p_rate:g} (p_rate) of a fold's training anomalies."
     )
 
 
 def _recall_reached(row: Row, target: float) -> str:
-    """The recall on the test images beside the target recall."""
+    """A sentence on the recall on the test images and the target recall."""
     s = row.pooled
     found = (s.true_positives_chosen or 0) / s.anomalous
     false_alarms = (s.false_positives_chosen or 0) / (s.images - s.anomalous)
@@ -247,9 +236,10 @@ def _differences(results: Table) -> list[tuple[str, list[str]]]:
 
 
 def kinds_of(run: Run, folder: Path, scored: Mapping[Key, Scored]) -> list[tuple[str, ...]]:
-    """Kind, images, share found at 0.5, AUROC against the fold's normal images; empty with one kind. Also as CSV.
+    """Kind, images, share found at 0.5, AUROC against the fold's normal images; also written as CSV.
 
-    The AUROC is the mean over folds: different folds' probabilities are not ranked against each other.
+    Empty if there is one kind. The AUROC is the mean over folds: probabilities of different folds are not ranked
+    against each other.
     """
     kinds = sorted({image.kind for image in run.images if image.label})
     if len(kinds) < 2:
@@ -275,18 +265,17 @@ def kinds_of(run: Run, folder: Path, scored: Mapping[Key, Scored]) -> list[tuple
     return lines
 
 
-def _localisation(
-    run: Run, home: RunFolder, config: DetectConfig, folds: Sequence[int], folder: Path
-) -> list[tuple[str, ...]]:
+def _localisation(experiment: Experiment, folder: Path) -> list[tuple[str, ...]]:
     """Pixel AUROC and AUPRO of the maps, by fold and their mean, also as CSV; empty without masks.
 
-    Of the anomaly map, and of the first seed's attention.
+    Also written as CSV; empty without masks.
     """
+    run = experiment.run
     dataset = run.images_in
     path = folder / "localisation.csv"
     path.unlink(missing_ok=True)
     measured: dict[str, dict[int, tuple[float | None, float | None]]] = {}
-    for fold in folds:
+    for fold in experiment.folds:
         rows = run.rows(run.folds[fold].test)
         rows = np.array([r for r in rows if run.images[r].label == 0 or run.images[r].mask])
         if not any(run.images[r].mask for r in rows):
@@ -297,8 +286,8 @@ def _localisation(
             _log.info(f"note: no localization results: the masks in {dataset} are missing ({error})")
             return []
         told = {"anomaly map": run.maps(fold, unpack=False).delta_e(rows)}
-        if config.detector.has_attention:
-            told["attention"] = full_size_attention(run, home, fold, config, rows)
+        if experiment.detector.has_attention:
+            told["attention"] = full_size_attention(experiment, fold, rows)
         for name, maps in told.items():
             measured.setdefault(name, {})[fold] = pixel_auroc(maps, masks), aupro(maps, masks)
     lines: list[tuple[str, ...]] = []
@@ -306,7 +295,7 @@ def _localisation(
     for name, by_fold in measured.items():
         lines += [(f"fold {fold}", name, *map(metric_text, values)) for fold, values in by_fold.items()]
         numbers += [(f"fold {fold}", name, *map(plain, values)) for fold, values in by_fold.items()]
-        found = [interval(values, ratio_of_sides(run, folds)) for values in zip(*by_fold.values(), strict=True)]
+        found = [interval(values, experiment.test_to_train) for values in zip(*by_fold.values(), strict=True)]
         means = [mean and mean.within(0, 1) for mean in found]
         lines.append(("mean [95 % interval]", name, *(shown(mean) or "undefined" for mean in means)))
         for title, end in (
@@ -325,10 +314,10 @@ def _mask(dataset: Path, run: Run, row: int) -> NDArray[np.bool_]:
     return read_mask(dataset / image.mask, run.side) if image.mask else np.zeros((run.side, run.side), dtype=bool)
 
 
-def _settings(run: Run, home: RunFolder, config: DetectConfig, fold: int) -> str:
-    """The recorded options of both stages, the detector's with the facts of its training."""
-    detector = read_config(home.fold(fold).detector(config.detector.name).config)
-    parts = {"run": run.folder.read_config(), "detector": detector}
+def _settings(experiment: Experiment) -> str:
+    """The recorded options of both stages, the detector's with the facts of its first training."""
+    detector = read_config(experiment.folder(experiment.folds[0]).config)
+    parts = {"run": experiment.run.folder.read_config(), "detector": detector}
     return yaml.safe_dump(parts, sort_keys=False, allow_unicode=True)
 
 
@@ -344,5 +333,5 @@ def _template() -> jinja2.Template:
 
 
 def _with_code(text: str) -> Markup:
-    """A sentence for the page, with text in backticks as code."""
+    """A sentence as HTML, with text in backticks as code."""
     return Markup(re.sub(r"`([^`]+)`", r"<code>\1</code>", str(escape(text))))

@@ -1,4 +1,4 @@
-"""Pictures of a run: what the program saw, and how the trainings went."""
+"""Pictures of a run: images, maps and attention, and the training losses."""
 
 from __future__ import annotations
 
@@ -15,11 +15,12 @@ from numpy.typing import NDArray
 from torch.nn import functional as F
 
 from leanet.color.lab import decode_lab, encode_lab, lab_to_rgb, rgb_to_lab
-from leanet.config import DetectConfig, parse_folds
+from leanet.config import DetectorConfig, parse_folds
 from leanet.data.tensors import images_to_tensor
 from leanet.experiment.detector_task import build_detector, map_reader, map_scale
-from leanet.experiment.open_run import Run, find
-from leanet.experiment.run_folder import RunFolder, read_history
+from leanet.experiment.experiment import Experiment
+from leanet.experiment.open_run import Run
+from leanet.experiment.run_folder import read_history
 from leanet.experiment.verdict import probability_text
 from leanet.files import beside
 from leanet.lock import alone_in
@@ -35,17 +36,17 @@ from leanet.training.checkpoint import load_weights
 _log = logging.getLogger(__name__)
 
 DOTS_PER_INCH = 192
-"""Of PNGs: two for each pixel of a page, so that they are sharp on a telephone."""
+"""Resolution of PNGs: two dots per CSS pixel, sharp on a phone."""
 
-MOST_KINDS = 8  # subfolders of Positive may be patients or days, and all examples are in memory at once
+MOST_KINDS = 8  # subfolders of Positive may be patients or days, and memory holds all examples at once
 
 
 _IF_RECOLORED = {True: ("recoloured",), False: ()}
-"""The column's title, where a map source recolors the images."""
+"""The extra column's title if the map source recolors images."""
 
 
 def draw_colorizers(run: Run, folds: str, report: Path) -> None:
-    """Draw the colorizers' losses into a report folder that no other process writes; an imported run has none."""
+    """Draw the colorizers' losses into a report folder that the caller has locked; an imported run has none."""
     histories = {
         n: run.folder.fold(n).map_source(run.map_source).history() for n in parse_folds(folds, len(run.folds))
     }
@@ -55,61 +56,54 @@ def draw_colorizers(run: Run, folds: str, report: Path) -> None:
             save(training_curves(curves, "colorizer"), report / "colorizer_loss.png")
 
 
-def draw_detectors(config: DetectConfig) -> None:
-    """Draw the losses, and a sheet of examples of the first fold asked for, into the report folder; say where.
+def draw_detectors(experiment: Experiment) -> None:
+    """Draw the losses, and a sheet of examples of the first fold, into the report folder; say where.
 
-    That is done when no other process writes the report.
+    Wait for any other process that is writing the report.
     """
-    run = find(config.run)
-    home = RunFolder(config.out or config.run)
-    with alone_in(home.report, wait=True):
-        _draw_detectors(config, run, home)
+    report = experiment.home.report
+    with alone_in(report, wait=True):
+        draw_colorizers(experiment.run, experiment.config.compute.folds, report)
+        for each in experiment.beside_baseline():
+            curves = {f"fold {n}": losses_of(each.folder(n).history) for n in each.folds}
+            save(training_curves(curves, each.detector.name), report / f"{each.detector.name}_loss.png")
+        if experiment.detector.has_attention:
+            sheet = report / f"{experiment.detector.name}_examples.png"
+            example_sheet(experiment, experiment.folds[0], sheet)
+            _log.info(f"pictures: {sheet}")
 
 
-def _draw_detectors(config: DetectConfig, run: Run, home: RunFolder) -> None:
-    folds = parse_folds(config.compute.folds, len(run.folds))
-    draw_colorizers(run, config.compute.folds, home.report)
-    for detector in config.detector.beside_baseline(config.compare):
-        curves = {f"fold {n}": losses_of(home.fold(n).detector(detector.name).history) for n in folds}
-        save(training_curves(curves, detector.name), home.report / f"{detector.name}_loss.png")
-    if config.detector.has_attention:
-        sheet = home.report / f"{config.detector.name}_examples.png"
-        example_sheet(run, home, folds[0], config, sheet)
-        _log.info(f"pictures: {sheet}")
-
-
-def example_sheet(run: Run, home: RunFolder, fold: int, config: DetectConfig, path: Path, each: int = 3) -> None:
+def example_sheet(experiment: Experiment, fold: int, path: Path, each: int = 3) -> None:
     """Draw test images of a fold: input, recolored, anomaly map and attention map in a row.
 
     Args:
-        run, home: the run, and the folder that its detectors lie in.
+        experiment: whose attention to show; with several attention points, the finest.
         fold: which fold's test images.
-        config: whose attention to show; with several attention points, the finest.
         path: the PNG to write.
         each: how many normal images, and of each of the first kinds of anomaly.
     """
+    run = experiment.run
     rows = examples(run, fold, each)
     maps = run.maps(fold, unpack=False)
-    attention = _attention(_trained(run, home, fold, config), run, config, maps, rows)
-    names = ["input", *_IF_RECOLORED[maps.has_chroma], _map_title(run), f"attention ({config.detector.name})"]
+    attention = _attention(_trained(experiment, fold), experiment, maps, rows)
+    names = ["input", *_IF_RECOLORED[maps.has_chroma], _map_title(run), f"attention ({experiment.detector.name})"]
     figure, axes = _sheet(run, rows, names)
     limit = map_limit(run, fold)
     for i, row in enumerate(rows):
         if maps.has_chroma:
             axes[i, 1].imshow(recoloured(run, maps, row))
         _show_map(axes[i, -2], maps.delta_e(rows[i : i + 1])[0], 0, limit)
-        _show_map(axes[i, -1], attention[i], least_attention(config), 1)
+        _show_map(axes[i, -1], attention[i], least_attention(experiment.detector), 1)
     save(figure, path)
 
 
-def least_attention(config: DetectConfig) -> float:
+def least_attention(detector: DetectorConfig) -> float:
     """Where a color scale of attention maps begins: the published form's are 0.5 or more after a ReLU."""
-    is_published = config.detector.attention == "published"
-    return 0.5 if is_published and CAANS[config.detector.caan].ends_in_relu else 0.0
+    return 0.5 if detector.attention == "published" and CAANS[detector.caan].ends_in_relu else 0.0
 
 
 def recoloured(run: Run, maps: Maps, row: int) -> NDArray[np.float32]:
-    """The recolored image, float (H, W, 3) in [0, 1]: the image's own lightness, the colorizer's chrominance."""
+    """The recolored image, float (H, W, 3) in [0, 1]: its own lightness with the colorizer's chrominance."""
     rows = np.array([row])
     lightness = encode_lab(rgb_to_lab(images_to_tensor(run.pixels, rows)))[:, :1]
     lab = decode_lab(torch.cat([lightness, torch.from_numpy(maps.coded_ab(rows))], 1))
@@ -118,7 +112,7 @@ def recoloured(run: Run, maps: Maps, row: int) -> NDArray[np.float32]:
 
 
 def examples(run: Run, fold: int, each: int) -> NDArray[np.int64]:
-    """The first test images of each kind, in the order of their files; of many kinds, the first eight."""
+    """Rows of the first test images of each kind, in file order; at most MOST_KINDS kinds."""
     chosen: list[int] = []
     test = run.rows(run.folds[fold].test)
     kinds = sorted({(run.images[r].label, run.images[r].kind) for r in test})
@@ -128,12 +122,12 @@ def examples(run: Run, fold: int, each: int) -> NDArray[np.int64]:
 
 
 def map_limit(run: Run, fold: int) -> float:
-    """Where the color scale of all anomaly maps ends, in ΔE: nearly the most in the fold's examples."""
+    """The high end of the anomaly maps' color scale, in ΔE: nearly the maximum over the fold's examples."""
     return float(np.percentile(run.maps(fold, unpack=False).delta_e(examples(run, fold, 3)), 99.5))
 
 
 def recolouring_sheet(run: Run, fold: int, rows: NDArray[np.int64]) -> Figure:
-    """Images of some rows in steps: input, lightness, recolored, anomaly map."""
+    """Images in steps: input, lightness, recolored, anomaly map."""
     maps, limit = run.maps(fold, unpack=False), map_limit(run, fold)
     steps = ("lightness", *_IF_RECOLORED[True]) if maps.has_chroma else ()
     figure, axes = _sheet(run, rows, ("input", *steps, _map_title(run)))
@@ -147,7 +141,7 @@ def recolouring_sheet(run: Run, fold: int, rows: NDArray[np.int64]) -> Figure:
 
 
 def _sheet(run: Run, rows: NDArray[np.int64], titles: Sequence[str]) -> tuple[Figure, NDArray[Any]]:
-    """A line of axes for each image, with the image in the first; the columns' titles above."""
+    """A row of axes for each image, with the image in the first; the titles are above the columns."""
     figure = Figure(figsize=(8.4, 2.1 * len(rows)), layout="constrained")
     axes: NDArray[Any] = figure.subplots(len(rows), len(titles), squeeze=False)
     for i, row in enumerate(rows):
@@ -163,7 +157,7 @@ def _sheet(run: Run, rows: NDArray[np.int64], titles: Sequence[str]) -> tuple[Fi
 
 
 def _show_map(axis: Axes, values: NDArray[np.float32], least: float, most: float) -> None:
-    """A map in its colors, with their scale beside it."""
+    """Show a map with its color bar."""
     shown = axis.imshow(values, cmap=MAP_COLOURS, vmin=least, vmax=most, interpolation=CRISP)
     axis.figure.colorbar(shown, ax=axis, shrink=0.8)
 
@@ -172,13 +166,14 @@ def _map_title(run: Run) -> str:
     return f"anomaly map ({_unit(run)})"
 
 
-def layers_figure(run: Run, home: RunFolder, fold: int, config: DetectConfig, row: int) -> Figure:
+def layers_figure(experiment: Experiment, fold: int, row: int) -> Figure:
     """The paper's figure of one image: at each of the ADN's points, the ADN's features before attention, the
     attention map, and the features after, as means over channels; at points without attention, what the CAAN has
     there.
     """
+    run = experiment.run
     maps = run.maps(fold, unpack=False)
-    found = _features(_trained(run, home, fold, config), run, config, maps, np.array([row]))
+    found = _features(_trained(experiment, fold), experiment, maps, np.array([row]))
     columns = 1 + len(found.before)
     figure = Figure(figsize=(11 * columns / 6, 6.4), layout="constrained")
     axes = figure.subplots(3, columns)
@@ -201,14 +196,14 @@ def layers_figure(run: Run, home: RunFolder, fold: int, config: DetectConfig, ro
             _, attention = external_attention(found.before[point], found.guides[point])
         column[2].set_title("after", fontsize=10)
         if attention is not None:
-            _show_map(column[1], attention[0, 0].float().numpy(), least_attention(config), 1)
+            _show_map(column[1], attention[0, 0].float().numpy(), least_attention(experiment.detector), 1)
     for axis in axes.flat:
         axis.set(xticks=[], yticks=[])
     return figure
 
 
 def mistakes_sheet(run: Run, mistakes: Sequence[tuple[int, int, float]], limit: float) -> Figure:
-    """Images that were judged wrongly, with their anomaly maps up to a limit: (row, fold, probability) each."""
+    """Misclassified images, each (row, fold, probability), with their anomaly maps on a scale up to `limit`."""
     columns = min(4, len(mistakes))
     lines = -(-len(mistakes) // columns)
     figure = Figure(figsize=(2.6 * columns, 4.4 * lines), layout="constrained")
@@ -229,36 +224,33 @@ def mistakes_sheet(run: Run, mistakes: Sequence[tuple[int, int, float]], limit: 
     return figure
 
 
-def _trained(run: Run, home: RunFolder, fold: int, config: DetectConfig) -> LEANet:
+def _trained(experiment: Experiment, fold: int) -> LEANet:
     """The fold's detector, of the first seed."""
-    detector = config.detector
-    model = build_detector(detector, run.side).eval()
-    load_weights(model, home.fold(fold).detector(detector.name).weights)
+    model = build_detector(experiment.detector, experiment.run.side).eval()
+    load_weights(model, experiment.folder(fold).weights)
     return model
 
 
 @torch.inference_mode()
-def _features(model: LEANet, run: Run, config: DetectConfig, maps: Maps, rows: NDArray[np.int64]) -> LEANetFeatures:
+def _features(model: LEANet, experiment: Experiment, maps: Maps, rows: NDArray[np.int64]) -> LEANetFeatures:
     """What the detector has at its points for these rows' images."""
-    return model.features(images_to_tensor(run.pixels, rows), map_reader(maps, map_scale(config))(rows))
+    scaled = map_reader(maps, map_scale(experiment.config))(rows)
+    return model.features(images_to_tensor(experiment.run.pixels, rows), scaled)
 
 
-def _attention(
-    model: LEANet, run: Run, config: DetectConfig, maps: Maps, rows: NDArray[np.int64]
-) -> NDArray[np.float32]:
+def _attention(model: LEANet, experiment: Experiment, maps: Maps, rows: NDArray[np.int64]) -> NDArray[np.float32]:
     """Attention maps (n, h, w) at the finest of the detector's points, in [0, 1]."""
-    attention = _features(model, run, config, maps, rows).attention
+    attention = _features(model, experiment, maps, rows).attention
     found: NDArray[np.float32] = attention[min(attention)][:, 0].numpy()
     return found
 
 
-def full_size_attention(
-    run: Run, home: RunFolder, fold: int, config: DetectConfig, rows: NDArray[np.int64]
-) -> NDArray[np.float32]:
+def full_size_attention(experiment: Experiment, fold: int, rows: NDArray[np.int64]) -> NDArray[np.float32]:
     """Attention maps at the finest of the detector's points, enlarged to the images' size: (n, S, S) in [0, 1]."""
-    parts, maps, model = [], run.maps(fold, unpack=False), _trained(run, home, fold, config)
+    run = experiment.run
+    parts, maps, model = [], run.maps(fold, unpack=False), _trained(experiment, fold)
     for start in range(0, len(rows), 32):
-        attention = torch.from_numpy(_attention(model, run, config, maps, rows[start : start + 32]))[:, None]
+        attention = torch.from_numpy(_attention(model, experiment, maps, rows[start : start + 32]))[:, None]
         parts.append(F.interpolate(attention, (run.side, run.side), mode="bilinear")[:, 0].numpy())
     return np.concatenate(parts)
 
@@ -268,7 +260,7 @@ def _unit(run: Run) -> str:
 
 
 def losses_of(path: Path) -> dict[str, list[float]]:
-    """The losses in a history.csv: name -> one value per epoch; nothing, and a note, where it is damaged."""
+    """The losses in a history.csv: name -> one value per epoch; empty, with a note, if it is damaged."""
     rows = read_history(path)
     if not rows:
         _log.info(f"note: {path}: damaged; its curve is not drawn")
@@ -277,6 +269,6 @@ def losses_of(path: Path) -> dict[str, list[float]]:
 
 
 def save(figure: Figure, path: Path) -> None:
-    """Write a figure as PNG or SVG, by the path's suffix, completely or not at all."""
+    """Write a figure as PNG or SVG, by the suffix, completely or not at all."""
     with beside(path) as partial:
         figure.savefig(partial, format=path.suffix[1:], dpi=DOTS_PER_INCH)

@@ -1,4 +1,4 @@
-"""Figures of a study: a metric over attention points and over p_rate, and LEA-Net against its own baseline."""
+"""Figures of a study: a metric over attention points and over p_rate, and LEA-Net against its baseline."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from matplotlib.figure import Figure
 from leanet.experiment.study import Cell
 from leanet.report.figures import ANOMALOUS, COLOURS
 from leanet.report.pictures import save
-from leanet.results.metrics import Interval
+from leanet.results.intervals import Interval
 
 TITLES = {"auroc": "AUROC", "f1": "F1 at 0.5"}
 
 
 def draw_study(cells: Sequence[Cell], report: Path) -> None:
-    """Draw what the grid holds into the report folder, as PNG and SVG."""
+    """Draw the grid's figures into the report folder, as PNG and SVG."""
     for metric in TITLES:
         drawn = {f"study_points_{metric}": over_points(cells, metric)}
         if len({cell.detector.p_rate for cell in cells}) > 1:
@@ -54,7 +54,7 @@ def over_points(cells: Sequence[Cell], metric: str) -> Figure:
 
 
 def _line(axes: Axes, known: Sequence[tuple[float, Interval]], **style: Any) -> None:
-    """Means with their 95 % intervals over x."""
+    """Plot means with their 95 % intervals over x."""
     x, means = [at for at, _ in known], [i.mean for _, i in known]
     errors = [[i.mean - i.low for _, i in known], [i.high - i.mean for _, i in known]]
     axes.errorbar(x, means, errors, marker="o", capsize=3, **style)
@@ -85,7 +85,7 @@ def over_p_rate(cells: Sequence[Cell], metric: str) -> Figure:
 
 
 def gains(cells: Sequence[Cell], metric: str) -> Figure:
-    """LEA-Net less its own baseline, with 95 % intervals: a gain is shown where the interval lies right of 0."""
+    """LEA-Net minus its baseline, with 95 % intervals: a gain is shown if the interval is right of 0."""
     with_attention = [(c, g) for c in cells if (g := c.gain(metric))]
     figure = Figure(figsize=(6, 0.9 + 0.3 * len(with_attention)), layout="constrained")
     axes = figure.subplots()

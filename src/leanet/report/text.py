@@ -1,4 +1,4 @@
-"""Results as text on the terminal: the verdict, tables, each fold's report."""
+"""Results as text on the terminal: the verdict, the tables, and each fold's report."""
 
 from __future__ import annotations
 
@@ -8,27 +8,17 @@ from pathlib import Path
 from rich.table import Table as Printed
 from sklearn.metrics import classification_report, confusion_matrix
 
-from leanet.config import DetectConfig, parse_folds
 from leanet.console import heading, note, paragraph, stdout
-from leanet.experiment.open_run import Run, find
+from leanet.experiment.experiment import Experiment
+from leanet.experiment.open_run import Run
 from leanet.experiment.predictions import read_predictions
 from leanet.experiment.run import Results
-from leanet.experiment.run_folder import RunFolder
 from leanet.experiment.study import Cell, Study
 from leanet.experiment.table import Table
 from leanet.experiment.verdict import MOST_NAMED, Verdict, headline, probability_text
-from leanet.results.metrics import (
-    PLAIN_THRESHOLD,
-    PRINTED,
-    Row,
-    Scored,
-    cell,
-    compared,
-    metric_text,
-    score,
-    shown,
-    verdict,
-)
+from leanet.results.intervals import shown, verdict
+from leanet.results.metrics import PLAIN_THRESHOLD, PRINTED, Scored, metric_text, score
+from leanet.results.rows import Row, cell, compared
 from leanet.results.words import GLOSSARY, words_of
 
 CELLS = "TN FP FN TP at 0.5: normal and called so, false alarms, missed, anomalous and found"
@@ -36,36 +26,34 @@ CELLS = "TN FP FN TP at 0.5: normal and called so, false alarms, missed, anomalo
 
 def print_results(results: Results) -> None:
     """Print a run's verdict and its table."""
-    print_verdict(results.run, results.verdict, results.mistakes)
+    print_verdict(results.experiment.run, results.verdict, results.mistakes)
     print_table(results.table)
 
 
 def print_study(found: Study) -> None:
-    """Print a study's table, and where its figures lie."""
+    """Print a study's table and notes."""
     print_cells(found.cells, found.beside)
     for text in found.notes:
         note(text)
 
 
 def print_words(rows: Sequence[Row]) -> None:
-    """Print what the words in a table of these rows mean, as its footnotes."""
+    """Print the terms of these rows' table as footnotes."""
     for term, explained in words_of(rows).items():
         paragraph(f"{term}: {explained}")
 
 
-def print_fold_reports(config: DetectConfig) -> None:
+def print_fold_reports(experiment: Experiment) -> None:
     """Print, as the authors' program does, confusion matrix, classification report and F1 of each fold."""
-    home = RunFolder(config.out or config.run)
-    folds = parse_folds(config.compute.folds, len(find(config.run).folds))
-    for number in folds:
-        p = read_predictions(home.fold(number).detector(config.detector.name).predictions)
+    for number in experiment.folds:
+        p = read_predictions(experiment.folder(number).predictions)
         for name, probabilities in (("ADN", p.adn), ("CAAN", p.caan)):
             if probabilities is None:
                 continue
             decided = (probabilities >= PLAIN_THRESHOLD).astype(int)
             stdout.print(f"\nfold {number}, {name}: confusion matrix (rows: true normal, anomalous)")
             stdout.print(str(confusion_matrix(p.labels, decided, labels=[0, 1])))
-            if len(set(p.labels)) == 2:  # with one class, half of the report would be undefined, and shown as 0
+            if len(set(p.labels)) == 2:  # with one class, the report would show undefined metrics as 0
                 names = ["normal", "anomalous"]
                 said = classification_report(p.labels, decided, labels=[0, 1], target_names=names, zero_division=0)
                 stdout.print(said)
@@ -74,10 +62,10 @@ def print_fold_reports(config: DetectConfig) -> None:
 
 
 def print_verdict(run: Run, found: Verdict, path: Path) -> None:
-    """Print what was found, then the pictures that were missed and the false alarms, by name.
+    """Print the verdict, then the missed pictures and the false alarms, by name.
 
     Args:
-        path: the file that names all of them.
+        path: file that lists all mistakes.
     """
     heading(found.headline)
     for text in found.details:
@@ -97,9 +85,9 @@ def print_verdict(run: Run, found: Verdict, path: Path) -> None:
 
 
 def print_table(results: Table) -> None:
-    """Print means with intervals, the paired differences to the first row, and all folds' test images pooled.
+    """Print means with intervals, the first row's paired differences, and pooled results.
 
-    The words are explained below the first table.
+    Footnotes below the first table explain its terms.
     """
     first, *others = results.rows
     prevalence = f"{first.pooled.anomalous / first.pooled.images:.0%} anomalous"
@@ -137,7 +125,7 @@ def print_table(results: Table) -> None:
 
 
 def _print_best(p_rate: float, cells: Sequence[Cell]) -> None:
-    """Print in plain words what the cell with the highest AUROC found, on images held out where there are any."""
+    """Print the result of the cell with the highest AUROC, on held-out images if there are any."""
     by_held_out = all(cell.held_out for cell in cells)
 
     def auroc(cell: Cell) -> float:
@@ -151,9 +139,9 @@ def _print_best(p_rate: float, cells: Sequence[Cell]) -> None:
 
 
 def print_cells(cells: Sequence[Cell], beside: Mapping[float, Sequence[Row]]) -> None:
-    """Print what each p_rate's best cell found; then one line per cell, and a row without a network.
+    """Print each p_rate's best cell; then one line per cell, and the rows without a network.
 
-    That is means with intervals, and what the attention gained.
+    Lines have means with intervals and the attention's gain.
     """
     for p_rate in beside:
         _print_best(p_rate, [own for own in cells if own.detector.p_rate == p_rate])

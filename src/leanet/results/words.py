@@ -6,7 +6,8 @@ import functools
 import logging
 from collections.abc import Sequence
 
-from leanet.results.metrics import PRINTED, Row
+from leanet.results.metrics import PRINTED
+from leanet.results.rows import Row
 
 _log = logging.getLogger(__name__)
 

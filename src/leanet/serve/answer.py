@@ -1,4 +1,4 @@
-"""The service's responses: the models of its JSON, and maps as PNGs."""
+"""The service's responses: JSON models, and maps as PNGs."""
 
 from __future__ import annotations
 
@@ -27,13 +27,13 @@ DELTA_E_STEPS = 200
 
 
 Rectangle: TypeAlias = Annotated[tuple[int, ...], Field(min_length=4, max_length=4)]
-"""Left, top, width, height in the image's own pixels."""
+"""Left, top, width, height in pixels of the original image."""
 
 
 class Prediction(BaseModel):
-    """One image's result; with `error`, all other fields are null.
+    """One image's result; with `error`, all fields but `file` are null.
 
-    `region` is the map's strongest region above normal images' peaks, for any decision; `box` is the same, for
+    `region` is the map's strongest region above normal images' peaks, whatever the decision; `box` is the same for
     anomalous images only.
     """
 
@@ -60,7 +60,7 @@ class Predictions(BaseModel):
 
 
 class Problem(BaseModel):
-    """The reason of a failure, in one line."""
+    """The reason for a failure, in one line."""
 
     detail: str
 
@@ -106,14 +106,14 @@ def prediction(name: str, result: Result, image: Loaded, card: Card, maps: Seque
 
 
 def _region(result: Result, image: Loaded, card: Card) -> Box | None:
-    """The box that the image has if a threshold calls it anomalous."""
+    """The box that the image would have if it were called anomalous."""
     if result.box is not None or result.anomaly_map is None:
         return result.box
     return beyond_normals(card, result.anomaly_map, image.size)
 
 
 def _notes(image: Loaded) -> Iterator[str]:
-    """A note on how a file was read."""
+    """Notes on how a file was read."""
     if image.first_of_several:
         yield "the first of several frames or pages"
     if image.broken_profile:

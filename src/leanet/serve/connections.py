@@ -1,4 +1,4 @@
-"""Connections to the service: limits on their number per client, their content and their time."""
+"""Connections to the service: limits on number per client, content and time."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 from leanet.serve.request import client_of
 
 MOST = 512
-"""Most open connections, half of the usual limit of open files per process."""
+"""Most open connections: half of the usual limit on a process's open files."""
 
 HEADER_SECONDS = 10.0
-"""Seconds for a request's header to arrive, from the connection or the previous answer on."""
+"""Seconds for a request's header to arrive after the connection or the previous answer."""
 
 
 def server_settings(app: FastAPI, seconds: float) -> uvicorn.Config:
-    """How an application is served: to clients that take an answer within so many seconds; no log of them."""
+    """Uvicorn's settings for an application; clients must receive an answer within `seconds`."""
 
     class Patient(_Connection):
         answer_seconds = seconds
@@ -32,7 +32,7 @@ def server_settings(app: FastAPI, seconds: float) -> uvicorn.Config:
         app,
         http=Patient,
         ws="none",
-        log_level="error",  # warnings are about the clients' input; a client could fill the disk with them
+        log_level="error",  # warnings depend on clients' input, and a client could fill the disk with them
         lifespan="on",
         timeout_graceful_shutdown=5,
         server_header=False,
@@ -43,7 +43,7 @@ def server_settings(app: FastAPI, seconds: float) -> uvicorn.Config:
 class _OneLength(h11.Connection):
     """Refuses a request with Transfer-Encoding beside Content-Length, or in HTTP/1.0.
 
-    A proxy may read the other length, and take the rest of the body for the next client's request.
+    A proxy may use the other length and take the rest of the body for the next client's request.
     """
 
     def next_event(self) -> Any:
@@ -56,9 +56,9 @@ class _OneLength(h11.Connection):
 
 
 class _Connection(H11Protocol):
-    """uvicorn's connection, closed if the client sends no header or does not receive the answer in time.
+    """A uvicorn connection, closed if the client sends no header or does not receive the answer in time.
 
-    The service limits the time of the body itself, with status 408.
+    The service itself limits the time for the body, with status 408.
     """
 
     answer_seconds: float
@@ -101,12 +101,12 @@ class _Connection(H11Protocol):
     def _give_up(self) -> None:
         in_progress = self.cycle is not None and not self.cycle.response_complete
         if self.flow.write_paused or not in_progress:
-            self.transport.abort()  # close() would wait until all is sent
+            self.transport.abort()  # close() would first send the rest
 
     def _make_room(self) -> None:
-        """Let each client hold as many connections as it leaves free; beyond that, close its longest-waiting one.
+        """Close the client's longest-waiting connection if it holds more connections than it leaves free.
 
-        A connection waits until its request has arrived completely; one that is being answered is never closed.
+        A connection waits until its request has arrived; one whose request is being answered is never closed.
         """
         there = [c for c in self.connections if isinstance(c, _Connection) and not c.transport.is_closing()]
         own = [c for c in there if c._client == self._client]

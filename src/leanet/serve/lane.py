@@ -14,26 +14,26 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Generic, TypeAlias, TypeVar
 
 Flow: TypeAlias = Hashable
-"""A party that takes turns with others; the work of one flow is done in order of arrival."""
+"""A party that takes turns with others; work within a flow is done in order of arrival."""
 
 Item = TypeVar("Item")
 Answer = TypeVar("Answer")
 T = TypeVar("T")
 
 _STALE = 64
-"""Idle flows to remember; with more, those that have had their turn are dropped."""
+"""Idle flows to remember; beyond that, those that have had their turn are dropped."""
 
 
 _NICENESS = 10
-"""Niceness of threads that yield: beside others on one processor, they get a tenth of the time."""
+"""Niceness of yielding threads: competing for one processor, they get a tenth of the time."""
 
 
 class FairQueue(Generic[T]):
     """A queue that gives every flow the same share of the work (self-clocked fair queueing).
 
-    An item's stamp is its flow's total work including the item; for an idle flow, the count starts at the stamp
-    that was taken last. The least stamp is taken first. One large item, or a thousand items of one flow, delay
-    another flow by no more than that flow's own work.
+    An item's stamp is its flow's total work including the item; an idle flow's total starts at the stamp taken
+    last. The lowest stamp is taken first. A large item, or a thousand items of one flow, delay another flow by no
+    more than that flow's own work.
     """
 
     def __init__(self) -> None:
@@ -52,10 +52,10 @@ class FairQueue(Generic[T]):
         heapq.heappush(self._waiting, (stamp, next(self._number), item))
 
     def get(self) -> T:
-        """Take the item whose turn it is.
+        """Take the next item.
 
         Raises:
-            IndexError: nothing waits.
+            IndexError: the queue is empty.
         """
         self._now, _, item = heapq.heappop(self._waiting)
         if len(self._stamps) > _STALE + 2 * len(self._waiting):
@@ -67,10 +67,10 @@ class Lane(Generic[Item, Answer]):
     """Threads and their queue, for use in one event loop.
 
     Args:
-        work: returns the answers to a batch of items, in their order; called in one of the threads.
-        threads: number of batches at once.
-        batch: most items in a batch; items that arrive while all threads are busy wait together.
-        yielding: the threads use the processor time that others leave, on systems with such threads (Linux).
+        work: returns the answers to a batch of items, in order; called in one of the threads.
+        threads: number of concurrent batches.
+        batch: most items in a batch; items that arrive while all threads are busy form a batch.
+        yielding: run the threads at low priority, on systems with thread priorities (Linux).
     """
 
     def __init__(
@@ -87,15 +87,15 @@ class Lane(Generic[Item, Answer]):
         self._threads = ThreadPoolExecutor(threads, name, initializer=_yield_to_others if yielding else None)
 
     async def answer(self, flow: Flow, size: float, item: Item) -> Answer:
-        """Wait for an item's turn and answer; an item that is canceled before its turn is dropped.
+        """Queue an item and wait for its answer; an item canceled before its turn is dropped.
 
         Raises:
-            Exception: raised by the work.
+            Exception: any that the work raises.
         """
         loop = asyncio.get_running_loop()
         answer: asyncio.Future[Answer] = loop.create_future()
         self._queue.put(flow, size, (item, answer))
-        loop.call_soon(self._start)  # later, for items that arrive together to form one batch
+        loop.call_soon(self._start)  # not at once: items that arrive together form one batch
         return await answer
 
     def close(self) -> None:
@@ -134,15 +134,15 @@ class Lane(Generic[Item, Answer]):
 
 
 def _yield_to_others() -> None:
-    if sys.platform == "linux":  # on other systems, it applies to the whole process
+    if sys.platform == "linux":  # elsewhere, niceness applies to the whole process
         os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), _NICENESS)
 
 
 async def together(work: Sequence[Coroutine[Any, Any, T]]) -> list[T]:
-    """Wait for all; if one fails, cancel the others.
+    """Wait for all coroutines; if one fails, cancel the others.
 
     Raises:
-        Exception: raised by the first that failed.
+        Exception: the one that the first failed coroutine raised.
     """
     tasks = [asyncio.ensure_future(one) for one in work]
     try:

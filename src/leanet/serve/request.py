@@ -1,4 +1,4 @@
-"""Requests to the service: attributed to clients, read within limits, and never written to disk."""
+"""Requests to the service: attribute them to clients, read them within limits, never write them to disk."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from starlette.types import Receive, Scope, Send
 from leanet.config import ServeConfig
 
 HELD_REQUESTS = 8
-"""Most request bodies of the largest size in memory at once."""
+"""Most maximum-size request bodies in memory at once."""
 
 T = TypeVar("T")
 
@@ -30,10 +30,10 @@ ClientFlow: TypeAlias = tuple[str, int]
 
 
 def client_of(host: str) -> str:
-    """The client of an address: itself, or with IPv6 its /64 network, which one machine may own."""
+    """The client of an address: the address itself or, with IPv6, its /64 network, which one machine may own."""
     try:
         address = ipaddress.ip_address(host)
-    except ValueError:  # a socket of this machine, or a test
+    except ValueError:  # a Unix socket, or a test
         return host
     if isinstance(address, ipaddress.IPv6Address):
         if address.ipv4_mapped is None:
@@ -45,7 +45,7 @@ def client_of(host: str) -> str:
 def flow_of(request: Request, size: int) -> ClientFlow:
     """The flow of a request: its client and size class (within a factor of 4).
 
-    The size counts because many people may share an address: behind a proxy, or in one office.
+    The size matters because many people may share an address, behind a proxy or in an office.
     """
     return client_of(request.client.host if request.client else ""), size.bit_length() // 2
 
@@ -58,10 +58,10 @@ class _Holding:
 
 
 class Share:
-    """A limited resource, held by requests while they are answered.
+    """A limited resource that requests hold until they are answered.
 
-    If it runs out, the client that holds most loses a request, the latest of its flow that holds most, with status
-    429. A new client therefore always gets a share. One request may take all that is free, within its own limits.
+    If it runs out, the client that holds most loses the latest request of its largest flow, with status 429. A new
+    client therefore always gets a share. A request may take all that is free, within its own limits.
     """
 
     def __init__(self, limit: int) -> None:
@@ -70,10 +70,11 @@ class Share:
 
     @asynccontextmanager
     async def held_by(self, flow: ClientFlow, amount: int = 0) -> AsyncIterator[Callable[[int], None]]:
-        """Hold an amount within a context; gives a function that takes more.
+        """Hold an amount within a context; yield a function that takes more.
 
         Raises:
-            HTTPException: 429, also from the function: the resource ran out, or this request lost its share.
+            HTTPException: 429, from the context or the function: the resource ran out, or this request lost its
+                share.
         """
         try:
             async with asyncio.timeout(None) as scope:
@@ -96,9 +97,9 @@ class Share:
         self.held += more
 
     def _who_gives_way(self, flow: ClientFlow, more: int, missing: int) -> list[_Holding]:
-        """The requests to drop until enough is free: each time the latest one of the client that holds most."""
+        """The requests to drop until enough is free, each the latest one of the client that holds most."""
         stay, gone = [other for other in self._holdings if other.amount], []
-        clients, flows = Counter({flow[0]: more}), Counter({flow: more})  # first, and so the most among equals
+        clients, flows = Counter({flow[0]: more}), Counter({flow: more})  # first, and so chosen in a tie
         for other in stay:
             clients[other.flow[0]] += other.amount
             flows[other.flow] += other.amount
@@ -122,7 +123,7 @@ class Share:
 
 
 class Admission:
-    """The current load: bytes of bodies, pixels that wait for decoding, images that wait for prediction."""
+    """The current load: bytes of bodies, pixels waiting for decoding, images waiting for prediction."""
 
     def __init__(self, config: ServeConfig) -> None:
         self._max_megabytes = config.max_megabytes
@@ -132,10 +133,10 @@ class Admission:
 
     @asynccontextmanager
     async def bytes_in(self, request: Request) -> AsyncIterator[Callable[[int], None]]:
-        """Give a function that counts a request's bytes as they arrive; release them at the end.
+        """Yield a function that counts a request's bytes as they arrive; release them at the end.
 
         Raises:
-            HTTPException: 413, at once by the header, or from the function; 429 as in `Share`.
+            HTTPException: 413, at once from the header or later from the function; 429 as in `Share`.
         """
         declared = request.headers.get("content-length", "")
         self._check_size(size := int(declared) if declared.isdecimal() else 0)
@@ -159,12 +160,12 @@ class _InMemory(MultiPartParser):
     spool_max_size = 0  # never rolls over to a file: no upload touches the disk
     ended = False
 
-    def on_end(self) -> None:  # called at the boundary that closes the form
+    def on_end(self) -> None:  # called at the closing boundary of the form
         self.ended = True
 
 
 async def within(seconds: float, status: int, detail: str, work: Awaitable[T]) -> T:
-    """Wait for some work; after the time limit, raise an HTTP error of this status."""
+    """Wait for work; after the time limit, raise an HTTP error with this status."""
     try:
         async with asyncio.timeout(seconds):
             return await work
@@ -173,7 +174,7 @@ async def within(seconds: float, status: int, detail: str, work: Awaitable[T]) -
 
 
 async def while_there(request: Request, work: Awaitable[T]) -> T:
-    """Wait for some work on a request that was read; cancel it if the client disconnects.
+    """Wait for work on a request that was read; cancel it if the client disconnects.
 
     Raises:
         ClientDisconnect: the client disconnected.
@@ -200,10 +201,10 @@ async def read_files(
     """Names and contents of the uploaded files: the body itself, or the parts of a form.
 
     Args:
-        request, config: the request, and the limits.
-        count: called with the bytes as they arrive; may raise.
+        request, config: the request and the limits.
+        count: called with the number of bytes as they arrive; may raise.
     Raises:
-        HTTPException: too large, too many files, none, or a form that is unreadable or ends early.
+        HTTPException: too large a request, too many files or none, or a form that is unreadable or ends early.
     """
 
     async def counted() -> AsyncIterator[bytes]:
@@ -236,7 +237,7 @@ async def read_files(
 class Refusal(JSONResponse):
     """An error, sent at once; the rest of the request is read and dropped.
 
-    If the connection closed while the client sends, it would be reset, and the client would not get the answer.
+    Closing the connection while the client sends would reset it, and the client would not get the answer.
     """
 
     def __init__(self, error: HTTPException, request: Request, config: ServeConfig) -> None:
@@ -254,7 +255,7 @@ class Refusal(JSONResponse):
             async with asyncio.timeout(self._seconds):
                 async for _ in self._request.stream():
                     pass
-        except (ClientDisconnect, TimeoutError, RuntimeError):  # gone, too slow, or read to its end already
+        except (ClientDisconnect, TimeoutError, RuntimeError):  # gone, too slow, or already read
             return
 
 
@@ -267,4 +268,4 @@ def busy() -> HTTPException:
     return HTTPException(429, BUSY, {"Retry-After": "1"})
 
 
-BUSY = "too much is waiting; come again in a moment"
+BUSY = "the service is busy; try again in a moment"

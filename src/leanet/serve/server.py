@@ -18,7 +18,7 @@ from leanet.reading import read_text
 _log = logging.getLogger(__name__)
 
 MAX_TOKEN = 4096
-"""Most bytes of a token file; a request's header can hold about four times as much."""
+"""Most bytes of a token file; a request's header can hold about four times that."""
 
 NEEDED = ("fastapi", "uvicorn", "python_multipart", "fastapi_offline")
 
@@ -30,7 +30,7 @@ def serve(config: ServeConfig, load: Callable[[], AnomalyModel]) -> int:
         config: address and limits.
         load: loads the model, once the port is open.
     Raises:
-        UserError: the extra `serve` is missing, the port is taken, no such model, or an empty token.
+        UserError: the extra `serve` is missing, the port is in use, no such model, or an empty token.
     """
     for name in NEEDED:
         if importlib.util.find_spec(name) is None:
@@ -56,7 +56,7 @@ def read_token(path: Path) -> str:
     """The secret in a file, without surrounding spaces.
 
     Raises:
-        UserError: not a regular file, an empty one, or more than a header can hold.
+        UserError: not a regular file, an empty one, or one larger than MAX_TOKEN.
     """
     try:
         token = read_text(path, MAX_TOKEN).strip()
@@ -71,7 +71,7 @@ def _bound(host: str, port: int) -> socket.socket:
     try:
         family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
         listening = socket.socket(family, kind, protocol)
-        if sys.platform != "win32":  # there it would let two processes listen on one port
+        if sys.platform != "win32":  # on Windows, it would let two processes listen on one port
             listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listening.bind(address)
         listening.listen()

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import numpy as np
-from fastapi import Depends, FastAPI, HTTPException, Query, Request
+from fastapi import Depends, FastAPI, HTTPException, Query, Request, params
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import FileResponse, HTMLResponse, JSONResponse
 from fastapi.routing import APIRoute
@@ -170,7 +170,7 @@ def make_app(
         token: the secret that requests must carry; None: no secret.
         hosts: allowed names of this machine in requests; '*' is any.
     """
-    service, examples = Service(model, config), example_files(config.examples)
+    service = Service(model, config)
     app = FastAPIOffline(
         title="leanet",
         version=__version__,
@@ -187,25 +187,18 @@ def make_app(
             expose_headers=("Retry-After",),
         )
     guarded = [] if token is None else [Depends(_bearer(token))]
+    _add_page(app, example_files(config.examples), guarded)
+    _add_api(app, service, guarded)
+    _answer_head(app)
+    return app
 
-    @app.exception_handler(RequestValidationError)
-    async def bad_parameter(_request: Request, error: RequestValidationError) -> JSONResponse:
-        first = error.errors()[0]
-        return JSONResponse({"detail": f"{first['loc'][1]}: {first['msg']}"}, 400)
+
+def _add_page(app: FastAPI, examples: Sequence[Path], guarded: Sequence[params.Depends]) -> None:
+    """The routes of the page, which the API's description leaves out."""
 
     @app.get("/", include_in_schema=False)
     async def page() -> HTMLResponse:
         return HTMLResponse(PAGE.read_text(encoding="utf-8"), headers={"Content-Security-Policy": PAGE_POLICY})
-
-    @app.get("/health", responses=_answers(400))
-    async def health() -> dict[str, str]:
-        """Report that the service is up."""
-        return {"status": "ok"}
-
-    @app.get("/v1/model", dependencies=guarded, responses=_answers(400, 401))
-    async def describe_model() -> ModelInfo:
-        """Describe the model and the limits of requests."""
-        return model_info(model.card, config)
 
     @app.get("/v1/examples", dependencies=guarded, include_in_schema=False)
     async def list_examples() -> list[str]:
@@ -219,11 +212,30 @@ def make_app(
             raise HTTPException(404, "no such example")
         return FileResponse(examples[number])
 
+
+def _add_api(app: FastAPI, service: Service, guarded: Sequence[params.Depends]) -> None:
+    """The routes of the API, and its answer to a parameter that is none."""
+
+    @app.exception_handler(RequestValidationError)
+    async def bad_parameter(_request: Request, error: RequestValidationError) -> JSONResponse:
+        first = error.errors()[0]
+        return JSONResponse({"detail": f"{first['loc'][1]}: {first['msg']}"}, 400)
+
+    @app.get("/health", responses=_answers(400))
+    async def health() -> dict[str, str]:
+        """Report that the service is up."""
+        return {"status": "ok"}
+
+    @app.get("/v1/model", dependencies=guarded, responses=_answers(400, 401))
+    async def describe_model() -> ModelInfo:
+        """Describe the model and the limits of requests."""
+        return model_info(service.model.card, service.config)
+
     @app.post(
         "/v1/predict",
         dependencies=guarded,
         responses=_IMAGES_ANSWERED | _answers(*_PROBLEMS),
-        openapi_extra={"requestBody": _request_body(config.max_files)},
+        openapi_extra={"requestBody": _request_body(service.config.max_files)},
     )
     async def predict(
         request: Request,
@@ -235,9 +247,6 @@ def make_app(
         (16-bit gray, 200 levels for 1 ΔE), `recoloured`, `attention` (at its own, smaller size) and `input`.
         """
         return await service.predict(request, tuple(dict.fromkeys(maps)))
-
-    _answer_head(app)
-    return app
 
 
 def example_files(folder: Path | None) -> list[Path]:

@@ -1,1 +1,1 @@
-"""One training loop, the recipes, and the data and losses of the two stages."""
+"""The training loop, the recipes, and the data and losses of the two stages."""

@@ -1,4 +1,4 @@
-"""The state of a training in one file, to resume a killed run: safetensors, no pickle."""
+"""Checkpoints, to resume a killed training: one safetensors file, no pickle."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ _log = logging.getLogger(__name__)
 Network = TypeVar("Network", bound=nn.Module)
 
 ENTRY, SHA256 = "leanet", "sha256"
-"""One entry holds all metadata as JSON, including the hash, because safetensors does not fix the order of several.
+"""One entry holds all metadata as JSON, including the hash: safetensors does not fix the order of several entries.
 
 Files of earlier versions have separate entries and no hash.
 """
@@ -37,7 +37,7 @@ Files of earlier versions have separate entries and no hash.
 class Progress:
     """The progress of a training: its next epoch and step, this epoch's sums, and the finished epochs.
 
-    `best` is the state of the model after the epoch with the lowest validation loss; empty without a validation.
+    `best` is the model's state after the epoch with the lowest validation loss; empty without a validation.
     """
 
     epoch: int = 0
@@ -63,11 +63,11 @@ class Checkpoint:
     _saved_at: float = field(default_factory=time.monotonic)
 
     def due(self) -> bool:
-        """Whether the last save is long enough ago."""
+        """Whether it is time for the next save."""
         return time.monotonic() - self._saved_at >= self.every_seconds
 
     def save(self, model: nn.Module, optimizer: torch.optim.Optimizer, progress: Progress) -> None:
-        """Write the state beside the old one, then replace it."""
+        """Write the state, replacing the old file atomically."""
         self._saved_at = time.monotonic()
         if not is_first():
             return
@@ -92,8 +92,8 @@ class Checkpoint:
             metadata, tensors = read_safetensors(self.path)
             if metadata["fingerprint"] != self.fingerprint:
                 raise UserError(
-                    f"{self.path}: begun with other options, precision or processes. Repeat them, or delete this "
-                    f"file to start over."
+                    f"{self.path}: begun with other options, precision or processes. Use the same ones again, or "
+                    f"delete this file to start over."
                 )
             return _restored(metadata, tensors, model, optimizer)
         except torch.OutOfMemoryError:
@@ -106,7 +106,7 @@ class Checkpoint:
             return Progress()
 
     def remove(self) -> None:
-        """Delete the file after the weights are saved, and a partial file that a kill left beside it."""
+        """Delete the file, which saved weights make obsolete, and any partial file of a killed process."""
         self.path.unlink(missing_ok=True)
         remove(partial_of(self.path))
 
@@ -114,7 +114,7 @@ class Checkpoint:
 def _restored(
     metadata: dict[str, str], tensors: dict[str, Tensor], model: nn.Module, optimizer: torch.optim.Optimizer
 ) -> Progress:
-    """Load the state of a checkpoint into model and optimizer; a mismatch raises errors of many types."""
+    """Load a checkpoint's state into model and optimizer; a mismatch raises errors of many types."""
     progress = Progress(**parse_json(metadata["progress"]), best=_below("best.", tensors))
     model.load_state_dict(_below("model.", tensors))
     parameters = [p for group in optimizer.param_groups for p in group["params"]]
@@ -128,16 +128,16 @@ def _restored(
 
 
 def save_weights(model: nn.Module, path: Path, made_from: str = "") -> None:
-    """Write a model's weights as safetensors, beside the target first.
+    """Write a model's weights as safetensors, completely or not at all.
 
     Args:
-        made_from: a fingerprint of the training data, for `made_from`.
+        made_from: fingerprint of the training data, which the function `made_from` reads.
     """
     _save({k: v.contiguous() for k, v in model.state_dict().items()}, path, {"made_from": made_from})
 
 
 def made_from(path: Path) -> str:
-    """The fingerprint that `save_weights` was given; '' without one.
+    """The fingerprint that `save_weights` stored; '' if there is none.
 
     Raises:
         DamagedError: the file is damaged.
@@ -146,9 +146,9 @@ def made_from(path: Path) -> str:
 
 
 def built_for_weights(build: Callable[[], Network]) -> Network:
-    """A network whose weights a file will replace, built without initial weights, which take longer than reading.
+    """A network built without initial weights, for `load_weights`: drawing them takes longer than reading a file.
 
-    A network with modules from other packages may have tensors that no file holds; it is built completely.
+    A network with modules from other packages is initialized as usual: it may have tensors that no file holds.
     """
     with torch.device("meta"):
         made = build()
@@ -160,7 +160,7 @@ def load_weights(model: nn.Module, path: Path) -> None:
     """Read weights that `save_weights` wrote into a model of the same architecture.
 
     Raises:
-        DamagedError: the file is not what was saved, has other weights than the model, or NaN or infinity in them.
+        DamagedError: the file is damaged, its weights do not fit the model, or some are NaN or infinite.
     """
     tensors = read_safetensors(path)[1]
     if not all(bool(torch.isfinite(t).all()) for t in tensors.values()):
@@ -172,7 +172,7 @@ def load_weights(model: nn.Module, path: Path) -> None:
 
 
 def is_whole(path: Path) -> bool:
-    """Whether a file of weights exists and is undamaged."""
+    """Whether a weights file exists and is undamaged."""
     try:
         read_safetensors(path)
     except DamagedError:
@@ -184,9 +184,9 @@ def read_safetensors(path: Path) -> tuple[dict[str, str], dict[str, Tensor]]:
     """Metadata and tensors of a file that `save_weights` or a checkpoint wrote.
 
     Raises:
-        DamagedError: no such file, or not what was written.
+        DamagedError: no such file, or a damaged one.
     """
-    if not path.is_file():  # a pipe would never end
+    if not path.is_file():  # reading a pipe would block
         raise DamagedError(path, f"missing, or no regular file. {_REMEDY}")
     try:
         with safe_open(path, "pt") as file:
@@ -205,7 +205,7 @@ def read_safetensors(path: Path) -> tuple[dict[str, str], dict[str, Tensor]]:
 _EARLIER = {"made_from", "fingerprint", "progress"}
 """The entries of earlier versions."""
 
-_REMEDY = "Give the command that made it again, or make the model again."
+_REMEDY = "Run the command that made it again, or make the model again."
 
 
 def _save(tensors: dict[str, Tensor], path: Path, metadata: dict[str, str]) -> None:
@@ -215,12 +215,12 @@ def _save(tensors: dict[str, Tensor], path: Path, metadata: dict[str, str]) -> N
             save_file(tensors, partial, {ENTRY: json.dumps(content, sort_keys=True)})
     except SafetensorError as error:
         raise UserError(
-            f"{path}: cannot be written ({error}). Make room there and give the command again."
+            f"{path}: cannot be written ({error}). Free space there and run the command again."
         ) from None
 
 
 def _hash_of(tensors: dict[str, Tensor], metadata: dict[str, str]) -> str:
-    """A hash of names, types, shapes and values, and of the metadata but the hash itself."""
+    """A hash of names, types, shapes and values, and of the metadata except the hash itself."""
     described: list[Any] = [sorted((k, v) for k, v in metadata.items() if k != SHA256)]
     described += [(name, str(tensors[name].dtype), list(tensors[name].shape)) for name in sorted(tensors)]
     digest = hashlib.sha256(json.dumps(described).encode())

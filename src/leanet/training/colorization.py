@@ -1,4 +1,4 @@
-"""Stage 1: a colorizer learns, from normal images only, chrominance from lightness."""
+"""Stage 1: train a colorizer to predict chrominance from lightness, on normal images only."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ class ColorizationData:
     Attributes:
         pixels: uint8 (N, H, W, 3), memory-mapped; every image of the data set.
         rows: the rows of `pixels` to train on.
-        recipe: says whether to mirror the images, and whether FancyPCA is truncated to 8 bits as published.
+        recipe: decides whether to mirror the images, and whether to truncate FancyPCA to 8 bits as published.
         compiled: whether to compile the color conversion.
     """
 
@@ -70,5 +70,10 @@ def _coded_lab(rgb: Tensor) -> Tensor:
 
 
 def loss(model: nn.Module, lightness: Tensor, chrominance: Tensor) -> Tensor:
-    """Mean squared error of the predicted chrominance, as a tensor of shape (1,)."""
+    """Mean squared error of the predicted chrominance, shape (1,).
+
+    Args:
+        lightness: float (N, 1, H, W), coded to [0, 1].
+        chrominance: float (N, 2, H, W), coded to [0, 1].
+    """
     return F.mse_loss(model(lightness).float(), chrominance).reshape(1)

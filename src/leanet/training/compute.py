@@ -1,4 +1,4 @@
-"""Choice of device, precision and compilation for this machine."""
+"""Choose device, precision and compilation for this machine."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ from leanet.ranks import count
 
 _log = logging.getLogger(__name__)
 
-# A colorizer's graph takes a minute or two to compile on two cores and saves a third of a step, so it must be
-# repaid by this many image passes of 256 x 256 pixels. Counted in work, not measured in seconds: a
-# decision that followed the clock would make two runs with one seed differ.
+# A colorizer's graph takes a minute or two to compile on two cores and saves a third of a step. It pays off after
+# this many passes of 256 x 256 images. The unit is work, not time: a decision by the clock would make two runs with
+# one seed differ.
 COMPILE_PAYS_FROM = 10_000
 
 _M_TRIM_THRESHOLD, _M_MMAP_MAX = -1, -4  # malloc.h
@@ -31,7 +31,7 @@ _M_TRIM_THRESHOLD, _M_MMAP_MAX = -1, -4  # malloc.h
 
 @dataclass(frozen=True)
 class Compute:
-    """Resolved choices: a torch device, bfloat16 or not, compiled or not; and how many processes train together."""
+    """Resolved choices: torch device, bfloat16 or not, compiled or not, and the number of training processes."""
 
     device: torch.device
     bfloat16: bool
@@ -44,7 +44,7 @@ class Compute:
         return f"{self.device.type}, {precision}, {'torch.compile' if self.compiled else 'eager'}{together}"
 
     def in_float32(self) -> Compute:
-        """The same in float32, for predictions, which never use the training's precision."""
+        """The same in float32, for predictions, which do not use the training's precision."""
         return dataclasses.replace(self, bfloat16=False)
 
 
@@ -52,18 +52,18 @@ def resolve(config: ComputeConfig, passes_to_compile_for: float) -> Compute:
     """Decide device, precision and compilation of a training.
 
     Args:
-        config: the user's wishes.
-        passes_to_compile_for: the amount of training to come that compilation makes faster, in passes of one
-            256 x 256 image; 0 where it makes none faster.
+        config: the user's options.
+        passes_to_compile_for: the training that compilation would speed up, in passes of one 256 x 256 image; 0 if
+            it speeds up none.
     Raises:
-        OptionError: a device that this machine does not have.
+        OptionError: this machine lacks the device.
     """
     device = find_device(config.device)
     bfloat16 = config.precision == "bfloat16" or (config.precision == "auto" and has_bfloat16(device))
     wanted = config.compile == "on" or (config.compile == "auto" and passes_to_compile_for >= COMPILE_PAYS_FROM)
     if config.precision == "bfloat16" and not has_bfloat16(device):
-        _say_once("note: precision bfloat16: no hardware for it here; float32 would be faster.")
-    alone = count() == 1  # what several processes tell each other would part a graph at every BatchNorm
+        _say_once("note: precision bfloat16: this machine has no hardware for it; float32 would be faster.")
+    alone = count() == 1  # communication between processes would break the graph at every BatchNorm
     return Compute(device, bfloat16, wanted and alone and compiler_works(device.type), count())
 
 
@@ -82,7 +82,7 @@ def resolve_for_prediction(config: ComputeConfig) -> Compute:
 
 @functools.cache
 def fused(function: Callable[..., Tensor]) -> Callable[..., Tensor]:
-    """An elementwise function of tensors, compiled for all sizes into few passes over memory; made once."""
+    """An elementwise function, compiled once for all sizes into few passes over memory."""
     return torch.compile(function, dynamic=True)
 
 
@@ -101,9 +101,9 @@ def compiler_works(device: str) -> bool:
     """Whether torch.compile can build a kernel for the device; logs once if it cannot."""
     try:
         torch.compile(lambda x: x.sin() + 1)(torch.ones(8, device=device))
-    except Exception as error:  # the compiler stack raises anything, from OSError to its own classes
+    except Exception as error:  # the compiler stack raises many types, from OSError to its own classes
         reason = str(error).strip().splitlines()[0][:120] if str(error).strip() else type(error).__name__
-        _say_once(f"note: no working compiler ({reason}); training runs without torch.compile, only slower.")
+        _say_once(f"note: no working compiler ({reason}); training runs without torch.compile, more slowly.")
         torch.compiler.reset()
         return False
     return True
@@ -118,7 +118,7 @@ def _say_once(text: str) -> None:
 def keep_freed_memory() -> None:
     """Let glibc keep freed memory for the next step: returning it and faulting it in costs a quarter of a step.
 
-    It affects the whole process; therefore only trainings and leanet's own commands use it.
+    The setting affects the whole process; only trainings and leanet's own commands use it.
     """
     mallopt = _of_glibc("mallopt")
     if mallopt:
@@ -127,7 +127,7 @@ def keep_freed_memory() -> None:
 
 
 def return_freed_memory() -> None:
-    """Give back what `keep_freed_memory` kept, before work of another shape: the pieces would not fit it."""
+    """Return the memory that `keep_freed_memory` kept, before work of another shape, which could not reuse it."""
     gc.collect()
     malloc_trim = _of_glibc("malloc_trim")
     if malloc_trim:
@@ -140,7 +140,7 @@ def _of_glibc(name: str) -> Callable[..., Any] | None:
 
 
 def find_device(name: str) -> torch.device:
-    """The torch device of that name, or of 'auto'; OptionError if this machine does not have it."""
+    """The torch device of that name, or for 'auto'; OptionError if this machine lacks it."""
     if name == "auto":
         if torch.cuda.is_available():
             return torch.device("cuda")

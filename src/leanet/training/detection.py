@@ -1,4 +1,4 @@
-"""Stage 2: train ADN and CAAN together to classify images as normal or anomalous."""
+"""Stage 2: train the ADN and the CAAN together to classify images as normal or anomalous."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ RECIPES: dict[RecipeName, Recipe] = {
 }
 
 MOST_WEIGHT = 20.0
-"""The largest weight of an anomalous image; a normal one has 1."""
+"""The largest weight of an anomalous image relative to a normal one."""
 
 ReadMaps = Callable[[NDArray[np.int64]], Tensor]
 """Rows of the data set -> scaled anomaly maps, float32 (N, 1, H, W)."""
@@ -48,8 +48,8 @@ class DetectionData:
 
     Attributes:
         pixels: uint8 (N, H, W, 3), memory-mapped; every image of the data set.
-        maps: reads the scaled anomaly maps of some rows.
-        labels: int (N,), 0 normal, 1 anomalous; of every image.
+        maps: reads the scaled anomaly maps of given rows.
+        labels: int (N,), every image's label, 0 normal, 1 anomalous.
         rows: the rows to train on.
         recipe: decides whether to mirror the images, and whether to weight anomalous ones.
     """
@@ -64,7 +64,7 @@ class DetectionData:
         return len(self.rows)
 
     def batch(self, indices: Sequence[int], generator: torch.Generator) -> tuple[Tensor, ...]:
-        """Images (N, 3, H, W) in [0, 1], anomaly maps (N, 1, H, W), labels (N,); balanced, also weights (N,)."""
+        """Images (N, 3, H, W) in [0, 1], anomaly maps (N, 1, H, W), labels (N,) and, if balanced, weights (N,)."""
         rows = self.rows[list(indices)]
         images, maps = images_to_tensor(self.pixels, rows), self.maps(rows)
         if self.recipe.mirror:
@@ -78,20 +78,23 @@ class DetectionData:
 
 
 def anomaly_weight(trained_on: NDArray[np.int64]) -> float:
-    """The weight of an anomalous image relative to a normal one, by the training labels: 1 to MOST_WEIGHT."""
+    """An anomalous image's weight relative to a normal one, 1 to MOST_WEIGHT, from the training labels (N,)."""
     share = float(np.mean(trained_on))
     return min(max(1.0, (1 - share) / share), MOST_WEIGHT) if share else 1.0
 
 
 def class_weights(labels: NDArray[np.int64], trained_on: NDArray[np.int64]) -> NDArray[np.float64]:
-    """The weight of each image in the loss, which balances the classes if anomalous images are fewer.
+    """Each image's weight in the loss, which balances the classes if anomalous images are fewer.
 
-    An anomalous image has the weight of a normal one times the ratio of normal to anomalous images, MOST_WEIGHT at
-    most. If anomalous images are more, all weights are equal. The mean over the training images is 1.
+    An anomalous image weighs as much as a normal one times the ratio of normal to anomalous images, at most
+    MOST_WEIGHT. If anomalous images outnumber normal ones, all weights are equal. The mean over the training images
+    is 1.
 
     Args:
-        labels: (N,), 0 normal, 1 anomalous.
-        trained_on: the labels of all training images.
+        labels: int (N,), 0 normal, 1 anomalous.
+        trained_on: int (M,), the labels of all training images.
+    Returns:
+        float64 (N,), above 0.
     """
     share, ratio = float(np.mean(trained_on)), anomaly_weight(trained_on)
     return np.where(labels == 1, ratio, 1.0) / (1 - share + ratio * share)
@@ -109,7 +112,10 @@ def loss(
     """Cross-entropy of the ADN's two logits plus `caan_weight` times the CAAN's: (total, ADN's, CAAN's).
 
     Args:
-        weights: (N,), weight of each image; None: all equal.
+        images: float (N, 3, H, W), sRGB in [0, 1].
+        maps: float (N, 1, H, W), scaled to about [0, 1].
+        labels: int (N,), 0 normal, 1 anomalous.
+        weights: float (N,), each image's weight; None: all equal.
     """
     output: LEANetOutput = model(images, maps)
     adn = _cross_entropy(output.adn_logits, labels, weights)
@@ -124,10 +130,10 @@ def _cross_entropy(logits: Tensor, labels: Tensor, weights: Tensor | None) -> Te
 
 
 def authors_loss(adn_activation: str, caan_activation: str, *, caan_weight: float = 1.0) -> Loss:
-    """The published objective: binary cross-entropy of each activated pair, added.
+    """The published objective: the sum of each activated pair's binary cross-entropy.
 
     Args:
-        adn_activation, caan_activation: of the networks' heads, 'softmax', 'sigmoid' or 'clipped sigmoid'.
+        adn_activation, caan_activation: the heads' activations, 'softmax', 'sigmoid' or 'clipped sigmoid'.
         caan_weight: weight of the CAAN's term; 1 as published.
     Returns:
         A loss like `loss`: (total, ADN's, CAAN's).
@@ -146,12 +152,12 @@ def authors_loss(adn_activation: str, caan_activation: str, *, caan_weight: floa
 def pair_cross_entropy(logits: Tensor, labels: Tensor, activation: str) -> Tensor:
     """Binary cross-entropy of the two activated units against the one-hot label, mean over units and batch.
 
-    A pair is clipped to [1e-7, 1 - 1e-7]; only plain 'sigmoid' units are taken from their logits, unclipped.
+    The pair is clipped to [1e-7, 1 - 1e-7], except plain 'sigmoid' units, which are computed from their logits.
 
     Args:
         logits: (N, 2).
         labels: int (N,), 0 or 1.
-        activation: 'softmax', 'sigmoid' or 'clipped sigmoid', as the network's head has it.
+        activation: the head's, 'softmax', 'sigmoid' or 'clipped sigmoid'.
     Source: tf.keras.losses.BinaryCrossentropy, TensorFlow 2.3.
     """
     target = F.one_hot(labels, 2).float()

@@ -1,4 +1,4 @@
-"""The one training loop: epochs, precision, checkpoint and resume, history."""
+"""The training loop: epochs, precision, checkpoint and resume, history."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ class TrainingData(Protocol):
 
 
 class Engine:
-    """A network with its loss, placed on the device and compiled once for all folds."""
+    """A network and its loss, placed on the device and compiled once for all folds."""
 
     def __init__(self, build: Callable[[], nn.Module], loss: Loss, compute: Compute) -> None:
         self.build = build
@@ -60,7 +60,7 @@ class Engine:
 
     @property
     def bare_model(self) -> nn.Module:
-        """The network without wrappers for precision or several processes."""
+        """The network without wrappers for precision or multiple processes."""
         model: nn.Module = self.accelerator.unwrap_model(self.model)
         return model
 
@@ -82,22 +82,22 @@ def train(
 ) -> list[dict[str, float]]:
     """Train the engine's model from new weights, or from the checkpoint, to the end of the recipe.
 
-    With a validation, the model is left as it was after the epoch with the lowest validation loss; its BatchNorm
-    statistics are averaged in every epoch then, not in the last one only.
+    With a validation, the model keeps the weights of the epoch with the lowest validation loss, and its BatchNorm
+    statistics are averaged in every epoch instead of only the last.
 
     Args:
         engine: model, loss and device.
         data: the training images.
         recipe: epochs, batch size, optimizer, schedule.
-        seed: of initial weights, order, augmentation and dropout; on a CPU, two runs with one seed are identical.
+        seed: seeds initial weights, order, augmentation and dropout; on a CPU, equal seeds give identical runs.
         checkpoint: holds the state until the training is finished.
         on_images: called after each step with its number of images and its loss.
-        validate: the loss of a model in evaluation mode on held-out images.
+        validate: returns the loss of a model in evaluation mode on held-out images.
     Returns:
         One row per epoch: epoch (from 1), lr, the means of the loss's parts over images, the sum of the batches'
-        losses (what the authors watch to stop early), seconds; with a validation, validation_loss.
+        losses (the authors' criterion for early stopping), seconds; with a validation, validation_loss.
     Raises:
-        UserError: the loss is no longer finite.
+        UserError: the training diverged: the loss is not finite.
     """
     return_freed_memory()
     engine.reset(seed)
@@ -114,7 +114,7 @@ def train(
         for batch in _batches(data, batches, seed, progress):
             started = time.perf_counter()
             lr = recipe.lr_at(progress.epoch * len(batches) + progress.step, total)
-            # A compiled graph is for one batch size; another would cost another minute of compilation.
+            # The graph is compiled for one batch size; another would cost another minute of compilation.
             compiled = len(batch[0]) == recipe.batch_size
             torch.manual_seed(_seed(seed, progress.epoch, progress.step + 1, rank() + 1))  # of dropout
             with _averaged_batch_norm(engine.bare_model, progress.step) if averaging else nullcontext():
@@ -139,7 +139,7 @@ def train(
 
 
 def _keep_best(engine: Engine, progress: Progress, validate: Callable[[nn.Module], float]) -> None:
-    """Write the validation loss to the history, and keep the weights if it is the lowest so far."""
+    """Add the validation loss to the history, and keep the weights if it is the lowest so far."""
     engine.model.eval()
     found = validate(engine.bare_model)
     engine.model.train()
@@ -149,11 +149,11 @@ def _keep_best(engine: Engine, progress: Progress, validate: Callable[[nn.Module
 
 
 def epoch_batches(n: int, recipe: Recipe, seed: int, shares: int = 1) -> list[NDArray[np.int64]]:
-    """A seeded order of n images in batches, each for so many processes together.
+    """A seeded order of n images in batches, each to be divided among `shares` processes.
 
-    An incomplete last batch is left out (its images come first or later in other epochs), unless the recipe
-    keeps it or there is no other; one of a single image joins its neighbor, for BatchNorm's sake, and so does one
-    too small for every process to have a share.
+    An incomplete last batch is dropped, unless the recipe keeps it or there is no other; other epochs drop other
+    images. A kept batch of one image, which BatchNorm cannot normalize, or of fewer images than processes joins the
+    batch before it.
     """
     order = np.random.default_rng(seed).permutation(n)
     size = recipe.batch_size * shares
@@ -182,10 +182,10 @@ def _step(engine: Engine, optimizer: torch.optim.Optimizer, lr: float, batch: Ba
 
 @contextmanager
 def _averaged_batch_norm(model: nn.Module, steps_before: int) -> Iterator[None]:
-    """Let every BatchNorm's statistics after this step be their mean over this step and so many before it.
+    """Average every BatchNorm's statistics over this step and the `steps_before` steps before it.
 
-    From zero, the running update leaves momentum times the batch's statistics: the compiled graph, which holds the
-    momentum, serves this too.
+    The running update from zero leaves momentum times the batch's statistics. The compiled graph, which holds the
+    momentum, therefore works unchanged.
     """
     layers = [m for m in model.modules() if isinstance(m, nn.BatchNorm2d)]
     pairs = [
@@ -202,10 +202,10 @@ def _averaged_batch_norm(model: nn.Module, steps_before: int) -> Iterator[None]:
 def _batches(
     data: TrainingData, batches: list[NDArray[np.int64]], seed: int, progress: Progress
 ) -> Iterator[Batch]:
-    """Batches from the progress's step on.
+    """The epoch's remaining batches, from the progress's step on.
 
-    Every batch has its own generator; a resumed run therefore makes the same batches. They are not made ahead in a
-    thread: making one takes a fiftieth of a step, and a second thread pool slowed a step by a third.
+    Every batch has its own generator, and a resumed run makes the same batches. No thread prefetches them: making
+    one takes a fiftieth of a step, and a second thread pool slowed a step by a third.
     """
     for step in range(progress.step, len(batches)):
         generator = torch.Generator().manual_seed(_seed(seed, progress.epoch, step + 1))
@@ -246,5 +246,5 @@ def _images_done(progress: Progress, images_per_epoch: int) -> int:
 
 
 def _seed(*parts: int) -> int:
-    """One seed from several numbers, unrelated to its neighbors'."""
+    """One seed from several numbers; neighboring numbers give unrelated seeds."""
     return int(np.random.SeedSequence(parts).generate_state(1, np.uint64)[0] >> np.uint64(1))

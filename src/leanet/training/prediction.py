@@ -1,4 +1,4 @@
-"""A trained network prepared for prediction: BatchNorm folded, in float32 unless requested otherwise."""
+"""Prepare a trained network for prediction: BatchNorm folded, float32 unless bfloat16 is requested."""
 
 from __future__ import annotations
 
@@ -14,16 +14,15 @@ from leanet.training.compute import Compute
 
 
 def predictor(network: nn.Module, compute: Compute) -> Callable[..., Any]:
-    """A faster function with the network's results in evaluation mode, up to rounding.
+    """A faster function that computes the network's outputs in evaluation mode, equal up to rounding.
 
-    The network's weights are copied; further training does not change the function. Logits and chrominance are
-    always float32.
+    It copies the weights; further training does not change it. Logits and chrominance are always float32.
 
     Args:
         network: a colorizer or a LEA-Net.
         compute: device and precision; trainings pass `in_float32`, to predict as the deployed model does.
     Returns:
-        A function of the network's inputs, on any device, that returns the network's outputs, on its own device.
+        A function that takes the network's inputs, on any device, and returns its outputs on `compute.device`.
     """
     folded = fold_batch_norm(network).to(compute.device)
     folded.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
@@ -39,7 +38,7 @@ def predictor(network: nn.Module, compute: Compute) -> Callable[..., Any]:
 
 @contextmanager
 def _no_tf32() -> Iterator[None]:
-    """Let CUDA's convolutions compute in float32: by default PyTorch rounds their inputs to TF32's ten bits."""
+    """Make CUDA convolutions compute in float32: by default, PyTorch rounds their inputs to TF32's ten bits."""
     convolutions: Any = torch.backends.cudnn.conv  # type: ignore[attr-defined]  # torch declares it at run time
     before = convolutions.fp32_precision
     convolutions.fp32_precision = "ieee"

@@ -1,8 +1,8 @@
-"""One training in several processes (`accelerate launch`): each takes a share of every batch, the first one writes.
+"""One training in several processes (`accelerate launch`): each takes a share of every batch; the first writes.
 
-Every process prepares the whole batch and keeps its share; the augmentation is that of a single process.
-BatchNorm's statistics and the gradients are those of the whole batch. The result equals, up to rounding and
-dropout's draws, the training of one process with as many times the batch size.
+Every process prepares the whole batch and keeps its share, which makes the augmentation that of a single process.
+BatchNorm's statistics and the gradients are those of the whole batch. With n processes, the result equals that of
+one process with n times the batch size, up to rounding and dropout.
 """
 
 from __future__ import annotations
@@ -27,11 +27,11 @@ _PATIENCE = timedelta(days=1)
 
 def accelerator(device: torch.device) -> Accelerator:
     """Accelerate's handle on the device and the other processes."""
-    from accelerate import Accelerator, InitProcessGroupKwargs  # a model that answers does without it
+    from accelerate import Accelerator, InitProcessGroupKwargs  # prediction does not need it
 
     waiting = InitProcessGroupKwargs(timeout=_PATIENCE)
     made = Accelerator(cpu=device.type == "cpu", mixed_precision="no", kwargs_handlers=[waiting])
-    # Precision and steps are the recipe's, whatever `accelerate config` says; its own argument gives way to that.
+    # The recipe sets precision and steps. `accelerate config` would override the constructor's argument.
     made.gradient_accumulation_steps = 1
     return made
 
@@ -56,10 +56,10 @@ def first_before_others(device: torch.device) -> Iterator[None]:
 
 
 def share(batch: tuple[Tensor, ...]) -> tuple[tuple[Tensor, ...], float]:
-    """The part of a batch that falls to the process that asks, and what its mean loss must be multiplied by.
+    """The current process's part of a batch (tensors of N rows each), and the factor for its mean loss.
 
-    Averaged over the processes, losses and gradients are then those of the whole batch, even where the parts are
-    not of one size.
+    With the factor, the average over the processes is the whole batch's loss and gradient, even if the parts differ
+    in size.
     """
     n, k, of = len(batch[0]), rank(), count()
     start, end = k * n // of, (k + 1) * n // of
@@ -67,9 +67,9 @@ def share(batch: tuple[Tensor, ...]) -> tuple[tuple[Tensor, ...], float]:
 
 
 def synchronise_batch_norm(network: nn.Module) -> nn.Module:
-    """The network with every BatchNorm2d replaced by one that takes its statistics over all processes."""
+    """The network with every BatchNorm2d replaced by one whose statistics cover all processes."""
     for name, child in network.named_children():
-        if type(child) is nn.BatchNorm2d:  # a subclass may do more, such as an activation
+        if type(child) is nn.BatchNorm2d:  # a subclass may add more, such as an activation
             synced = SynchronisedBatchNorm2d(child.num_features, child.eps, child.momentum)
             synced.load_state_dict(child.state_dict())
             setattr(network, name, synced.to(child.weight.device))
@@ -98,7 +98,7 @@ def _over_processes(x: Tensor) -> Tensor:
 
 
 class SynchronisedBatchNorm2d(nn.BatchNorm2d):
-    """BatchNorm over the batches of all processes: (N, C, H, W) -> the same. PyTorch's own needs a GPU."""
+    """BatchNorm over the batches of all processes: (N, C, H, W) -> the same shape. PyTorch's needs a GPU."""
 
     def forward(self, x: Tensor) -> Tensor:
         if not self.training or self.running_mean is None or self.running_var is None:

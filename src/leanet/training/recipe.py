@@ -17,36 +17,36 @@ class Recipe:
     """How one network is trained."""
 
     epochs: int
-    """Epochs; with `image_passes`, the fewest."""
+    """Epochs; with `image_passes`, the minimum."""
     batch_size: int
     lr: float
     image_passes: int = 0
-    """Train on small sets for more epochs: as many whole ones as this many image passes hold."""
+    """Train small sets for more epochs: as many whole epochs as this number of image passes allows."""
     optimizer: Literal["adamw", "keras_adam"] = "adamw"
     schedule: Literal["cosine", "constant"] = "cosine"
     weight_decay: float = 0.01
     patience: int | None = None
     """Stop when the epoch's training loss has not improved for this many epochs."""
     average_batch_norm: bool = False
-    """Take BatchNorm's statistics as the mean over the last epoch, instead of a running mean: the published
-    momentum of 0.99 needs thousands of steps to forget where it began."""
+    """Use BatchNorm statistics averaged over the last epoch instead of a running mean: with the published momentum
+    of 0.99, a running mean needs thousands of steps to forget its initial value."""
     until: float = 1.0
     """Stop after this share of the schedule's epochs, in (0, 1]; the learning rate follows the whole schedule."""
     keep_partial_batch: bool = False
-    """Train on the epoch's last images even where they do not fill a batch."""
+    """Train on the epoch's last images even if they do not fill a batch."""
     mirror: bool = True
     """Mirror images left-right and top-bottom at random."""
     published: bool = False
-    """Compute as the authors' program does: FancyPCA truncated to 8 bits, the loss of each activated pair."""
+    """Compute as the authors' program does: FancyPCA truncated to 8 bits, and the loss of the activated pairs."""
     balance: bool = True
-    """Give anomalous images a higher weight if they are fewer; see `detection.class_weights`."""
+    """Weight anomalous images more if they are fewer; see `detection.class_weights`."""
     map_scale: Literal["normals", "max"] = "normals"
     """Default scale of the anomaly maps."""
     validation: float = 0.2
     """Default share of the training images held out to choose epoch and threshold."""
 
     def override(self, epochs: int | None, batch_size: int | None, lr: float | None) -> Recipe:
-        """The same recipe with the user's numbers, where given."""
+        """The recipe with the user's numbers where given."""
         return dataclasses.replace(
             self,
             epochs=epochs or self.epochs,
@@ -56,19 +56,19 @@ class Recipe:
         )
 
     def epochs_for(self, images: int) -> int:
-        """Epochs of the schedule of a training on this many images."""
+        """Epochs in the schedule for this many images."""
         return max(self.epochs, self.image_passes // images)
 
     def image_passes_for(self, images: int) -> int:
-        """Images that a training on this many processes, summed over the epochs."""
+        """Images that a training on this many images processes, summed over the epochs."""
         return self.last_epoch_for(images) * images
 
     def last_epoch_for(self, images: int) -> int:
-        """The epoch, counted from 1, after which a training on this many images leaves its schedule."""
+        """The epoch, counted from 1, after which a training on this many images stops."""
         return max(1, round(self.until * self.epochs_for(images)))
 
     def lr_at(self, step: int, total_steps: int) -> float:
-        """Learning rate of a step, counted from 0: warm-up over a twentieth, then a cosine to zero."""
+        """Learning rate of a step, counted from 0: warm-up over a twentieth of the steps, then a cosine to zero."""
         if self.schedule == "constant":
             return self.lr
         warmup = max(1, total_steps // 20)
@@ -101,7 +101,7 @@ class KerasAdam(torch.optim.Optimizer):
 
     @torch.no_grad()
     def step(self, closure: Callable[[], float] | None = None) -> float | None:  # type: ignore[override]
-        """Update every parameter that has a gradient; returns the closure's value, as PyTorch's optimizers do."""
+        """Update every parameter that has a gradient; return the closure's value, as PyTorch's optimizers do."""
         value = None
         if closure is not None:
             with torch.enable_grad():

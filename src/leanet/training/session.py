@@ -1,4 +1,4 @@
-"""The context of a training, and the networks that the trainings of one process share."""
+"""The context of a training, and the networks that trainings in one process share."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ from leanet.training.loop import Engine, Loss
 
 @dataclass
 class Engines:
-    """Networks of this process, each placed and compiled once, for all trainings that differ only in data."""
+    """The process's networks, each placed and compiled once for all trainings that differ only in data."""
 
     _made: dict[Hashable, Engine] = field(default_factory=dict)
 
     def get(self, key: Hashable, build: Callable[[], nn.Module], loss: Loss, compute: Compute) -> Engine:
-        """The engine of this key, made at the first use; the last one alone is kept.
+        """The engine for this key, built on first use; only the latest is kept.
 
         Args:
             key: identifies this network and its loss.
-            build, loss, compute: as `Engine` takes them.
+            build, loss, compute: the arguments of `Engine`.
         """
         key = key, compute
         if key not in self._made:
@@ -39,10 +39,10 @@ class Session:
     Attributes:
         recipe: name of the recipe.
         compute: device, precision, compilation.
-        seed: of initial weights, order and augmentation.
-        checkpoint: holds its state until it is finished.
+        seed: seeds initial weights, order and augmentation.
+        checkpoint: holds the state until the training is finished.
         on_images: called after each step with its number of images and its loss.
-        engines: networks that are shared with other trainings.
+        engines: networks shared with other trainings.
     """
 
     recipe: RecipeName

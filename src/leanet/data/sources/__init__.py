@@ -1,1 +1,1 @@
-"""The sources of images: one file each, which registers itself."""
+"""The sources of images, one per file; each registers itself."""

@@ -1,4 +1,4 @@
-"""What lies in a dataset folder: images, labels, kinds, masks and groups. No image is decoded here."""
+"""List a data set folder's images with labels, kinds, masks and groups, without decoding them."""
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
@@ -38,16 +38,16 @@ class FolderSource(DataSource):
 
 
 def scan(root: Path, normal_dir: str = "Negative", abnormal_dir: str = "Positive") -> Dataset:
-    """List the images of a dataset folder.
+    """List the images of a data set folder.
 
-    Two layouts are known: a folder for each class (subfolders included; whatever else lies in the root is left
-    alone, so that a run may be written there too), and, where neither class folder exists, MVTec AD
-    (train/good, test/good, test/<defect>, ground_truth/<defect>), see `leanet.data.layout`. What is not read is
-    in the notes. Names of folders count in any case. Each real file is read once, however many links lead to it.
+    Two layouts are supported: one folder per class, with subfolders; and, if neither class folder exists, MVTec AD
+    (train/good, test/good, test/<defect>, ground_truth/<defect>), see `leanet.data.layout`. Other content of the
+    root is ignored; a run may be written there too. The notes list what is not read. Folder names match in any
+    case. Each file is read once, whatever the number of links to it.
 
     Args:
-        root: the dataset folder.
-        normal_dir, abnormal_dir: the class folders, relative to the root.
+        root: data set folder.
+        normal_dir, abnormal_dir: class folders, relative to the root.
 
     Raises:
         UserError: a missing root; a missing, empty, ambiguous or shared class folder.
@@ -72,10 +72,10 @@ def scan(root: Path, normal_dir: str = "Negative", abnormal_dir: str = "Positive
 
 
 def has_anomalies(root: Path, normal_dir: str = "Negative", abnormal_dir: str = "Positive") -> bool:
-    """Whether a dataset folder holds anomalous images at all, in either layout.
+    """Whether a data set folder holds any anomalous images, in either layout.
 
     Raises:
-        UserError: as `arrange`; or it does, and none of them can be read.
+        UserError: as `arrange`; or there are anomalous images, but none is readable.
     """
     root = Path(root)
     layout = arrange(root, normal_dir, abnormal_dir)
@@ -87,7 +87,7 @@ def has_anomalies(root: Path, normal_dir: str = "Negative", abnormal_dir: str = 
 
 
 def scan_normals(root: Path, normal_dir: str = "Negative", abnormal_dir: str = "Positive") -> Dataset:
-    """List the normal images of a dataset folder that has no others; arguments and errors as in `scan`."""
+    """List the normal images of a data set folder without others; arguments and errors as in `scan`."""
     root = Path(root)
     layout = arrange(root, normal_dir, abnormal_dir)
     if not layout.of_class(0):
@@ -105,7 +105,7 @@ def _dataset(root: Path, layout: Layout, classes: Sequence[tuple[list[Sample], l
 
 
 def _empty(root: Path, layout: Layout, label: int, left_out: Sequence[LeftOut]) -> UserError:
-    """What is wrong with a class without images, with the first reason why its files were left out."""
+    """The error for a class without images, with the first reason why files were left out."""
     worst_first = sorted(left_out, key=lambda item: not item.is_missed)
     said = "".join(f" It has {text.removeprefix('left out, ')}." for text in notes(worst_first, root)[:1])
     if not layout.mvtec:
@@ -119,7 +119,7 @@ def _empty(root: Path, layout: Layout, label: int, left_out: Sequence[LeftOut]) 
 
 
 def _read_class(root: Path, layout: Layout, label: int) -> tuple[list[Sample], list[LeftOut]]:
-    """The images of a class, each once whatever its places share, and what was passed over."""
+    """The images of a class, each once even if its places overlap, and what was skipped."""
     places = layout.of_class(label)
     others = [identity(place.folder) for place in layout.of_class(1 - label)]
     found = find_images(*(place.folder for place in places), closed=others)
@@ -138,7 +138,7 @@ def _read_class(root: Path, layout: Layout, label: int) -> tuple[list[Sample], l
 
 
 def _each_mask_once(samples: Iterable[Sample]) -> Iterator[Sample]:
-    """Leave a mask to the first of several images of one name, which is that of test/."""
+    """Of several images of one name, only the first, which is test/'s, keeps the mask."""
     taken = set[str]()
     for sample in samples:
         yield replace(sample, mask=None) if sample.mask in taken else sample

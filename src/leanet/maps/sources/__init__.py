@@ -1,1 +1,1 @@
-"""Map sources, one a file; the contract is in leanet.maps.source."""
+"""Map sources, one per file; the contract is in leanet.maps.source."""

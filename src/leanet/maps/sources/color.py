@@ -28,7 +28,7 @@ CHROMA = "chroma"
 class ColorMap(MapSource):
     """ΔE00 between an image and its recolored version.
 
-    With `map_coding` 'authors', the authors' program's coding of the map, which needs OpenCV.
+    With `map_coding` 'authors', it computes the map as the authors' program does, which needs OpenCV.
 
     Source: Katafuchi & Tokunaga (2021), arXiv 2109.05493.
     """
@@ -42,7 +42,7 @@ class ColorMap(MapSource):
 
     @property
     def stored(self) -> nn.Module:
-        """The colorizer: its weights lie in files by their own names, as in those of earlier versions."""
+        """The colorizer alone, which keeps the names of the weights that earlier versions wrote."""
         return self.colorizer
 
     def fit(self, normals: Normals, session: Session) -> History:
@@ -59,11 +59,11 @@ class ColorMap(MapSource):
 
     @classmethod
     def image_passes(cls, config: ColorizerConfig, recipe: RecipeName, images: int) -> int:
-        """Images that the colorizer is trained on, summed over the epochs."""
+        """Images that the colorizer trains on, summed over the epochs."""
         return recipe_of(config, recipe).image_passes_for(images)
 
     def forward(self, images: Tensor) -> AnomalyMap:
-        """Anomaly maps in ΔE00, with the recolored chrominance as the extra 'chroma'."""
+        """Anomaly maps (N, 1, H, W) in ΔE00, with the recolored chrominance as the extra 'chroma'."""
         values, chroma = recolour(self.colorizer, images, self.config.map_coding, compiled=self.compiled)
         return AnomalyMap(values, self.unit, {CHROMA: chroma})
 
@@ -73,7 +73,7 @@ class ColorMap(MapSource):
 
 
 def painted(images: Tensor, chroma: Tensor) -> Tensor:
-    """Images with other chrominance, float (N, 3, H, W) in [0, 1].
+    """Images with their chrominance replaced, float (N, 3, H, W), sRGB in [0, 1].
 
     Args:
         images: (N, 3, H, W), sRGB: uint8, or float in [0, 1].
@@ -84,7 +84,7 @@ def painted(images: Tensor, chroma: Tensor) -> Tensor:
 
 
 def recipe_of(config: ColorizerConfig, recipe: RecipeName) -> Recipe:
-    """The recipe with the user's own numbers in it."""
+    """The recipe with the user's overrides."""
     return RECIPES[recipe].override(config.colorizer_epochs, config.colorizer_batch_size, config.colorizer_lr)
 
 
@@ -95,18 +95,18 @@ def recolour(
     *,
     compiled: bool = False,
 ) -> tuple[Tensor, Tensor]:
-    """Recolor images and compare.
+    """Recolor images and compute their anomaly maps.
 
     Args:
-        colorizer: lightness (N, 1, H, W) to chrominance (N, 2, H, W), both coded to [0, 1].
+        colorizer: lightness (N, 1, H, W) -> chrominance (N, 2, H, W), both coded to [0, 1].
         images: (N, 3, H, W), sRGB: uint8, or float32 in [0, 1].
         map_coding: 'true' compares in exact CIELAB; 'authors' gives the colorizer OpenCV's 8-bit lightness, as the
             published program does, and compares as it does.
-        compiled: whether to compile the color functions, for some thousands of images.
+        compiled: whether to compile the color functions, which pays off for thousands of images.
     Returns:
-        anomaly maps (N, 1, H, W) in ΔE00, and the predicted chrominance (N, 2, H, W) coded to [0, 1].
+        Anomaly maps (N, 1, H, W) in ΔE00, and the predicted chrominance (N, 2, H, W) coded to [0, 1].
     Raises:
-        ImportError: the coding 'authors' without OpenCV.
+        ImportError: OpenCV is missing, which the coding 'authors' needs.
     """
     if map_coding == "authors":
         coded = opencv_lab_8_bit(_scaled(images))
@@ -121,9 +121,9 @@ def recolour(
 
 
 def _in_float32(images: Tensor) -> contextlib.AbstractContextManager[object]:
-    """Compare colors in float32, in any precision of the colorizer."""
+    """Compare colors in float32, whatever the colorizer's precision."""
     device = images.device.type
-    if not torch.is_autocast_enabled(device):  # no context where none is needed: an exported graph cannot hold one
+    if not torch.is_autocast_enabled(device):  # an exported graph cannot hold an autocast context
         return contextlib.nullcontext()
     return torch.autocast(device, enabled=False)
 
@@ -137,6 +137,6 @@ def _lab(images: Tensor) -> Tensor:
 
 
 def _map_of_chroma(lab: Tensor, chroma: Tensor) -> Tensor:
-    """The anomaly map of an image whose chrominance, coded to [0, 1], is taken for another."""
-    # The original lightness; coding and decoding it took three times as long, compiled.
+    """The anomaly map for an image (Lab) and predicted chrominance coded to [0, 1]."""
+    # The original lightness: coding and decoding it makes the compiled function three times as slow.
     return anomaly_map(lab, torch.cat([lab[:, :1], decode_chrominance(chroma)], 1))

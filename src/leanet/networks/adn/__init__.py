@@ -1,1 +1,1 @@
-"""Anomaly detection networks: they classify the image. One file a family; the contract is in contract.py."""
+"""Anomaly detection networks, which classify the image: one file per family; the contract is in contract.py."""

@@ -1,4 +1,4 @@
-"""ResNet18, with the authors' one convolution more."""
+"""ResNet18 with the authors' extra convolution."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class ResNet18(ADN):
     """A 7x7 convolution, four stages of two basic blocks, global average pooling and one dense layer.
 
     Source: He et al. (2016), arXiv 1512.03385, table 1. The authors of LEA-Net add a plain 3x3 convolution
-    before the max-pool; it lies after attention point 1, so it opens the second stage.
+    before the max-pool. It follows attention point 1 and therefore opens the second stage.
     """
 
     activation = "sigmoid"

@@ -1,4 +1,4 @@
-"""VGG16, with its full head."""
+"""VGG16 with its full head."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ DENSE = 4096
 
 @register_adn("VGG16")
 class VGG16(ADN):
-    """Five stages of 3x3 convolutions, each closed by a 2x2 max-pool, and three dense layers.
+    """Five stages of 3x3 convolutions, each ending in a 2x2 max-pool, and three dense layers.
 
     Source: Simonyan & Zisserman (2015), arXiv 1409.1556, table 1, D; dense layers without dropout.
     """

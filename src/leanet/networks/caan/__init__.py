@@ -1,1 +1,1 @@
-"""Color anomaly attention networks: they read the anomaly map and tell the ADN where to look."""
+"""Color anomaly attention networks, which read the anomaly map and guide the ADN."""

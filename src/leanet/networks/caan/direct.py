@@ -1,4 +1,4 @@
-"""No network: the anomaly map itself is the attention."""
+"""A CAAN without a network: the anomaly map itself is the attention."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from leanet.networks.registry import register_caan
 class Direct(CAAN):
     """The map, clipped to [0, 1] and halved step by step to each attention point; no weights, no logits.
 
-    Source: the authors' program for arXiv 2109.05493 (which does not clip: its maps never exceed 1).
+    Source: the authors' program for arXiv 2109.05493, which need not clip because its maps never exceed 1.
     """
 
     activation = ""

@@ -33,14 +33,14 @@ STAGES = (
     ),
     (Row(96, 5, 288, 2, True), Row(96, 5, 576, 1, True), Row(96, 5, 576, 1, True)),
 )
-"""The bottlenecks that lead to attention points 2..5: each point is the last output of its resolution."""
+"""The bottlenecks before attention points 2..5; each point is the last output at its resolution."""
 
 
 @register_caan("MobileNet")
 class MobileNet(CAAN):
     """MobileNetV3-small with ReLU throughout, for one input channel.
 
-    Source: Howard et al. (2019), arXiv 1905.02244, table 2, as the authors of LEA-Net have it.
+    Source: Howard et al. (2019), arXiv 1905.02244, table 2, in the LEA-Net authors' variant.
     """
 
     activation = "clipped sigmoid"
@@ -70,7 +70,7 @@ class MobileNet(CAAN):
 
 
 class Bottleneck(nn.Module):
-    """Expand, filter each channel by itself, weigh the channels, project, add the input where shapes allow.
+    """Expand, filter depthwise, squeeze and excite, project, and add the input if the shapes match.
 
     (N, inputs, H, W) -> (N, outputs, H / stride, W / stride).
     """
@@ -93,9 +93,9 @@ class Bottleneck(nn.Module):
 
 
 class SqueezeExcite(nn.Module):
-    """Weigh each channel by what all channels' means say: (N, C, H, W) -> the same shape.
+    """Weight each channel by a gate computed from all channels' means: (N, C, H, W) -> the same shape.
 
-    Source: Hu et al. (2018), arXiv 1709.01507, without their bottleneck.
+    Source: Hu et al. (2018), arXiv 1709.01507, without the bottleneck.
     """
 
     def __init__(self, channels: int) -> None:

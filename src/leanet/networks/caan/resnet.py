@@ -12,7 +12,7 @@ from leanet.networks.registry import register_caan
 
 @register_caan("ResNet")
 class ResNet(CAAN):
-    """ResNet18 with one basic block a stage instead of two, for one input channel.
+    """ResNet18 with one basic block per stage instead of two, for one input channel.
 
     Source: the authors' program for arXiv 2109.05493.
     """

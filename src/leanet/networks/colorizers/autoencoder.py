@@ -32,7 +32,7 @@ class AE(Colorizer):
         initialise(self, nn.init.xavier_uniform_)
 
     def forward(self, lightness: Tensor) -> Tensor:
-        # The sigmoid is taken in float32: in bfloat16 it has fewer steps than a color channel has.
+        # In float32: a bfloat16 sigmoid has fewer steps than a color channel.
         chrominance: Tensor = self.last(self.decoder(self.bottom(self.encoder(lightness))))
         return chrominance.float().sigmoid()
 

@@ -1,4 +1,4 @@
-"""SegNet as colorizer: what was pooled away is put back where it came from."""
+"""SegNet as colorizer: unpooling restores each value to its position before pooling."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ DECODER = ((512, 512, 512), (512, 512, 256), (256, 256, 128), (128, 64), (64, 64
 class SegNet(Colorizer):
     """VGG16's convolutions with BatchNorm down, five residual blocks, the mirror image up.
 
-    Source: Badrinarayanan, Kendall & Cipolla (2017), arXiv 1511.00561, as the authors of LEA-Net have it.
+    Source: Badrinarayanan, Kendall & Cipolla (2017), arXiv 1511.00561, in the LEA-Net authors' variant.
     """
 
     def __init__(self, image_size: int) -> None:
@@ -39,21 +39,21 @@ class SegNet(Colorizer):
         x = self.bottom(x)
         for stage in self.decoder:
             x = stage(max_unpool(x, peaks.pop()))
-        # The sigmoid is taken in float32: in bfloat16 it has fewer steps than a color channel has.
+        # In float32: a bfloat16 sigmoid has fewer steps than a color channel.
         chrominance: Tensor = self.last(x)
         return chrominance.float().sigmoid()
 
 
 def max_pool_with_peaks(x: Tensor) -> tuple[Tensor, Tensor]:
-    """2x2 max-pool that remembers where the maxima were.
+    """2x2 max-pool that also returns the positions of the maxima.
 
-    In plain tensor operations, which compilers and exporters take; max_unpool2d is none.
+    It uses plain tensor operations, because compilers and exporters do not support max_unpool2d.
 
     Args:
         x: float (N, C, H, W), H and W even.
     Returns:
-        The maxima (N, C, H/2, W/2), and a bool mask like x: each window's maximum, the first of equal ones in
-        the order of rows (after a ReLU, windows of four zeros are common).
+        The maxima (N, C, H/2, W/2), and a bool mask like x that marks each window's maximum. Of equal values, the
+        first in row order is marked (after a ReLU, windows of four zeros are common).
     """
     pooled = F.max_pool2d(x, 2)
     taken = torch.zeros_like(pooled, dtype=torch.bool)

@@ -10,7 +10,7 @@ from leanet.networks.layers import LEAK, DoublingConvTranspose2d, batch_norm, in
 from leanet.networks.registry import register_colorizer
 
 WIDTHS = (64, 128, 256, 512, 512, 512, 512, 512)
-"""Channels after each halving; a side that halves less often leaves out the innermost."""
+"""Channels after each halving; a side with fewer halvings omits the innermost levels."""
 
 DROPOUTS = 3
 """How many of the innermost up blocks have dropout."""
@@ -20,9 +20,9 @@ DROPOUTS = 3
 class Unet(Colorizer):
     """Down by 4x4 convolutions of stride 2, up by 2x2 transposed ones, with skips at every level.
 
-    It has min(8, times the side halves evenly) levels, 8 at 256 pixels.
+    It has one level for each even halving of the side, at most 8; 256 pixels give 8.
 
-    Source: Isola et al. (2017), arXiv 1611.07004, sec. 6.1, as the authors of LEA-Net have it.
+    Source: Isola et al. (2017), arXiv 1611.07004, sec. 6.1, in the LEA-Net authors' variant.
     """
 
     def __init__(self, image_size: int) -> None:
@@ -46,19 +46,19 @@ class Unet(Colorizer):
         x = skips.pop()
         for up in self.up:
             x = torch.cat([up(x), skips.pop()], 1)
-        # The sigmoid is taken in float32: in bfloat16 it has fewer steps than a color channel has.
+        # In float32: a bfloat16 sigmoid has fewer steps than a color channel.
         chrominance: Tensor = self.last(x.relu())
         return chrominance.float().sigmoid()
 
 
 def _halvings(image_size: int) -> int:
-    """How often a side halves evenly."""
+    """How many times 2 divides a side."""
     return (image_size & -image_size).bit_length() - 1
 
 
 def _down(inputs: int, outputs: int) -> nn.Module:
     convolution = nn.Conv2d(inputs, outputs, 4, 2, padding=1)
-    # The outermost level sees the image itself: nothing to activate or to normalize.
+    # The outermost level reads the image itself, which needs no activation or normalization.
     return convolution if inputs == 1 else nn.Sequential(nn.LeakyReLU(LEAK), convolution, batch_norm(outputs))
 
 
