@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Annotated, Literal
 
 from leanet.config.limits import at_least, training_limits
-from leanet.config.shown import network_in
+from leanet.config.shown import network_in, recent
 from leanet.errors import OptionError
 
 AttentionForm = Literal["published", "affine"]
@@ -20,8 +20,9 @@ NO_CAAN = "none"
 class DetectorConfig:
     """Stage 2: the LEA-Net."""
 
-    adn: Annotated[str, *network_in("adn")] = "ResNet18"
-    """Anomaly detection network (ADN), which classifies the image."""
+    adn: Annotated[str, *network_in("adn", other="timm/NAME")] = "ResNet18"
+    """Anomaly detection network (ADN), which classifies the image.
+    timm/NAME is the convolutional network NAME of timm, such as timm/convnext_atto."""
     caan: Annotated[str, *network_in("caan", NO_CAAN)] = "ResNet"
     """Color anomaly attention network (CAAN), which reads the anomaly map; 'none' is the plain ADN."""
     attention_point: tuple[int, ...] = (2,)
@@ -51,6 +52,9 @@ class DetectorConfig:
     """Batch size of the detector, in images; by default the recipe's."""
     lr: float | None = None
     """Learning rate of the detector; by default the recipe's."""
+    weights: Annotated[str | None, *recent("{imagenet,none,FILE}")] = None
+    """Weights that the ADN starts from: 'imagenet', 'none' (new ones), or a file of timm's state dict.
+    By default 'imagenet' for EfficientNet-Lite0 and timm/NAME; the other ADNs take 'none' alone."""
 
     def __post_init__(self) -> None:
         training_limits("", self.epochs, self.batch_size, self.lr)
@@ -81,11 +85,12 @@ class DetectorConfig:
     @property
     def name(self) -> str:
         """The detector's folder name, e.g. ResNet18-ResNet-p2, or ResNet18 for the baseline."""
+        adn = self.adn.replace("/", "-")  # timm/NAME is one folder
         if not self.has_attention:
-            return self.adn
+            return adn
         form = "" if self.attention == "published" else f"-{self.attention}"
         weight = "" if self.caan_weight == 1 else f"-w{self.caan_weight:g}"
-        return f"{self.adn}-{self.caan}-p{''.join(map(str, self.attention_point))}{form}{weight}"
+        return f"{adn}-{self.caan}-p{''.join(map(str, self.attention_point))}{form}{weight}"
 
     def name_with(self, seed: int) -> str:
         """The folder name of the training with one of the seeds, counted from 0, e.g. ResNet18-ResNet-p2-s1."""

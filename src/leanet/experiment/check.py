@@ -34,7 +34,7 @@ QUICK_SIDE, QUICK_FOLDS = 128, "0"
 
 def check_and_print(config: CheckConfig) -> int:
     """Log the check of a data set and the estimated time of a run; returns 2 if there are problems, else 0."""
-    refuse_unfit(config.detector)
+    refuse_unfit(config.detector, config.data.image_size)
     refuse_unfit_maps(config.colorizer)
     data = config.data
     dataset = list_images(config.dataset, data, config.compute.seed)

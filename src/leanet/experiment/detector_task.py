@@ -30,7 +30,7 @@ from leanet.experiment.training_set import TrainingSet, divide
 from leanet.files import write_json
 from leanet.maps.store import Maps
 from leanet.networks.leanet import LEANet, LEANetOutput, probability
-from leanet.networks.registry import ADNS, CAANS, build_leanet
+from leanet.networks.registry import CAANS, build_leanet, find_adn
 from leanet.ranks import is_first
 from leanet.results.metrics import Scored, metric_text, score
 from leanet.training.checkpoint import Checkpoint, save_weights
@@ -141,7 +141,7 @@ class TrainDetector:
         d, recipe, held = config.detector, self.recipe, images.validation
         engine = worker.engines.get(
             ("detector", dataclasses.replace(d, seeds=1), run.side, config.compute.recipe),
-            lambda: build_detector(d, run.side),
+            lambda: build_detector(d, run.side, initial_weights(d)),
             _loss(d, recipe),
             compute,
         )
@@ -214,9 +214,17 @@ class TrainDetector:
             _log.info(f"{self.config.detector.name} {self}: {numbers}")
 
 
-def build_detector(detector: DetectorConfig, side: int) -> LEANet:
-    """The LEA-Net, or the plain ADN, with new weights."""
-    return build_leanet(detector.adn, detector.caan, detector.attention_point, side, detector.attention)
+def build_detector(detector: DetectorConfig, side: int, weights: str | None = None) -> LEANet:
+    """The LEA-Net, or the plain ADN, with new weights, or with the ADN's `initial_weights`."""
+    d = detector
+    return build_leanet(d.adn, d.caan, d.attention_point, side, d.attention, weights or "none")
+
+
+def initial_weights(detector: DetectorConfig) -> str | None:
+    """What a new detector's ADN starts from: 'imagenet', 'none' or a file; None where it has no choice."""
+    if find_adn(detector.adn).pretrained:
+        return detector.weights or "imagenet"
+    return None if detector.weights == "none" else detector.weights
 
 
 def recipe_of(detector: DetectorConfig, recipe: RecipeName) -> Recipe:
@@ -240,7 +248,7 @@ def _loss(d: DetectorConfig, recipe: Recipe) -> Loss:
     if not recipe.published:
         return partial(loss, caan_weight=d.caan_weight)
     caan_activation = CAANS[d.caan].activation if d.has_attention else ""
-    return authors_loss(ADNS[d.adn].activation, caan_activation, caan_weight=d.caan_weight)
+    return authors_loss(find_adn(d.adn).activation, caan_activation, caan_weight=d.caan_weight)
 
 
 def map_scale(config: DetectConfig) -> Literal["normals", "max"]:

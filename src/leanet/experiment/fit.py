@@ -17,7 +17,7 @@ from leanet.data.registry import list_images, open_source
 from leanet.data.splits import Fold, inner_parts, refuse_one_normal
 from leanet.errors import UserError
 from leanet.experiment.colorize import colorize
-from leanet.experiment.detect import refuse_unfit, resolved, train_detectors, train_folds
+from leanet.experiment.detect import refuse_unfit, refuse_unfit_weights, resolved, train_detectors, train_folds
 from leanet.experiment.detector_task import build_detector, map_scale
 from leanet.experiment.estimate import estimate, unfinished
 from leanet.experiment.executors import executor
@@ -80,7 +80,8 @@ def fit(config: FitConfig) -> Card:
     """
     if count() > 1:
         raise UserError("leanet fit: one process only. Do not use `accelerate launch`; it is for run and study.")
-    refuse_unfit(config.detector)
+    refuse_unfit(config.detector, config.data.image_size)
+    refuse_unfit_weights(config.detector, config.data.image_size)
     executor(config.compute.executor)
     refuse_among_images(config.out, config.dataset, config.data)
     out = config.out.resolve()
