@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Annotated, Literal
 
 from leanet.config.limits import at_least, training_limits
-from leanet.config.shown import hidden, network_in
+from leanet.config.shown import network_in, shown_as
 
 MapCoding = Literal["true", "authors"]
 
@@ -29,8 +29,9 @@ class ColorizerConfig:
     map_coding: MapCoding = "true"
     """Values of the anomaly maps: 'true' is ΔE00; 'authors' is the authors' program's (needs the extra authors)."""
 
-    map_source: Annotated[str, *hidden()] = "colorizer"
-    """Source of the maps, one of `leanet.maps.source.MAP_SOURCES`."""
+    map_source: Annotated[str, *shown_as("{colorizer,features}")] = "colorizer"
+    """Source of the anomaly maps: 'colorizer' is ΔE00 between an image and its recoloring.
+    'features' is the distance of pretrained features from those of normal images; it trains nothing."""
 
     def __post_init__(self) -> None:
         training_limits("colorizer_", self.colorizer_epochs, self.colorizer_batch_size, self.colorizer_lr)

@@ -108,6 +108,10 @@ def refuse_unfit(detector: DetectorConfig, side: int | None = None) -> None:
         adn = find_adn(detector.adn) if side is None else check_adn(detector.adn, side)
     except ValueError as error:
         raise OptionError("adn", detector.adn, str(error)) from None
+    if detector.has_frozen_adn and (not adn.pretrained or detector.weights == "none"):
+        raise OptionError(
+            "tune", "head", "the ADN needs pretrained weights. Choose --adn EfficientNet-Lite0, or all."
+        )
     if not detector.has_attention:
         return
     caan = CAANS[detector.caan]
@@ -184,9 +188,13 @@ def train_folds(experiment: Experiment, seed: int = 0, until: float = 1.0) -> No
         for task in of_earlier:
             task.folder.checkpoint.unlink(missing_ok=True)
     wait_for_all(device)
+    explain("F1", "AUROC")
+    if config.detector.has_frozen_adn:
+        _log.info(f"{name}: a head on frozen features, threshold by cross-validation of all labeled images")
+        executor(config.compute.executor).execute([to_do[0].features, *to_do], [run], name)
+        return
     sets = [task.images(run) for task in to_do]
     epochs = to_do[0].recipe.last_epoch_for(len(sets[0].train))
-    explain("F1", "AUROC")
     _log.info(
         f"{name}: {epochs} epochs, {_validation_note(config, run.labels, sets)}, {resolve(config.compute, 0)}"
     )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import logging
+import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
@@ -21,12 +22,13 @@ from leanet.config import ColorizerConfig, DataConfig, DetectConfig, DetectorCon
 from leanet.config.options import to_options
 from leanet.data.tensors import images_to_tensor
 from leanet.errors import DamagedError
+from leanet.experiment.feature_task import ComputeFeatures
 from leanet.experiment.open_run import FREE_TO_CHANGE, Run, differing_option
 from leanet.experiment.predictions import write_labelled, write_predictions
 from leanet.experiment.run_folder import DetectorFolder, RunFolder, write_config, write_history
 from leanet.experiment.table import adn_scored, outcome
 from leanet.experiment.tasks import Worker, fingerprint_of
-from leanet.experiment.training_set import TrainingSet, divide
+from leanet.experiment.training_set import TrainingSet, all_labelled, divide
 from leanet.files import write_json
 from leanet.maps.store import Maps
 from leanet.networks.leanet import LEANet, LEANetOutput, probability
@@ -36,6 +38,7 @@ from leanet.results.metrics import Scored, metric_text, score
 from leanet.training.checkpoint import Checkpoint, save_weights
 from leanet.training.compute import Compute, resolve
 from leanet.training.detection import RECIPES, DetectionData, authors_loss, class_weights, loss
+from leanet.training.head import fit_head
 from leanet.training.loop import Loss, train
 from leanet.training.prediction import predictor
 from leanet.training.processes import wait_for_all
@@ -73,7 +76,13 @@ class TrainDetector:
 
     @property
     def needs(self) -> tuple[str, ...]:
-        return (f"fold {self.fold}: maps",)
+        maps = (f"fold {self.fold}: maps",)
+        return (*maps, self.features.key) if self.config.detector.has_frozen_adn else maps
+
+    @property
+    def features(self) -> ComputeFeatures:
+        """The task that computes what a head is fitted to, if the ADN is frozen."""
+        return ComputeFeatures(self.config)
 
     @property
     def folder(self) -> DetectorFolder:
@@ -87,9 +96,13 @@ class TrainDetector:
 
     def images(self, run: Run) -> TrainingSet:
         """What it learns from."""
+        if self.config.detector.has_frozen_adn:
+            return all_labelled(self.config, run, self.fold, self.seed)
         return divide(self.config, run, self.fold, self.seed)
 
     def cost(self, worker: Worker) -> int:
+        if self.config.detector.has_frozen_adn:
+            return 0
         return self.recipe.image_passes_for(len(self.images(worker.run_at(self.config.run)).train))
 
     def done(self, worker: Worker) -> bool:
@@ -126,6 +139,39 @@ class TrainDetector:
         return differing_option(before, {"recipe": options["recipe"], **options})
 
     def run(self, worker: Worker) -> None:
+        if self.config.detector.has_frozen_adn:
+            self._fit_head(worker.run_at(self.config.run))
+        else:
+            self._train(worker)
+
+    def _fit_head(self, run: Run) -> None:
+        """Fit a head to the frozen ADN's features; what is held out is every labeled image, out of fold."""
+        compute, d, folder = resolve(self.config.compute, 0).in_float32(), self.config.detector, self.folder
+        if is_first():
+            images, features, started = self.images(run), self.features.read(), time.monotonic()
+            self._record(run, compute, self._facts(run))
+            rows, test = images.train, run.rows(run.folds[self.fold].test)
+            seed = self.config.compute.seed + self.seed
+            fitted = fit_head(features[rows], run.labels[rows], run.groups_of(rows), d.p_rate, seed)
+            model = build_detector(d, run.side, initial_weights(d))
+            assert model.head is not None, "a frozen ADN has one"
+            model.head.set(torch.from_numpy(fitted.weight), fitted.bias)
+            write_labelled(folder.labelled, run, rows)
+            with torch.inference_mode():
+                said = probability(model.head(torch.from_numpy(features[test]))).numpy()
+            write_predictions(folder.predictions, run, self.fold, test, said, None)
+            if fitted.unseen is None:
+                images = dataclasses.replace(images, validation=rows[:0])
+            else:
+                write_predictions(folder.validation, run, self.fold, rows, fitted.unseen, None)
+            history = [{"epoch": 1.0, "seconds": time.monotonic() - started}]
+            write_history(folder.history, history)
+            save_weights(model, folder.weights)
+            self._score(run, images, history)
+        wait_for_all(compute.device)
+
+    def _train(self, worker: Worker) -> None:
+        """Train the network, and predict with it."""
         run, config = worker.run_at(self.config.run), self.config
         compute = resolve(config.compute, 0)  # compiled detectors are slower: see docs/explanation/performance.md
         images, folder = self.images(run), self.folder
@@ -217,7 +263,8 @@ class TrainDetector:
 def build_detector(detector: DetectorConfig, side: int, weights: str | None = None) -> LEANet:
     """The LEA-Net, or the plain ADN, with new weights, or with the ADN's `initial_weights`."""
     d = detector
-    return build_leanet(d.adn, d.caan, d.attention_point, side, d.attention, weights or "none")
+    tune = d.tune or "all"
+    return build_leanet(d.adn, d.caan, d.attention_point, side, d.attention, weights or "none", tune)
 
 
 def initial_weights(detector: DetectorConfig) -> str | None:

@@ -161,6 +161,8 @@ def _fit_detector(config: FitConfig, first: ColorizeConfig, work: Path) -> Card:
     train_folds(Experiment(whole, final, (0,)), until=share)
 
     d = config.detector
+    if d.has_frozen_adn:  # all images are predicted out of fold
+        scored = adn_scored(outcome(whole, whole.folder.fold(0).detector(d.name), 0), d)
     network = build_detector(d, run.side)
     load_weights(network, whole.folder.fold(0).detector(d.name).weights)
     maps = _trained_source(first, whole)
@@ -170,6 +172,7 @@ def _fit_detector(config: FitConfig, first: ColorizeConfig, work: Path) -> Card:
         caan=d.caan,
         attention_points=d.attention_point if d.has_attention else (),
         attention=d.attention,
+        tune=d.tune or "all",
         map_scale=map_scale(final),
         threshold=PLAIN_THRESHOLD if scored.threshold is None else scored.threshold,
         normals_peaks=_normals_peaks(run),

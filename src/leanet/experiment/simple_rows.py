@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 
+from leanet.config import ColorizerConfig
 from leanet.experiment.experiment import Experiment
 from leanet.experiment.training_set import labelled_rows
-from leanet.results.baselines import COLOR_ROWS, MAP_ROW, linear_classifier, predicted_unseen
+from leanet.results.baselines import COLOR_ROWS, MAP_ROW, OTHER_MAP_ROW, linear_classifier, predicted_unseen
 from leanet.results.metrics import Scored, choose_threshold
 from leanet.results.rows import Row, make_row
 from leanet.training.detection import RECIPES
@@ -30,7 +31,8 @@ def simple_rows(experiment: Experiment) -> list[Row]:
         known = labelled[n, s]
         threshold = choose_threshold(run.labels[known], means[n][known], recall, p_rate)
         maps[n, s] = Scored(run.labels[test[n]], means[n][test[n]], threshold, is_probability=False)
-    rows = [make_row(MAP_ROW, maps, ratio)]
+    of_map = MAP_ROW if run.map_source == ColorizerConfig.map_source else OTHER_MAP_ROW
+    rows = [make_row(of_map, maps, ratio)]
     for name, describe in COLOR_ROWS.items():
         features = np.concatenate([describe(run.pixels[i : i + 64]) for i in range(0, len(run.pixels), 64)])
         scored = {}

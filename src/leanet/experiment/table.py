@@ -20,6 +20,10 @@ from leanet.experiment.simple_rows import simple_rows
 from leanet.results.baselines import linear_classifier, predicted_unseen
 from leanet.results.metrics import FEWEST_POSITIVES, Scored, choose_threshold
 from leanet.results.rows import Key, Row, make_row
+from leanet.training.head import PARTS
+
+FEWEST_UNSEEN = 2
+"""Anomalous images to choose a threshold by where every labeled image is predicted out of fold."""
 
 MEAN_OF_BOTH = "mean of ADN and CAAN"
 """The row's name, after the detector's."""
@@ -142,7 +146,8 @@ def held_out_row(experiment: Experiment) -> Row | None:
             return None
         scored[n, s] = Scored(held.labels, held.adn)
         labelled = experiment.folder(n, s).read_metrics()["train"]["images"]
-        ratios.append(len(held.labels) / (labelled - len(held.labels)))
+        frozen = experiment.detector.has_frozen_adn  # each image was held out once, of PARTS parts
+        ratios.append(1 / (PARTS - 1) if frozen else len(held.labels) / (labelled - len(held.labels)))
     return make_row(f"{experiment.detector.name}: held out", scored, float(np.mean(ratios)))
 
 
@@ -166,7 +171,8 @@ def scored(found: Outcome, read: Callable[[Predictions], NDArray[np.float64]], d
     v = found.validation
     threshold = None
     if v is not None:
-        threshold = choose_threshold(v.labels, read(v), detector.target_recall, detector.p_rate)
+        fewest = FEWEST_UNSEEN if detector.has_frozen_adn else FEWEST_POSITIVES
+        threshold = choose_threshold(v.labels, read(v), detector.target_recall, detector.p_rate, fewest)
     return Scored(found.test.labels, read(found.test), threshold)
 
 

@@ -81,6 +81,13 @@ class ADN(nn.Module):
         logits: Tensor = self.head(x)
         return logits
 
+    def blocks(self, image: Tensor) -> list[Tensor]:
+        """Features (N, C, h, w) after each block of an image as in `forward`; here a block is a stage."""
+        features = [image]
+        for stage in self.stages:
+            features.append(stage(features[-1]))
+        return features[1:]
+
     def embed(self, last: Tensor) -> Tensor:
         """The last stage's features (N, C, h, w) as one vector an image, (N, E): what the head's last layer reads.
 

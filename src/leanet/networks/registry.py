@@ -18,6 +18,7 @@ from leanet.networks import caan as caan_room
 from leanet.networks import colorizers as colorizer_room
 from leanet.networks.contract import ADN, CAAN, Colorizer
 from leanet.networks.leanet import LEANet
+from leanet.networks.pooled_head import PooledHead, pooled_size
 
 COLORIZERS: dict[str, type[Colorizer]] = {}
 ADNS: dict[str, type[ADN]] = {}
@@ -90,6 +91,7 @@ def build_leanet(
     image_size: int,
     attention: str = "published",
     weights: str = "none",
+    tune: str = "all",
 ) -> LEANet:
     """A LEA-Net with new weights, drawn from torch's global generator.
 
@@ -100,6 +102,7 @@ def build_leanet(
         image_size: side of the images in pixels, a multiple of 32 from 64 to 512.
         attention: 'published' or 'affine', see LEANet.
         weights: what the ADN starts from: 'none', or as `ADN.load_pretrained` takes it.
+        tune: 'all' for the ADN's own head, or 'head' for a PooledHead; see `DetectorConfig.tune`.
     Raises:
         ValueError: unknown name, a point that one of the networks lacks, an image size outside these limits, or a
             network whose stages return other shapes than its class declares.
@@ -109,9 +112,18 @@ def build_leanet(
     detector = check_adn(adn, image_size)(image_size)
     if weights != "none":
         detector.load_pretrained(weights)
+    if tune == "head":
+        return LEANet(detector, None, (), head=PooledHead(_pooled_features_of(type(detector), image_size)))
     if caan is None or caan == NO_CAAN or not attention_points:
         return LEANet(detector, None, ())
     return LEANet(detector, _find(CAANS, caan, "CAAN")(), attention_points, attention)
+
+
+def _pooled_features_of(kind: type[ADN], image_size: int) -> int:
+    """How many pooled features an ADN gives."""
+    with torch.device("meta"), torch.random.fork_rng(devices=()):
+        blocks = kind(image_size).eval().blocks(torch.empty(1, 3, image_size, image_size))
+    return pooled_size([block.shape[1] for block in blocks])
 
 
 def _register(networks: dict[str, type[Network]], name: str, kind: type[Network]) -> type[Network]:

@@ -21,6 +21,9 @@ MAP_ROW, BORDER_ROW, HISTOGRAM_ROW = (
 )
 """How the rows are called."""
 
+OTHER_MAP_ROW = "mean of the anomaly map"
+"""The first of them, of maps that are not in ΔE."""
+
 LEVELS = 4
 """Steps of each primary in a color histogram: 4 x 4 x 4 colors."""
 

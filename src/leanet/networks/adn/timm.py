@@ -55,6 +55,18 @@ class TimmADN(ADN):
         super().__init__(image_size)
         self.stages, self.head = _cut(_create(self.timm_name))
 
+    def blocks(self, image: Tensor) -> list[Tensor]:
+        """Features after each block; of a stage without blocks, those at its end."""
+        x, found = image, []
+        for stage in self.stages:
+            of_stage = []
+            for module in stage:  # type: ignore[attr-defined]  # stages are sequences
+                x = module(x)
+                if _is_block(module):
+                    of_stage.append(x)
+            found += of_stage or [x]
+        return found
+
     def embed(self, last: Tensor) -> Tensor:
         """What the classifier reads, (N, E), of the last stage's features."""
         return _embedding_of(self.head)(last)  # type: ignore[no-any-return]
@@ -229,6 +241,11 @@ def _logits_like(classifier: nn.Module) -> Logits:
         logits = Logits(state["weight"].shape[1], 2, bias="bias" in state)
     logits.load_state_dict(state, assign=True)
     return logits
+
+
+def _is_block(module: nn.Module) -> bool:
+    """Whether a module is more than one layer: there is a convolution inside it."""
+    return any(isinstance(part, nn.Conv2d) for part in module.modules() if part is not module)
 
 
 def _embedding_of(head: nn.Module) -> nn.Module:
