@@ -2,9 +2,11 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-
 # Tests of one file share what they made, so they stay in one process.
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/pytest -n 2 --dist loadfile
+
+# Bytecode is kept even where the user's environment forbids it: otherwise each process compiles PyTorch's sources.
+export PYTHONDONTWRITEBYTECODE :=
 
 .PHONY: demo test test-all tests all-tests lint browser docs clean
 

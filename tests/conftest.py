@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import gc
+import os
+import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -19,6 +21,7 @@ from leanet.data.splits import Fold
 from leanet.data.synthetic import make_leaves
 from leanet.experiment.open_run import Run
 from leanet.experiment.run_folder import ImageRow, RunFolder
+from leanet.lock import alone_in
 from leanet.model.model import Model, load, save
 
 __all__ = ["blank_figures", "tiny_networks"]
@@ -73,11 +76,15 @@ def loaded(folder: Path) -> Model:
 
 
 @pytest.fixture(scope="session")
-def exported_onnx(folder: Path) -> Path:
+def exported_onnx(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The small model as an .onnx file; copy it before changing it."""
-    path = folder.with_name("m.onnx")
-    assert main(["export", str(folder), "--out", str(path)]) == 0
-    return path
+    base = tmp_path_factory.getbasetemp()
+    # An export takes seconds. The processes of pytest-xdist share it: their base folders have one parent.
+    shared = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "exported" / "m.onnx"
+    with alone_in(shared.parent, wait=True):
+        if not shared.exists():
+            assert main(["export", str(folder), "--out", str(shared)]) == 0
+    return Path(shutil.copy(shared, folder.with_name("m.onnx")))
 
 
 @pytest.fixture

@@ -7,7 +7,6 @@ import hashlib
 import io
 import os
 import resource
-import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -169,12 +168,6 @@ def test_what_is_no_export_is_not_written_over(
     line = refused(capsys, "export", folder, "--out", out, "--format", form)
     assert f"m{suffix}: exists" in line
     assert (place / f"m{suffix}").read_bytes() == content
-
-
-def test_an_export_is_written_over_an_earlier_one(tiny_model: Path, exported_onnx: Path, place: Path) -> None:
-    earlier = Path(shutil.copy(exported_onnx, place / "m.onnx"))
-    assert main(["export", str(tiny_model), "--out", "m.onnx"]) == 0
-    assert earlier.stat().st_size < exported_onnx.stat().st_size
 
 
 @pytest.mark.slow

@@ -6,7 +6,7 @@ import gc
 import os
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -16,10 +16,11 @@ from safetensors import SafetensorError
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from leanet.config import ComputeConfig
 from leanet.errors import UserError
 from leanet.training import checkpoint
 from leanet.training.checkpoint import Checkpoint, Progress
-from leanet.training.compute import Compute
+from leanet.training.compute import Compute, compiler_works, resolve
 from leanet.training.loop import Engine, train
 from leanet.training.recipe import Recipe
 
@@ -207,6 +208,28 @@ def test_stops_when_the_loss_stalls(tmp_path: Path) -> None:
     assert len(history) == 4
 
 
+def test_a_compiler_that_fails_is_named_once_and_training_goes_on(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def broken(_function: object) -> Callable[[Tensor], Tensor]:
+        def call(_x: Tensor) -> Tensor:
+            raise OSError("no linker\nin /no/such/folder")
+
+        return call
+
+    monkeypatch.setattr(torch, "compile", broken)
+    compiler_works.cache_clear()
+    try:
+        made = [resolve(ComputeConfig(device="cpu", compile="on"), 1e9) for _ in range(2)]
+    finally:
+        compiler_works.cache_clear()
+    assert [compute.compiled for compute in made] == [False, False]
+    assert [record.message for record in caplog.records] == [
+        "note: no working compiler (no linker); training runs without torch.compile, more slowly."
+    ]
+
+
+@pytest.mark.slow
 def test_without_a_compiler_it_says_so_once_and_goes_on(tmp_path: Path) -> None:
     code = (
         "from leanet.config import ComputeConfig\n"
