@@ -61,7 +61,7 @@ class FeatureMap(MapSource):
         self.eval().to(session.compute.device)
         found = []
         for images in normals.batches(BATCH):
-            found.append(self._patches(images.to(session.compute.device)).flatten(0, 1))
+            found.append(self.patches(images.to(session.compute.device)).flatten(0, 1))
             session.on_images(len(images), 0.0)
         patches = torch.cat(found)
         self.mean, self.std = patches.mean(0), patches.std(0) + 1e-5
@@ -80,10 +80,10 @@ class FeatureMap(MapSource):
 
     def _distances(self, rgb: Tensor) -> Tensor:
         """Distance of each patch from the nearest in the bank, float32 (N, patches)."""
-        patches = ((self._patches(rgb) - self.mean) / self.std).float()
+        patches = ((self.patches(rgb) - self.mean) / self.std).float()
         return torch.stack([torch.cdist(of_image, self.bank).amin(1) for of_image in patches])
 
-    def _patches(self, rgb: Tensor) -> Tensor:
+    def patches(self, rgb: Tensor) -> Tensor:
         """Features of the patches of images (N, 3, H, W) in [0, 1]: (N, patches, channels)."""
         x, levels = rgb, []
         first = len(self.stages) - len(POINTS)
