@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Annotated, Literal
 
 from leanet.config.limits import at_least, training_limits
-from leanet.config.shown import network_in, shown_as
+from leanet.config.shown import network_in, recent
 
 MapCoding = Literal["true", "authors"]
 
@@ -29,7 +29,7 @@ class ColorizerConfig:
     map_coding: MapCoding = "true"
     """Values of the anomaly maps: 'true' is ΔE00; 'authors' is the authors' program's (needs the extra authors)."""
 
-    map_source: Annotated[str, *shown_as("{colorizer,features}")] = "colorizer"
+    map_source: Annotated[str, *recent("{colorizer,features}")] = "colorizer"
     """Source of the anomaly maps: 'colorizer' is ΔE00 between an image and its recoloring.
     'features' is the distance of pretrained features from those of normal images; it trains nothing."""
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -23,7 +24,7 @@ from leanet.networks.registry import build_leanet
 from leanet.ranks import is_first
 from leanet.reading import sha256_of
 from leanet.training.checkpoint import made_from, read_safetensors, save_weights
-from leanet.training.compute import resolve
+from leanet.training.compute import find_device, resolve
 from leanet.training.prediction import predictor
 from leanet.training.processes import wait_for_all
 
@@ -79,10 +80,9 @@ class ComputeFeatures:
             return False
 
     def run(self, worker: Worker) -> None:
-        run, compute = worker.run_at(self.config.run), resolve(self.config.compute, 0).in_float32()
+        run = worker.run_at(self.config.run)
         if is_first():
-            describe = predictor(_Pooling(frozen_adn(self.config, run.side)), compute)
-            found = []
+            describe, found = self.describer(run.side), []
             for start in range(0, len(run.images), BATCH):
                 rows = np.arange(start, min(start + BATCH, len(run.images)))
                 found.append(describe(images_to_tensor(run.pixels, rows)).cpu())
@@ -90,7 +90,13 @@ class ComputeFeatures:
             holder = nn.Module()
             holder.register_buffer(FEATURES, torch.cat(found))
             save_weights(holder, self.path, self._fingerprint(run))
-        wait_for_all(compute.device)
+        wait_for_all(find_device(self.config.compute.device))
+
+    def describer(self, side: int) -> Callable[[Tensor], Tensor]:
+        """A function from images (N, 3, side, side) in [0, 1] to their pooled features (N, D), float32."""
+        d = self.config.detector
+        network = build_leanet(d.adn, None, (), side, weights=d.weights or "imagenet")
+        return predictor(_Pooling(network.adn), resolve(self.config.compute, 0).in_float32())
 
     def read(self) -> NDArray[np.float32]:
         """The features of all images, float32 (N, D).
@@ -106,9 +112,3 @@ class ComputeFeatures:
         of_file = sha256_of(Path(weights)) if Path(weights).is_file() else weights
         images = [image.sha256 for image in run.images]
         return hashlib.sha256(repr((images, run.side, self.config.detector.adn, of_file)).encode()).hexdigest()
-
-
-def frozen_adn(config: DetectConfig, side: int) -> ADN:
-    """The ADN with the weights that a detector starts from, in evaluation mode."""
-    d = config.detector
-    return build_leanet(d.adn, None, (), side, weights=d.weights or "imagenet").adn.eval()
