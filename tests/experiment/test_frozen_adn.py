@@ -8,9 +8,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 from commands import train
+from tiny import registered
 
 import leanet
 from leanet.cli import main
+from leanet.experiment.finished import recorded_detector
+from leanet.experiment.open_run import find
 from leanet.experiment.run_folder import RunFolder
 from leanet.training.checkpoint import read_safetensors
 
@@ -61,6 +64,38 @@ def test_damaged_features_are_computed_again(finished: RunFolder, leaves: Path) 
     finished.fold(1).detector("EfficientNet-Lite0-head").metrics.unlink()
     train("run", str(leaves), "--out", str(finished.path), "--n-splits", "2", *FROZEN)
     assert features.read_bytes() == before
+
+
+def test_lost_features_are_computed_again_for_finished_heads(finished: RunFolder, leaves: Path) -> None:
+    features = finished.features("EfficientNet-Lite0")
+    before = features.read_bytes()
+    features.unlink()
+    train("run", str(leaves), "--out", str(finished.path), "--n-splits", "2", *FROZEN)
+    assert features.read_bytes() == before
+
+
+def test_maps_of_training_normals_are_like_those_of_test_normals(finished: RunFolder) -> None:
+    run = find(finished.path)
+    fold = run.folds[0]
+    means = np.array(run.maps(0).attributes["mean_delta_e"])
+    of_training, of_test = (
+        means[rows[run.labels[rows] == 0]].mean() for rows in (run.rows(fold.train), run.rows(fold.test))
+    )
+    assert of_training == pytest.approx(of_test, rel=0.3)
+
+
+def test_a_later_detector_is_not_taken_for_a_head(finished: RunFolder) -> None:
+    out = finished.path.with_name("later")
+    train("detect", str(finished.path), "--out", str(out), "--adn", "EfficientNet-Lite0", "--tune", "head")
+    with registered():
+        train("detect", str(finished.path), "--out", str(out), "--adn", "CNN", "--caan", "none", "--epochs", "1")
+        assert recorded_detector(RunFolder(out)).detector.tune is None
+        assert recorded_detector(RunFolder(out), "EfficientNet-Lite0-head").detector.tune == "head"
+
+
+def test_check_names_a_quick_run_with_a_head(leaves: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["check", str(leaves), "--n-splits", "2", *FROZEN]) == 0
+    assert "--tune head" in capsys.readouterr().out
 
 
 def test_a_fitted_model_says_what_the_network_says(leaves: Path, tmp_path: Path) -> None:

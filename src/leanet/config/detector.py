@@ -13,6 +13,9 @@ from leanet.errors import OptionError
 Tune = Literal["head", "all"]
 AttentionForm = Literal["published", "affine"]
 
+TRAINING = ("epochs", "batch_size", "lr")
+"""Options without effect on a head."""
+
 NO_CAAN = "none"
 """The value of `caan` for a detector without one: the plain ADN, which is the baseline."""
 
@@ -71,7 +74,8 @@ class DetectorConfig:
         at_least("seeds", self.seeds, 1)
         at_least("caan_weight", self.caan_weight, 0)
         if self.has_frozen_adn:
-            object.__setattr__(self, "caan", NO_CAAN)
+            for name, value in {"caan": NO_CAAN, "validation": None, **dict.fromkeys(TRAINING)}.items():
+                object.__setattr__(self, name, value)
         if not self.has_attention:  # the same baseline, requested or trained beside a LEA-Net
             unused = {"attention_point": (), "map_scale": None, "attention": "published", "caan_weight": 1.0}
             for name, value in unused.items():

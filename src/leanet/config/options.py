@@ -66,6 +66,11 @@ def to_options(config: object) -> dict[str, Any]:
     return options
 
 
+def omitted_by_default(kind: type) -> set[str]:
+    """The options of a class that `to_options` omits at their defaults, because earlier versions lack them."""
+    return {f.name for f in dataclasses.fields(kind) if "recent(" in str(f.type)}
+
+
 def read_config_file(path: Path) -> dict[str, Any]:
     """The options in a YAML config file, with 'recorded' (versions and times, for the reader) unchanged."""
     try:

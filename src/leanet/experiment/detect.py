@@ -16,6 +16,7 @@ from leanet.errors import OptionError, UserError
 from leanet.experiment.detector_task import TrainDetector, build_detector, initial_weights, map_scale
 from leanet.experiment.executors import executor
 from leanet.experiment.experiment import Experiment
+from leanet.experiment.feature_task import ComputeFeatures
 from leanet.experiment.open_run import Run, find, record, refuse_among_images, write_images
 from leanet.experiment.run_folder import amend_config
 from leanet.experiment.table import Table, adn_scored, outcome, table
@@ -166,6 +167,8 @@ def train_folds(experiment: Experiment, seed: int = 0, until: float = 1.0) -> No
     run, config = experiment.run, experiment.config
     name = config.detector.name + (f", seed {seed}" if seed else "")
     worker = Worker({config.run: run})
+    if config.detector.has_frozen_adn and not (features := ComputeFeatures(config)).done(worker):
+        executor(config.compute.executor).execute([features], [run], f"features of {config.detector.adn}")
     tasks = [TrainDetector(config, number, seed, until) for number in experiment.folds]
     to_do = [task for task in tasks if not task.done(worker)]
     of_earlier = [task for task in to_do if task.is_of_earlier_maps(run)]
@@ -191,7 +194,7 @@ def train_folds(experiment: Experiment, seed: int = 0, until: float = 1.0) -> No
     explain("F1", "AUROC")
     if config.detector.has_frozen_adn:
         _log.info(f"{name}: a head on frozen features, threshold by cross-validation of all labeled images")
-        executor(config.compute.executor).execute([to_do[0].features, *to_do], [run], name)
+        executor(config.compute.executor).execute(to_do, [run], name)
         return
     sets = [task.images(run) for task in to_do]
     epochs = to_do[0].recipe.last_epoch_for(len(sets[0].train))

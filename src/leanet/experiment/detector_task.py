@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
+from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
@@ -34,6 +35,7 @@ from leanet.maps.store import Maps
 from leanet.networks.leanet import LEANet, LEANetOutput, probability
 from leanet.networks.registry import CAANS, build_leanet, find_adn
 from leanet.ranks import is_first
+from leanet.reading import sha256_of
 from leanet.results.metrics import Scored, metric_text, score
 from leanet.training.checkpoint import Checkpoint, save_weights
 from leanet.training.compute import Compute, resolve
@@ -148,11 +150,11 @@ class TrainDetector:
         """Fit a head to the frozen ADN's features; what is held out is every labeled image, out of fold."""
         compute, d, folder = resolve(self.config.compute, 0).in_float32(), self.config.detector, self.folder
         if is_first():
-            images, features, started = self.images(run), self.features.read(), time.monotonic()
-            self._record(run, compute, self._facts(run))
+            images, features, started = self.images(run), self.features.read(run), time.monotonic()
             rows, test = images.train, run.rows(run.folds[self.fold].test)
             seed = self.config.compute.seed + self.seed
             fitted = fit_head(features[rows], run.labels[rows], run.groups_of(rows), d.p_rate, seed)
+            self._record(run, compute, self._facts(run))
             model = build_detector(d, run.side, initial_weights(d))
             assert model.head is not None, "a frozen ADN has one"
             model.head.set(torch.from_numpy(fitted.weight), fitted.bias)
@@ -216,7 +218,9 @@ class TrainDetector:
     def _facts(self, run: Run) -> dict[str, Any]:
         """What the detector is made from besides its options: the side of the images, and which anomaly maps."""
         maps = run.maps(self.fold).identity if self.config.detector.has_attention else None
-        return {"side": run.side, "maps": maps}
+        facts = {"side": run.side, "maps": maps}
+        weights = Path(self.config.detector.weights or "")
+        return {**facts, "weights_sha256": sha256_of(weights)} if weights.is_file() else facts
 
     def _record(self, run: Run, compute: Compute, facts: Mapping[str, Any]) -> None:
         """Write down what the detector is made with."""

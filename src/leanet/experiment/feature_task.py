@@ -98,12 +98,14 @@ class ComputeFeatures:
         network = build_leanet(d.adn, None, (), side, weights=d.weights or "imagenet")
         return predictor(_Pooling(network.adn), resolve(self.config.compute, 0).in_float32())
 
-    def read(self) -> NDArray[np.float32]:
-        """The features of all images, float32 (N, D).
+    def read(self, run: Run) -> NDArray[np.float32]:
+        """The features of all images of the run, float32 (N, D).
 
         Raises:
-            DamagedError: the file is damaged.
+            DamagedError: the file is missing, damaged or of other images or weights.
         """
+        if made_from(self.path) != self._fingerprint(run):
+            raise DamagedError(self.path, "of other images or weights. Repeat `leanet detect` to make it again.")
         features: NDArray[np.float32] = read_safetensors(self.path)[1][FEATURES].numpy()
         return features
 

@@ -181,6 +181,8 @@ def _fit_detector(config: FitConfig, first: ColorizeConfig, work: Path) -> Card:
             "found": said,
             "threshold": "0.5: too few anomalous images to choose it by"
             if scored.threshold is None
+            else "chosen by cross-validation of all labeled images"
+            if d.has_frozen_adn
             else "chosen by an inner validation",
             "epoch": f"{metrics['epoch']} of {history_epochs}",
             **metrics["adn"],

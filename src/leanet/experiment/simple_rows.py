@@ -29,7 +29,7 @@ from leanet.training.detection import RECIPES
 FROZEN_C = 0.01
 """Inverse strength of the regularization on frozen features, of which there are many more than images."""
 
-FEWEST = 2
+FEWEST = 4
 """Anomalous images that choose the threshold of a classifier beside a frozen ADN, as for its head."""
 
 Describe = Callable[[NDArray[np.uint8]], NDArray[np.float64]]
@@ -51,7 +51,7 @@ def simple_rows(experiment: Experiment) -> list[Row]:
         name: _classified(experiment, _in_parts(run.pixels, describe), 0.1) for name, describe in COLOR_ROWS.items()
     }
     if experiment.detector.has_frozen_adn:
-        features = ComputeFeatures(experiment.config).read().astype(np.float64)
+        features = ComputeFeatures(experiment.config).read(run).astype(np.float64)
         found[FROZEN_ROW] = _classified(experiment, features, FROZEN_C)
         found[FROZEN_AND_COLOR_ROW] = {
             key: _mean(found[FROZEN_ROW][key], found[HISTOGRAM_ROW][key]) for key in experiment.trainings

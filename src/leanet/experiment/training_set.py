@@ -13,6 +13,7 @@ from leanet.data.splits import inner_parts, keep_share_of_positives
 from leanet.experiment.open_run import Run
 from leanet.results.metrics import FEWEST_POSITIVES
 from leanet.training.detection import RECIPES
+from leanet.training.head import refuse_too_few
 
 
 @dataclass(frozen=True)
@@ -46,9 +47,11 @@ def labelled_rows(config: DetectConfig, run: Run, number: int, seed: int) -> NDA
 
 
 def refuse_too_few_labelled(config: DetectConfig, run: Run) -> None:
-    """Raise UserError if --p-rate keeps no anomaly of a fold, before any training."""
+    """Raise UserError if --p-rate keeps no anomaly of a fold, or too few for a head, before any training."""
     for number in parse_folds(config.compute.folds, len(run.folds)):
-        labelled_rows(config, run, number, 0)
+        labels = run.labels[labelled_rows(config, run, number, 0)]
+        if config.detector.has_frozen_adn:
+            refuse_too_few(labels)
 
 
 def all_labelled(config: DetectConfig, run: Run, number: int, seed: int) -> TrainingSet:

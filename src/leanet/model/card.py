@@ -187,7 +187,10 @@ def in_words(card: Card) -> list[str]:
     made_of = f"{card.image_size} px"
     if card.adn:
         attention = f"{card.caan} at attention point {', '.join(map(str, card.attention_points))}"
-        made_of = f"LEA-Net of {card.adn}{f' with {attention}' if card.attention_points else ''}, {made_of}"
+        if card.tune == "head":
+            made_of = f"head on frozen {card.adn}, {made_of}"
+        else:
+            made_of = f"LEA-Net of {card.adn}{f' with {attention}' if card.attention_points else ''}, {made_of}"
     lines = [f"{made_of}; {card.origin}"]
     if {"images", "anomalous"} <= set(card.training):
         lines.append(f"trained on {card.training['images']} images, {card.training['anomalous']} of them anomalous")

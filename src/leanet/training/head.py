@@ -59,11 +59,7 @@ def fit_head(
     Raises:
         UserError: fewer than two images of a class.
     """
-    if min(labels.sum(), (labels == 0).sum()) < 2:
-        raise UserError(
-            f"{int(labels.sum())} anomalous and {int((labels == 0).sum())} normal labeled images: a head needs two "
-            "of each. Add images, or raise --p-rate."
-        )
+    refuse_too_few(labels)
     weight, bias = _linear(_discriminant(len(labels), features.shape[1]).fit(features, labels))
     parts = _parts(labels, groups, seed)
     if parts is None:
@@ -80,6 +76,16 @@ def fit_head(
     slope, offset = _calibration(scores, labels, p_rate)
     unseen: NDArray[np.float64] = 1 / (1 + np.exp(-(slope * scores + offset)))
     return FittedHead(slope * weight, slope * bias + offset, unseen)
+
+
+def refuse_too_few(labels: NDArray[np.int64]) -> None:
+    """Raise UserError if there are fewer than two images of a class."""
+    anomalous, normal = int(labels.sum()), int((labels == 0).sum())
+    if min(anomalous, normal) < 2:
+        raise UserError(
+            f"{anomalous} anomalous and {normal} normal labeled images: a head needs two of each. Add images, or "
+            "raise --p-rate."
+        )
 
 
 def _discriminant(images: int, size: int) -> Pipeline:
@@ -111,7 +117,8 @@ def _parts(labels: NDArray[np.int64], groups: Sequence[str], seed: int) -> NDArr
             parts = inner_parts(labels.tolist(), groups, n, seed)
         except UserError:
             continue
-        if all(len(np.unique(labels[parts != part])) == 2 for part in range(n)):
+        outside = [labels[parts != part] for part in range(n)]
+        if all(len(np.unique(some)) == 2 < len(some) for some in outside):
             return parts
     return None
 
