@@ -25,8 +25,8 @@ from leanet.experiment.experiment import Experiment
 from leanet.experiment.finished import finished, recorded_detector
 from leanet.experiment.open_run import Run
 from leanet.experiment.run_folder import RunFolder
-from leanet.experiment.table import logit_of
 from leanet.networks.leanet import LEANetOutput, probability
+from leanet.results.baselines import logit_of
 from leanet.results.intervals import shown, verdict
 from leanet.results.metrics import Scored
 from leanet.results.rows import Key, cell, difference, make_row

@@ -33,8 +33,9 @@ from leanet.experiment.experiment import Experiment
 from leanet.experiment.finished import finished, recorded_detector
 from leanet.experiment.run_folder import RunFolder, read_config
 from leanet.experiment.study import HELD_OUT
-from leanet.experiment.table import MEAN_OF_BOTH, detector_rows, mean_of_logits, outcomes_of, table
+from leanet.experiment.table import MEAN_OF_BOTH, detector_rows, outcomes_of, table
 from leanet.files import read_csv
+from leanet.results.baselines import mean_of_logits
 from leanet.results.intervals import shown, verdict
 from leanet.results.metrics import METRICS, PRINTED, Scored
 from leanet.results.rows import Row, cell, difference, make_row

@@ -125,7 +125,7 @@ def test_the_command_line_reads_folders_and_says_so_of_a_file_that_asks_for_more
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main(["run", "--help"]) == 0
-    assert "source" not in capsys.readouterr().out
+    assert "--source" not in capsys.readouterr().out
     file = tmp_path / "config.yaml"
     for source in ("folder", "memory"):
         write_config(file, to_options(RunConfig(Path("shelf"), tmp_path, DataConfig(source=source))), {})

@@ -5,7 +5,7 @@ import torch
 from network_contract import NetworkContract
 
 from leanet.networks.contract import ADN
-from leanet.networks.registry import ADNS
+from leanet.networks.registry import find_adn
 
 
 class ADNContract(NetworkContract):
@@ -13,7 +13,7 @@ class ADNContract(NetworkContract):
     channels_in = 3
 
     def build(self, image_size: int) -> ADN:
-        return ADNS[self.name](image_size)
+        return find_adn(self.name)(image_size)
 
     def shapes(self, n: int, image_size: int) -> list[tuple[int, ...]]:
         del image_size  # two logits whatever the size

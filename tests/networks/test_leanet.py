@@ -121,7 +121,7 @@ def test_compiles_without_a_graph_break() -> None:
 
 
 def test_errors_tell_the_remedy() -> None:
-    with pytest.raises(ValueError, match="choose from CNN, ResNet18, VGG16"):
+    with pytest.raises(ValueError, match="choose from CNN, ResNet18, EfficientNet-Lite0, VGG16"):
         build_leanet("VGG19", "Direct", [1], 64)
     with pytest.raises(ValueError, match="choose from Direct, MobileNet, ResNet"):
         build_leanet("CNN", "mobilenet", [1], 64)

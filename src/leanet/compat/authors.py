@@ -19,7 +19,7 @@ from leanet.compat.keras_graph import graph_of
 from leanet.errors import UserError
 from leanet.networks.contract import Colorizer
 from leanet.networks.leanet import LEANet
-from leanet.networks.registry import ADNS, build_colorizer, build_leanet
+from leanet.networks.registry import build_colorizer, build_leanet, find_adn
 
 THEIR_ADNS, THEIR_CAANS = ("VGG16", "ResNet18", "CNN"), ("MobileNet", "ResNet", "Direct")
 THEIR_COLORIZERS = ("Unet", "SegNet", "AE")
@@ -169,7 +169,7 @@ def _image_size(adn: str, arrays: Arrays) -> int:
     """Side of the images that the arrays were trained on, from the first dense kernel after the flattening."""
     if adn == "ResNet18":
         return AUTHORS_SIZE
-    channels, stride = ADNS[adn].channels[-1], ADNS[adn].strides[-1]
+    channels, stride = find_adn(adn).channels[-1], find_adn(adn).strides[-1]
     widths = [np.shape(a)[0] for a in arrays if len(np.shape(a)) == 2 and np.shape(a)[0] >= 4 * channels]
     side = math.isqrt(widths[0] // channels) * stride if widths else AUTHORS_SIZE
     return side if 64 <= side <= 512 else AUTHORS_SIZE

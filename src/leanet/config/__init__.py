@@ -5,7 +5,7 @@ Imports neither torch nor the command line's parser.
 
 from leanet.config.compute import ComputeConfig, Precision, RecipeName, parse_folds
 from leanet.config.data import DataConfig
-from leanet.config.detector import NO_CAAN, AttentionForm, DetectorConfig
+from leanet.config.detector import NO_CAAN, AttentionForm, DetectorConfig, Tune
 from leanet.config.limits import check_image_size
 from leanet.config.maps import ColorizerConfig, MapCoding
 from leanet.config.verbs import (
@@ -49,6 +49,7 @@ __all__ = [
     "RunConfig",
     "ServeConfig",
     "StudyConfig",
+    "Tune",
     "check_image_size",
     "parse_folds",
 ]

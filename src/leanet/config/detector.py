@@ -7,10 +7,14 @@ from dataclasses import dataclass
 from typing import Annotated, Literal
 
 from leanet.config.limits import at_least, training_limits
-from leanet.config.shown import network_in
+from leanet.config.shown import network_in, recent
 from leanet.errors import OptionError
 
+Tune = Literal["head", "all"]
 AttentionForm = Literal["published", "affine"]
+
+TRAINING = ("epochs", "batch_size", "lr")
+"""Options without effect on a head."""
 
 NO_CAAN = "none"
 """The value of `caan` for a detector without one: the plain ADN, which is the baseline."""
@@ -20,8 +24,9 @@ NO_CAAN = "none"
 class DetectorConfig:
     """Stage 2: the LEA-Net."""
 
-    adn: Annotated[str, *network_in("adn")] = "ResNet18"
-    """Anomaly detection network (ADN), which classifies the image."""
+    adn: Annotated[str, *network_in("adn", other="timm/NAME")] = "ResNet18"
+    """Anomaly detection network (ADN), which classifies the image.
+    timm/NAME is the convolutional network NAME of timm, such as timm/convnext_atto."""
     caan: Annotated[str, *network_in("caan", NO_CAAN)] = "ResNet"
     """Color anomaly attention network (CAAN), which reads the anomaly map; 'none' is the plain ADN."""
     attention_point: tuple[int, ...] = (2,)
@@ -51,6 +56,12 @@ class DetectorConfig:
     """Batch size of the detector, in images; by default the recipe's."""
     lr: float | None = None
     """Learning rate of the detector; by default the recipe's."""
+    tune: Annotated[Tune | None, *recent("{all,head}")] = None
+    """What is fitted: 'all' (default) trains every layer. 'head' keeps a pretrained ADN as it is, without a CAAN,
+    and fits one linear function of its features, in seconds. Its threshold comes from all labeled images."""
+    weights: Annotated[str | None, *recent("{imagenet,none,FILE}")] = None
+    """Weights that the ADN starts from: 'imagenet', 'none' (new ones), or a file of timm's state dict.
+    By default 'imagenet' for EfficientNet-Lite0 and timm/NAME; the other ADNs take 'none' alone."""
 
     def __post_init__(self) -> None:
         training_limits("", self.epochs, self.batch_size, self.lr)
@@ -62,6 +73,9 @@ class DetectorConfig:
             raise OptionError("target_recall", self.target_recall, "expected a share above 0 and up to 1.")
         at_least("seeds", self.seeds, 1)
         at_least("caan_weight", self.caan_weight, 0)
+        if self.has_frozen_adn:
+            for name, value in {"caan": NO_CAAN, "validation": None, **dict.fromkeys(TRAINING)}.items():
+                object.__setattr__(self, name, value)
         if not self.has_attention:  # the same baseline, requested or trained beside a LEA-Net
             unused = {"attention_point": (), "map_scale": None, "attention": "published", "caan_weight": 1.0}
             for name, value in unused.items():
@@ -74,18 +88,24 @@ class DetectorConfig:
         object.__setattr__(self, "attention_point", tuple(sorted(set(self.attention_point))))
 
     @property
+    def has_frozen_adn(self) -> bool:
+        """Whether only a head is fitted, to the features of an ADN that stays as it is."""
+        return self.tune == "head"
+
+    @property
     def has_attention(self) -> bool:
         """Whether there is a CAAN; without one, the detector is the plain ADN."""
         return self.caan != NO_CAAN
 
     @property
     def name(self) -> str:
-        """The detector's folder name, e.g. ResNet18-ResNet-p2, or ResNet18 for the baseline."""
+        """The detector's folder name, e.g. ResNet18-ResNet-p2, ResNet18 for the baseline, NAME-head if frozen."""
+        adn = self.adn.replace("/", "-")  # timm/NAME is one folder
         if not self.has_attention:
-            return self.adn
+            return f"{adn}-head" if self.has_frozen_adn else adn
         form = "" if self.attention == "published" else f"-{self.attention}"
         weight = "" if self.caan_weight == 1 else f"-w{self.caan_weight:g}"
-        return f"{self.adn}-{self.caan}-p{''.join(map(str, self.attention_point))}{form}{weight}"
+        return f"{adn}-{self.caan}-p{''.join(map(str, self.attention_point))}{form}{weight}"
 
     def name_with(self, seed: int) -> str:
         """The folder name of the training with one of the seeds, counted from 0, e.g. ResNet18-ResNet-p2-s1."""

@@ -52,16 +52,23 @@ def from_options(config_class: type[Config], options: Mapping[str, Any], **given
 def to_options(config: object) -> dict[str, Any]:
     """A configuration as a flat mapping of option names to plain values, as a config file holds it.
 
-    An option that only Python callers have is omitted if it has its default.
+    An option that only Python callers have, or that earlier versions lack, is omitted if it has its default.
     """
     options: dict[str, Any] = {}
     for f in dataclasses.fields(config):  # type: ignore[arg-type]
         value = getattr(config, f.name)
         if dataclasses.is_dataclass(value):
             options |= to_options(value)
-        elif "unrecorded(" not in str(f.type) and (value != f.default or not _is_hidden(f)):
+        elif "unrecorded(" not in str(f.type) and (
+            value != f.default or not (_is_hidden(f) or "recent(" in str(f.type))
+        ):
             options[f.name] = _plain(value)
     return options
+
+
+def omitted_by_default(kind: type) -> set[str]:
+    """The options of a class that `to_options` omits at their defaults, because earlier versions lack them."""
+    return {f.name for f in dataclasses.fields(kind) if "recent(" in str(f.type)}
 
 
 def read_config_file(path: Path) -> dict[str, Any]:

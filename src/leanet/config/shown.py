@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-_REGISTERED = re.compile(r'^@register_\w+\("(\w+)"\)', re.MULTILINE)
+_REGISTERED = re.compile(r'^@register_\w+\("([\w-]+)"\)', re.MULTILINE)
 
 NETWORKS = Path(__file__).parents[1] / "networks"
 
@@ -39,21 +39,29 @@ def unrecorded() -> tuple[object, ...]:
     return hidden()
 
 
-def network_in(room: str, *others: str) -> tuple[object, ...]:
+def recent(metavar: str) -> tuple[object, ...]:
+    """An option that version 0.1.0 lacks. It is recorded only if it is set: the record of earlier runs stays."""
+    return shown_as(metavar)
+
+
+def network_in(room: str, *others: str, other: str = "") -> tuple[object, ...]:
     """An option that takes the name of a network: of those in a folder of `leanet.networks`, or one of the others.
 
     The names are read from the files, because the registry imports torch.
+
+    Args:
+        other: how names look that are looked up only when they are used; with it, any name passes here.
     """
     from tyro.constructors import PrimitiveConstructorSpec
 
     names = (*networks_in(room), *others)
     spec = PrimitiveConstructorSpec[str](
         nargs=1,
-        metavar="{" + ",".join(names) + "}",
+        metavar="{" + ",".join((*names, other) if other else names) + "}",
         instance_from_str=lambda given: given[0],
         is_instance=lambda value: isinstance(value, str),
         str_from_instance=lambda value: [value],
-        choices=names,
+        choices=None if other else names,
     )
     return (spec,)
 

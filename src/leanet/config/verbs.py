@@ -14,7 +14,7 @@ from leanet.config.data import DataConfig
 from leanet.config.detector import NO_CAAN, AttentionForm, DetectorConfig
 from leanet.config.limits import at_least, check_seed
 from leanet.config.maps import ColorizerConfig, MapCoding
-from leanet.config.shown import network_in, positional, shown_as
+from leanet.config.shown import network_in, positional, recent, shown_as
 from leanet.errors import OptionError, UserError
 
 
@@ -87,8 +87,8 @@ class StudyConfig:
     """Folder with Negative/ and Positive/, or in the MVTec AD layout."""
     out: Path
     """Run folder to make, or to resume; finished cells of the grid are not trained again."""
-    adn: tuple[Annotated[str, *network_in("adn")], ...] = ("ResNet18",)
-    """ADNs of the grid."""
+    adn: tuple[Annotated[str, *network_in("adn", other="timm/NAME")], ...] = ("ResNet18",)
+    """ADNs of the grid; timm/NAME is the convolutional network NAME of timm."""
     caan: tuple[Annotated[str, *network_in("caan")], ...] = ("ResNet",)
     """CAANs of the grid."""
     attention_point: tuple[int, ...] = (1, 2, 3, 4, 5)
@@ -103,6 +103,8 @@ class StudyConfig:
     """Train each detector this many times on every fold."""
     epochs: int | None = None
     """Epochs of the detectors; by default the recipe's."""
+    weights: Annotated[str | None, *recent("{imagenet,none,FILE}")] = None
+    """Weights that the ADNs start from, as of `leanet detect`."""
     validation: float | None = None
     """Share of the training images held out to choose epoch and threshold.
     By default 0.2, or 0 if that holds out fewer than ten anomalies (recipe authors: 0).
@@ -127,7 +129,14 @@ class StudyConfig:
         cells: list[DetectorConfig] = []
         for p_rate, adn in itertools.product(dict.fromkeys(self.p_rate), dict.fromkeys(self.adn)):
             plain = DetectorConfig(
-                adn, NO_CAAN, (), p_rate=p_rate, validation=self.validation, seeds=self.seeds, epochs=self.epochs
+                adn,
+                NO_CAAN,
+                (),
+                p_rate=p_rate,
+                validation=self.validation,
+                seeds=self.seeds,
+                epochs=self.epochs,
+                weights=self.weights,
             )
             cells += [plain] if self.compare else []
             cells += self._with_attention(plain)

@@ -34,7 +34,7 @@ QUICK_SIDE, QUICK_FOLDS = 128, "0"
 
 def check_and_print(config: CheckConfig) -> int:
     """Log the check of a data set and the estimated time of a run; returns 2 if there are problems, else 0."""
-    refuse_unfit(config.detector)
+    refuse_unfit(config.detector, config.data.image_size)
     refuse_unfit_maps(config.colorizer)
     data = config.data
     dataset = list_images(config.dataset, data, config.compute.seed)
@@ -92,7 +92,7 @@ def _planned(config: CheckConfig, dataset: Dataset) -> tuple[list[Planned], Run]
 def _command(first: CheckConfig) -> str:
     """The command of a quick run, with the other given options."""
     usual = to_options(CheckConfig(first.dataset))
-    given = {name: value for name, value in to_options(first).items() if value != usual[name]}
+    given = {name: value for name, value in to_options(first).items() if value != usual.get(name)}
     quick = {"image_size": first.data.image_size, "folds": first.compute.folds}
     arguments = [part for name, value in {**quick, **given}.items() for part in argument(name, value)]
     return shlex.join(["leanet", "run", str(first.dataset), "--out", "quick", *arguments])

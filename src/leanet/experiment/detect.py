@@ -13,9 +13,10 @@ from numpy.typing import NDArray
 from leanet.config import NO_CAAN, DataConfig, DetectConfig, DetectorConfig, parse_folds
 from leanet.config.options import from_options, to_options
 from leanet.errors import OptionError, UserError
-from leanet.experiment.detector_task import TrainDetector, map_scale
+from leanet.experiment.detector_task import TrainDetector, build_detector, initial_weights, map_scale
 from leanet.experiment.executors import executor
 from leanet.experiment.experiment import Experiment
+from leanet.experiment.feature_task import ComputeFeatures
 from leanet.experiment.open_run import Run, find, record, refuse_among_images, write_images
 from leanet.experiment.run_folder import amend_config
 from leanet.experiment.table import Table, adn_scored, outcome, table
@@ -24,7 +25,7 @@ from leanet.experiment.training_set import TrainingSet, validation_share
 from leanet.files import LARGEST, write_bytes, write_json
 from leanet.lock import alone_in
 from leanet.networks.contract import point_of
-from leanet.networks.registry import ADNS, CAANS
+from leanet.networks.registry import ADNS, CAANS, TIMM, check_adn, find_adn
 from leanet.ranks import is_first
 from leanet.reading import read_bytes
 from leanet.results.metrics import FEWEST_POSITIVES, score
@@ -77,7 +78,7 @@ def _train_detectors(config: DetectConfig, run: Run) -> Experiment:
 
 
 def resolved(config: DetectConfig, run: Run) -> DetectConfig:
-    """The options, completed by the run and the recipe: the anomaly maps' coding and scale.
+    """The options, completed by the run, the recipe and the ADN: the maps' coding and scale, the initial weights.
 
     Raises:
         UserError: another coding than the run's was requested, or see `refuse_unfit`.
@@ -88,17 +89,30 @@ def resolved(config: DetectConfig, run: Run) -> DetectConfig:
             f"{run.map_coding}. Omit the option, or make another run with `leanet colorize --map-coding "
             f"{config.map_coding}`."
         )
-    refuse_unfit(config.detector)
+    refuse_unfit(config.detector, run.side)
     scale = map_scale(config) if config.detector.has_attention else None  # the baseline reads no maps
-    detector = dataclasses.replace(config.detector, map_scale=scale)
+    detector = dataclasses.replace(config.detector, map_scale=scale, weights=initial_weights(config.detector))
     return dataclasses.replace(config, detector=detector, map_coding=run.map_coding)
 
 
-def refuse_unfit(detector: DetectorConfig) -> None:
-    """Raise UserError if a network is unknown, or lacks a requested attention point or loss."""
-    for option, name, known in (("adn", detector.adn, ADNS), ("caan", detector.caan, {**CAANS, NO_CAAN: None})):
-        if name not in known:
-            raise OptionError(option, name, f"choose from {', '.join(known)}.")
+def refuse_unfit(detector: DetectorConfig, side: int | None = None) -> None:
+    """Raise UserError if a network is unknown, or lacks a requested attention point or loss.
+
+    Args:
+        side: of the images, which the ADN must take; None: whatever it was trained on.
+    """
+    if detector.adn not in ADNS and not detector.adn.startswith(TIMM):
+        raise OptionError("adn", detector.adn, f"choose from {', '.join(ADNS)}, or {TIMM}NAME.")
+    if detector.caan not in CAANS and detector.has_attention:
+        raise OptionError("caan", detector.caan, f"choose from {', '.join((*CAANS, NO_CAAN))}.")
+    try:
+        adn = find_adn(detector.adn) if side is None else check_adn(detector.adn, side)
+    except ValueError as error:
+        raise OptionError("adn", detector.adn, str(error)) from None
+    if detector.has_frozen_adn and (not adn.pretrained or detector.weights == "none"):
+        raise OptionError(
+            "tune", "head", "the ADN needs pretrained weights. Choose --adn EfficientNet-Lite0, or all."
+        )
     if not detector.has_attention:
         return
     caan = CAANS[detector.caan]
@@ -106,11 +120,17 @@ def refuse_unfit(detector: DetectorConfig) -> None:
         raise OptionError(
             "caan_weight", f"{detector.caan_weight:g}", f"{detector.caan} has no loss. Omit the option."
         )
-    shared = sorted({point_of(s) for s in ADNS[detector.adn].strides} & {point_of(s) for s in caan.strides})
+    shared = sorted({point_of(s) for s in adn.strides} & {point_of(s) for s in caan.strides})
     if wrong := sorted(set(detector.attention_point) - set(shared)):
         choice = " ".join(map(str, shared))
         networks = f"{detector.adn} with {detector.caan}"
         raise OptionError("attention_point", wrong[0], f"{networks} has the attention points {choice}.")
+
+
+def refuse_unfit_weights(detector: DetectorConfig, side: int) -> None:
+    """Raise OptionError if the ADN cannot start from the requested weights; they are fetched, or read, for that."""
+    if weights := initial_weights(detector):
+        build_detector(detector, side, weights)
 
 
 def _prepare(experiment: Experiment) -> None:
@@ -147,6 +167,8 @@ def train_folds(experiment: Experiment, seed: int = 0, until: float = 1.0) -> No
     run, config = experiment.run, experiment.config
     name = config.detector.name + (f", seed {seed}" if seed else "")
     worker = Worker({config.run: run})
+    if config.detector.has_frozen_adn and not (features := ComputeFeatures(config)).done(worker):
+        executor(config.compute.executor).execute([features], [run], f"features of {config.detector.adn}")
     tasks = [TrainDetector(config, number, seed, until) for number in experiment.folds]
     to_do = [task for task in tasks if not task.done(worker)]
     of_earlier = [task for task in to_do if task.is_of_earlier_maps(run)]
@@ -169,9 +191,13 @@ def train_folds(experiment: Experiment, seed: int = 0, until: float = 1.0) -> No
         for task in of_earlier:
             task.folder.checkpoint.unlink(missing_ok=True)
     wait_for_all(device)
+    explain("F1", "AUROC")
+    if config.detector.has_frozen_adn:
+        _log.info(f"{name}: a head on frozen features, threshold by cross-validation of all labeled images")
+        executor(config.compute.executor).execute(to_do, [run], name)
+        return
     sets = [task.images(run) for task in to_do]
     epochs = to_do[0].recipe.last_epoch_for(len(sets[0].train))
-    explain("F1", "AUROC")
     _log.info(
         f"{name}: {epochs} epochs, {_validation_note(config, run.labels, sets)}, {resolve(config.compute, 0)}"
     )

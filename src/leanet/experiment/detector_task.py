@@ -5,9 +5,11 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import logging
+import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
+from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
@@ -21,21 +23,24 @@ from leanet.config import ColorizerConfig, DataConfig, DetectConfig, DetectorCon
 from leanet.config.options import to_options
 from leanet.data.tensors import images_to_tensor
 from leanet.errors import DamagedError
+from leanet.experiment.feature_task import ComputeFeatures
 from leanet.experiment.open_run import FREE_TO_CHANGE, Run, differing_option
 from leanet.experiment.predictions import write_labelled, write_predictions
 from leanet.experiment.run_folder import DetectorFolder, RunFolder, write_config, write_history
 from leanet.experiment.table import adn_scored, outcome
 from leanet.experiment.tasks import Worker, fingerprint_of
-from leanet.experiment.training_set import TrainingSet, divide
+from leanet.experiment.training_set import TrainingSet, all_labelled, divide
 from leanet.files import write_json
 from leanet.maps.store import Maps
 from leanet.networks.leanet import LEANet, LEANetOutput, probability
-from leanet.networks.registry import ADNS, CAANS, build_leanet
+from leanet.networks.registry import CAANS, build_leanet, find_adn
 from leanet.ranks import is_first
+from leanet.reading import sha256_of
 from leanet.results.metrics import Scored, metric_text, score
 from leanet.training.checkpoint import Checkpoint, save_weights
 from leanet.training.compute import Compute, resolve
 from leanet.training.detection import RECIPES, DetectionData, authors_loss, class_weights, loss
+from leanet.training.head import fit_head
 from leanet.training.loop import Loss, train
 from leanet.training.prediction import predictor
 from leanet.training.processes import wait_for_all
@@ -73,7 +78,13 @@ class TrainDetector:
 
     @property
     def needs(self) -> tuple[str, ...]:
-        return (f"fold {self.fold}: maps",)
+        maps = (f"fold {self.fold}: maps",)
+        return (*maps, self.features.key) if self.config.detector.has_frozen_adn else maps
+
+    @property
+    def features(self) -> ComputeFeatures:
+        """The task that computes what a head is fitted to, if the ADN is frozen."""
+        return ComputeFeatures(self.config)
 
     @property
     def folder(self) -> DetectorFolder:
@@ -87,9 +98,13 @@ class TrainDetector:
 
     def images(self, run: Run) -> TrainingSet:
         """What it learns from."""
+        if self.config.detector.has_frozen_adn:
+            return all_labelled(self.config, run, self.fold, self.seed)
         return divide(self.config, run, self.fold, self.seed)
 
     def cost(self, worker: Worker) -> int:
+        if self.config.detector.has_frozen_adn:
+            return 0
         return self.recipe.image_passes_for(len(self.images(worker.run_at(self.config.run)).train))
 
     def done(self, worker: Worker) -> bool:
@@ -126,6 +141,39 @@ class TrainDetector:
         return differing_option(before, {"recipe": options["recipe"], **options})
 
     def run(self, worker: Worker) -> None:
+        if self.config.detector.has_frozen_adn:
+            self._fit_head(worker.run_at(self.config.run))
+        else:
+            self._train(worker)
+
+    def _fit_head(self, run: Run) -> None:
+        """Fit a head to the frozen ADN's features; what is held out is every labeled image, out of fold."""
+        compute, d, folder = resolve(self.config.compute, 0).in_float32(), self.config.detector, self.folder
+        if is_first():
+            images, features, started = self.images(run), self.features.read(run), time.monotonic()
+            rows, test = images.train, run.rows(run.folds[self.fold].test)
+            seed = self.config.compute.seed + self.seed
+            fitted = fit_head(features[rows], run.labels[rows], run.groups_of(rows), d.p_rate, seed)
+            self._record(run, compute, self._facts(run))
+            model = build_detector(d, run.side, initial_weights(d))
+            assert model.head is not None, "a frozen ADN has one"
+            model.head.set(torch.from_numpy(fitted.weight), fitted.bias)
+            write_labelled(folder.labelled, run, rows)
+            with torch.inference_mode():
+                said = probability(model.head(torch.from_numpy(features[test]))).numpy()
+            write_predictions(folder.predictions, run, self.fold, test, said, None)
+            if fitted.unseen is None:
+                images = dataclasses.replace(images, validation=rows[:0])
+            else:
+                write_predictions(folder.validation, run, self.fold, rows, fitted.unseen, None)
+            history = [{"epoch": 1.0, "seconds": time.monotonic() - started}]
+            write_history(folder.history, history)
+            save_weights(model, folder.weights)
+            self._score(run, images, history)
+        wait_for_all(compute.device)
+
+    def _train(self, worker: Worker) -> None:
+        """Train the network, and predict with it."""
         run, config = worker.run_at(self.config.run), self.config
         compute = resolve(config.compute, 0)  # compiled detectors are slower: see docs/explanation/performance.md
         images, folder = self.images(run), self.folder
@@ -141,7 +189,7 @@ class TrainDetector:
         d, recipe, held = config.detector, self.recipe, images.validation
         engine = worker.engines.get(
             ("detector", dataclasses.replace(d, seeds=1), run.side, config.compute.recipe),
-            lambda: build_detector(d, run.side),
+            lambda: build_detector(d, run.side, initial_weights(d)),
             _loss(d, recipe),
             compute,
         )
@@ -170,7 +218,9 @@ class TrainDetector:
     def _facts(self, run: Run) -> dict[str, Any]:
         """What the detector is made from besides its options: the side of the images, and which anomaly maps."""
         maps = run.maps(self.fold).identity if self.config.detector.has_attention else None
-        return {"side": run.side, "maps": maps}
+        facts = {"side": run.side, "maps": maps}
+        weights = Path(self.config.detector.weights or "")
+        return {**facts, "weights_sha256": sha256_of(weights)} if weights.is_file() else facts
 
     def _record(self, run: Run, compute: Compute, facts: Mapping[str, Any]) -> None:
         """Write down what the detector is made with."""
@@ -214,9 +264,18 @@ class TrainDetector:
             _log.info(f"{self.config.detector.name} {self}: {numbers}")
 
 
-def build_detector(detector: DetectorConfig, side: int) -> LEANet:
-    """The LEA-Net, or the plain ADN, with new weights."""
-    return build_leanet(detector.adn, detector.caan, detector.attention_point, side, detector.attention)
+def build_detector(detector: DetectorConfig, side: int, weights: str | None = None) -> LEANet:
+    """The LEA-Net, or the plain ADN, with new weights, or with the ADN's `initial_weights`."""
+    d = detector
+    tune = d.tune or "all"
+    return build_leanet(d.adn, d.caan, d.attention_point, side, d.attention, weights or "none", tune)
+
+
+def initial_weights(detector: DetectorConfig) -> str | None:
+    """What a new detector's ADN starts from: 'imagenet', 'none' or a file; None where it has no choice."""
+    if find_adn(detector.adn).pretrained:
+        return detector.weights or "imagenet"
+    return None if detector.weights == "none" else detector.weights
 
 
 def recipe_of(detector: DetectorConfig, recipe: RecipeName) -> Recipe:
@@ -240,7 +299,7 @@ def _loss(d: DetectorConfig, recipe: Recipe) -> Loss:
     if not recipe.published:
         return partial(loss, caan_weight=d.caan_weight)
     caan_activation = CAANS[d.caan].activation if d.has_attention else ""
-    return authors_loss(ADNS[d.adn].activation, caan_activation, caan_weight=d.caan_weight)
+    return authors_loss(find_adn(d.adn).activation, caan_activation, caan_weight=d.caan_weight)
 
 
 def map_scale(config: DetectConfig) -> Literal["normals", "max"]:

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from leanet.config import ColorizeConfig, ComputeConfig, DetectConfig, parse_folds
 from leanet.experiment.detector_task import TrainDetector, build_detector
+from leanet.experiment.feature_task import ComputeFeatures
 from leanet.experiment.map_tasks import FitMap, MakeMaps
 from leanet.experiment.open_run import Run
 from leanet.experiment.tasks import Worker
@@ -38,7 +39,7 @@ MOST_NAMED = 3
 COLORIZERS = "colorizers"
 """The part of an estimate that map sources and their maps take."""
 
-Planned = FitMap | MakeMaps | TrainDetector
+Planned = FitMap | MakeMaps | ComputeFeatures | TrainDetector
 
 
 @dataclass(frozen=True)
@@ -69,6 +70,8 @@ def unfinished(first: ColorizeConfig, detectors: Sequence[DetectConfig], run: Ru
     for made in (MakeMaps(first, n) for n in folds if not run.folder.fold(n).maps.exists()):
         tasks += [*made.sources, made]
     trainings = [TrainDetector(d, n, s) for d in detectors for n in folds for s in range(d.detector.seeds)]
+    features = {task.features.path: task.features for task in trainings if task.config.detector.has_frozen_adn}
+    tasks += [task for path, task in features.items() if not path.exists()]
     return tasks + [task for task in trainings if task.folder.lacking()]
 
 
@@ -94,11 +97,11 @@ def time_of(tasks: Sequence[Planned], *runs: Run) -> Estimate:
     speeds: dict[tuple[type[Planned], str], float] = {}
     parts: dict[str, float] = {}
     for task in tasks:
-        part = task.config.detector.name if isinstance(task, TrainDetector) else COLORIZERS
-        kind = type(task), part
-        if kind not in speeds:
+        part = task.config.detector.name if isinstance(task, TrainDetector | ComputeFeatures) else COLORIZERS
+        kind, cost = (type(task), part), task.cost(worker)
+        if cost and kind not in speeds:
             speeds[kind] = _seconds_an_image(task, runs[0].side)
-        parts[part] = parts.get(part, 0.0) + task.cost(worker) * speeds[kind]
+        parts[part] = parts.get(part, 0.0) + cost * speeds.get(kind, 0.0)
     return Estimate(parts, _idle_share(tasks[0].config.compute, *started) if tasks else 1.0)
 
 
@@ -120,8 +123,10 @@ def _in_words(found: Estimate) -> list[str]:
 
 
 def _seconds_an_image(task: Planned, side: int) -> float:
-    """Seconds per image of a task: of a training step, or of a map if no step is known."""
+    """Seconds per image of a task: of a training step, or of a map or features if no step is known."""
     compute = task.config.compute
+    if isinstance(task, ComputeFeatures):
+        return _seconds_of_features(task, side)
     if isinstance(task, TrainDetector):
         build = partial(build_detector, task.config.detector, side)
         return _seconds_of_a_step(compute, build, detection.loss, task.recipe, _labelled_batch(task.recipe, side))
@@ -131,6 +136,15 @@ def _seconds_an_image(task: Planned, side: int) -> float:
     recipe = color.recipe_of(options, compute.recipe)
     build_colorizer_here = partial(build_colorizer, options.colorizer, side)
     return _seconds_of_a_step(compute, build_colorizer_here, colorization.loss, recipe, _lab_batch(recipe, side))
+
+
+def _seconds_of_features(task: ComputeFeatures, side: int) -> float:
+    """Seconds to compute an image's pooled features."""
+    describe, image = task.describer(side), torch.rand(1, 3, side, side)
+    describe(image)
+    started = time.perf_counter()
+    describe(image)
+    return time.perf_counter() - started
 
 
 def _seconds_of_a_map(config: ColorizeConfig, side: int) -> float:

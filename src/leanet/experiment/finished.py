@@ -8,7 +8,7 @@ from dataclasses import replace
 from typing import Any
 
 from leanet.config import DetectConfig, DetectorConfig, parse_folds
-from leanet.config.options import from_options
+from leanet.config.options import from_options, omitted_by_default
 from leanet.errors import OptionError, UserError
 from leanet.experiment.detect import refuse_unfit
 from leanet.experiment.detector_task import TrainDetector
@@ -49,7 +49,8 @@ def recorded_detector(home: RunFolder, name: str | None = None) -> DetectConfig:
     else:
         asked["seeds"] = max(int(each.get("seeds", 1)) for each in made)
         asked["compare"] = all(each.get("compare", True) for each in made)
-    return from_options(DetectConfig, {**options, **asked}, run=home.path, out=None)
+    others = {k: v for k, v in options.items() if k not in omitted_by_default(DetectorConfig)}
+    return from_options(DetectConfig, {**others, **asked}, run=home.path, out=None)
 
 
 def _configs(home: RunFolder, name: str) -> list[dict[str, Any]]:

@@ -17,7 +17,7 @@ from leanet.data.registry import list_images, open_source
 from leanet.data.splits import Fold, inner_parts, refuse_one_normal
 from leanet.errors import UserError
 from leanet.experiment.colorize import colorize
-from leanet.experiment.detect import refuse_unfit, resolved, train_detectors, train_folds
+from leanet.experiment.detect import refuse_unfit, refuse_unfit_weights, resolved, train_detectors, train_folds
 from leanet.experiment.detector_task import build_detector, map_scale
 from leanet.experiment.estimate import estimate, unfinished
 from leanet.experiment.executors import executor
@@ -80,7 +80,8 @@ def fit(config: FitConfig) -> Card:
     """
     if count() > 1:
         raise UserError("leanet fit: one process only. Do not use `accelerate launch`; it is for run and study.")
-    refuse_unfit(config.detector)
+    refuse_unfit(config.detector, config.data.image_size)
+    refuse_unfit_weights(config.detector, config.data.image_size)
     executor(config.compute.executor)
     refuse_among_images(config.out, config.dataset, config.data)
     out = config.out.resolve()
@@ -160,6 +161,8 @@ def _fit_detector(config: FitConfig, first: ColorizeConfig, work: Path) -> Card:
     train_folds(Experiment(whole, final, (0,)), until=share)
 
     d = config.detector
+    if d.has_frozen_adn:  # all images are predicted out of fold
+        scored = adn_scored(outcome(whole, whole.folder.fold(0).detector(d.name), 0), d)
     network = build_detector(d, run.side)
     load_weights(network, whole.folder.fold(0).detector(d.name).weights)
     maps = _trained_source(first, whole)
@@ -169,6 +172,7 @@ def _fit_detector(config: FitConfig, first: ColorizeConfig, work: Path) -> Card:
         caan=d.caan,
         attention_points=d.attention_point if d.has_attention else (),
         attention=d.attention,
+        tune=d.tune or "all",
         map_scale=map_scale(final),
         threshold=PLAIN_THRESHOLD if scored.threshold is None else scored.threshold,
         normals_peaks=_normals_peaks(run),
@@ -177,6 +181,8 @@ def _fit_detector(config: FitConfig, first: ColorizeConfig, work: Path) -> Card:
             "found": said,
             "threshold": "0.5: too few anomalous images to choose it by"
             if scored.threshold is None
+            else "chosen by cross-validation of all labeled images"
+            if d.has_frozen_adn
             else "chosen by an inner validation",
             "epoch": f"{metrics['epoch']} of {history_epochs}",
             **metrics["adn"],

@@ -15,8 +15,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from leanet.color.opencv_lab import check_opencv
-from leanet.config import ColorizeConfig, ColorizerConfig, DataConfig, FitConfig, MapCoding, parse_folds
-from leanet.config.options import to_options
+from leanet.config import (
+    ColorizeConfig,
+    ColorizerConfig,
+    DataConfig,
+    DetectorConfig,
+    FitConfig,
+    MapCoding,
+    parse_folds,
+)
+from leanet.config.options import omitted_by_default, to_options
 from leanet.data.cache import Cache, build_cache
 from leanet.data.dataset import Dataset, Sample, check_folds, group_copies
 from leanet.data.duplicates import duplicates, refuse_duplicates_across
@@ -276,9 +284,11 @@ def parts_of_training_side(run: Run, number: int, k: int, seed: int) -> NDArray[
 
 
 def record(folder: RunFolder, options: dict[str, Any], **facts: Any) -> None:
-    """Write the options and some facts to config.yaml; facts recorded before stay."""
+    """Write the options and some facts to config.yaml; other options and facts that were recorded before stay."""
     before = folder.read_config()
     recorded = before.pop("recorded", {})
+    if "adn" in options:  # of a detector, with those that it has at their defaults
+        before = {k: v for k, v in before.items() if k not in omitted_by_default(DetectorConfig)}
     write_config(folder.config, {**before, **options}, {**recorded, **facts})
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from leanet.config import DetectConfig, RunConfig
 from leanet.experiment.colorize import colorize
-from leanet.experiment.detect import refuse_unfit, train_detectors
+from leanet.experiment.detect import refuse_unfit, refuse_unfit_weights, train_detectors
 from leanet.experiment.estimate import estimate, unfinished
 from leanet.experiment.executors import executor
 from leanet.experiment.experiment import Experiment
@@ -59,7 +59,8 @@ def run(config: RunConfig) -> Results | None:
     """
     started = time.monotonic()
     first, second = config.stages()
-    refuse_unfit(config.detector)
+    refuse_unfit(config.detector, config.data.image_size)
+    refuse_unfit_weights(config.detector, config.data.image_size)
     executor(config.compute.executor)
     with alone_in(config.out):
         with first_before_others(find_device(config.compute.device)):

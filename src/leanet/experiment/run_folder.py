@@ -215,6 +215,10 @@ class RunFolder:
     def pixels(self) -> Path:
         return self.path / "pixels"
 
+    def features(self, adn: str) -> Path:
+        """Pooled features of all images by a frozen ADN."""
+        return self.path / "features" / f"{adn}.safetensors"
+
     @property
     def report(self) -> Path:
         return self.path / "report"

@@ -1,45 +1,111 @@
-"""Table rows without a network, shown with every result: the map's mean, and classifiers of colors."""
+"""Table rows beside every result: the map's mean, and linear classifiers of colors and of frozen features."""
 
 from __future__ import annotations
 
-import numpy as np
+from collections.abc import Callable, Mapping
 
+import numpy as np
+from numpy.typing import NDArray
+
+from leanet.config import ColorizerConfig
 from leanet.experiment.experiment import Experiment
+from leanet.experiment.feature_task import ComputeFeatures
 from leanet.experiment.training_set import labelled_rows
-from leanet.results.baselines import COLOR_ROWS, MAP_ROW, linear_classifier, predicted_unseen
-from leanet.results.metrics import Scored, choose_threshold
-from leanet.results.rows import Row, make_row
+from leanet.results.baselines import (
+    COLOR_ROWS,
+    FROZEN_AND_COLOR_ROW,
+    FROZEN_ROW,
+    HISTOGRAM_ROW,
+    MAP_ROW,
+    OTHER_MAP_ROW,
+    linear_classifier,
+    mean_of_logits,
+    predicted_unseen,
+)
+from leanet.results.metrics import FEWEST_POSITIVES, Scored, choose_threshold
+from leanet.results.rows import Key, Row, make_row
 from leanet.training.detection import RECIPES
+
+FROZEN_C = 0.01
+"""Inverse strength of the regularization on frozen features, of which there are many more than images."""
+
+FEWEST = 4
+"""Anomalous images that choose the threshold of a classifier beside a frozen ADN, as for its head."""
+
+Describe = Callable[[NDArray[np.uint8]], NDArray[np.float64]]
+"""Pixels (n, H, W, 3) -> features (n, D)."""
+
+Said = tuple[NDArray[np.float64] | None, NDArray[np.float64]]
+"""Probabilities of the labeled images, out of fold (None with too few), and of the test images."""
 
 
 def simple_rows(experiment: Experiment) -> list[Row]:
-    """The map's mean alone, and classifiers of colors alone.
+    """The map's mean alone, classifiers of colors alone and, beside a frozen ADN, of its features.
 
     The classifiers train on the detectors' images, with the same higher weight of few anomalies.
 
     Thresholds are chosen on the labeled training images; for the classifiers, by cross-validation.
     """
-    run, config, ratio = experiment.run, experiment.config, experiment.test_to_train
-    recall, p_rate = config.detector.target_recall, config.detector.p_rate
-    weighted = RECIPES[config.compute.recipe].balance
-    test = {n: run.rows(run.folds[n].test) for n in experiment.folds}
-    labelled = {(n, s): labelled_rows(config, run, n, s) for n, s in experiment.trainings}
-    means = {n: np.array(run.maps(n).attributes["mean_delta_e"]) for n in experiment.folds}
-    maps = {}
+    run, ratio = experiment.run, experiment.test_to_train
+    found = {
+        name: _classified(experiment, _in_parts(run.pixels, describe), 0.1) for name, describe in COLOR_ROWS.items()
+    }
+    if experiment.detector.has_frozen_adn:
+        features = ComputeFeatures(experiment.config).read(run).astype(np.float64)
+        found[FROZEN_ROW] = _classified(experiment, features, FROZEN_C)
+        found[FROZEN_AND_COLOR_ROW] = {
+            key: _mean(found[FROZEN_ROW][key], found[HISTOGRAM_ROW][key]) for key in experiment.trainings
+        }
+    return [
+        _map_row(experiment),
+        *(make_row(name, _scored(experiment, said), ratio) for name, said in found.items()),
+    ]
+
+
+def _map_row(experiment: Experiment) -> Row:
+    run, d = experiment.run, experiment.detector
+    scored = {}
     for n, s in experiment.trainings:
-        known = labelled[n, s]
-        threshold = choose_threshold(run.labels[known], means[n][known], recall, p_rate)
-        maps[n, s] = Scored(run.labels[test[n]], means[n][test[n]], threshold, is_probability=False)
-    rows = [make_row(MAP_ROW, maps, ratio)]
-    for name, describe in COLOR_ROWS.items():
-        features = np.concatenate([describe(run.pixels[i : i + 64]) for i in range(0, len(run.pixels), 64)])
-        scored = {}
-        for n, s in experiment.trainings:
-            known = labelled[n, s]
-            classifier = linear_classifier(run.labels[known] if weighted else None)
-            unseen = predicted_unseen(classifier, features[known], run.labels[known], run.groups_of(known))
-            threshold = None if unseen is None else choose_threshold(run.labels[known], unseen, recall, p_rate)
-            fitted = classifier.fit(features[known], run.labels[known])
-            scored[n, s] = Scored(run.labels[test[n]], fitted.predict_proba(features[test[n]])[:, 1], threshold)
-        rows.append(make_row(name, scored, ratio))
-    return rows
+        means, test = np.array(run.maps(n).attributes["mean_delta_e"]), run.rows(run.folds[n].test)
+        known = labelled_rows(experiment.config, run, n, s)
+        threshold = choose_threshold(run.labels[known], means[known], d.target_recall, d.p_rate)
+        scored[n, s] = Scored(run.labels[test], means[test], threshold, is_probability=False)
+    name = MAP_ROW if run.map_source == ColorizerConfig.map_source else OTHER_MAP_ROW
+    return make_row(name, scored, experiment.test_to_train)
+
+
+def _in_parts(
+    pixels: NDArray[np.uint8], describe: Callable[[NDArray[np.uint8]], NDArray[np.float64]]
+) -> NDArray[np.float64]:
+    """Features of all images, some at a time."""
+    return np.concatenate([describe(pixels[i : i + 64]) for i in range(0, len(pixels), 64)])
+
+
+def _classified(experiment: Experiment, features: NDArray[np.float64], c: float) -> dict[Key, Said]:
+    """What a linear classifier of these features, (N, D) of all images, says in each training."""
+    run, weighted = experiment.run, RECIPES[experiment.config.compute.recipe].balance
+    found: dict[Key, Said] = {}
+    for n, s in experiment.trainings:
+        known, test = labelled_rows(experiment.config, run, n, s), run.rows(run.folds[n].test)
+        classifier = linear_classifier(run.labels[known] if weighted else None, c)
+        unseen = predicted_unseen(classifier, features[known], run.labels[known], run.groups_of(known))
+        fitted = classifier.fit(features[known], run.labels[known])
+        found[n, s] = unseen, fitted.predict_proba(features[test])[:, 1]
+    return found
+
+
+def _mean(one: Said, other: Said) -> Said:
+    unseen = None if one[0] is None or other[0] is None else mean_of_logits(one[0], other[0])
+    return unseen, mean_of_logits(one[1], other[1])
+
+
+def _scored(experiment: Experiment, said: Mapping[Key, Said]) -> dict[Key, Scored]:
+    """The probabilities of the test images, with the threshold that those of the labeled images choose."""
+    run, d = experiment.run, experiment.detector
+    fewest = FEWEST if d.has_frozen_adn else FEWEST_POSITIVES
+    scored = {}
+    for (n, s), (unseen, of_test) in said.items():
+        known = run.labels[labelled_rows(experiment.config, run, n, s)]
+        threshold = None if unseen is None else choose_threshold(known, unseen, d.target_recall, d.p_rate, fewest)
+        scored[n, s] = Scored(run.labels[run.rows(run.folds[n].test)], of_test, threshold)
+    return scored

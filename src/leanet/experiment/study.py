@@ -10,7 +10,7 @@ from functools import partial
 
 from leanet.config import ColorizeConfig, DetectConfig, DetectorConfig, StudyConfig, parse_folds
 from leanet.experiment.colorize import colorize
-from leanet.experiment.detect import refuse_unfit, train_detectors
+from leanet.experiment.detect import refuse_unfit, refuse_unfit_weights, train_detectors
 from leanet.experiment.detector_task import TrainDetector
 from leanet.experiment.estimate import estimate, unfinished
 from leanet.experiment.executors import executor
@@ -88,7 +88,9 @@ def study(config: StudyConfig, draw: Callable[[Sequence[Cell]], None] | None = N
         UserError: bad data, options that do not fit the folder's, or a folder that another process works in.
     """
     for detector in config.cells():
-        refuse_unfit(detector)
+        refuse_unfit(detector, config.data.image_size)
+    for adn in {detector.adn: detector.baseline() for detector in config.cells()}.values():
+        refuse_unfit_weights(adn, config.data.image_size)
     executor(config.compute.executor)
     with alone_in(config.out):
         return _study(config, draw)

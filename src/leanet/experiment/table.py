@@ -7,7 +7,6 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import expit, logit
 from sklearn.metrics import roc_auc_score
 
 from leanet.config import DetectorConfig
@@ -16,10 +15,11 @@ from leanet.experiment.experiment import Experiment
 from leanet.experiment.open_run import Run
 from leanet.experiment.predictions import Predictions, read_predictions
 from leanet.experiment.run_folder import DetectorFolder
-from leanet.experiment.simple_rows import simple_rows
-from leanet.results.baselines import linear_classifier, predicted_unseen
+from leanet.experiment.simple_rows import FEWEST, simple_rows
+from leanet.results.baselines import linear_classifier, logit_of, mean_of_logits, predicted_unseen
 from leanet.results.metrics import FEWEST_POSITIVES, Scored, choose_threshold
 from leanet.results.rows import Key, Row, make_row
+from leanet.training.head import PARTS
 
 MEAN_OF_BOTH = "mean of ADN and CAAN"
 """The row's name, after the detector's."""
@@ -142,7 +142,8 @@ def held_out_row(experiment: Experiment) -> Row | None:
             return None
         scored[n, s] = Scored(held.labels, held.adn)
         labelled = experiment.folder(n, s).read_metrics()["train"]["images"]
-        ratios.append(len(held.labels) / (labelled - len(held.labels)))
+        frozen = experiment.detector.has_frozen_adn  # each image was held out once, of PARTS parts
+        ratios.append(1 / (PARTS - 1) if frozen else len(held.labels) / (labelled - len(held.labels)))
     return make_row(f"{experiment.detector.name}: held out", scored, float(np.mean(ratios)))
 
 
@@ -166,23 +167,14 @@ def scored(found: Outcome, read: Callable[[Predictions], NDArray[np.float64]], d
     v = found.validation
     threshold = None
     if v is not None:
-        threshold = choose_threshold(v.labels, read(v), detector.target_recall, detector.p_rate)
+        fewest = FEWEST if detector.has_frozen_adn else FEWEST_POSITIVES
+        threshold = choose_threshold(v.labels, read(v), detector.target_recall, detector.p_rate, fewest)
     return Scored(found.test.labels, read(found.test), threshold)
 
 
 def mean_of_both(p: Predictions) -> NDArray[np.float64]:
     """The mean of the ADN's and the CAAN's logits, as probabilities; it needs no fit."""
     return mean_of_logits(p.adn, _caan_of(p))
-
-
-def mean_of_logits(one: NDArray[np.float64], other: NDArray[np.float64]) -> NDArray[np.float64]:
-    """The probabilities (N,) whose logits are the means of those of two networks."""
-    return np.asarray(expit((logit_of(one) + logit_of(other)) / 2))
-
-
-def logit_of(probabilities: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Logits of probabilities, finite at 0 and 1 too."""
-    return np.asarray(logit(probabilities.clip(1e-9, 1 - 1e-9)))
 
 
 def _caan_of(p: Predictions) -> NDArray[np.float64]:

@@ -13,11 +13,12 @@ from leanet.data.splits import inner_parts, keep_share_of_positives
 from leanet.experiment.open_run import Run
 from leanet.results.metrics import FEWEST_POSITIVES
 from leanet.training.detection import RECIPES
+from leanet.training.head import refuse_too_few
 
 
 @dataclass(frozen=True)
 class TrainingSet:
-    """A fold's labeled images as rows: those to train on, and those held out (possibly none)."""
+    """A fold's labeled images as rows: those to train on, and those held out (possibly none, or the same)."""
 
     train: NDArray[np.int64]
     validation: NDArray[np.int64]
@@ -25,7 +26,7 @@ class TrainingSet:
     @property
     def labelled(self) -> NDArray[np.int64]:
         """Both together, in order."""
-        return np.sort(np.concatenate([self.train, self.validation]))
+        return np.union1d(self.train, self.validation)
 
 
 def validation_share(config: DetectConfig) -> float:
@@ -46,9 +47,17 @@ def labelled_rows(config: DetectConfig, run: Run, number: int, seed: int) -> NDA
 
 
 def refuse_too_few_labelled(config: DetectConfig, run: Run) -> None:
-    """Raise UserError if --p-rate keeps no anomaly of a fold, before any training."""
+    """Raise UserError if --p-rate keeps no anomaly of a fold, or too few for a head, before any training."""
     for number in parse_folds(config.compute.folds, len(run.folds)):
-        labelled_rows(config, run, number, 0)
+        labels = run.labels[labelled_rows(config, run, number, 0)]
+        if config.detector.has_frozen_adn:
+            refuse_too_few(labels)
+
+
+def all_labelled(config: DetectConfig, run: Run, number: int, seed: int) -> TrainingSet:
+    """Train on every labeled image; each is also predicted by a fit without it and its group."""
+    rows = labelled_rows(config, run, number, seed)
+    return TrainingSet(rows, rows)
 
 
 def divide(config: DetectConfig, run: Run, number: int, seed: int) -> TrainingSet:

@@ -10,7 +10,7 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal, get_type_hints
 
-from leanet.config import NO_CAAN, AttentionForm, ColorizerConfig, MapCoding
+from leanet.config import NO_CAAN, AttentionForm, ColorizerConfig, MapCoding, Tune
 from leanet.errors import DamagedError, OptionError, UserError
 from leanet.reading import fits, parse_json, read_bytes
 
@@ -46,6 +46,7 @@ class Card:
         weights_sha256, colorizer_sha256: of the files beside the card.
         colorizer: the network that makes the maps, as `build_colorizer` takes it; None: maps must be given.
         attention: the form of the attention, as `build_leanet` takes it.
+        tune: what was fitted, as `build_leanet` takes it.
         map_threshold: without a LEA-Net, the mean ΔE from which an image is called anomalous.
         settings, versions, training, validation: options, versions, training data and results; for the reader.
         normals_peaks: ΔE above which a map stands out, rows of cells; None if unknown.
@@ -67,6 +68,7 @@ class Card:
     colorizer_sha256: str = ""
     map_threshold: float | None = None
     attention: AttentionForm = "published"
+    tune: Tune = "all"
     settings: dict[str, Any] = field(default_factory=dict)
     versions: dict[str, str] = field(default_factory=dict)
     training: dict[str, Any] = field(default_factory=dict)
@@ -185,7 +187,10 @@ def in_words(card: Card) -> list[str]:
     made_of = f"{card.image_size} px"
     if card.adn:
         attention = f"{card.caan} at attention point {', '.join(map(str, card.attention_points))}"
-        made_of = f"LEA-Net of {card.adn}{f' with {attention}' if card.attention_points else ''}, {made_of}"
+        if card.tune == "head":
+            made_of = f"head on frozen {card.adn}, {made_of}"
+        else:
+            made_of = f"LEA-Net of {card.adn}{f' with {attention}' if card.attention_points else ''}, {made_of}"
     lines = [f"{made_of}; {card.origin}"]
     if {"images", "anomalous"} <= set(card.training):
         lines.append(f"trained on {card.training['images']} images, {card.training['anomalous']} of them anomalous")

@@ -168,7 +168,9 @@ def load(folder: Path, compute: ComputeConfig | None = None) -> Model:
         if card.adn:
             check_hash(folder / WEIGHTS, card.weights_sha256)
             network = built_for_weights(
-                lambda: build_leanet(card.adn, card.caan, card.attention_points, card.image_size, card.attention)
+                lambda: build_leanet(
+                    card.adn, card.caan, card.attention_points, card.image_size, card.attention, tune=card.tune
+                )
             )
             load_weights(network, folder / WEIGHTS)
         if card.map_source:

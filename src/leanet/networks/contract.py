@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from typing import ClassVar
 
+import torch
 from torch import Tensor, nn
+
+from leanet.errors import OptionError
 
 POINTS = (1, 2, 3, 4, 5)
 """Attention points: point p is where features have a stride of 2^p, fine to coarse, as in the paper."""
@@ -48,12 +51,14 @@ class ADN(nn.Module):
         channels, strides: one number per stage; strides are increasing powers of two.
         activation: 'softmax' or 'sigmoid', the authors' activation of the logits; 'clipped sigmoid' where a
             reshape follows, which hides the logits from TensorFlow's loss. Only their loss and their files need it.
+        pretrained: whether it has ImageNet weights, which a new detector then starts from; see `load_pretrained`.
 
     Args:
         image_size: side of its input images in pixels, a multiple of 32.
     """
 
     activation: ClassVar[str] = "sigmoid"
+    pretrained: ClassVar[bool] = False
     channels: ClassVar[tuple[int, ...]]
     strides: ClassVar[tuple[int, ...]] = STRIDES
     stages: nn.ModuleList
@@ -75,6 +80,31 @@ class ADN(nn.Module):
             x = stage(x)
         logits: Tensor = self.head(x)
         return logits
+
+    def blocks(self, image: Tensor) -> list[Tensor]:
+        """Features (N, C, h, w) after each block of an image as in `forward`; here a block is a stage."""
+        features = [image]
+        for stage in self.stages:
+            features.append(stage(features[-1]))
+        return features[1:]
+
+    def embed(self, last: Tensor) -> Tensor:
+        """The last stage's features (N, C, h, w) as one vector an image, (N, E): what the head's last layer reads.
+
+        Here it is their global average, float32, with E = C; a network with layers in between overrides this.
+        """
+        return last.mean((2, 3), dtype=torch.float32)
+
+    def load_pretrained(self, weights: str) -> None:
+        """Replace all weights but the last layer's by pretrained ones.
+
+        Args:
+            weights: 'imagenet', or a file.
+        Raises:
+            OptionError: the network has no such weights, or they cannot be read.
+        """
+        remedy = "Omit the option, or choose the ADN EfficientNet-Lite0 or timm/NAME."
+        raise OptionError("weights", weights, f"{type(self).__name__} starts from new weights. {remedy}")
 
 
 class CAAN(nn.Module):

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from leanet.networks.contract import ADN, CAAN
 from leanet.networks.external_attention import external_attention
+from leanet.networks.pooled_head import PooledHead, pooled_features
 
 FORMS = ("published", "affine")
 
@@ -55,6 +56,7 @@ class LEANet(nn.Module):
         attention_points: with a CAAN, one or more points that both networks have; without, none.
         attention: 'published', or 'affine': before the sigmoid, a BatchNorm at each point standardizes the guide's
             mean over the batch and applies a learned scale and shift.
+        head: in place of the ADN's own head; only without a CAAN.
     Raises:
         ValueError: a point that one of the networks lacks; a CAAN without points, or points without a CAAN; a
             network whose stages, strides and channels differ in number, or whose strides do not increase.
@@ -62,11 +64,18 @@ class LEANet(nn.Module):
     """
 
     def __init__(
-        self, adn: ADN, caan: CAAN | None, attention_points: Sequence[int], attention: str = "published"
+        self,
+        adn: ADN,
+        caan: CAAN | None,
+        attention_points: Sequence[int],
+        attention: str = "published",
+        head: PooledHead | None = None,
     ) -> None:
         super().__init__()
         if (caan is None) == bool(attention_points):
             raise ValueError("attention needs both: give a CAAN and at least one attention point, or neither.")
+        if head is not None and caan is not None:
+            raise ValueError("a pooled head reads the ADN alone: give it no CAAN.")
         networks = [network for network in (adn, caan) if network is not None]
         for network in networks:
             _check_lengths(network)
@@ -78,6 +87,7 @@ class LEANet(nn.Module):
             raise ValueError(f"attention '{attention}': choose from {', '.join(FORMS)}.")
         self.adn = adn
         self.caan = caan
+        self.head = head
         self.attention_points = tuple(sorted(set(attention_points)))
         affine = self.attention_points if attention == "affine" else ()
         self.affine = nn.ModuleDict({str(point): nn.BatchNorm2d(1) for point in affine})
@@ -91,6 +101,8 @@ class LEANet(nn.Module):
         Raises:
             ValueError: no anomaly map for a CAAN.
         """
+        if self.head is not None:
+            return LEANetOutput(self.head(pooled_features(self.adn, image)), None, {})
         features = self.features(image, anomaly_map)
         last = features.after[self.adn.points[-1]]
         return LEANetOutput(self.adn.head(last), features.caan_logits, features.attention)

@@ -18,10 +18,14 @@ from leanet.networks import caan as caan_room
 from leanet.networks import colorizers as colorizer_room
 from leanet.networks.contract import ADN, CAAN, Colorizer
 from leanet.networks.leanet import LEANet
+from leanet.networks.pooled_head import PooledHead, pooled_size
 
 COLORIZERS: dict[str, type[Colorizer]] = {}
 ADNS: dict[str, type[ADN]] = {}
 CAANS: dict[str, type[CAAN]] = {}
+
+TIMM = "timm/"
+"""Before the name of a network of timm, which is an ADN too and needs no registration."""
 
 Network = TypeVar("Network")
 
@@ -41,6 +45,32 @@ def register_colorizer(name: str) -> Callable[[type[Colorizer]], type[Colorizer]
     return functools.partial(_register, COLORIZERS, name)
 
 
+def find_adn(name: str) -> type[ADN]:
+    """The class of an ADN: a registered one, or timm's network NAME for 'timm/NAME', which imports timm.
+
+    Raises:
+        UnknownNameError: nothing has this name; the message has what is there, of timm the nearest.
+        ValueError: the network of timm is no sequence of stages whose strides grow.
+    """
+    if name.startswith(TIMM) and name not in ADNS:
+        from leanet.networks.adn.timm import timm_adn
+
+        return timm_adn(name.removeprefix(TIMM))
+    return _find(ADNS, name, "ADN")
+
+
+def check_adn(name: str, image_size: int) -> type[ADN]:
+    """The class that `find_adn` finds, whose stages give what it says at this image size.
+
+    Raises:
+        ValueError: as `find_adn`, or another shape; the message names the stage and both shapes.
+    """
+    kind = find_adn(name)
+    if not kind.__module__.startswith("leanet."):  # our own are tested, and the check takes torch seconds to begin
+        _check_stages(kind, image_size)
+    return kind
+
+
 def build_colorizer(name: str, image_size: int) -> Colorizer:
     """A colorizer with new weights, drawn from torch's global generator.
 
@@ -55,28 +85,45 @@ def build_colorizer(name: str, image_size: int) -> Colorizer:
 
 
 def build_leanet(
-    adn: str, caan: str | None, attention_points: Sequence[int], image_size: int, attention: str = "published"
+    adn: str,
+    caan: str | None,
+    attention_points: Sequence[int],
+    image_size: int,
+    attention: str = "published",
+    weights: str = "none",
+    tune: str = "all",
 ) -> LEANet:
     """A LEA-Net with new weights, drawn from torch's global generator.
 
     Args:
-        adn: one of ADNS.
+        adn: one of ADNS, or 'timm/NAME'.
         caan: one of CAANS; None or 'none' for the baseline, which has no CAAN.
         attention_points: points that both the ADN and the CAAN have; an empty list is the baseline too.
         image_size: side of the images in pixels, a multiple of 32 from 64 to 512.
         attention: 'published' or 'affine', see LEANet.
+        weights: what the ADN starts from: 'none', or as `ADN.load_pretrained` takes it.
+        tune: 'all' for the ADN's own head, or 'head' for a PooledHead; see `DetectorConfig.tune`.
     Raises:
         ValueError: unknown name, a point that one of the networks lacks, an image size outside these limits, or a
             network whose stages return other shapes than its class declares.
+        OptionError: the ADN has no such weights.
     """
     _check_image_size(image_size)
-    kind = _find(ADNS, adn, "ADN")
-    if not kind.__module__.startswith("leanet."):  # tests cover our own, and the check's first pass takes seconds
-        _check_stages(kind, image_size)
-    detector = kind(image_size)
+    detector = check_adn(adn, image_size)(image_size)
+    if weights != "none":
+        detector.load_pretrained(weights)
+    if tune == "head":
+        return LEANet(detector, None, (), head=PooledHead(_pooled_features_of(type(detector), image_size)))
     if caan is None or caan == NO_CAAN or not attention_points:
         return LEANet(detector, None, ())
     return LEANet(detector, _find(CAANS, caan, "CAAN")(), attention_points, attention)
+
+
+def _pooled_features_of(kind: type[ADN], image_size: int) -> int:
+    """How many pooled features an ADN gives."""
+    with torch.device("meta"), torch.random.fork_rng(devices=()):
+        blocks = kind(image_size).eval().blocks(torch.empty(1, 3, image_size, image_size))
+    return pooled_size([block.shape[1] for block in blocks])
 
 
 def _register(networks: dict[str, type[Network]], name: str, kind: type[Network]) -> type[Network]:
@@ -86,7 +133,8 @@ def _register(networks: dict[str, type[Network]], name: str, kind: type[Network]
 
 def _find(networks: Mapping[str, Network], name: str, kind: str) -> Network:
     if name not in networks:
-        raise UnknownNameError(f"unknown {kind} '{name}': choose from {', '.join(networks)}.")
+        also = f", or {TIMM}NAME" if networks is ADNS else ""
+        raise UnknownNameError(f"unknown {kind} '{name}': choose from {', '.join(networks)}{also}.")
     return networks[name]
 
 
@@ -104,6 +152,11 @@ def _check_stages(kind: type[ADN], image_size: int) -> None:
     """Raise ValueError if an ADN's stages or head return other shapes than its class declares."""
     if (kind, image_size) in _CHECKED:
         return
+    if image_size % kind.strides[-1]:
+        raise ValueError(
+            f"{kind.__name__}: image size {image_size} is no multiple of its largest stride, {kind.strides[-1]}. "
+            "Choose one that is."
+        )
     with torch.device("meta"), torch.random.fork_rng(devices=()):
         network = kind(image_size).eval()
         x = torch.empty(2, 3, image_size, image_size)
@@ -115,9 +168,16 @@ def _check_stages(kind: type[ADN], image_size: int) -> None:
 
 
 def _passed(module: torch.nn.Module, x: Tensor, name: str, expected: tuple[int, ...]) -> Tensor:
-    found: Tensor = module(x)
+    try:
+        found: Tensor = module(x)
+    except (AssertionError, RuntimeError, ValueError) as error:
+        reason = str(error).strip().partition("\n")[0]
+        raise ValueError(f"{name} takes no such input ({reason:.80}): try another image size.") from None
     if tuple(found.shape) != expected:
-        raise ValueError(f"{name} gives {tuple(found.shape)}, expected {expected}: fix its channels or strides.")
+        raise ValueError(
+            f"{name} gives {tuple(found.shape)}, expected {expected}: fix its channels or strides, "
+            "or choose another ADN."
+        )
     return found
 
 

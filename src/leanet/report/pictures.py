@@ -65,8 +65,9 @@ def draw_detectors(experiment: Experiment) -> None:
     with alone_in(report, wait=True):
         draw_colorizers(experiment.run, experiment.config.compute.folds, report)
         for each in experiment.beside_baseline():
-            curves = {f"fold {n}": losses_of(each.folder(n).history) for n in each.folds}
-            save(training_curves(curves, each.detector.name), report / f"{each.detector.name}_loss.png")
+            losses = {f"fold {n}": losses_of(each.folder(n).history) for n in each.folds}
+            if curves := {fold: found for fold, found in losses.items() if found}:  # a head has no epochs
+                save(training_curves(curves, each.detector.name), report / f"{each.detector.name}_loss.png")
         if experiment.detector.has_attention:
             sheet = report / f"{experiment.detector.name}_examples.png"
             example_sheet(experiment, experiment.folds[0], sheet)

@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.special import expit, logit
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import PredefinedSplit, cross_val_predict
 from sklearn.pipeline import Pipeline, make_pipeline
@@ -20,6 +21,15 @@ MAP_ROW, BORDER_ROW, HISTOGRAM_ROW = (
     "colour histogram",
 )
 """How the rows are called."""
+
+FROZEN_ROW, FROZEN_AND_COLOR_ROW = (
+    "frozen features, logistic regression",
+    "mean of that and the colour histogram",
+)
+"""Peers of a head on a frozen ADN: its features, and both classifiers' logits averaged."""
+
+OTHER_MAP_ROW = "mean of the anomaly map"
+"""The first of them, of maps that are not in ΔE."""
 
 LEVELS = 4
 """Steps of each primary in a color histogram: 4 x 4 x 4 colors."""
@@ -56,10 +66,15 @@ COLOR_ROWS: dict[str, Callable[[NDArray[np.uint8]], NDArray[np.float64]]] = {
 """The table's rows of linear classifiers: what each is called -> its features (N, F) of pixels (N, H, W, 3)."""
 
 
-def linear_classifier(trained_on: NDArray[np.int64] | None = None) -> Pipeline:
-    """Logistic regression on standardized features; given labels, anomalies count as in a detector's training."""
+def linear_classifier(trained_on: NDArray[np.int64] | None = None, c: float = 0.1) -> Pipeline:
+    """Logistic regression on standardized features; given labels, anomalies count as in a detector's training.
+
+    Args:
+        trained_on: labels of the training images.
+        c: inverse strength of the regularization.
+    """
     weights = None if trained_on is None else {0: 1.0, 1: anomaly_weight(trained_on)}
-    return make_pipeline(StandardScaler(), LogisticRegression(C=0.1, max_iter=2000, class_weight=weights))
+    return make_pipeline(StandardScaler(), LogisticRegression(C=c, max_iter=2000, class_weight=weights))
 
 
 def predicted_unseen(
@@ -74,3 +89,13 @@ def predicted_unseen(
     found = cross_val_predict(classifier, features, labels, cv=PredefinedSplit(parts), method="predict_proba")
     probabilities: NDArray[np.float64] = found[:, 1]
     return probabilities
+
+
+def mean_of_logits(one: NDArray[np.float64], other: NDArray[np.float64]) -> NDArray[np.float64]:
+    """The probabilities (N,) whose logits are the means of those of two networks."""
+    return np.asarray(expit((logit_of(one) + logit_of(other)) / 2))
+
+
+def logit_of(probabilities: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Logits of probabilities, finite at 0 and 1 too."""
+    return np.asarray(logit(probabilities.clip(1e-9, 1 - 1e-9)))

@@ -142,7 +142,11 @@ def _decisions(y: NDArray[np.int64], s: NDArray[np.float64], threshold: float | 
 
 
 def choose_threshold(
-    labels: ArrayLike, scores: ArrayLike, target_recall: float | None = None, p_rate: float = 1.0
+    labels: ArrayLike,
+    scores: ArrayLike,
+    target_recall: float | None = None,
+    p_rate: float = 1.0,
+    fewest: int = FEWEST_POSITIVES,
 ) -> float | None:
     """The threshold with the highest F1, or the highest with at least the wanted recall.
 
@@ -155,11 +159,12 @@ def choose_threshold(
         scores: (N,), higher is more anomalous.
         target_recall: in (0, 1]; None: the highest F1, and of several such thresholds the highest.
         p_rate: in (0, 1], the share of the anomalies that these images have left.
+        fewest: anomalies to choose by.
     Returns:
-        None with fewer than FEWEST_POSITIVES anomalies, or no normal image.
+        None with fewer than `fewest` anomalies, or no normal image.
     """
     y, s = np.asarray(labels), np.asarray(scores, dtype=np.float64)
-    if y.sum() < FEWEST_POSITIVES or y.all():
+    if y.sum() < fewest or y.all():
         return None
     precision, recall, thresholds = precision_recall_curve(y, s, sample_weight=np.where(y, 1 / p_rate, 1.0))
     precision, recall = precision[:-1], recall[:-1]  # the last point is no threshold's

@@ -46,7 +46,7 @@ class Engine:
         model = build().to(compute.device)
         if compute.processes > 1:
             model = processes.synchronise_batch_norm(model)
-        model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        model.to(memory_format=torch.channels_last)
         self.model: nn.Module = self.accelerator.prepare_model(model, device_placement=False)
 
         def autocast_loss(*batch: Tensor) -> Tensor:

@@ -25,7 +25,7 @@ def predictor(network: nn.Module, compute: Compute) -> Callable[..., Any]:
         A function that takes the network's inputs, on any device, and returns its outputs on `compute.device`.
     """
     folded = fold_batch_norm(network).to(compute.device)
-    folded.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    folded.to(memory_format=torch.channels_last)
 
     @torch.inference_mode()
     def predict(*inputs: torch.Tensor) -> Any:

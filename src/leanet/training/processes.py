@@ -93,7 +93,7 @@ class _SumOverProcesses(torch.autograd.Function):
 
 
 def _over_processes(x: Tensor) -> Tensor:
-    summed: Tensor = _SumOverProcesses.apply(x)  # type: ignore[no-untyped-call]
+    summed: Tensor = _SumOverProcesses.apply(x)
     return summed
 
 

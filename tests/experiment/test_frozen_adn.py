@@ -1,0 +1,127 @@
+"""A head on a frozen ADN: run, fit, and what the model says."""
+
+from __future__ import annotations
+
+import csv
+from pathlib import Path
+
+import numpy as np
+import pytest
+from commands import train
+from tiny import registered
+
+import leanet
+from leanet.cli import main
+from leanet.experiment.finished import recorded_detector
+from leanet.experiment.open_run import find
+from leanet.experiment.run_folder import RunFolder
+from leanet.training.checkpoint import read_safetensors
+
+FROZEN = ("--adn", "EfficientNet-Lite0", "--tune", "head", "--map-source", "features", "--image-size", "64")
+
+pytestmark = pytest.mark.usefixtures("blank_figures")
+
+
+def read(path: Path) -> list[dict[str, str]]:
+    with path.open(encoding="utf-8") as file:
+        return list(csv.DictReader(file))
+
+
+@pytest.fixture(scope="module")
+def finished(leaves: Path, tmp_path_factory: pytest.TempPathFactory) -> RunFolder:
+    out = tmp_path_factory.mktemp("frozen") / "run"
+    train("run", str(leaves), "--out", str(out), "--n-splits", "2", *FROZEN)
+    return RunFolder(out)
+
+
+def test_every_labeled_image_is_predicted_by_a_head_that_was_fitted_without_it(finished: RunFolder) -> None:
+    detector = finished.fold(0).detector("EfficientNet-Lite0-head")
+    labelled, unseen = read(detector.labelled), read(detector.validation)
+    assert [row["file"] for row in unseen] == [row["file"] for row in labelled]
+    assert not {row["file"] for row in labelled} & {row["file"] for row in read(detector.predictions)}
+
+
+def test_a_threshold_is_chosen_with_few_anomalies(finished: RunFolder) -> None:
+    metrics = finished.fold(0).detector("EfficientNet-Lite0-head").read_metrics()
+    assert metrics["train"]["anomalous"] < 10
+    assert metrics["adn"]["threshold_chosen"] is not None
+
+
+def test_the_folds_share_features_that_are_computed_once(finished: RunFolder, leaves: Path) -> None:
+    features = finished.features("EfficientNet-Lite0")
+    before = features.stat().st_mtime_ns
+    assert read_safetensors(features)[1]["features"].shape == (40, 3 * (16 + 24 + 40 + 80 + 112 + 192 + 320))
+    finished.fold(1).detector("EfficientNet-Lite0-head").metrics.unlink()
+    train("run", str(leaves), "--out", str(finished.path), "--n-splits", "2", *FROZEN)
+    assert features.stat().st_mtime_ns == before
+    assert finished.fold(1).detector("EfficientNet-Lite0-head").metrics.exists()
+
+
+def test_damaged_features_are_computed_again(finished: RunFolder, leaves: Path) -> None:
+    features = finished.features("EfficientNet-Lite0")
+    before = features.read_bytes()
+    features.write_bytes(before[:5000])
+    finished.fold(1).detector("EfficientNet-Lite0-head").metrics.unlink()
+    train("run", str(leaves), "--out", str(finished.path), "--n-splits", "2", *FROZEN)
+    assert features.read_bytes() == before
+
+
+def test_lost_features_are_computed_again_for_finished_heads(finished: RunFolder, leaves: Path) -> None:
+    features = finished.features("EfficientNet-Lite0")
+    before = features.read_bytes()
+    features.unlink()
+    train("run", str(leaves), "--out", str(finished.path), "--n-splits", "2", *FROZEN)
+    assert features.read_bytes() == before
+
+
+def test_maps_of_training_normals_are_like_those_of_test_normals(finished: RunFolder) -> None:
+    run = find(finished.path)
+    fold = run.folds[0]
+    means = np.array(run.maps(0).attributes["mean_delta_e"])
+    of_training, of_test = (
+        means[rows[run.labels[rows] == 0]].mean() for rows in (run.rows(fold.train), run.rows(fold.test))
+    )
+    assert of_training == pytest.approx(of_test, rel=0.3)
+
+
+def test_a_later_detector_is_not_taken_for_a_head(finished: RunFolder) -> None:
+    out = finished.path.with_name("later")
+    train("detect", str(finished.path), "--out", str(out), "--adn", "EfficientNet-Lite0", "--tune", "head")
+    with registered():
+        train("detect", str(finished.path), "--out", str(out), "--adn", "CNN", "--caan", "none", "--epochs", "1")
+        assert recorded_detector(RunFolder(out)).detector.tune is None
+        assert recorded_detector(RunFolder(out), "EfficientNet-Lite0-head").detector.tune == "head"
+
+
+def test_check_names_a_quick_run_with_a_head(leaves: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["check", str(leaves), "--n-splits", "2", *FROZEN]) == 0
+    assert "--tune head" in capsys.readouterr().out
+
+
+def test_a_fitted_model_says_what_the_network_says(leaves: Path, tmp_path: Path) -> None:
+    assert main(["fit", str(leaves), "--out", str(tmp_path / "model"), "--n-splits", "2", *FROZEN]) == 0
+    model = leanet.load(tmp_path / "model")
+    assert model.card.tune == "head"
+    assert model.card.map_source == "features"
+    files = sorted((leaves / "test").rglob("*.png")), sorted((leaves / "train").rglob("*.png"))
+    said = [[result.probability for result in model.predict(some)] for some in files]
+    assert np.mean(np.array(said[0], dtype=float)) > 0.5 > np.mean(np.array(said[1], dtype=float))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "remedy"),
+    [
+        (("--adn", "ResNet18", "--tune", "head"), "the ADN needs pretrained weights"),
+        (
+            ("--adn", "EfficientNet-Lite0", "--tune", "head", "--weights", "none"),
+            "the ADN needs pretrained weights",
+        ),
+        ((*FROZEN[:4], "--p-rate", "0.15"), "a head needs two of each"),
+    ],
+)
+def test_what_has_no_head_to_fit_is_refused(
+    leaves: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], arguments: tuple[str, ...], remedy: str
+) -> None:
+    common = ("--n-splits", "2", "--map-source", "features", "--image-size", "64", *arguments)
+    assert main(["run", str(leaves), "--out", str(tmp_path / "run"), *common]) == 2
+    assert remedy in capsys.readouterr().err
