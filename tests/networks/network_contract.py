@@ -66,6 +66,7 @@ class NetworkContract(ABC):
             assert parameter.grad.any(), name
 
     def test_bfloat16_and_channels_last_stay_close(self) -> None:
+        torch.manual_seed(0)  # with some weights the logits are nearly 0, and so is what the tolerance allows
         network, x = self.build(64).eval(), self.example(64)
         with torch.inference_mode():
             expected = flatten(network(x))
