@@ -107,6 +107,11 @@ class DetectorConfig:
         weight = "" if self.caan_weight == 1 else f"-w{self.caan_weight:g}"
         return f"{adn}-{self.caan}-p{''.join(map(str, self.attention_point))}{form}{weight}"
 
+    @property
+    def title(self) -> str:
+        """The detector's name for people, who compare a plain ADN with one that has attention."""
+        return self.name if self.has_attention or self.has_frozen_adn else f"{self.name} without attention"
+
     def name_with(self, seed: int) -> str:
         """The folder name of the training with one of the seeds, counted from 0, e.g. ResNet18-ResNet-p2-s1."""
         return f"{self.name}-s{seed}" if seed else self.name

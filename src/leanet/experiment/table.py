@@ -92,7 +92,7 @@ def outcomes_of(experiment: Experiment) -> dict[Key, Outcome]:
 def detector_rows(experiment: Experiment) -> Table:
     """A detector's own rows: its ADN's first, its CAAN's, their mean, and both with the map if that is better."""
     detector, ratio, outcomes = experiment.detector, experiment.test_to_train, outcomes_of(experiment)
-    title = f"{detector.name} without attention" if not detector.has_attention else detector.name
+    title = detector.title
     adn = {k: adn_scored(o, detector) for k, o in outcomes.items()}
     rows = [make_row(f"{title}: ADN", adn, ratio)]
     notes: list[str] = []

@@ -43,7 +43,7 @@ def over_points(cells: Sequence[Cell], metric: str) -> Figure:
         for colour, (name, own) in zip(itertools.cycle(COLOURS), series.items()):
             if not own[0].detector.has_attention:
                 if found := own[0].row.interval(metric):
-                    axes.axhline(found.mean, linestyle="--", color=colour, label=f"{name} without attention")
+                    axes.axhline(found.mean, linestyle="--", color=colour, label=own[0].detector.title)
                 continue
             known = [(c.detector.attention_point[0], i) for c in own if (i := c.row.interval(metric))]
             _line(axes, known, color=colour, label=name)
@@ -77,8 +77,8 @@ def over_p_rate(cells: Sequence[Cell], metric: str) -> Figure:
     for colour, name in zip(itertools.cycle(COLOURS), names):
         own = sorted((c for c in cells if c.detector.name == name), key=lambda c: c.detector.p_rate)
         known = [(c.detector.p_rate, i) for c in own if (i := c.row.interval(metric))]
-        style, label = ("-", name) if "-" in name else ("--", f"{name} without attention")
-        _line(axes, known, linestyle=style, color=colour, label=label)
+        style = "-" if own[0].detector.has_attention else "--"
+        _line(axes, known, linestyle=style, color=colour, label=own[0].detector.title)
     axes.set(xlabel="p_rate: share of the training anomalies kept", xscale="log", title=_title(cells, metric))
     axes.legend(fontsize=7)
     return figure
