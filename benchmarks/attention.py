@@ -20,9 +20,10 @@ from torch import Tensor
 
 from benchmarks.common import facts, parser, write_csv
 from leanet.data.tensors import images_to_tensor
-from leanet.experiment.detector_task import build_detector, map_reader, map_scale
+from leanet.experiment.detector_task import build_detector
 from leanet.experiment.experiment import Experiment
 from leanet.experiment.finished import finished, recorded_detector
+from leanet.experiment.map_reader import map_reader, map_scale
 from leanet.experiment.open_run import Run
 from leanet.experiment.run_folder import RunFolder
 from leanet.networks.leanet import LEANetOutput, probability

@@ -18,7 +18,7 @@ from benchmarks.baseline import as_published, detector_step
 from benchmarks.common import apart
 from benchmarks.ours import batches_of, best_compute, compare_training, open_images, training_parser
 from leanet.config import ColorizerConfig
-from leanet.experiment.detector_task import map_reader
+from leanet.experiment.map_reader import map_reader
 from leanet.experiment.map_tasks import made_of, map_summary, map_writer, write_maps
 from leanet.maps.source import build_map_source
 from leanet.networks.leanet import LEANet

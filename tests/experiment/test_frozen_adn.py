@@ -19,6 +19,8 @@ from leanet.training.checkpoint import read_safetensors
 
 FROZEN = ("--adn", "EfficientNet-Lite0", "--tune", "head", "--map-source", "features", "--image-size", "64")
 
+NAME = "EfficientNet-Lite0-head-attention"
+
 pytestmark = pytest.mark.usefixtures("blank_figures")
 
 
@@ -35,14 +37,14 @@ def finished(leaves: Path, tmp_path_factory: pytest.TempPathFactory) -> RunFolde
 
 
 def test_every_labeled_image_is_predicted_by_a_head_that_was_fitted_without_it(finished: RunFolder) -> None:
-    detector = finished.fold(0).detector("EfficientNet-Lite0-head")
+    detector = finished.fold(0).detector(NAME)
     labelled, unseen = read(detector.labelled), read(detector.validation)
     assert [row["file"] for row in unseen] == [row["file"] for row in labelled]
     assert not {row["file"] for row in labelled} & {row["file"] for row in read(detector.predictions)}
 
 
 def test_a_threshold_is_chosen_with_few_anomalies(finished: RunFolder) -> None:
-    metrics = finished.fold(0).detector("EfficientNet-Lite0-head").read_metrics()
+    metrics = finished.fold(0).detector(NAME).read_metrics()
     assert metrics["train"]["anomalous"] < 10
     assert metrics["adn"]["threshold_chosen"] is not None
 
@@ -51,17 +53,17 @@ def test_the_folds_share_features_that_are_computed_once(finished: RunFolder, le
     features = finished.features("EfficientNet-Lite0")
     before = features.stat().st_mtime_ns
     assert read_safetensors(features)[1]["features"].shape == (40, 3 * (16 + 24 + 40 + 80 + 112 + 192 + 320))
-    finished.fold(1).detector("EfficientNet-Lite0-head").metrics.unlink()
+    finished.fold(1).detector(NAME).metrics.unlink()
     train("run", str(leaves), "--out", str(finished.path), "--n-splits", "2", *FROZEN)
     assert features.stat().st_mtime_ns == before
-    assert finished.fold(1).detector("EfficientNet-Lite0-head").metrics.exists()
+    assert finished.fold(1).detector(NAME).metrics.exists()
 
 
 def test_damaged_features_are_computed_again(finished: RunFolder, leaves: Path) -> None:
     features = finished.features("EfficientNet-Lite0")
     before = features.read_bytes()
     features.write_bytes(before[:5000])
-    finished.fold(1).detector("EfficientNet-Lite0-head").metrics.unlink()
+    finished.fold(1).detector(NAME).metrics.unlink()
     train("run", str(leaves), "--out", str(finished.path), "--n-splits", "2", *FROZEN)
     assert features.read_bytes() == before
 
@@ -90,7 +92,7 @@ def test_a_later_detector_is_not_taken_for_a_head(finished: RunFolder) -> None:
     with registered():
         train("detect", str(finished.path), "--out", str(out), "--adn", "CNN", "--caan", "none", "--epochs", "1")
         assert recorded_detector(RunFolder(out)).detector.tune is None
-        assert recorded_detector(RunFolder(out), "EfficientNet-Lite0-head").detector.tune == "head"
+        assert recorded_detector(RunFolder(out), NAME).detector.tune == "head"
 
 
 def test_check_names_a_quick_run_with_a_head(leaves: Path, capsys: pytest.CaptureFixture[str]) -> None:

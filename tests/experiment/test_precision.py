@@ -10,7 +10,8 @@ import torch
 from commands import train
 
 from leanet.config import DetectorConfig
-from leanet.experiment.detector_task import build_detector, map_reader, predict
+from leanet.experiment.detector_task import build_detector, predict
+from leanet.experiment.map_reader import map_reader
 from leanet.experiment.open_run import find
 from leanet.experiment.predictions import read_predictions
 from leanet.training.checkpoint import load_weights

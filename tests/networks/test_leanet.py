@@ -10,7 +10,7 @@ from torch import nn
 
 from leanet.compat.authors import THEIR_ADNS, THEIR_CAANS
 from leanet.networks.contract import POINTS, STRIDES
-from leanet.networks.external_attention import external_attention
+from leanet.networks.external_attention import external_attention, gated_attention, pooled_attention
 from leanet.networks.folding import fold_batch_norm
 from leanet.networks.leanet import LEANet, LEANetOutput
 from leanet.networks.registry import ADNS, CAANS, COLORIZERS, build_colorizer, build_leanet
@@ -189,3 +189,27 @@ def test_logits_are_float32_under_autocast(pair: tuple[str, str]) -> None:
         assert output.caan_logits.dtype == torch.float32
         assert (output.caan_logits != output.caan_logits.bfloat16()).any()
     assert (output.adn_logits != output.adn_logits.bfloat16()).any()
+
+
+def test_a_gate_opens_from_the_network_without_attention() -> None:
+    network = build_leanet("CNN", "ResNet", [2], 64, "gated").eval()
+    image, anomaly_map = batch()
+    with torch.inference_mode():
+        torch.testing.assert_close(network(image, anomaly_map).adn_logits, network.adn(image))
+        torch.nn.init.constant_(network.gates["2"], 0.5)
+        assert not torch.allclose(network(image, anomaly_map).adn_logits, network.adn(image))
+
+
+def test_a_gate_of_one_is_the_published_form() -> None:
+    f, g = torch.rand(2, 8, 4, 4), torch.rand(2, 3, 4, 4)
+    for one, other in zip(gated_attention(f, g, torch.ones(1)), external_attention(f, g), strict=True):
+        torch.testing.assert_close(one, other)
+
+
+def test_pooled_attention_keeps_the_weighted_average() -> None:
+    f, g = torch.rand(2, 8, 4, 4), torch.rand(2, 3, 4, 4)
+    after, attention = pooled_attention(f, g)
+    assert attention.amin() == 0
+    assert attention.amax() == 1
+    expected = (f * attention).sum((2, 3)) / attention.sum((2, 3))
+    torch.testing.assert_close(after.mean((2, 3)), expected)

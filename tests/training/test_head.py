@@ -9,7 +9,8 @@ from sklearn.metrics import log_loss, roc_auc_score
 from sklearn.preprocessing import StandardScaler
 
 from leanet.errors import UserError
-from leanet.training.head import SHRINKAGE, fit_head
+from leanet.networks.pooled_head import ATTENTION, FEATURES, MAP
+from leanet.training.head import SHRINKAGES, fit_head
 
 
 def drawn(normal: int, anomalous: int, shift: float, seed: int = 0) -> tuple[np.ndarray, np.ndarray, list[str]]:
@@ -23,10 +24,10 @@ def drawn(normal: int, anomalous: int, shift: float, seed: int = 0) -> tuple[np.
 
 def test_direction_is_that_of_discriminant_analysis_with_a_shrunk_covariance() -> None:
     features, labels, groups = drawn(200, 8, 3.0)
-    found = fit_head(features, labels, groups, 1.0, 0)
+    found = fit_head({FEATURES: features}, labels, groups, 1.0, 0)
     x = StandardScaler().fit_transform(features.astype(np.float64))
     means = np.stack([x[labels == label].mean(0) for label in (0, 1)])
-    covariance = shrunk_covariance(np.cov((x - means[labels]).T, bias=True), SHRINKAGE)
+    covariance = shrunk_covariance(np.cov((x - means[labels]).T, bias=True), found.shrinkage)
     expected = np.linalg.solve(covariance, means[1] - means[0]) / features.astype(np.float64).std(0)
     cosine = found.weight @ expected / np.linalg.norm(found.weight) / np.linalg.norm(expected)
     assert cosine == pytest.approx(1, abs=1e-4)
@@ -34,14 +35,14 @@ def test_direction_is_that_of_discriminant_analysis_with_a_shrunk_covariance() -
 
 def test_a_few_anomalies_suffice_where_many_normals_tell_the_covariance() -> None:
     features, labels, groups = drawn(300, 4, 4.0)
-    found = fit_head(features, labels, groups, 1.0, 0)
+    found = fit_head({FEATURES: features}, labels, groups, 1.0, 0)
     others, truth, _ = drawn(300, 300, 4.0, seed=0)
     assert roc_auc_score(truth, others @ found.weight + found.bias) > 0.95
 
 
 def test_probabilities_of_unseen_images_are_calibrated() -> None:
     features, labels, groups = drawn(400, 400, 0.8)
-    found = fit_head(features[::2], labels[::2], groups[::2], 1.0, 0)
+    found = fit_head({FEATURES: features[::2]}, labels[::2], groups[::2], 1.0, 0)
     assert found.unseen is not None
     said = 1 / (1 + np.exp(-(features[1::2] @ found.weight + found.bias)))
     base = log_loss(labels[1::2], np.full(400, 0.5))
@@ -55,7 +56,7 @@ def test_an_image_is_not_predicted_by_a_head_that_saw_its_group() -> None:
     groups = [str(i // 4) for i in range(160)]
     labels = np.repeat(generator.integers(0, 2, 40), 4)
     features = (np.repeat(generator.normal(size=(40, 200)), 4, 0) + 0.01).astype(np.float32)
-    found = fit_head(features, labels, groups, 1.0, 0)
+    found = fit_head({FEATURES: features}, labels, groups, 1.0, 0)
     assert found.unseen is not None
     assert roc_auc_score(labels, features @ found.weight + found.bias) == 1
     assert roc_auc_score(labels, found.unseen) < 0.75
@@ -63,7 +64,7 @@ def test_an_image_is_not_predicted_by_a_head_that_saw_its_group() -> None:
 
 def test_anomalies_left_out_count_in_the_probabilities() -> None:
     features, labels, groups = drawn(300, 10, 2.0)
-    plain, counted = (fit_head(features, labels, groups, p_rate, 0) for p_rate in (1.0, 0.1))
+    plain, counted = (fit_head({FEATURES: features}, labels, groups, p_rate, 0) for p_rate in (1.0, 0.1))
     assert plain.unseen is not None
     assert counted.unseen is not None
     assert counted.unseen.mean() > plain.unseen.mean()
@@ -71,7 +72,7 @@ def test_anomalies_left_out_count_in_the_probabilities() -> None:
 
 def test_one_group_of_anomalies_gives_no_unseen_scores() -> None:
     features, labels, groups = drawn(50, 4, 3.0)
-    found = fit_head(features, labels, [*groups[:50], *["same"] * 4], 1.0, 0)
+    found = fit_head({FEATURES: features}, labels, [*groups[:50], *["same"] * 4], 1.0, 0)
     assert found.unseen is None
     assert np.isfinite(found.weight).all()
 
@@ -79,4 +80,39 @@ def test_one_group_of_anomalies_gives_no_unseen_scores() -> None:
 def test_one_anomaly_is_refused() -> None:
     features, labels, groups = drawn(50, 1, 3.0)
     with pytest.raises(UserError, match="1 anomalous and 50 normal labeled images: a head needs two"):
-        fit_head(features, labels, groups, 1.0, 0)
+        fit_head({FEATURES: features}, labels, groups, 1.0, 0)
+
+
+def with_map(shift_of_map: float, seed: int) -> tuple[dict[str, np.ndarray], np.ndarray, list[str]]:
+    """Features, and statistics of a map that tell the anomalies by this shift."""
+    features, labels, groups = drawn(200, 24, 1.0, seed)
+    noise = np.random.default_rng(seed + 1).normal(size=(len(labels), 3))
+    of_map = (noise + shift_of_map * labels[:, None]).astype(np.float32)
+    return {FEATURES: features[:, :20], ATTENTION: features[:, 20:], MAP: of_map}, labels, groups
+
+
+def test_a_map_that_helps_is_part_of_the_answer() -> None:
+    parts, labels, groups = with_map(2.0, 0)
+    found = fit_head(parts, labels, groups, 1.0, 0)
+    alone = fit_head({name: parts[name] for name in (FEATURES, ATTENTION)}, labels, groups, 1.0, 0)
+    assert found.parts == (FEATURES, ATTENTION, MAP)
+    assert found.unseen is not None
+    assert alone.unseen is not None
+    assert roc_auc_score(labels, found.unseen) > roc_auc_score(labels, alone.unseen)
+    assert np.all(found.weight[-3:] != 0)
+
+
+def test_a_map_that_misleads_is_left_out() -> None:
+    parts, labels, groups = with_map(0.0, 3)
+    parts[MAP] = np.where(labels[:, None] == np.arange(len(labels))[:, None] % 2, 3.0, -3.0).repeat(3, 1)
+    found = fit_head(parts, labels, groups, 1.0, 0)
+    alone = fit_head({name: parts[name] for name in (FEATURES, ATTENTION)}, labels, groups, 1.0, 0)
+    assert found.parts == (FEATURES, ATTENTION)
+    np.testing.assert_array_equal(found.weight, [*alone.weight, 0, 0, 0])
+
+
+def test_less_shrinkage_is_taken_where_unseen_images_are_ranked_clearly_better() -> None:
+    features, labels, groups = drawn(300, 300, 4.0)
+    assert fit_head({FEATURES: features}, labels, groups, 1.0, 0).shrinkage == SHRINKAGES[1]
+    features, labels, groups = drawn(60, 30, 3.0)
+    assert fit_head({FEATURES: features}, labels, groups, 1.0, 0).shrinkage == SHRINKAGES[0]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Annotated, Literal
 
@@ -11,10 +12,13 @@ from leanet.config.shown import network_in, recent
 from leanet.errors import OptionError
 
 Tune = Literal["head", "all"]
-AttentionForm = Literal["published", "affine"]
+AttentionForm = Literal["published", "affine", "gated", "pooled"]
 
 TRAINING = ("epochs", "batch_size", "lr")
 """Options without effect on a head."""
+
+DIRECT = "Direct"
+"""The CAAN that is the anomaly map itself; a head has no other."""
 
 NO_CAAN = "none"
 """The value of `caan` for a detector without one: the plain ADN, which is the baseline."""
@@ -36,7 +40,9 @@ class DetectorConfig:
     'max' divides each by its own maximum. By default 'normals' with recipe leanet, 'max' with recipe authors."""
     attention: AttentionForm = "published"
     """'published': sigmoid of the mean of the CAAN's features (0.5 or more if they end in a ReLU).
-    'affine': standardize the mean, and scale and shift it by learned parameters, before the sigmoid."""
+    'affine': standardize the mean, and scale and shift it by learned parameters, before the sigmoid.
+    'gated': add that share of it which training finds useful, none at first.
+    'pooled': average the features where the CAAN's are high; the form of a head, which pools by the map itself."""
     caan_weight: float = 1.0
     """Weight of the CAAN's own loss in the sum with the ADN's, 0 or more."""
     p_rate: float = 1.0
@@ -57,8 +63,9 @@ class DetectorConfig:
     lr: float | None = None
     """Learning rate of the detector; by default the recipe's."""
     tune: Annotated[Tune | None, *recent("{all,head}")] = None
-    """What is fitted: 'all' (default) trains every layer. 'head' keeps a pretrained ADN as it is, without a CAAN,
-    and fits one linear function of its features, in seconds. Its threshold comes from all labeled images."""
+    """What is fitted: 'all' trains every layer. 'head' keeps a pretrained ADN as it is and fits one linear function
+    of its features and of the anomaly map, in seconds. The map takes the CAAN's place; --caan none omits it.
+    The threshold comes from all labeled images."""
     weights: Annotated[str | None, *recent("{imagenet,none,FILE}")] = None
     """Weights that the ADN starts from: 'imagenet', 'none' (new ones), or a file of timm's state dict.
     By default 'imagenet' for EfficientNet-Lite0 and timm/NAME; the other ADNs take 'none' alone."""
@@ -74,18 +81,24 @@ class DetectorConfig:
         at_least("seeds", self.seeds, 1)
         at_least("caan_weight", self.caan_weight, 0)
         if self.has_frozen_adn:
-            for name, value in {"caan": NO_CAAN, "validation": None, **dict.fromkeys(TRAINING)}.items():
-                object.__setattr__(self, name, value)
+            self._set({"validation": None, "attention_point": (), **dict.fromkeys(TRAINING)})
+            if self.has_attention:
+                self._set({"caan": DIRECT, "attention": "pooled", "caan_weight": 1.0})
         if not self.has_attention:  # the same baseline, requested or trained beside a LEA-Net
-            unused = {"attention_point": (), "map_scale": None, "attention": "published", "caan_weight": 1.0}
-            for name, value in unused.items():
-                object.__setattr__(self, name, value)
+            self._set({"attention_point": (), "map_scale": None, "attention": "published", "caan_weight": 1.0})
+            return
+        if self.has_frozen_adn:
             return
         if not self.attention_point or min(self.attention_point) < 1:
             shown = " ".join(map(str, self.attention_point)) or "(none)"
             remedy = "attention points begin at 1; for the ADN without attention, choose the CAAN none."
             raise OptionError("attention_point", shown, remedy)
-        object.__setattr__(self, "attention_point", tuple(sorted(set(self.attention_point))))
+        self._set({"attention_point": tuple(sorted(set(self.attention_point)))})
+
+    def _set(self, options: Mapping[str, object]) -> None:
+        """Set options, of those that have no effect to the value that they have in every such detector."""
+        for name, value in options.items():
+            object.__setattr__(self, name, value)
 
     @property
     def has_frozen_adn(self) -> bool:
@@ -99,10 +112,15 @@ class DetectorConfig:
 
     @property
     def name(self) -> str:
-        """The detector's folder name, e.g. ResNet18-ResNet-p2, ResNet18 for the baseline, NAME-head if frozen."""
+        """The detector's folder name, e.g. ResNet18-ResNet-p2, ResNet18 for the baseline.
+
+        A head's is NAME-head-attention, and NAME-head without attention.
+        """
         adn = self.adn.replace("/", "-")  # timm/NAME is one folder
         if not self.has_attention:
             return f"{adn}-head" if self.has_frozen_adn else adn
+        if self.has_frozen_adn:
+            return f"{adn}-head-attention"
         form = "" if self.attention == "published" else f"-{self.attention}"
         weight = "" if self.caan_weight == 1 else f"-w{self.caan_weight:g}"
         return f"{adn}-{self.caan}-p{''.join(map(str, self.attention_point))}{form}{weight}"
@@ -110,7 +128,7 @@ class DetectorConfig:
     @property
     def title(self) -> str:
         """The detector's name for people, who compare a plain ADN with one that has attention."""
-        return self.name if self.has_attention or self.has_frozen_adn else f"{self.name} without attention"
+        return self.name if self.has_attention else f"{self.name} without attention"
 
     def name_with(self, seed: int) -> str:
         """The folder name of the training with one of the seeds, counted from 0, e.g. ResNet18-ResNet-p2-s1."""

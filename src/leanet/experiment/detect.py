@@ -13,10 +13,11 @@ from numpy.typing import NDArray
 from leanet.config import NO_CAAN, DataConfig, DetectConfig, DetectorConfig, parse_folds
 from leanet.config.options import from_options, to_options
 from leanet.errors import OptionError, UserError
-from leanet.experiment.detector_task import TrainDetector, build_detector, initial_weights, map_scale
+from leanet.experiment.detector_task import TrainDetector, build_detector, initial_weights
 from leanet.experiment.executors import executor
 from leanet.experiment.experiment import Experiment
 from leanet.experiment.feature_task import ComputeFeatures
+from leanet.experiment.map_reader import map_scale
 from leanet.experiment.open_run import Run, find, record, refuse_among_images, write_images
 from leanet.experiment.run_folder import amend_config
 from leanet.experiment.table import Table, adn_scored, outcome, table
@@ -167,7 +168,7 @@ def train_folds(experiment: Experiment, seed: int = 0, until: float = 1.0) -> No
     run, config = experiment.run, experiment.config
     name = config.detector.name + (f", seed {seed}" if seed else "")
     worker = Worker({config.run: run})
-    if config.detector.has_frozen_adn and not (features := ComputeFeatures(config)).done(worker):
+    if config.detector.has_frozen_adn and not (features := ComputeFeatures(config, experiment.folds)).done(worker):
         executor(config.compute.executor).execute([features], [run], f"features of {config.detector.adn}")
     tasks = [TrainDetector(config, number, seed, until) for number in experiment.folds]
     to_do = [task for task in tasks if not task.done(worker)]

@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import torch
@@ -18,12 +18,12 @@ from numpy.typing import NDArray
 from sklearn.metrics import log_loss
 from torch import Tensor, nn
 
-from leanet.color.anomaly_map import scale_map
 from leanet.config import ColorizerConfig, DataConfig, DetectConfig, DetectorConfig, RecipeName
 from leanet.config.options import to_options
 from leanet.data.tensors import images_to_tensor
 from leanet.errors import DamagedError
 from leanet.experiment.feature_task import ComputeFeatures
+from leanet.experiment.map_reader import ReadMaps, map_reader, map_scale
 from leanet.experiment.open_run import FREE_TO_CHANGE, Run, differing_option
 from leanet.experiment.predictions import write_labelled, write_predictions
 from leanet.experiment.run_folder import DetectorFolder, RunFolder, write_config, write_history
@@ -31,7 +31,6 @@ from leanet.experiment.table import adn_scored, outcome
 from leanet.experiment.tasks import Worker, fingerprint_of
 from leanet.experiment.training_set import TrainingSet, all_labelled, divide
 from leanet.files import write_json
-from leanet.maps.store import Maps
 from leanet.networks.leanet import LEANet, LEANetOutput, probability
 from leanet.networks.registry import CAANS, build_leanet, find_adn
 from leanet.ranks import is_first
@@ -49,9 +48,6 @@ from leanet.training.recipe import Recipe
 _log = logging.getLogger(__name__)
 
 PREDICTION_BATCH = 32
-
-ReadMaps = Callable[[NDArray[np.int64]], Tensor]
-"""Rows -> scaled anomaly maps, float32 (N, 1, H, W)."""
 
 
 @dataclass(frozen=True)
@@ -84,7 +80,7 @@ class TrainDetector:
     @property
     def features(self) -> ComputeFeatures:
         """The task that computes what a head is fitted to, if the ADN is frozen."""
-        return ComputeFeatures(self.config)
+        return ComputeFeatures(self.config, (self.fold,))
 
     @property
     def folder(self) -> DetectorFolder:
@@ -150,17 +146,19 @@ class TrainDetector:
         """Fit a head to the frozen ADN's features; what is held out is every labeled image, out of fold."""
         compute, d, folder = resolve(self.config.compute, 0).in_float32(), self.config.detector, self.folder
         if is_first():
-            images, features, started = self.images(run), self.features.read(run), time.monotonic()
+            images, parts, started = self.images(run), self.features.read(run, self.fold), time.monotonic()
             rows, test = images.train, run.rows(run.folds[self.fold].test)
             seed = self.config.compute.seed + self.seed
-            fitted = fit_head(features[rows], run.labels[rows], run.groups_of(rows), d.p_rate, seed)
+            known = {name: values[rows] for name, values in parts.items()}
+            fitted = fit_head(known, run.labels[rows], run.groups_of(rows), d.p_rate, seed)
             self._record(run, compute, self._facts(run))
             model = build_detector(d, run.side, initial_weights(d))
             assert model.head is not None, "a frozen ADN has one"
             model.head.set(torch.from_numpy(fitted.weight), fitted.bias)
             write_labelled(folder.labelled, run, rows)
             with torch.inference_mode():
-                said = probability(model.head(torch.from_numpy(features[test]))).numpy()
+                described = torch.from_numpy(np.concatenate([values[test] for values in parts.values()], 1))
+                said = probability(model.head.logits(described)).numpy()
             write_predictions(folder.predictions, run, self.fold, test, said, None)
             if fitted.unseen is None:
                 images = dataclasses.replace(images, validation=rows[:0])
@@ -169,7 +167,7 @@ class TrainDetector:
             history = [{"epoch": 1.0, "seconds": time.monotonic() - started}]
             write_history(folder.history, history)
             save_weights(model, folder.weights)
-            self._score(run, images, history)
+            self._score(run, images, history, parts=fitted.parts, shrinkage=fitted.shrinkage)
         wait_for_all(compute.device)
 
     def _train(self, worker: Worker) -> None:
@@ -242,8 +240,10 @@ class TrainDetector:
             if len(rows):
                 write_predictions(path, run, self.fold, rows, *predict(model, run.pixels, read_maps, rows))
 
-    def _score(self, run: Run, images: TrainingSet, history: Sequence[Mapping[str, float]]) -> None:
-        """Write the metrics, last: where they are, the detector is done."""
+    def _score(
+        self, run: Run, images: TrainingSet, history: Sequence[Mapping[str, float]], **chosen: object
+    ) -> None:
+        """Write the metrics, and what else was chosen, last: where they are, the detector is done."""
         found, labelled, held = outcome(run, self.folder, self.fold), images.labelled, images.validation
         adn = score(adn_scored(found, self.config.detector))
         write_json(
@@ -252,6 +252,7 @@ class TrainDetector:
                 "train": {"images": len(labelled), "anomalous": int(run.labels[labelled].sum())},
                 "validation": {"images": len(held), "anomalous": int(run.labels[held].sum())},
                 "epoch": _epoch_kept(history),
+                **chosen,
                 "adn": asdict(adn),
                 "caan": None
                 if found.test.caan is None
@@ -300,21 +301,6 @@ def _loss(d: DetectorConfig, recipe: Recipe) -> Loss:
         return partial(loss, caan_weight=d.caan_weight)
     caan_activation = CAANS[d.caan].activation if d.has_attention else ""
     return authors_loss(find_adn(d.adn).activation, caan_activation, caan_weight=d.caan_weight)
-
-
-def map_scale(config: DetectConfig) -> Literal["normals", "max"]:
-    """How anomaly maps are scaled: as asked for, or as the recipe has it."""
-    return config.detector.map_scale or RECIPES[config.compute.recipe].map_scale
-
-
-def map_reader(maps: Maps, scale: Literal["normals", "max"]) -> Callable[[NDArray[np.int64]], Tensor]:
-    """A function from rows to scaled anomaly maps, float32 (N, 1, H, W)."""
-
-    def read(rows: NDArray[np.int64]) -> Tensor:
-        delta_e = torch.from_numpy(maps.delta_e(rows))[:, None]
-        return scale_map(delta_e, scale, maps.normals_p99)
-
-    return read
 
 
 def predict(

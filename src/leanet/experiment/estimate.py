@@ -70,8 +70,9 @@ def unfinished(first: ColorizeConfig, detectors: Sequence[DetectConfig], run: Ru
     for made in (MakeMaps(first, n) for n in folds if not run.folder.fold(n).maps.exists()):
         tasks += [*made.sources, made]
     trainings = [TrainDetector(d, n, s) for d in detectors for n in folds for s in range(d.detector.seeds)]
-    features = {task.features.path: task.features for task in trainings if task.config.detector.has_frozen_adn}
-    tasks += [task for path, task in features.items() if not path.exists()]
+    for each in (d for d in detectors if d.detector.has_frozen_adn):
+        features = ComputeFeatures(each, tuple(folds))
+        tasks += [features] if not all(path.exists() for path in features.paths) else []
     return tasks + [task for task in trainings if task.folder.lacking()]
 
 
@@ -139,11 +140,12 @@ def _seconds_an_image(task: Planned, side: int) -> float:
 
 
 def _seconds_of_features(task: ComputeFeatures, side: int) -> float:
-    """Seconds to compute an image's pooled features."""
-    describe, image = task.describer(side), torch.rand(1, 3, side, side)
-    describe(image)
+    """Seconds to compute what describes an image to a head."""
+    describe, inputs = task.describer(side), [torch.rand(1, 3, side, side)]
+    inputs += [torch.rand(1, len(task.guided), side, side)] if task.guided else []
+    describe(*inputs)
     started = time.perf_counter()
-    describe(image)
+    describe(*inputs)
     return time.perf_counter() - started
 
 

@@ -1,9 +1,9 @@
-"""The task that computes a frozen ADN's pooled features of every image of a run, once."""
+"""The task that computes what describes a run's images to a head on a frozen ADN, in one pass over the images."""
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,11 +15,20 @@ from torch import Tensor, nn
 from leanet.config import DetectConfig
 from leanet.data.tensors import images_to_tensor
 from leanet.errors import DamagedError
+from leanet.experiment.map_reader import map_reader, map_scale
 from leanet.experiment.open_run import Run
 from leanet.experiment.run_folder import RunFolder
 from leanet.experiment.tasks import Worker
 from leanet.networks.contract import ADN
-from leanet.networks.pooled_head import pooled_features
+from leanet.networks.pooled_head import (
+    ATTENTION,
+    FEATURES,
+    MAP,
+    attended_features,
+    map_statistics,
+    mirrored_blocks,
+    pooled_features,
+)
 from leanet.networks.registry import build_leanet
 from leanet.ranks import is_first
 from leanet.reading import sha256_of
@@ -31,30 +40,38 @@ from leanet.training.processes import wait_for_all
 BATCH = 1
 """Images at a time, each in four orientations: larger batches leave the processor's cache."""
 
-FEATURES = "features"
-"""Name of the tensor in the file."""
+Described = dict[str, Tensor]
+"""Part -> what describes some images, (N, D); with maps of F folds, (F, N, D) of 'attention' and 'anomaly map'."""
 
 
-class _Pooling(nn.Module):
-    """An ADN that gives its pooled features."""
+class _Described(nn.Module):
+    """An ADN that gives the parts which a head reads."""
 
     def __init__(self, adn: ADN) -> None:
         super().__init__()
         self.adn = adn
 
-    def forward(self, images: Tensor) -> Tensor:
-        return pooled_features(self.adn, images)
+    def forward(self, images: Tensor, maps: Tensor | None = None) -> Described:
+        blocks = mirrored_blocks(self.adn, images)
+        found = {FEATURES: pooled_features(blocks)}
+        if maps is None:
+            return found
+        of_folds = torch.split(maps, 1, 1)
+        attended = torch.stack([attended_features(blocks, of_fold) for of_fold in of_folds])
+        return found | {ATTENTION: attended, MAP: torch.stack([map_statistics(of_fold) for of_fold in of_folds])}
 
 
 @dataclass(frozen=True)
 class ComputeFeatures:
-    """Compute the pooled features of a run's images by the ADN as it is before any training.
+    """Compute the parts that a head reads of a run's images, by the ADN as it is before any training.
 
     Attributes:
-        config: the detector's options, resolved; those that name the ADN and its weights count.
+        config: the detector's options, resolved; those that name the ADN, its weights and the scale of maps count.
+        folds: those whose anomaly maps guide attention, if the detector has it.
     """
 
     config: DetectConfig
+    folds: tuple[int, ...]
 
     @property
     def key(self) -> str:
@@ -62,55 +79,105 @@ class ComputeFeatures:
 
     @property
     def needs(self) -> tuple[str, ...]:
-        return ()
+        return tuple(f"fold {number}: maps" for number in self.guided)
+
+    @property
+    def guided(self) -> tuple[int, ...]:
+        """The folds whose maps are needed."""
+        return self.folds if self.config.detector.has_attention else ()
 
     @property
     def path(self) -> Path:
-        """The file that is written."""
+        """The file of the features; `path_of` has those of a fold."""
         return RunFolder(self.config.home).features(self.config.detector.adn.replace("/", "-"))
+
+    def path_of(self, fold: int) -> Path:
+        """The file of attention and map statistics by a fold's maps."""
+        return self.path.with_name(f"{self.path.stem}-fold-{fold}.safetensors")
+
+    @property
+    def paths(self) -> tuple[Path, ...]:
+        """All files that are written."""
+        return (self.path, *map(self.path_of, self.guided))
 
     def cost(self, worker: Worker) -> int:
         return len(worker.run_at(self.config.run).images)
 
     def done(self, worker: Worker) -> bool:
-        """Whether the features are there, of these images by these weights."""
+        """Whether all parts are there, of these images and maps by these weights."""
+        run = worker.run_at(self.config.run)
+        return self._is_made(self.path, run) and not self._lacking(run)
+
+    def _lacking(self, run: Run) -> list[int]:
+        """The folds whose attention is to be computed."""
+        return [number for number in self.guided if not self._is_made(self.path_of(number), run, number)]
+
+    def _is_made(self, path: Path, run: Run, fold: int | None = None) -> bool:
         try:
-            return self.path.exists() and made_from(self.path) == self._fingerprint(worker.run_at(self.config.run))
+            return path.exists() and made_from(path) == self._fingerprint(run, fold)
         except DamagedError:
             return False
 
     def run(self, worker: Worker) -> None:
         run = worker.run_at(self.config.run)
         if is_first():
-            describe, found = self.describer(run.side), []
-            for start in range(0, len(run.images), BATCH):
-                rows = np.arange(start, min(start + BATCH, len(run.images)))
-                found.append(describe(images_to_tensor(run.pixels, rows)).cpu())
-                worker.on_images(len(rows), self.key)
-            holder = nn.Module()
-            holder.register_buffer(FEATURES, torch.cat(found))
-            save_weights(holder, self.path, self._fingerprint(run))
+            folds = self._lacking(run)
+            found = self._describe(worker, run, folds)
+            if not self._is_made(self.path, run):
+                _save({FEATURES: found.pop(FEATURES)}, self.path, self._fingerprint(run))
+            for i, number in enumerate(folds):
+                of_fold = {name: found[name][i] for name in (ATTENTION, MAP)}
+                _save(of_fold, self.path_of(number), self._fingerprint(run, number))
         wait_for_all(find_device(self.config.compute.device))
 
-    def describer(self, side: int) -> Callable[[Tensor], Tensor]:
-        """A function from images (N, 3, side, side) in [0, 1] to their pooled features (N, D), float32."""
+    def _describe(self, worker: Worker, run: Run, folds: Sequence[int]) -> Described:
+        describe, some = self.describer(run.side), []
+        readers = [map_reader(run.maps(number, unpack=False), map_scale(self.config)) for number in folds]
+        for start in range(0, len(run.images), BATCH):
+            rows = np.arange(start, min(start + BATCH, len(run.images)))
+            maps = [torch.cat([read(rows) for read in readers], 1)] if readers else []
+            some.append(describe(images_to_tensor(run.pixels, rows), *maps))
+            worker.on_images(len(rows), self.key)
+        return {name: torch.cat([one[name].cpu() for one in some], -2) for name in some[0]}
+
+    def describer(self, side: int) -> Callable[..., Described]:
+        """A function from images (N, 3, side, side) in [0, 1], and maps (N, folds, side, side), to their parts."""
         d = self.config.detector
         network = build_leanet(d.adn, None, (), side, weights=d.weights or "imagenet")
-        return predictor(_Pooling(network.adn), resolve(self.config.compute, 0).in_float32())
+        return predictor(_Described(network.adn), resolve(self.config.compute, 0).in_float32())
 
-    def read(self, run: Run) -> NDArray[np.float32]:
-        """The features of all images of the run, float32 (N, D).
+    def read(self, run: Run, fold: int) -> dict[str, NDArray[np.float32]]:
+        """The parts of all images of the run, each float32 (N, D), in the order in which a head reads them.
 
         Raises:
-            DamagedError: the file is missing, damaged or of other images or weights.
+            DamagedError: a file is missing, damaged or of other images, maps or weights.
         """
-        if made_from(self.path) != self._fingerprint(run):
-            raise DamagedError(self.path, "of other images or weights. Repeat `leanet detect` to make it again.")
-        features: NDArray[np.float32] = read_safetensors(self.path)[1][FEATURES].numpy()
-        return features
+        found = self._read(self.path, run, None)
+        return found | self._read(self.path_of(fold), run, fold) if self.guided else found
 
-    def _fingerprint(self, run: Run) -> str:
+    def _read(self, path: Path, run: Run, fold: int | None) -> dict[str, NDArray[np.float32]]:
+        if made_from(path) != self._fingerprint(run, fold):
+            raise DamagedError(path, "of other images or weights. Repeat `leanet detect` to make it again.")
+        tensors = read_safetensors(path)[1]
+        return {name: tensors[_key(name)].numpy() for name in (FEATURES, ATTENTION, MAP) if _key(name) in tensors}
+
+    def _fingerprint(self, run: Run, fold: int | None = None) -> str:
         weights = self.config.detector.weights or ""
         of_file = sha256_of(Path(weights)) if Path(weights).is_file() else weights
         images = [image.sha256 for image in run.images]
-        return hashlib.sha256(repr((images, run.side, self.config.detector.adn, of_file)).encode()).hexdigest()
+        made: tuple[object, ...] = (images, run.side, self.config.detector.adn, of_file)
+        if fold is not None:
+            made = (*made, run.maps(fold, unpack=False).identity, map_scale(self.config))
+        return hashlib.sha256(repr(made).encode()).hexdigest()
+
+
+def _save(parts: Described, path: Path, made_of: str) -> None:
+    holder = nn.Module()
+    for name, values in parts.items():
+        holder.register_buffer(_key(name), values.contiguous())
+    save_weights(holder, path, made_of)
+
+
+def _key(part: str) -> str:
+    """The name of a part's tensor."""
+    return part.replace(" ", "_")

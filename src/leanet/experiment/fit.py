@@ -5,11 +5,10 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import logging
-from collections.abc import Iterator
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 
 from leanet.config import NO_CAAN, ColorizeConfig, DetectConfig, FitConfig
 from leanet.config.options import to_options
@@ -18,10 +17,12 @@ from leanet.data.splits import Fold, inner_parts, refuse_one_normal
 from leanet.errors import UserError
 from leanet.experiment.colorize import colorize
 from leanet.experiment.detect import refuse_unfit, refuse_unfit_weights, resolved, train_detectors, train_folds
-from leanet.experiment.detector_task import build_detector, map_scale
+from leanet.experiment.detector_task import build_detector
 from leanet.experiment.estimate import estimate, unfinished
 from leanet.experiment.executors import executor
 from leanet.experiment.experiment import Experiment
+from leanet.experiment.heat import choose_heat, peaks_of_maps
+from leanet.experiment.map_reader import map_scale
 from leanet.experiment.map_tasks import new_source
 from leanet.experiment.open_run import (
     Run,
@@ -48,7 +49,6 @@ from leanet.maps.source import MapSource
 from leanet.model.card import COLORIZER_MAP, Card
 from leanet.model.deviation import deviation
 from leanet.model.model import Model, refuse_existing, save
-from leanet.model.where import ceilings
 from leanet.ranks import count
 from leanet.results.metrics import PLAIN_THRESHOLD, score
 from leanet.training.checkpoint import load_weights
@@ -170,12 +170,12 @@ def _fit_detector(config: FitConfig, first: ColorizeConfig, work: Path) -> Card:
         _card(config, whole),
         adn=d.adn,
         caan=d.caan,
-        attention_points=d.attention_point if d.has_attention else (),
+        attention_points=d.attention_point,
         attention=d.attention,
         tune=d.tune or "all",
         map_scale=map_scale(final),
         threshold=PLAIN_THRESHOLD if scored.threshold is None else scored.threshold,
-        normals_peaks=_normals_peaks(run),
+        **asdict(choose_heat(first_training)),
         validation={
             "what": f"a detector trained on {parts}, tested on the others",
             "found": said,
@@ -202,7 +202,7 @@ def _fit_map(config: FitConfig, first: ColorizeConfig, work: Path) -> Card:
     card = dataclasses.replace(
         _card(config, whole),
         map_threshold=threshold,
-        normals_peaks=_normals_peaks(run),
+        normals_peaks=peaks_of_maps(run),
         validation={
             "what": "normal images that the colorizer had not seen; there were no anomalous ones to test on",
             "images": len(held_out),
@@ -239,22 +239,6 @@ def _trained_source(config: ColorizeConfig, whole: Run) -> MapSource:
     source = new_source(config, whole)
     load_weights(source.stored, whole.folder.fold(0).map_source(whole.map_source).weights())
     return source.eval()
-
-
-def _normals_peaks(run: Run) -> tuple[tuple[float, ...], ...] | None:
-    """The ceilings of normal maps, by the first training; None if groups left it no normal test image."""
-    fold = run.folds[0]
-    training, held_out = (rows[run.labels[rows] == 0] for rows in (run.rows(fold.train), run.rows(fold.test)))
-    if not len(training) or not len(held_out):
-        return None
-    found = ceilings(_maps_of(run, training), _maps_of(run, held_out))
-    return tuple(tuple(round(float(value), 3) for value in row) for row in found)
-
-
-def _maps_of(run: Run, rows: NDArray[np.int64]) -> Iterator[NDArray[np.float32]]:
-    """The first fold's anomaly maps of these rows, one by one: float (S, S), ΔE."""
-    maps = run.maps(0, unpack=False)
-    return (maps.delta_e(rows[i : i + 1])[0] for i in range(len(rows)))
 
 
 def everything(run: Run, folder: Path) -> Run:

@@ -11,6 +11,7 @@ from leanet.config import ColorizerConfig
 from leanet.experiment.experiment import Experiment
 from leanet.experiment.feature_task import ComputeFeatures
 from leanet.experiment.training_set import labelled_rows
+from leanet.networks.pooled_head import FEATURES
 from leanet.results.baselines import (
     COLOR_ROWS,
     FROZEN_AND_COLOR_ROW,
@@ -51,7 +52,7 @@ def simple_rows(experiment: Experiment) -> list[Row]:
         name: _classified(experiment, _in_parts(run.pixels, describe), 0.1) for name, describe in COLOR_ROWS.items()
     }
     if experiment.detector.has_frozen_adn:
-        features = ComputeFeatures(experiment.config).read(run).astype(np.float64)
+        features = ComputeFeatures(experiment.config, ()).read(run, 0)[FEATURES].astype(np.float64)
         found[FROZEN_ROW] = _classified(experiment, features, FROZEN_C)
         found[FROZEN_AND_COLOR_ROW] = {
             key: _mean(found[FROZEN_ROW][key], found[HISTOGRAM_ROW][key]) for key in experiment.trainings

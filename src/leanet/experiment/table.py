@@ -16,6 +16,7 @@ from leanet.experiment.open_run import Run
 from leanet.experiment.predictions import Predictions, read_predictions
 from leanet.experiment.run_folder import DetectorFolder
 from leanet.experiment.simple_rows import FEWEST, simple_rows
+from leanet.networks.pooled_head import MAP
 from leanet.results.baselines import linear_classifier, logit_of, mean_of_logits, predicted_unseen
 from leanet.results.metrics import FEWEST_POSITIVES, Scored, choose_threshold
 from leanet.results.rows import Key, Row, make_row
@@ -98,7 +99,9 @@ def detector_rows(experiment: Experiment) -> Table:
     notes: list[str] = []
     if unchosen := unchosen_note([s.threshold for s in adn.values()]):
         notes.append(f"{title}: {unchosen}")
-    if not detector.has_attention:
+    if detector.has_frozen_adn and detector.has_attention:
+        notes.append(_parts_note(experiment))
+    if detector.has_frozen_adn or not detector.has_attention:
         return Table(tuple(rows), tuple(notes))
     with_caan = all(o.test.caan is not None for o in outcomes.values())
     if with_caan:
@@ -119,6 +122,16 @@ def detector_rows(experiment: Experiment) -> Table:
             f"{title}: {members} together ranked no inner validation better than the ADN alone: no such row"
         )
     return Table(tuple(rows), tuple(notes))
+
+
+def _parts_note(experiment: Experiment) -> str:
+    """In how many trainings the map's statistics were part of a head."""
+    found = [experiment.folder(n, s).read_metrics().get("parts", ()) for n, s in experiment.trainings]
+    return (
+        f"{experiment.detector.title}: the map's mean, maximum and root mean square improved the ranks of unseen "
+        f"training images, and are part of the answer, in {sum(MAP in parts for parts in found)} of {len(found)} "
+        "trainings"
+    )
 
 
 def unchosen_note(thresholds: Sequence[float | None]) -> str:

@@ -14,8 +14,14 @@ from leanet.config import NO_CAAN, AttentionForm, ColorizerConfig, MapCoding, Tu
 from leanet.errors import DamagedError, OptionError, UserError
 from leanet.reading import fits, parse_json, read_bytes
 
-FORMAT = 3
-"""Earlier formats are read too: 1 has no hash of the card itself, 2 no name of a map source."""
+FORMAT = 4
+"""Earlier formats are read too: 1 has no hash of the card itself, 2 no name of a map source, 3 no heat map."""
+
+Heat = Literal["map", "evidence", "both"]
+"""What is shown over an image: the anomaly map, the evidence of a head, or the sum of both."""
+
+Scales = tuple[tuple[float, float], tuple[float, float]]
+"""Mean and standard deviation over normal images' pixels: of a head's evidence, and of the anomaly map."""
 
 COLORIZER_MAP = "colorizer"
 """The map source of earlier formats, and of the paper."""
@@ -52,6 +58,8 @@ class Card:
         normals_peaks: ΔE above which a map stands out, rows of cells; None if unknown.
         format: of the file that it was read from.
         map_source: what makes the maps, as `build_map_source` takes it; None: maps must be given.
+        heat: what the overlay and the box are of; normals_peaks is in its unit.
+        heat_scales: what `leanet.model.heat` needs for it; None for the anomaly map.
     """
 
     adn: str
@@ -76,6 +84,8 @@ class Card:
     format: int = FORMAT
     normals_peaks: tuple[tuple[float, ...], ...] | None = None
     map_source: str | None = None
+    heat: Heat = "map"
+    heat_scales: Scales | None = None
 
     def __post_init__(self) -> None:
         if self.map_source is None and self.colorizer is not None:
@@ -86,6 +96,11 @@ class Card:
         """The options of the map source."""
         made_by = ColorizerConfig(map_coding=self.map_coding, map_source=self.map_source or COLORIZER_MAP)
         return made_by if self.colorizer is None else replace(made_by, colorizer=self.colorizer)
+
+    @property
+    def has_attention(self) -> bool:
+        """Whether an anomaly map guides the network."""
+        return bool(self.adn) and self.caan != NO_CAAN
 
     @property
     def has_caan_probability(self) -> bool:
@@ -123,7 +138,9 @@ def card_from(text: str | bytes, where: Path) -> Card:
             raise ValueError(f"{wrong[0]!r:.40} cannot be {content[wrong[0]]!r:.40}")
         points, peaks = tuple(content["attention_points"]), content.get("normals_peaks")
         peaks = None if peaks is None else tuple(tuple(row) for row in peaks)
-        card = Card(**{**content, "attention_points": points, "normals_peaks": peaks})
+        scales = content.get("heat_scales")
+        scales = None if scales is None else tuple(tuple(pair) for pair in scales)
+        card = Card(**{**content, "attention_points": points, "normals_peaks": peaks, "heat_scales": scales})
         _check_values(card)
     except (KeyError, RecursionError, TypeError, ValueError) as error:
         raise DamagedError(where, f"damaged, not a model's card ({error!s:.120}). Make the model again.") from None
@@ -146,6 +163,8 @@ def _check_values(card: Card) -> None:
         "map_threshold": (card.map_threshold or 0) >= 0 and (bool(card.adn) or card.map_threshold is not None),
         "normals_unit": card.map_scale == "max" if card.normals_unit is None else card.normals_unit > 0,
         "normals_peaks": card.normals_peaks is None or _are_peaks(card.normals_peaks),
+        "heat": card.heat == "map" or (card.tune == "head" and card.heat_scales is not None),
+        "heat_scales": card.heat_scales is None or all(spread > 0 for _, spread in card.heat_scales),
     }
     if wrong := [name for name, is_right in known.items() if not is_right]:
         raise ValueError(f"{wrong[0]} cannot be {getattr(card, wrong[0])!r:.40}")

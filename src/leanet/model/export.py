@@ -25,7 +25,8 @@ from leanet.files import beside, partial_of, refuse_other, unfinished
 from leanet.lock import alone_in
 from leanet.model.card import to_json
 from leanet.model.deviation import deviation
-from leanet.model.exported import METADATA, OUTPUTS, PAINTED, load_exported
+from leanet.model.exported import HEAT, METADATA, OUTPUTS, PAINTED, load_exported
+from leanet.model.heat import heat_map
 from leanet.model.model import Model, load
 from leanet.model.predict_files import at_even_steps, find_files
 from leanet.model.seal import seal
@@ -46,8 +47,8 @@ class Graph(nn.Module):
     """The computation from an image's pixels to a result.
 
     Takes uint8 (H, W, 3) sRGB of any height and width. Returns the probability () and the CAAN's (), 0 if there is
-    none; the anomaly map (S, S) in ΔE00; attention (h, w) at the finest point (ones without attention); and the
-    recolored image, uint8 (S, S, 3).
+    none; the anomaly map (S, S) in its unit; attention (h, w) at the finest point (ones without attention); the
+    recolored image, uint8 (S, S, 3); and the heat map (S, S).
     """
 
     def __init__(self, model: Model) -> None:
@@ -63,21 +64,23 @@ class Graph(nn.Module):
         self.maps = fold_batch_norm(model.maps)
         self.network = None if model.network is None else fold_batch_norm(model.network)
 
-    def forward(self, image: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
+    def forward(self, image: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:
         rgb = resized(image, self.card.image_size).permute(2, 0, 1)[None].contiguous() / 255
         found = self.maps(rgb)
         delta_e, recoloured = found.values, self.maps.paint(rgb, found)
         painted = ((rgb if recoloured is None else recoloured)[0] * 255).round().to(torch.uint8).permute(1, 2, 0)
         nothing = delta_e.new_zeros(())
         if self.network is None:
-            return nothing, nothing, delta_e[0, 0], torch.ones_like(delta_e[0, 0]), painted
+            return nothing, nothing, delta_e[0, 0], torch.ones_like(delta_e[0, 0]), painted, delta_e[0, 0] * 1
         output = self.network(rgb, scale_map(delta_e, self.card.map_scale, self.card.normals_unit))
         probabilities = [
             nothing if x is None else (x[0, 1] - x[0, 0]).sigmoid() for x in (output.adn_logits, output.caan_logits)
         ]
         points = output.attention
         attention = points[min(points)][0, 0] if points else torch.ones_like(delta_e[0, 0])
-        return probabilities[0], probabilities[1], delta_e[0, 0], attention, painted
+        heat = heat_map(self.card.heat, self.card.heat_scales, delta_e, output.evidence)
+        # An output of its own even where it is the anomaly map: the exporter joins equal ones.
+        return probabilities[0], probabilities[1], delta_e[0, 0], attention, painted, heat[0, 0] * 1
 
 
 def _refuse_too_large(model: Model) -> None:
@@ -196,7 +199,7 @@ def write_onnx(model: Model, path: Path) -> None:
             dynamo=True,
             dynamic_shapes=sizes,
             input_names=["image"],
-            output_names=[*OUTPUTS, PAINTED],
+            output_names=[*OUTPUTS, PAINTED, HEAT],
             external_data=False,
         )
     assert program is not None

@@ -31,6 +31,9 @@ OUTPUTS = ("probability", "caan_probability", "anomaly_map", "attention")
 PAINTED = "recoloured"
 """The output that is computed only on request."""
 
+HEAT = "heat"
+"""The output that earlier versions' files lack; it is asked for where it is not the anomaly map."""
+
 
 class ExportedModel(AnomalyModel):
     """A file that `leanet export` wrote, in any runtime.
@@ -92,7 +95,7 @@ class ExportedModel(AnomalyModel):
         return [self._predict(i, shape, paint) for i, shape in zip(images, shapes, strict=True)]
 
     def _predict(self, image: NDArray[np.uint8], size: tuple[int, ...], paint: bool) -> Result:
-        names = (*OUTPUTS, PAINTED) if paint else OUTPUTS
+        names = (*OUTPUTS, *([PAINTED] if paint else []), *([HEAT] if self.card.heat != "map" else []))
         try:
             found = dict(zip(names, self._run(np.ascontiguousarray(image), names), strict=True))
         except MemoryError:
@@ -106,8 +109,9 @@ class ExportedModel(AnomalyModel):
             found["anomaly_map"],
             float(found["probability"]) if card.adn else None,
             float(found["caan_probability"]) if card.has_caan_probability else None,
-            found["attention"] if card.attention_points else None,
+            found["attention"] if card.has_attention else None,
             found.get(PAINTED),
+            found.get(HEAT),
         )
 
 

@@ -24,6 +24,7 @@ from leanet.files import beside, is_free, write_text
 from leanet.maps.source import AnomalyMap, MapSource, build_map_source
 from leanet.model.anomaly_model import NO_COLORIZER, AnomalyModel, checked_maps
 from leanet.model.card import CARD, COLORIZER, WEIGHTS, Card, check_hash, read_card, sha256_of_file, to_json
+from leanet.model.heat import heat_map
 from leanet.model.result import Result, make_result
 from leanet.networks.leanet import LEANet, LEANetOutput, probability
 from leanet.networks.registry import build_leanet
@@ -76,10 +77,12 @@ class Model(AnomalyModel):
             delta_e = torch.from_numpy(anomaly_maps)[:, None]
         maps = delta_e[:, 0].cpu().numpy()
         shapes = sizes or [image.shape[:2] for image in images]
-        output = None
+        output, heat = None, None
         if self.network is not None:
             output = self._detector(rgb, scale_map(delta_e, self.card.map_scale, self.card.normals_unit))
-        return [self._result(i, output, maps[i], recoloured, shapes[i]) for i in range(len(images))]
+            if self.card.heat != "map":
+                heat = heat_map(self.card.heat, self.card.heat_scales, delta_e, output.evidence)[:, 0].cpu().numpy()
+        return [self._result(i, output, maps[i], recoloured, shapes[i], heat) for i in range(len(images))]
 
     def _result(
         self,
@@ -88,6 +91,7 @@ class Model(AnomalyModel):
         anomaly_map: NDArray[np.float32],
         recoloured: NDArray[np.uint8] | None,
         size: tuple[int, ...],
+        heat: NDArray[np.float32] | None,
     ) -> Result:
         painted = None if recoloured is None else recoloured[i]
         if output is None:
@@ -95,7 +99,8 @@ class Model(AnomalyModel):
         adn = float(probability(output.adn_logits[i : i + 1])[0])
         caan = None if output.caan_logits is None else float(probability(output.caan_logits[i : i + 1])[0])
         finest = output.attention[min(output.attention)][i, 0].float().cpu().numpy() if output.attention else None
-        return make_result(self.card, size, anomaly_map, adn, caan, finest, painted)
+        shown = None if heat is None else heat[i]
+        return make_result(self.card, size, anomaly_map, adn, caan, finest, painted, shown)
 
     @functools.cached_property
     def _make_maps(self) -> Callable[..., Any]:

@@ -44,6 +44,7 @@ class Result:
         anomaly_map: float32 (S, S), ΔE, 0 or more, S the model's image size.
         attention: float32 (h, w) in [0, 1], at the finest of the model's points; None without attention.
         recoloured: uint8 (S, S, 3), the recolored image; None without a colorizer.
+        heat: float32 (S, S), 0 or more, which the box and the overlay are of; None if that is the anomaly map.
     """
 
     probability: float | None
@@ -55,6 +56,12 @@ class Result:
     anomaly_map: NDArray[np.float32] | None = None
     attention: NDArray[np.float32] | None = None
     recoloured: NDArray[np.uint8] | None = None
+    heat: NDArray[np.float32] | None = None
+
+    @property
+    def shown(self) -> NDArray[np.float32] | None:
+        """The heat map or, if there is none of its own, the anomaly map."""
+        return self.anomaly_map if self.heat is None else self.heat
 
     @property
     def decision(self) -> Decision:
@@ -70,22 +77,25 @@ def make_result(
     caan_probability: float | None,
     attention: NDArray[np.float32] | None,
     recoloured: NDArray[np.uint8] | None = None,
+    heat: NDArray[np.float32] | None = None,
 ) -> Result:
     """A result with its derived parts: the decision, the map's mean and maximum, the box.
 
     Args:
         card: the model's card.
         size: height and width of the original image.
-        anomaly_map, probability, caan_probability, attention, recoloured: as in Result.
+        anomaly_map, probability, caan_probability, attention, recoloured, heat: as in Result.
     """
     mean = float(anomaly_map.mean())
     if probability is not None:
         anomalous = probability >= card.threshold
     else:
         anomalous = card.map_threshold is not None and mean >= card.map_threshold
-    box = beyond_normals(card, anomaly_map, size) if anomalous else None
+    box = beyond_normals(card, anomaly_map if heat is None else heat, size) if anomalous else None
     peak = float(anomaly_map.max())
-    return Result(probability, anomalous, caan_probability, mean, peak, box, anomaly_map, attention, recoloured)
+    return Result(
+        probability, anomalous, caan_probability, mean, peak, box, anomaly_map, attention, recoloured, heat
+    )
 
 
 def beyond_normals(card: Card, anomaly_map: NDArray[np.float32], size: tuple[int, ...]) -> Box | None:
@@ -93,7 +103,7 @@ def beyond_normals(card: Card, anomaly_map: NDArray[np.float32], size: tuple[int
 
     Args:
         card: card of the model that made the map; without statistics of normal images, there is no box.
-        anomaly_map: float32 (S, S), ΔE.
+        anomaly_map: float32 (S, S), the one that is shown.
         size: height and width of the original image.
     """
     limits = card.normals_peaks or card.normals_unit
@@ -111,16 +121,16 @@ def csv_row(file: str, result: Result | None, error: str = "") -> list[str]:
 
 
 def overlay(image: NDArray[np.uint8], result: Result, ceilings: Ceilings) -> Image.Image:
-    """The image under its anomaly map, whose opacity grows with ΔE, with a frame around the strongest region.
+    """The image under its heat map, whose opacity grows with the heat, with a frame around the strongest region.
 
     Args:
         image: uint8 (H, W, 3).
-        ceilings: ΔE above which the map is visible; at twice this value, it is most opaque.
+        ceilings: heat above which the map is visible; at twice this value, it is most opaque.
     """
     picture = Image.fromarray(image)
-    if result.anomaly_map is None:
+    if result.shown is None:
         return picture
-    over = layer(result.anomaly_map, ceilings).resize(picture.size, Image.Resampling.BILINEAR)
+    over = layer(result.shown, ceilings).resize(picture.size, Image.Resampling.BILINEAR)
     picture = Image.alpha_composite(picture.convert("RGBA"), over).convert("RGB")
     if result.box is not None:
         left, top, width, height = result.box

@@ -7,11 +7,16 @@ from dataclasses import dataclass
 
 from torch import Tensor, nn
 
-from leanet.networks.contract import ADN, CAAN
-from leanet.networks.external_attention import external_attention
-from leanet.networks.pooled_head import PooledHead, pooled_features
-
-FORMS = ("published", "affine")
+from leanet.networks.contract import ADN, CAAN, point_of
+from leanet.networks.external_attention import (
+    FORMS,
+    at_resolution,
+    external_attention,
+    gated_attention,
+    new_gate,
+    pooled_attention,
+)
+from leanet.networks.pooled_head import PooledHead
 
 
 @dataclass(frozen=True)
@@ -22,11 +27,13 @@ class LEANetOutput:
         adn_logits: (N, 2), normal and anomalous; the probability of an anomaly is sigmoid(logit1 - logit0).
         caan_logits: (N, 2), the same from the anomaly map alone; None without a CAAN that has logits.
         attention: attention point -> attention map (N, 1, h, w) in [0, 1].
+        evidence: (N, 1, h, w), of a head: what each place adds to the logit, see `PooledHead.forward`; else None.
     """
 
     adn_logits: Tensor
     caan_logits: Tensor | None
     attention: dict[int, Tensor]
+    evidence: Tensor | None = None
 
 
 @dataclass(frozen=True)
@@ -54,9 +61,9 @@ class LEANet(nn.Module):
         adn: the network that classifies the image.
         caan: the network that reads the anomaly map; None for the baseline.
         attention_points: with a CAAN, one or more points that both networks have; without, none.
-        attention: 'published', or 'affine': before the sigmoid, a BatchNorm at each point standardizes the guide's
-            mean over the batch and applies a learned scale and shift.
-        head: in place of the ADN's own head; only without a CAAN.
+        attention: one of FORMS, see leanet.networks.external_attention. 'affine' has a BatchNorm at each point,
+            which standardizes the guide's mean over the batch, then scales and shifts it; 'gated' a number.
+        head: in place of the ADN's own head; only without a CAAN, since it reads the anomaly map itself.
     Raises:
         ValueError: a point that one of the networks lacks; a CAAN without points, or points without a CAAN; a
             network whose stages, strides and channels differ in number, or whose strides do not increase.
@@ -89,8 +96,11 @@ class LEANet(nn.Module):
         self.caan = caan
         self.head = head
         self.attention_points = tuple(sorted(set(attention_points)))
+        self.attention = attention
         affine = self.attention_points if attention == "affine" else ()
         self.affine = nn.ModuleDict({str(point): nn.BatchNorm2d(1) for point in affine})
+        gated = self.attention_points if attention == "gated" else ()
+        self.gates = nn.ParameterDict({str(point): new_gate() for point in gated})
 
     def forward(self, image: Tensor, anomaly_map: Tensor | None = None) -> LEANetOutput:
         """Classify images.
@@ -102,13 +112,20 @@ class LEANet(nn.Module):
             ValueError: no anomaly map for a CAAN.
         """
         if self.head is not None:
-            return LEANetOutput(self.head(pooled_features(self.adn, image)), None, {})
+            logits, guide, evidence = self.head(self.adn, image, anomaly_map)
+            point = point_of(image.shape[-1] // evidence.shape[-1])
+            return LEANetOutput(logits, None, {} if guide is None else {point: guide}, evidence)
         features = self.features(image, anomaly_map)
         last = features.after[self.adn.points[-1]]
         return LEANetOutput(self.adn.head(last), features.caan_logits, features.attention)
 
     def features(self, image: Tensor, anomaly_map: Tensor | None = None) -> LEANetFeatures:
-        """The ADN's features at all its points, before and after attention; arguments as in forward."""
+        """The ADN's features at all its points, before and after attention; arguments as in forward.
+
+        A head pools the features after attention; the next stage takes those before it.
+        """
+        if self.head is not None:
+            return self._features_of_head(image, anomaly_map)
         caan_logits, guides = self._guide(anomaly_map)
         before: dict[int, Tensor] = {}
         after: dict[int, Tensor] = {}
@@ -117,10 +134,28 @@ class LEANet(nn.Module):
         for point, stage in zip(self.adn.points, self.adn.stages, strict=True):
             x = before[point] = stage(x)
             if point in self.attention_points:
-                affine = self.affine[str(point)] if self.affine else None
-                x, attention[point] = external_attention(x, guides[point], affine)
+                x, attention[point] = self._attend(point, x, guides[point])
             after[point] = x
         return LEANetFeatures(before, after, guides, caan_logits, attention)
+
+    def _features_of_head(self, image: Tensor, anomaly_map: Tensor | None) -> LEANetFeatures:
+        before: dict[int, Tensor] = {}
+        after: dict[int, Tensor] = {}
+        attention: dict[int, Tensor] = {}
+        x = image
+        for point, stage in zip(self.adn.points, self.adn.stages, strict=True):
+            x = before[point] = after[point] = stage(x)
+            if anomaly_map is not None and self.head is not None and self.head.with_maps:
+                after[point], attention[point] = pooled_attention(x, at_resolution(anomaly_map, x.shape[-1]))
+        return LEANetFeatures(before, after, {}, None, attention)
+
+    def _attend(self, point: int, features: Tensor, guide: Tensor) -> tuple[Tensor, Tensor]:
+        """The features after attention, and the attention map."""
+        if self.attention == "pooled":
+            return pooled_attention(features, guide)
+        if self.attention == "gated":
+            return gated_attention(features, guide, self.gates[str(point)])
+        return external_attention(features, guide, self.affine[str(point)] if self.affine else None)
 
     def _guide(self, anomaly_map: Tensor | None) -> tuple[Tensor | None, dict[int, Tensor]]:
         if self.caan is None:

@@ -18,7 +18,7 @@ from leanet.networks import caan as caan_room
 from leanet.networks import colorizers as colorizer_room
 from leanet.networks.contract import ADN, CAAN, Colorizer
 from leanet.networks.leanet import LEANet
-from leanet.networks.pooled_head import PooledHead, pooled_size
+from leanet.networks.pooled_head import PooledHead
 
 COLORIZERS: dict[str, type[Colorizer]] = {}
 ADNS: dict[str, type[ADN]] = {}
@@ -97,10 +97,11 @@ def build_leanet(
 
     Args:
         adn: one of ADNS, or 'timm/NAME'.
-        caan: one of CAANS; None or 'none' for the baseline, which has no CAAN.
+        caan: one of CAANS; None or 'none' for the baseline, which has no CAAN. A head has none either, but
+            reads the anomaly map unless this is 'none'.
         attention_points: points that both the ADN and the CAAN have; an empty list is the baseline too.
         image_size: side of the images in pixels, a multiple of 32 from 64 to 512.
-        attention: 'published' or 'affine', see LEANet.
+        attention: one of leanet.networks.external_attention.FORMS, see LEANet.
         weights: what the ADN starts from: 'none', or as `ADN.load_pretrained` takes it.
         tune: 'all' for the ADN's own head, or 'head' for a PooledHead; see `DetectorConfig.tune`.
     Raises:
@@ -113,17 +114,18 @@ def build_leanet(
     if weights != "none":
         detector.load_pretrained(weights)
     if tune == "head":
-        return LEANet(detector, None, (), head=PooledHead(_pooled_features_of(type(detector), image_size)))
+        head = PooledHead(_channels_of(type(detector), image_size), with_maps=caan not in (None, NO_CAAN))
+        return LEANet(detector, None, (), head=head)
     if caan is None or caan == NO_CAAN or not attention_points:
         return LEANet(detector, None, ())
     return LEANet(detector, _find(CAANS, caan, "CAAN")(), attention_points, attention)
 
 
-def _pooled_features_of(kind: type[ADN], image_size: int) -> int:
-    """How many pooled features an ADN gives."""
+def _channels_of(kind: type[ADN], image_size: int) -> list[int]:
+    """The channels of each of an ADN's blocks."""
     with torch.device("meta"), torch.random.fork_rng(devices=()):
         blocks = kind(image_size).eval().blocks(torch.empty(1, 3, image_size, image_size))
-    return pooled_size([block.shape[1] for block in blocks])
+    return [block.shape[1] for block in blocks]
 
 
 def _register(networks: dict[str, type[Network]], name: str, kind: type[Network]) -> type[Network]:

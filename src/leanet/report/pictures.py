@@ -17,8 +17,9 @@ from torch.nn import functional as F
 from leanet.color.lab import decode_lab, encode_lab, lab_to_rgb, rgb_to_lab
 from leanet.config import DetectorConfig, parse_folds
 from leanet.data.tensors import images_to_tensor
-from leanet.experiment.detector_task import build_detector, map_reader, map_scale
+from leanet.experiment.detector_task import build_detector
 from leanet.experiment.experiment import Experiment
+from leanet.experiment.map_reader import map_reader, map_scale
 from leanet.experiment.open_run import Run
 from leanet.experiment.run_folder import read_history
 from leanet.experiment.verdict import probability_text

@@ -107,9 +107,9 @@ def prediction(name: str, result: Result, image: Loaded, card: Card, maps: Seque
 
 def _region(result: Result, image: Loaded, card: Card) -> Box | None:
     """The box that the image would have if it were called anomalous."""
-    if result.box is not None or result.anomaly_map is None:
+    if result.box is not None or result.shown is None:
         return result.box
-    return beyond_normals(card, result.anomaly_map, image.size)
+    return beyond_normals(card, result.shown, image.size)
 
 
 def _notes(image: Loaded) -> Iterator[str]:
@@ -125,8 +125,8 @@ def _pictures(result: Result, card: Card, maps: Sequence[MapName], pixels: NDArr
     for name in maps:
         if name == "input":
             found[name] = Image.fromarray(pixels)
-        elif name == "overlay" and result.anomaly_map is not None:
-            found[name] = layer(result.anomaly_map, shown_from(card, result))
+        elif name == "overlay" and result.shown is not None:
+            found[name] = layer(result.shown, shown_from(card, result))
         elif name == "anomaly_map" and result.anomaly_map is not None:
             grey = np.rint(result.anomaly_map * DELTA_E_STEPS).clip(0, 65535)
             found[name] = Image.fromarray(grey.astype(np.uint16))
@@ -154,7 +154,7 @@ def model_info(card: Card, config: ServeConfig) -> ModelInfo:
     maps: list[MapName] = ["overlay", "anomaly_map", "input"]
     if card.colorizer:
         maps.append("recoloured")
-    if card.attention_points:
+    if card.has_attention:
         maps.append("attention")
     shown = {name: value for name, value in asdict(card).items() if name in ModelInfo.model_fields}
     limits = {

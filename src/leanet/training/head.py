@@ -1,8 +1,8 @@
-"""Fit a linear head to features that do not change: shrinkage discriminant analysis, calibrated out of fold."""
+"""Fit a linear head to what does not change: shrinkage discriminant analysis, chosen and calibrated out of fold."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -10,15 +10,24 @@ from numpy.typing import NDArray
 from sklearn.decomposition import PCA
 from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
 from sklearn.linear_model import LogisticRegression
+from sklearn.metrics import roc_auc_score
 from sklearn.model_selection import PredefinedSplit, cross_val_predict
 from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from leanet.data.splits import inner_parts
 from leanet.errors import UserError
+from leanet.networks.pooled_head import MAP
 
-SHRINKAGE = 0.3
-"""Weight of a spherical covariance against that of the images; benchmarks/README.md has how it was chosen."""
+SHRINKAGES = (0.3, 0.1)
+"""Weights of a spherical covariance against that of the images: the second only where it is clearly better.
+benchmarks/README.md has how they were chosen."""
+
+CLEARLY = 0.9
+"""A second shrinkage is taken if it leaves at most this share of the first's 1 - AUROC."""
+
+SHARE_OF_MAP = 0.25
+"""Weight of the anomaly map's own logit against the features', each in its standard deviations, if it helps."""
 
 PARTS = 5
 """Parts of the inner cross-validation, or as many as there are anomalous images or groups of them."""
@@ -32,26 +41,52 @@ MOST_COMPONENTS = 1000
 
 @dataclass(frozen=True)
 class FittedHead:
-    """A linear function of features, and what its like said about the images it is fitted to.
+    """A linear function of an image's parts, and what its like said about the images it is fitted to.
 
     Attributes:
-        weight, bias: logit of an anomaly = features @ weight + bias, float64 (D,) and a number.
+        weight, bias: logit of an anomaly = descriptions @ weight + bias, float64 (D,) and a number; descriptions
+            are all parts in their order.
         unseen: (N,), each image's probability by a head that was fitted without it and its group; None if the
             anomalous images are of one group.
+        parts: names of the parts whose weights are not 0.
+        shrinkage: of the covariance.
     """
 
     weight: NDArray[np.float64]
     bias: float
     unseen: NDArray[np.float64] | None
+    parts: tuple[str, ...] = ()
+    shrinkage: float = SHRINKAGES[0]
+
+
+@dataclass(frozen=True)
+class _Scores:
+    """A linear function, and what its like says about images that they were fitted without, if that is known."""
+
+    weight: NDArray[np.float64]
+    bias: float
+    unseen: NDArray[np.float64] | None
+
+    @property
+    def spread(self) -> float:
+        """The standard deviation of the unseen scores."""
+        return 1.0 if self.unseen is None else float(self.unseen.std()) or 1.0
 
 
 def fit_head(
-    features: NDArray[np.float32], labels: NDArray[np.int64], groups: Sequence[str], p_rate: float, seed: int
+    parts: Mapping[str, NDArray[np.float32]],
+    labels: NDArray[np.int64],
+    groups: Sequence[str],
+    p_rate: float,
+    seed: int,
 ) -> FittedHead:
-    """Fit on all images; calibrate by the scores of heads that were fitted without them.
+    """Fit on all images; choose and calibrate by the scores of heads that were fitted without them.
+
+    Features and attention are one set of features. The map's own statistics are fitted apart, and added if the sum
+    ranks unseen images better.
 
     Args:
-        features: (N, D).
+        parts: what describes the images, by part, each (N, D of the part), in the order of the weights.
         labels: (N,), 0 normal, 1 anomalous.
         groups: (N,), images of one group are never on both sides.
         p_rate: share of the anomalies that these images have left; each one counts for as many as there were.
@@ -60,22 +95,22 @@ def fit_head(
         UserError: fewer than two images of a class.
     """
     refuse_too_few(labels)
-    weight, bias = _linear(_discriminant(len(labels), features.shape[1]).fit(features, labels))
-    parts = _parts(labels, groups, seed)
-    if parts is None:
-        scale = float(np.std(features @ weight)) or 1.0
-        return FittedHead(weight / scale, bias / scale, None)
-    fewest = int((parts[:, None] != np.unique(parts)).sum(0).min())
-    scores = cross_val_predict(
-        _discriminant(fewest, features.shape[1]),
-        features,
-        labels,
-        cv=PredefinedSplit(parts),
-        method="decision_function",
-    )
-    slope, offset = _calibration(scores, labels, p_rate)
-    unseen: NDArray[np.float64] = 1 / (1 + np.exp(-(slope * scores + offset)))
-    return FittedHead(slope * weight, slope * bias + offset, unseen)
+    inner = _parts(labels, groups, seed)
+    of_network = {name: values for name, values in parts.items() if name != MAP}
+    shrinkage, found = _best(np.concatenate(list(of_network.values()), 1), labels, inner)
+    used, weight = tuple(of_network), found.weight
+    if MAP in parts:
+        of_map = _scores(parts[MAP], labels, inner, (SHRINKAGES[0],))[0]
+        both = _sum(found, of_map)
+        helps = both.unseen is not None and _auroc(labels, both) > _auroc(labels, found)
+        found, used = (both, (*used, MAP)) if helps else (found, used)
+        weight = found.weight if helps else np.concatenate([weight, np.zeros(len(of_map.weight))])
+    if found.unseen is None:
+        scale = float(np.std(np.concatenate(list(parts.values()), 1) @ weight)) or 1.0
+        return FittedHead(weight / scale, found.bias / scale, None, used, shrinkage)
+    slope, offset = _calibration(found.unseen, labels, p_rate)
+    unseen: NDArray[np.float64] = 1 / (1 + np.exp(-(slope * found.unseen + offset)))
+    return FittedHead(slope * weight, slope * found.bias + offset, unseen, used, shrinkage)
 
 
 def refuse_too_few(labels: NDArray[np.int64]) -> None:
@@ -88,25 +123,63 @@ def refuse_too_few(labels: NDArray[np.int64]) -> None:
         )
 
 
-def _discriminant(images: int, size: int) -> Pipeline:
-    """Linear discriminant analysis of standardized features with a covariance that is shrunk to a sphere.
+def _best(
+    features: NDArray[np.float32], labels: NDArray[np.int64], inner: NDArray[np.int64] | None
+) -> tuple[float, _Scores]:
+    """The shrinkage that ranks unseen images best, and its scores; the first unless another is clearly better."""
+    first, *others = _scores(features, labels, inner, SHRINKAGES)
+    for shrinkage, other in zip(SHRINKAGES[1:], others, strict=True):
+        if inner is not None and 1 - _auroc(labels, other) < CLEARLY * (1 - _auroc(labels, first)):
+            return shrinkage, other
+    return SHRINKAGES[0], first
+
+
+def _scores(
+    features: NDArray[np.float32],
+    labels: NDArray[np.int64],
+    inner: NDArray[np.int64] | None,
+    shrinkages: Sequence[float],
+) -> list[_Scores]:
+    """Linear discriminant analysis of standardized features, with a covariance that is shrunk to a sphere.
 
     Few anomalous images suffice, because the normal ones alone tell most of the covariance. In the span of the
-    images, which principal components give, it is the same and cheaper.
+    images, which principal components give, it is the same and cheaper. Labels are unknown to standardization and
+    components, which therefore are those of all images in the inner cross-validation too.
     """
-    return make_pipeline(
+    span = make_pipeline(
         StandardScaler(),
-        PCA(min(images - 1, size, MOST_COMPONENTS), svd_solver="full"),
-        LinearDiscriminantAnalysis(solver="lsqr", shrinkage=SHRINKAGE),
+        PCA(min(len(labels) - 1, features.shape[1], MOST_COMPONENTS), svd_solver="full"),
     )
+    reduced = span.fit_transform(features)
+    found = []
+    for shrinkage in shrinkages:
+        analysis = LinearDiscriminantAnalysis(solver="lsqr", shrinkage=shrinkage)
+        unseen = None
+        if inner is not None:
+            unseen = cross_val_predict(
+                analysis, reduced, labels, cv=PredefinedSplit(inner), method="decision_function"
+            )
+        found.append(_Scores(*_linear(span, analysis.fit(reduced, labels)), unseen))
+    return found
 
 
-def _linear(fitted: Pipeline) -> tuple[NDArray[np.float64], float]:
-    """The pipeline as one linear function of the features."""
-    scaler, pca, analysis = (step for _, step in fitted.steps)
+def _linear(span: Pipeline, analysis: LinearDiscriminantAnalysis) -> tuple[NDArray[np.float64], float]:
+    """All steps as one linear function of the features."""
+    scaler, pca = (step for _, step in span.steps)
     weight = pca.components_.T @ analysis.coef_[0] / scaler.scale_
     bias = analysis.intercept_[0] - pca.mean_ @ pca.components_.T @ analysis.coef_[0] - scaler.mean_ @ weight
     return np.asarray(weight, dtype=np.float64), float(bias)
+
+
+def _sum(one: _Scores, other: _Scores) -> _Scores:
+    """The first's scores and a share of the other's, each in its standard deviations."""
+    a, b = 1 / one.spread, SHARE_OF_MAP / other.spread
+    unseen = None if one.unseen is None or other.unseen is None else a * one.unseen + b * other.unseen
+    return _Scores(np.concatenate([a * one.weight, b * other.weight]), a * one.bias + b * other.bias, unseen)
+
+
+def _auroc(labels: NDArray[np.int64], scores: _Scores) -> float:
+    return float(roc_auc_score(labels, scores.unseen))
 
 
 def _parts(labels: NDArray[np.int64], groups: Sequence[str], seed: int) -> NDArray[np.int64] | None:

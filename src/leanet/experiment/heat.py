@@ -1,0 +1,116 @@
+"""What a model shows over an image: chosen by the anomalies that stand out from unseen normal images."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from leanet.data.tensors import images_to_tensor
+from leanet.experiment.detector_task import build_detector
+from leanet.experiment.experiment import Experiment
+from leanet.experiment.map_reader import map_reader, map_scale
+from leanet.experiment.open_run import Run
+from leanet.model.card import Heat, Scales
+from leanet.model.heat import heat_map
+from leanet.model.where import ceilings, strength
+from leanet.networks.leanet import LEANet
+from leanet.training.checkpoint import load_weights
+
+MOST = 100
+"""Images of each sort to look at: training normals, unseen normals, unseen anomalies."""
+
+FEWEST = 4
+"""Unseen anomalies to choose by; with fewer, the anomaly map is shown."""
+
+KINDS: tuple[Heat, ...] = ("map", "evidence", "both")
+
+Peaks = tuple[tuple[float, ...], ...]
+
+Maps = Sequence[NDArray[np.float32]]
+"""Maps (S, S), one an image."""
+
+
+@dataclass(frozen=True)
+class ChosenHeat:
+    """Fields of a card: what is shown, how it is scaled, and its peaks in normal images."""
+
+    heat: Heat
+    heat_scales: Scales | None
+    normals_peaks: Peaks | None
+
+
+@torch.inference_mode()
+def choose_heat(trained: Experiment) -> ChosenHeat:
+    """The heat map above whose ceilings the most unseen anomalies are; without a head, the anomaly map.
+
+    Args:
+        trained: a detector on one fold, whose test images are the unseen ones.
+    """
+    run = trained.run
+    training, normals, anomalies = _rows(run)
+    if not trained.detector.has_frozen_adn or not len(normals) or len(anomalies) < FEWEST:
+        return ChosenHeat("map", None, peaks_of_maps(run))
+    network = build_detector(trained.detector, run.side).eval()
+    load_weights(network, trained.folder(trained.folds[0]).weights)
+    read = _reader(trained, network)
+    found = [read(rows[:: -(-len(rows) // MOST)]) for rows in (training, normals, anomalies)]
+    scales = _scales(*found[1])
+    choices: dict[Heat, tuple[NDArray[np.float64], int]] = {}
+    for kind in KINDS:
+        maps = [_shown(kind, scales, *of_sort) for of_sort in found]
+        limits = ceilings(maps[0], maps[1])
+        choices[kind] = limits, sum(bool((strength(one, limits.tolist()) > 1).any()) for one in maps[2])
+    best = max(KINDS, key=lambda kind: choices[kind][1])  # of equals the first
+    return ChosenHeat(best, None if best == "map" else scales, _rounded(choices[best][0]))
+
+
+def peaks_of_maps(run: Run) -> Peaks | None:
+    """The ceilings of normal anomaly maps; None if groups left the fold no normal test image."""
+    training, held_out, _ = _rows(run)
+    if not len(training) or not len(held_out):
+        return None
+    maps = run.maps(0, unpack=False)
+    one_by_one = ((maps.delta_e(rows[i : i + 1])[0] for i in range(len(rows))) for rows in (training, held_out))
+    return _rounded(ceilings(*one_by_one))
+
+
+def _rows(run: Run) -> list[NDArray[np.int64]]:
+    """Rows of the first fold's training normals, its unseen normals and its unseen anomalies."""
+    fold = run.folds[0]
+    train, test = run.rows(fold.train), run.rows(fold.test)
+    return [train[run.labels[train] == 0], test[run.labels[test] == 0], test[run.labels[test] == 1]]
+
+
+def _reader(trained: Experiment, network: LEANet) -> Callable[[NDArray[np.int64]], tuple[Tensor, Tensor]]:
+    """A function from rows to anomaly maps (N, 1, S, S) and evidence (N, 1, h, w)."""
+    run, head = trained.run, network.head
+    assert head is not None, "a frozen ADN has one"
+    maps, scale = run.maps(0, unpack=False), map_scale(trained.config)
+    scaled = map_reader(maps, scale)
+
+    def read(rows: NDArray[np.int64]) -> tuple[Tensor, Tensor]:
+        each = [
+            head.evidence(network.adn, images_to_tensor(run.pixels, one), scaled(one)) for one in rows[:, None]
+        ]
+        return torch.from_numpy(maps.delta_e(rows))[:, None], torch.cat(each)
+
+    return read
+
+
+def _scales(anomaly_maps: Tensor, evidence: Tensor) -> Scales:
+    """Mean and standard deviation of both over unseen normal images' pixels."""
+    (m, s), (map_m, map_s) = ((float(x.mean()), max(float(x.std()), 1e-6)) for x in (evidence, anomaly_maps))
+    return (m, s), (map_m, map_s)
+
+
+def _shown(kind: Heat, scales: Scales, anomaly_maps: Tensor, evidence: Tensor) -> Maps:
+    return list(heat_map(kind, scales, anomaly_maps, evidence)[:, 0].numpy())
+
+
+def _rounded(limits: NDArray[np.float64]) -> Peaks:
+    return tuple(tuple(round(float(value), 3) for value in row) for row in limits)
