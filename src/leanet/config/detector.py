@@ -8,11 +8,17 @@ from dataclasses import dataclass
 from typing import Annotated, Literal
 
 from leanet.config.limits import at_least, training_limits
-from leanet.config.shown import network_in, recent
+from leanet.config.shown import AUTO, network_in, recent
 from leanet.errors import OptionError
 
 Tune = Literal["head", "all"]
 AttentionForm = Literal["published", "affine", "gated", "pooled"]
+
+PRETRAINED = "EfficientNet-Lite0"
+"""The ADN whose weights come with the installation."""
+
+TIMM = "timm/"
+"""Before the name of a network of timm, which is an ADN too."""
 
 TRAINING = ("epochs", "batch_size", "lr")
 """Options without effect on a head."""
@@ -28,9 +34,10 @@ NO_CAAN = "none"
 class DetectorConfig:
     """Stage 2: the LEA-Net."""
 
-    adn: Annotated[str, *network_in("adn", other="timm/NAME")] = "ResNet18"
+    adn: Annotated[str, *network_in("adn", AUTO, other="timm/NAME")] = AUTO
     """Anomaly detection network (ADN), which classifies the image.
-    timm/NAME is the convolutional network NAME of timm, such as timm/convnext_atto."""
+    timm/NAME is the convolutional network NAME of timm, such as timm/convnext_atto.
+    'auto' is EfficientNet-Lite0, or ResNet18 with recipe authors or an option of training, such as --epochs."""
     caan: Annotated[str, *network_in("caan", NO_CAAN)] = "ResNet"
     """Color anomaly attention network (CAAN), which reads the anomaly map; 'none' is the plain ADN."""
     attention_point: tuple[int, ...] = (2,)
@@ -65,7 +72,7 @@ class DetectorConfig:
     tune: Annotated[Tune | None, *recent("{all,head}")] = None
     """What is fitted: 'all' trains every layer. 'head' keeps a pretrained ADN as it is and fits one linear function
     of its features and of the anomaly map, in seconds. The map takes the CAAN's place; --caan none omits it.
-    The threshold comes from all labeled images."""
+    By default 'head' for EfficientNet-Lite0 and timm/NAME, unless an option of training is given."""
     weights: Annotated[str | None, *recent("{imagenet,none,FILE}")] = None
     """Weights that the ADN starts from: 'imagenet', 'none' (new ones), or a file of timm's state dict.
     By default 'imagenet' for EfficientNet-Lite0 and timm/NAME; the other ADNs take 'none' alone."""
@@ -80,6 +87,9 @@ class DetectorConfig:
             raise OptionError("target_recall", self.target_recall, "expected a share above 0 and up to 1.")
         at_least("seeds", self.seeds, 1)
         at_least("caan_weight", self.caan_weight, 0)
+        pretrained = self.adn == PRETRAINED or self.adn.startswith(TIMM)
+        if self.tune is None and pretrained and not self.asks_for_training:
+            self._set({"tune": "head"})
         if self.has_frozen_adn:
             self._set({"validation": None, "attention_point": (), **dict.fromkeys(TRAINING)})
             if self.has_attention:
@@ -99,6 +109,27 @@ class DetectorConfig:
         """Set options, of those that have no effect to the value that they have in every such detector."""
         for name, value in options.items():
             object.__setattr__(self, name, value)
+
+    @property
+    def asks_for_training(self) -> bool:
+        """Whether an option has another value than its default that only a trained LEA-Net has."""
+        return (
+            self.tune == "all"
+            or self.weights == "none"
+            or self.caan not in ("ResNet", DIRECT, NO_CAAN)
+            or self.attention not in ("published", "pooled")
+            or self.attention_point not in ((2,), ())
+            or self.caan_weight != 1
+            or any(getattr(self, name) is not None for name in (*TRAINING, "validation"))
+        )
+
+    def settled(self, recipe: str) -> DetectorConfig:
+        """The same detector with its ADN chosen, if it was not."""
+        if self.adn != AUTO:
+            return self
+        return dataclasses.replace(
+            self, adn="ResNet18" if recipe == "authors" or self.asks_for_training else PRETRAINED
+        )
 
     @property
     def has_frozen_adn(self) -> bool:

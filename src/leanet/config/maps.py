@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import dataclasses
 from dataclasses import dataclass
 from typing import Annotated, Literal
 
 from leanet.config.limits import at_least, training_limits
-from leanet.config.shown import network_in, recent
+from leanet.config.shown import AUTO, network_in, recent
 
-FEATURE_PARTS = 2
+FEATURE_PARTS = 5
 """Parts of `cross_fit` for feature maps, which would be 0 at an image's own patches."""
+
+COLORIZER_MAP = "colorizer"
+"""The map source of the paper, and of earlier versions."""
 
 MapCoding = Literal["true", "authors"]
 
@@ -29,13 +33,14 @@ class ColorizerConfig:
     cross_fit: int = 0
     """Train this many more colorizers to make the training images' maps (0: one colorizer makes all maps).
     Each recolors only images that it was not trained on, as for the test images.
-    With --map-source features at least 2, the default there."""
+    With --map-source features at least 2, by default 5."""
     map_coding: MapCoding = "true"
     """Values of the anomaly maps: 'true' is ΔE00; 'authors' is the authors' program's (needs the extra authors)."""
 
-    map_source: Annotated[str, *recent("{colorizer,features}")] = "colorizer"
+    map_source: Annotated[str, *recent("{auto,colorizer,features}")] = AUTO
     """Source of the anomaly maps: 'colorizer' is ΔE00 between an image and its recoloring.
-    'features' is the distance of pretrained features from those of normal images; it trains nothing."""
+    'features' is the distance of pretrained features from those of normal images; it trains nothing.
+    'auto' is 'features' for a head, unless an option of the colorizer is given; else 'colorizer'."""
 
     def __post_init__(self) -> None:
         training_limits("colorizer_", self.colorizer_epochs, self.colorizer_batch_size, self.colorizer_lr)
@@ -43,3 +48,14 @@ class ColorizerConfig:
             object.__setattr__(self, "cross_fit", FEATURE_PARTS)
         if self.cross_fit:
             at_least("cross_fit", self.cross_fit, 2)
+
+    def settled(self, has_head: bool) -> ColorizerConfig:
+        """The same options with their map source chosen, if it was not.
+
+        Args:
+            has_head: whether the maps are for a head on a frozen network.
+        """
+        if self.map_source != AUTO:
+            return self
+        asked = dataclasses.replace(self, map_source=COLORIZER_MAP) != ColorizerConfig(map_source=COLORIZER_MAP)
+        return dataclasses.replace(self, map_source="features" if has_head and not asked else COLORIZER_MAP)

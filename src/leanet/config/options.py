@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar, get_type_hints
 
+from leanet.config.maps import COLORIZER_MAP
 from leanet.config.verbs import DetectConfig, RunConfig
 from leanet.errors import UserError
 from leanet.reading import fits, parse_yaml, read_text
@@ -19,6 +20,9 @@ Config = TypeVar("Config", bound="DataclassInstance")
 
 LARGEST = 100_000
 """Bytes of a config file; ours have two thousand."""
+
+EARLIER = {"map_source": COLORIZER_MAP}
+"""Options that earlier versions lack -> what they did, if that is not today's default; it is not recorded."""
 
 RECORDED_NAMES = ("pixels", "pixels_sha256", "images_in", "maps_from")
 """Recorded values of a run that are read again: a file's name and hash, and two folders."""
@@ -39,6 +43,8 @@ def from_options(config_class: type[Config], options: Mapping[str, Any], **given
             values[f.name] = given[f.name]
         elif isinstance(f.default_factory, type) and dataclasses.is_dataclass(f.default_factory):
             values[f.name] = from_options(f.default_factory, options)
+        elif f.name in EARLIER and f.name not in options:
+            values[f.name] = EARLIER[f.name]
         elif f.name in options:
             value = options[f.name]
             if not fits(value, hints[f.name]):
@@ -60,7 +66,7 @@ def to_options(config: object) -> dict[str, Any]:
         if dataclasses.is_dataclass(value):
             options |= to_options(value)
         elif "unrecorded(" not in str(f.type) and (
-            value != f.default or not (_is_hidden(f) or "recent(" in str(f.type))
+            value != EARLIER.get(f.name, f.default) or not (_is_hidden(f) or "recent(" in str(f.type))
         ):
             options[f.name] = _plain(value)
     return options

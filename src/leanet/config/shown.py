@@ -44,6 +44,10 @@ def recent(metavar: str) -> tuple[object, ...]:
     return shown_as(metavar)
 
 
+AUTO = "auto"
+"""The value of an option that is chosen by others, see `leanet.config.verbs`."""
+
+
 def network_in(room: str, *others: str, other: str = "") -> tuple[object, ...]:
     """An option that takes the name of a network: of those in a folder of `leanet.networks`, or one of the others.
 

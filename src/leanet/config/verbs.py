@@ -30,6 +30,9 @@ class ColorizeConfig:
     colorizer: ColorizerConfig = field(default_factory=ColorizerConfig)
     compute: ComputeConfig = field(default_factory=ComputeConfig)
 
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "colorizer", self.colorizer.settled(has_head=False))
+
 
 @dataclass(frozen=True)
 class DetectConfig:
@@ -49,6 +52,7 @@ class DetectConfig:
     def __post_init__(self) -> None:
         if self.out is not None and self.out.resolve() == self.run.resolve():
             object.__setattr__(self, "out", None)
+        object.__setattr__(self, "detector", self.detector.settled(self.compute.recipe))
 
     @property
     def home(self) -> Path:
@@ -70,6 +74,9 @@ class RunConfig:
     compute: ComputeConfig = field(default_factory=ComputeConfig)
     compare: bool = True
     """Also train the baseline, the same ADN without attention (--no-compare saves its time)."""
+
+    def __post_init__(self) -> None:
+        _settle(self)
 
     def stages(self) -> tuple[ColorizeConfig, DetectConfig]:
         """The same run as its two stages."""
@@ -119,6 +126,7 @@ class StudyConfig:
         for name in ("adn", "caan", "attention_point", "attention", "caan_weight", "p_rate"):
             if not getattr(self, name):
                 raise UserError(f"--{name.replace('_', '-')}: expected at least one value.")
+        object.__setattr__(self, "colorizer", self.colorizer.settled(has_head=False))
         self.cells()  # report bad values before any work
 
     def cells(self) -> list[DetectorConfig]:
@@ -179,6 +187,9 @@ class FitConfig:
     colorizer: ColorizerConfig = field(default_factory=ColorizerConfig)
     detector: DetectorConfig = field(default_factory=DetectorConfig)
     compute: ComputeConfig = field(default_factory=ComputeConfig)
+
+    def __post_init__(self) -> None:
+        _settle(self)
 
 
 @dataclass(frozen=True)
@@ -292,6 +303,9 @@ class CheckConfig:
     estimate: bool = True
     """Time a few training steps to estimate how long a run will take (about half a minute)."""
 
+    def __post_init__(self) -> None:
+        _settle(self)
+
 
 @dataclass(frozen=True)
 class ImportAuthorsConfig:
@@ -330,3 +344,10 @@ class DemoConfig:
 
     def __post_init__(self) -> None:
         check_seed(self.seed)
+
+
+def _settle(config: RunConfig | FitConfig | CheckConfig) -> None:
+    """Choose the ADN and the map source where they are 'auto'."""
+    detector = config.detector.settled(config.compute.recipe)
+    object.__setattr__(config, "detector", detector)
+    object.__setattr__(config, "colorizer", config.colorizer.settled(detector.has_frozen_adn))

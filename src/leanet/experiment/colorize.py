@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 
-from leanet.config import ColorizeConfig, ColorizerConfig, parse_folds
+from leanet.config import COLORIZER_MAP, ColorizeConfig, parse_folds
 from leanet.experiment.executors import executor
 from leanet.experiment.map_tasks import compute_of, image_passes, plan_maps
 from leanet.experiment.open_run import Run, begin, normal_rows
@@ -43,7 +43,7 @@ def _colorize(config: ColorizeConfig, begun: Run | None) -> Run:
     normals = len(normal_rows(run, tasks[0].fold))
     each = f", {config.colorizer.cross_fit + 1} for each fold" if config.colorizer.cross_fit else ""
     epochs = image_passes(config, normals) // normals
-    if config.colorizer.map_source == ColorizerConfig.map_source:
+    if config.colorizer.map_source == COLORIZER_MAP:
         explain("fold", "ΔE00")
         _log.info(f"colorizers: {config.colorizer.colorizer}{each}, {epochs} epochs, {compute_of(config, run)}")
     else:

@@ -10,7 +10,7 @@ from dataclasses import asdict
 import numpy as np
 from numpy.typing import NDArray
 
-from leanet.config import NO_CAAN, DataConfig, DetectConfig, DetectorConfig, parse_folds
+from leanet.config import NO_CAAN, TIMM, DataConfig, DetectConfig, DetectorConfig, parse_folds
 from leanet.config.options import from_options, to_options
 from leanet.errors import OptionError, UserError
 from leanet.experiment.detector_task import TrainDetector, build_detector, initial_weights
@@ -26,7 +26,7 @@ from leanet.experiment.training_set import TrainingSet, validation_share
 from leanet.files import LARGEST, write_bytes, write_json
 from leanet.lock import alone_in
 from leanet.networks.contract import point_of
-from leanet.networks.registry import ADNS, CAANS, TIMM, check_adn, find_adn
+from leanet.networks.registry import ADNS, CAANS, check_adn, find_adn
 from leanet.ranks import is_first
 from leanet.reading import read_bytes
 from leanet.results.metrics import FEWEST_POSITIVES, score

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from leanet.config import NO_CAAN, ColorizeConfig, DetectConfig, FitConfig
+from leanet.config import COLORIZER_MAP, NO_CAAN, ColorizeConfig, DetectConfig, FitConfig
 from leanet.config.options import to_options
 from leanet.data.registry import list_images, open_source
 from leanet.data.splits import Fold, inner_parts, refuse_one_normal
@@ -46,7 +46,7 @@ from leanet.experiment.verdict import found_in_words
 from leanet.files import is_free, remove
 from leanet.lock import alone_in
 from leanet.maps.source import MapSource
-from leanet.model.card import COLORIZER_MAP, Card
+from leanet.model.card import Card
 from leanet.model.deviation import deviation
 from leanet.model.model import Model, refuse_existing, save
 from leanet.ranks import count

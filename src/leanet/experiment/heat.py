@@ -94,9 +94,7 @@ def _reader(trained: Experiment, network: LEANet) -> Callable[[NDArray[np.int64]
     scaled = map_reader(maps, scale)
 
     def read(rows: NDArray[np.int64]) -> tuple[Tensor, Tensor]:
-        each = [
-            head.evidence(network.adn, images_to_tensor(run.pixels, one), scaled(one)) for one in rows[:, None]
-        ]
+        each = [head.evidence(network.adn, images_to_tensor(run.pixels, one), scaled(one)) for one in rows[:, None]]
         return torch.from_numpy(maps.delta_e(rows))[:, None], torch.cat(each)
 
     return read

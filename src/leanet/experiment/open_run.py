@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from leanet.color.opencv_lab import check_opencv
 from leanet.config import (
+    COLORIZER_MAP,
     ColorizeConfig,
     ColorizerConfig,
     DataConfig,
@@ -220,7 +221,7 @@ def read_dataset(path: Path, data: DataConfig, seed: int) -> Dataset:
 
 def differing_option(recorded: dict[str, Any], now: dict[str, Any]) -> str | None:
     """The first option that changes the results and has another recorded value, as '--x OLD, now NEW'."""
-    unsaid = {"source": DataConfig.source, "map_source": ColorizerConfig.map_source}  # recorded if another alone
+    unsaid = {"source": DataConfig.source, "map_source": COLORIZER_MAP}  # recorded if another alone
     recorded, now = ({**unsaid, **options} if options else options for options in (recorded, now))
     for key, value in now.items():
         if key not in FREE_TO_CHANGE and key in recorded and recorded[key] != value:
@@ -374,7 +375,7 @@ def refuse_unfit_maps(config: ColorizerConfig) -> None:
         find_map_source(config.map_source)
     except ValueError as error:
         raise UserError(str(error)) from None
-    if config.map_source == ColorizerConfig.map_source and config.colorizer not in COLORIZERS:
+    if config.map_source == COLORIZER_MAP and config.colorizer not in COLORIZERS:
         raise OptionError("colorizer", config.colorizer, f"choose from {', '.join(COLORIZERS)}.")
     if config.map_coding != "authors":
         return

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 import numpy as np
 from numpy.typing import NDArray
 
-from leanet.config import ColorizerConfig
+from leanet.config import COLORIZER_MAP
 from leanet.experiment.experiment import Experiment
 from leanet.experiment.feature_task import ComputeFeatures
 from leanet.experiment.training_set import labelled_rows
@@ -71,7 +71,7 @@ def _map_row(experiment: Experiment) -> Row:
         known = labelled_rows(experiment.config, run, n, s)
         threshold = choose_threshold(run.labels[known], means[known], d.target_recall, d.p_rate)
         scored[n, s] = Scored(run.labels[test], means[test], threshold, is_probability=False)
-    name = MAP_ROW if run.map_source == ColorizerConfig.map_source else OTHER_MAP_ROW
+    name = MAP_ROW if run.map_source == COLORIZER_MAP else OTHER_MAP_ROW
     return make_row(name, scored, experiment.test_to_train)
 
 

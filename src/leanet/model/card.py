@@ -10,7 +10,7 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal, get_type_hints
 
-from leanet.config import NO_CAAN, AttentionForm, ColorizerConfig, MapCoding, Tune
+from leanet.config import COLORIZER_MAP, NO_CAAN, AttentionForm, ColorizerConfig, MapCoding, Tune
 from leanet.errors import DamagedError, OptionError, UserError
 from leanet.reading import fits, parse_json, read_bytes
 
@@ -22,9 +22,6 @@ Heat = Literal["map", "evidence", "both"]
 
 Scales = tuple[tuple[float, float], tuple[float, float]]
 """Mean and standard deviation over normal images' pixels: of a head's evidence, and of the anomaly map."""
-
-COLORIZER_MAP = "colorizer"
-"""The map source of earlier formats, and of the paper."""
 
 HASH = "card_sha256"
 """The key of the hash of all other fields in a stored card."""

@@ -11,7 +11,7 @@ from typing import TypeVar
 import torch
 from torch import Tensor
 
-from leanet.config import NO_CAAN
+from leanet.config import NO_CAAN, TIMM
 from leanet.errors import UnknownNameError
 from leanet.networks import adn as adn_room
 from leanet.networks import caan as caan_room
@@ -23,9 +23,6 @@ from leanet.networks.pooled_head import PooledHead
 COLORIZERS: dict[str, type[Colorizer]] = {}
 ADNS: dict[str, type[ADN]] = {}
 CAANS: dict[str, type[CAAN]] = {}
-
-TIMM = "timm/"
-"""Before the name of a network of timm, which is an ADN too and needs no registration."""
 
 Network = TypeVar("Network")
 
