@@ -61,11 +61,11 @@ class TinyColorizer(Colorizer):
 
 @contextmanager
 def registered() -> Iterator[None]:
-    """Replace all networks on the command line, except a CAAN without logits, with the tiny ones."""
+    """Replace all networks that are trained, except a CAAN without logits, with the tiny ones."""
     with pytest.MonkeyPatch.context() as patch:
         for name in COLORIZERS:
             patch.setitem(COLORIZERS, name, TinyColorizer)
-        for name in ADNS:
+        for name in [name for name, adn in ADNS.items() if not adn.pretrained]:
             patch.setitem(ADNS, name, TinyADN)
         for name in [name for name, caan in CAANS.items() if caan.has_logits]:
             patch.setitem(CAANS, name, TinyCAAN)

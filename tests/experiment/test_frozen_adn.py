@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import csv
+import re
+import shlex
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +13,7 @@ from commands import train
 from tiny import registered
 
 import leanet
-from leanet.cli import main
+from leanet.cli import main, parse
 from leanet.experiment.finished import recorded_detector
 from leanet.experiment.open_run import find
 from leanet.experiment.run_folder import RunFolder
@@ -97,7 +99,10 @@ def test_a_later_detector_is_not_taken_for_a_head(finished: RunFolder) -> None:
 
 def test_check_names_a_quick_run_with_a_head(leaves: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["check", str(leaves), "--n-splits", "2", *FROZEN]) == 0
-    assert "--tune head" in capsys.readouterr().out
+    quick = [str(leaves), "--out", "quick", "--n-splits", "2", "--folds", "0", *FROZEN]
+    offered = re.search(r"a quick run takes \d+ (?:s|min): leanet (.*)", capsys.readouterr().out)
+    assert offered
+    assert parse("run", shlex.split(offered[1])[1:]) == parse("run", quick)
 
 
 def test_a_fitted_model_says_what_the_network_says(leaves: Path, tmp_path: Path) -> None:

@@ -227,8 +227,8 @@ def test_weights_that_do_not_fit_are_refused(tmp_path: Path, monkeypatch: pytest
             refuse_unfit_weights(DetectorConfig("timm/test_resnet", "none", weights=file), 64)
     assert not Path("ran.txt").exists()
     with pytest.raises(OptionError, match="weights imagenet: ResNet18 starts from new weights"):
-        refuse_unfit_weights(DetectorConfig(weights="imagenet"), 64)
-    refuse_unfit_weights(DetectorConfig(weights="none"), 64)
+        refuse_unfit_weights(DetectorConfig("ResNet18", weights="imagenet"), 64)
+    refuse_unfit_weights(DetectorConfig("ResNet18", weights="none"), 64)
 
 
 def test_without_a_connection_the_error_says_what_else_there_is(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -276,6 +276,7 @@ def test_the_command_line_takes_the_names_of_timm() -> None:
     assert {cell.weights for cell in study.cells()} == {"none"}
     assert (config.detector.adn, config.detector.weights) == ("timm/convnext_atto", "none")
     assert config.detector.name == "timm-convnext_atto-ResNet-p2"
-    lite = parse("detect", ["RUN", "--adn", LITE0])
-    assert isinstance(lite, DetectConfig)
-    assert (lite.detector.name, lite.detector.weights) == (f"{LITE0}-ResNet-p2", None)
+    for given, name in (("head", f"{LITE0}-head-attention"), ("all", f"{LITE0}-ResNet-p2")):
+        lite = parse("detect", ["RUN", "--adn", LITE0, "--tune", given])
+        assert isinstance(lite, DetectConfig)
+        assert (lite.detector.name, lite.detector.weights) == (name, None)

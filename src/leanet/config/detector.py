@@ -90,6 +90,8 @@ class DetectorConfig:
         pretrained = self.adn == PRETRAINED or self.adn.startswith(TIMM)
         if self.tune is None and pretrained and not self.asks_for_training:
             self._set({"tune": "head"})
+        if self.tune == "all" and not pretrained and self.adn != AUTO:
+            self._set({"tune": None})  # as ever: those have no other
         if self.has_frozen_adn:
             self._set({"validation": None, "attention_point": (), **dict.fromkeys(TRAINING)})
             if self.has_attention:

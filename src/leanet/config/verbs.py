@@ -11,7 +11,7 @@ from typing import Annotated, Literal
 
 from leanet.config.compute import ComputeConfig, Precision
 from leanet.config.data import DataConfig
-from leanet.config.detector import NO_CAAN, AttentionForm, DetectorConfig
+from leanet.config.detector import DIRECT, NO_CAAN, AttentionForm, DetectorConfig, Tune
 from leanet.config.limits import at_least, check_seed
 from leanet.config.maps import ColorizerConfig, MapCoding
 from leanet.config.shown import network_in, positional, recent, shown_as
@@ -101,7 +101,7 @@ class StudyConfig:
     attention_point: tuple[int, ...] = (1, 2, 3, 4, 5)
     """Attention points of the grid, one per cell."""
     attention: tuple[AttentionForm, ...] = ("published",)
-    """Forms of the attention: 'published', 'affine'."""
+    """Forms of the attention: 'published', 'affine', 'gated', 'pooled'."""
     caan_weight: tuple[float, ...] = (1.0,)
     """Weights of the CAAN's own loss in the sum with the ADN's."""
     p_rate: tuple[float, ...] = (1.0,)
@@ -110,6 +110,8 @@ class StudyConfig:
     """Train each detector this many times on every fold."""
     epochs: int | None = None
     """Epochs of the detectors; by default the recipe's."""
+    tune: Annotated[Tune, *recent("{all,head}")] = "all"
+    """What is fitted: 'all', or a 'head' on ADNs that are pretrained and stay so, which has no attention points."""
     weights: Annotated[str | None, *recent("{imagenet,none,FILE}")] = None
     """Weights that the ADNs start from, as of `leanet detect`."""
     validation: float | None = None
@@ -144,6 +146,7 @@ class StudyConfig:
                 validation=self.validation,
                 seeds=self.seeds,
                 epochs=self.epochs,
+                tune=self.tune,
                 weights=self.weights,
             )
             cells += [plain] if self.compare else []
@@ -152,6 +155,8 @@ class StudyConfig:
 
     def _with_attention(self, plain: DetectorConfig) -> list[DetectorConfig]:
         """The grid's detectors with the ADN, p_rate and seeds of this one."""
+        if plain.has_frozen_adn:
+            return [dataclasses.replace(plain, caan=DIRECT)]
         return [
             dataclasses.replace(plain, caan=caan, attention=form, caan_weight=weight, attention_point=(point,))
             for caan, form, weight, point in itertools.product(

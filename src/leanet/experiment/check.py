@@ -10,7 +10,7 @@ from tempfile import TemporaryDirectory
 
 import numpy as np
 
-from leanet.config import CheckConfig, ColorizeConfig, DetectConfig
+from leanet.config import CheckConfig, ColorizeConfig, DetectConfig, DetectorConfig
 from leanet.config.options import argument, to_options
 from leanet.data.check import CheckReport, check_dataset
 from leanet.data.dataset import Dataset
@@ -92,7 +92,9 @@ def _planned(config: CheckConfig, dataset: Dataset) -> tuple[list[Planned], Run]
 def _command(first: CheckConfig) -> str:
     """The command of a quick run, with the other given options."""
     usual = to_options(CheckConfig(first.dataset))
-    given = {name: value for name, value in to_options(first).items() if value != usual.get(name)}
+    if first.detector.adn != usual["adn"]:  # of which the other defaults are
+        usual |= to_options(DetectorConfig())
+    given = {name: value for name, value in to_options(first).items() if value not in (usual.get(name), [])}
     quick = {"image_size": first.data.image_size, "folds": first.compute.folds}
     arguments = [part for name, value in {**quick, **given}.items() for part in argument(name, value)]
     return shlex.join(["leanet", "run", str(first.dataset), "--out", "quick", *arguments])

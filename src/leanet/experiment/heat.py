@@ -18,7 +18,6 @@ from leanet.experiment.open_run import Run
 from leanet.model.card import Heat, Scales
 from leanet.model.heat import heat_map
 from leanet.model.where import ceilings, strength
-from leanet.networks.leanet import LEANet
 from leanet.training.checkpoint import load_weights
 
 MOST = 100
@@ -45,6 +44,15 @@ class ChosenHeat:
 
 
 @torch.inference_mode()
+def heat_maps(trained: Experiment, fold: int, rows: NDArray[np.int64]) -> dict[Heat, NDArray[np.float32]]:
+    """Every kind of heat map of a head for these rows' images, some of them normal, each (N, S, S)."""
+    found = _reader(trained, fold)(rows)
+    normal = torch.from_numpy(trained.run.labels[rows] == 0)
+    scales = _scales(*(x[normal] for x in found))
+    return {kind: np.stack(_shown(kind, scales, *found)) for kind in KINDS}
+
+
+@torch.inference_mode()
 def choose_heat(trained: Experiment) -> ChosenHeat:
     """The heat map above whose ceilings the most unseen anomalies are; without a head, the anomaly map.
 
@@ -55,9 +63,7 @@ def choose_heat(trained: Experiment) -> ChosenHeat:
     training, normals, anomalies = _rows(run)
     if not trained.detector.has_frozen_adn or not len(normals) or len(anomalies) < FEWEST:
         return ChosenHeat("map", None, peaks_of_maps(run))
-    network = build_detector(trained.detector, run.side).eval()
-    load_weights(network, trained.folder(trained.folds[0]).weights)
-    read = _reader(trained, network)
+    read = _reader(trained, trained.folds[0])
     found = [read(rows[:: -(-len(rows) // MOST)]) for rows in (training, normals, anomalies)]
     scales = _scales(*found[1])
     choices: dict[Heat, tuple[NDArray[np.float64], int]] = {}
@@ -86,12 +92,15 @@ def _rows(run: Run) -> list[NDArray[np.int64]]:
     return [train[run.labels[train] == 0], test[run.labels[test] == 0], test[run.labels[test] == 1]]
 
 
-def _reader(trained: Experiment, network: LEANet) -> Callable[[NDArray[np.int64]], tuple[Tensor, Tensor]]:
-    """A function from rows to anomaly maps (N, 1, S, S) and evidence (N, 1, h, w)."""
-    run, head = trained.run, network.head
+def _reader(trained: Experiment, fold: int) -> Callable[[NDArray[np.int64]], tuple[Tensor, Tensor]]:
+    """A function from rows to anomaly maps (N, 1, S, S) and evidence (N, 1, h, w), both of a fold."""
+    run = trained.run
+    network = build_detector(trained.detector, run.side).eval()
+    load_weights(network, trained.folder(fold).weights)
+    head = network.head
     assert head is not None, "a frozen ADN has one"
-    maps, scale = run.maps(0, unpack=False), map_scale(trained.config)
-    scaled = map_reader(maps, scale)
+    maps = run.maps(fold, unpack=False)
+    scaled = map_reader(maps, map_scale(trained.config))
 
     def read(rows: NDArray[np.int64]) -> tuple[Tensor, Tensor]:
         each = [head.evidence(network.adn, images_to_tensor(run.pixels, one), scaled(one)) for one in rows[:, None]]

@@ -21,6 +21,7 @@ from leanet.config import ReportConfig
 from leanet.errors import UserError
 from leanet.experiment.experiment import Experiment
 from leanet.experiment.finished import finished, recorded_detector, what_is_missing
+from leanet.experiment.heat import heat_maps
 from leanet.experiment.open_run import Run
 from leanet.experiment.run import write_table
 from leanet.experiment.run_folder import RunFolder, plain, read_config
@@ -33,7 +34,7 @@ from leanet.report import figures
 from leanet.report.charts import Chart, draw_all
 from leanet.report.pictures import full_size_attention, save
 from leanet.results.intervals import interval, shown, verdict
-from leanet.results.localise import aupro, pixel_auroc, read_mask
+from leanet.results.localise import aupro, peaks_on_masks, pixel_auroc, read_mask
 from leanet.results.metrics import PLAIN_THRESHOLD, PRINTED, Scored, metric_text
 from leanet.results.rows import Key, Row, cell, compared, difference
 from leanet.results.words import heading, words_of
@@ -266,7 +267,7 @@ def kinds_of(run: Run, folder: Path, scored: Mapping[Key, Scored]) -> list[tuple
 
 
 def _localisation(experiment: Experiment, folder: Path) -> list[tuple[str, ...]]:
-    """Pixel AUROC and AUPRO of the maps, by fold and their mean, also as CSV; empty without masks.
+    """Pixel AUROC, AUPRO and peaks on the mask of each map, by fold and their mean.
 
     Also written as CSV; empty without masks.
     """
@@ -274,7 +275,7 @@ def _localisation(experiment: Experiment, folder: Path) -> list[tuple[str, ...]]
     dataset = run.images_in
     path = folder / "localisation.csv"
     path.unlink(missing_ok=True)
-    measured: dict[str, dict[int, tuple[float | None, float | None]]] = {}
+    measured: dict[str, dict[int, tuple[float | None, ...]]] = {}
     for fold in experiment.folds:
         rows = run.rows(run.folds[fold].test)
         rows = np.array([r for r in rows if run.images[r].label == 0 or run.images[r].mask])
@@ -286,10 +287,14 @@ def _localisation(experiment: Experiment, folder: Path) -> list[tuple[str, ...]]
             _log.info(f"note: no localization results: the masks in {dataset} are missing ({error})")
             return []
         told = {"anomaly map": run.maps(fold, unpack=False).delta_e(rows)}
-        if experiment.detector.has_attention:
+        if experiment.detector.has_frozen_adn:
+            heat = heat_maps(experiment, fold, rows)
+            told |= {"evidence": heat["evidence"], "evidence and anomaly map": heat["both"]}
+        elif experiment.detector.has_attention:
             told["attention"] = full_size_attention(experiment, fold, rows)
         for name, maps in told.items():
-            measured.setdefault(name, {})[fold] = pixel_auroc(maps, masks), aupro(maps, masks)
+            scores = pixel_auroc(maps, masks), aupro(maps, masks), peaks_on_masks(maps, masks)
+            measured.setdefault(name, {})[fold] = scores
     lines: list[tuple[str, ...]] = []
     numbers: list[tuple[object, ...]] = []
     for name, by_fold in measured.items():
@@ -305,7 +310,7 @@ def _localisation(experiment: Experiment, folder: Path) -> list[tuple[str, ...]]
         ):
             numbers.append((title, name, *(plain(getattr(mean, end) if mean else None) for mean in means)))
     if numbers:
-        write_csv(path, ("over", "map", "pixel_auroc", "aupro"), numbers)
+        write_csv(path, ("over", "map", "pixel_auroc", "aupro", "peak_on_mask"), numbers)
     return lines
 
 

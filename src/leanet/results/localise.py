@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
+from scipy.ndimage import distance_transform_edt
 from scipy.ndimage import label as connected_regions
 from sklearn.metrics import auc, roc_auc_score, roc_curve
 
@@ -14,6 +15,10 @@ from leanet.data.find import find_images, is_special
 
 FALSE_POSITIVE_LIMIT = 0.3
 """AUPRO is the area up to this false positive rate, the usual one."""
+
+
+NEAR = 1 / 16
+"""Distance from a mask up to which a map's peak is on it, as a share of the side: at 256 px one patch, 16 px."""
 
 
 def read_mask(path: Path, side: int) -> NDArray[np.bool_]:
@@ -71,6 +76,22 @@ def aupro(maps: NDArray[np.float32], masks: NDArray[np.bool_]) -> float | None:
     at_limit = np.interp(FALSE_POSITIVE_LIMIT, false_positives, overlaps)
     area = auc([*false_positives[inside], FALSE_POSITIVE_LIMIT], [*overlaps[inside], at_limit])
     return float(area / FALSE_POSITIVE_LIMIT)
+
+
+def peaks_on_masks(maps: NDArray[np.float32], masks: NDArray[np.bool_]) -> float | None:
+    """The share of the masked images whose map's highest pixel lies within NEAR of the side of the mask.
+
+    Args:
+        maps, masks: as in `pixel_auroc`.
+    Returns:
+        In [0, 1]; None without a mask.
+    """
+    on_mask = []
+    for one, mask in zip(maps, masks, strict=True):
+        if mask.any():
+            peak = np.unravel_index(int(one.argmax()), one.shape)
+            on_mask.append(distance_transform_edt(~mask)[peak] <= NEAR * len(mask))
+    return float(np.mean(on_mask)) if on_mask else None
 
 
 def _weights(mask: NDArray[np.bool_]) -> NDArray[np.float64]:
