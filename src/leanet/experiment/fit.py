@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import logging
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -17,11 +18,13 @@ from leanet.data.registry import list_images, open_source
 from leanet.data.splits import Fold, inner_parts, refuse_one_normal
 from leanet.errors import UserError
 from leanet.experiment.colorize import colorize
+from leanet.experiment.description_task import DescribeImages
 from leanet.experiment.detect import refuse_unfit, refuse_unfit_weights, resolved, train_detectors, train_folds
 from leanet.experiment.detector_task import build_detector, map_scale
 from leanet.experiment.estimate import estimate, unfinished
 from leanet.experiment.executors import executor
 from leanet.experiment.experiment import Experiment
+from leanet.experiment.feature_task import ComputeFeatures
 from leanet.experiment.map_tasks import new_source
 from leanet.experiment.open_run import (
     Run,
@@ -144,7 +147,9 @@ def _fit_detector(config: FitConfig, first: ColorizeConfig, work: Path) -> Card:
     unchosen = dataclasses.replace(config.detector, validation=0.0)
     final = resolved(DetectConfig(second.out, None, unchosen, first.compute, compare=False), whole)
     if is_new:  # a stopped fit's remaining work is unknown
-        estimate([*unfinished(first, [asked], begun), *unfinished(second, [final], whole)], begun, whole)
+        shared = DescribeImages | ComputeFeatures
+        later = [task for task in unfinished(second, [final], whole) if not isinstance(task, shared)]
+        estimate([*unfinished(first, [asked], begun), *later], begun, whole)
     _log.info(f"first training: {parts}, to choose epoch and threshold, and to test on the rest")
     colorize(first, begun)
     first_training = train_detectors(asked)
@@ -258,11 +263,21 @@ def _maps_of(run: Run, rows: NDArray[np.int64]) -> Iterator[NDArray[np.float32]]
 
 
 def everything(run: Run, folder: Path) -> Run:
-    """The same images in another folder, with one fold that trains on all of them; its test side is a formality."""
+    """The same images in another folder, with one fold that trains on all of them; its test side is a formality.
+
+    Both folders have what is computed of all images once.
+    """
     firsts = {int(label): next(i.file for i in run.images if i.label == label) for label in np.unique(run.labels)}
     RunFolder(folder).make()
+    _link(RunFolder(folder).computed, run.folder.computed)
     fold = Fold(tuple(image.file for image in run.images), tuple(firsts.values()))
     return dataclasses.replace(run, folder=RunFolder(folder), folds=(fold,))
+
+
+def _link(path: Path, target: Path) -> None:
+    """Make a path lead to a folder, if it is free and the file system has links."""
+    with contextlib.suppress(OSError):
+        path.symlink_to(os.path.relpath(target, path.parent), target_is_directory=True)
 
 
 def _normals_only(config: FitConfig, folder: Path) -> Run:
