@@ -15,6 +15,7 @@ from leanet.maps.source import Normals
 from leanet.maps.sources.features import FeatureMap
 from leanet.training.checkpoint import Checkpoint
 from leanet.training.compute import Compute
+from leanet.training.prediction import predictor
 from leanet.training.session import Engines, Session
 
 SIDE = 64
@@ -38,11 +39,12 @@ def source(pixels: np.ndarray, tmp_path_factory: pytest.TempPathFactory) -> Feat
     made = FeatureMap(SIDE, ColorizerConfig(map_source="features"))
     compute = Compute(torch.device("cpu"), bfloat16=False, compiled=False)
     checkpoint = Checkpoint(Path(tmp_path_factory.mktemp("none")) / "none", "", 60)
-    seen: list[int] = []
-    session = Session("leanet", compute, 0, checkpoint, lambda images, _: seen.append(images), Engines())
-    made.fit(Normals(pixels, np.arange(4)), session)
-    assert sum(seen) == 4
-    return made.eval()
+    session = Session("leanet", compute, 0, checkpoint, lambda _images, _loss: None, Engines())
+    made.load_pretrained()
+    with torch.inference_mode():
+        descriptions = made.eval().describe(as_tensor(pixels)).numpy()
+    made.fit(Normals(pixels, np.arange(4), descriptions), session)
+    return made
 
 
 def as_tensor(pixels: np.ndarray) -> Tensor:
@@ -52,7 +54,7 @@ def as_tensor(pixels: np.ndarray) -> Tensor:
 def test_values_are_distances_to_the_nearest_patch(source: FeatureMap, pixels: np.ndarray) -> None:
     with torch.inference_mode():
         values = source(as_tensor(pixels[4:5])).values
-        patches = (source.patches(as_tensor(pixels[4:5]).float() / 255) - source.mean) / source.std
+        patches = (source.describe(as_tensor(pixels[4:5])).float() - source.mean) / source.std
     expected, _ = NearestNeighbors(n_neighbors=1).fit(source.bank.numpy()).kneighbors(patches[0].numpy())
     side = SIDE // 16
     coarse = torch.from_numpy(expected).float().reshape(1, 1, side, side)
@@ -61,7 +63,35 @@ def test_values_are_distances_to_the_nearest_patch(source: FeatureMap, pixels: n
 
 def test_a_picture_of_the_bank_has_a_map_of_zero(source: FeatureMap, pixels: np.ndarray) -> None:
     with torch.inference_mode():  # 4,000 draws from 64 patches have drawn each
-        assert float(source(as_tensor(pixels[:1])).values.max()) < 0.01
+        assert float(source(as_tensor(pixels[:1])).values.max()) < 1e-4
+
+
+def test_features_are_standardized_by_all_patches_of_the_normal_images(
+    source: FeatureMap, pixels: np.ndarray
+) -> None:
+    with torch.inference_mode():
+        patches = source.describe(as_tensor(pixels[:4])).double().flatten(0, 1)
+    torch.testing.assert_close(source.mean.double(), patches.mean(0), rtol=1e-5, atol=1e-6)
+    torch.testing.assert_close(source.std.double(), patches.std(0) + 1e-5, rtol=1e-5, atol=1e-6)
+
+
+def test_maps_of_stored_descriptions_are_those_of_the_images(source: FeatureMap, pixels: np.ndarray) -> None:
+    compute = Compute(torch.device("cpu"), bfloat16=False, compiled=False)
+    stored = predictor(source, compute, "describe")(as_tensor(pixels)).numpy()
+    assert stored.dtype == np.float16
+    found = predictor(source, compute, "compare")(torch.from_numpy(stored)).values
+    with torch.inference_mode():
+        expected = source(as_tensor(pixels)).values
+    torch.testing.assert_close(found, expected, rtol=0, atol=source.step)
+
+
+def test_fitting_without_descriptions_says_what_to_pass(source: FeatureMap, pixels: np.ndarray) -> None:
+    compute = Compute(torch.device("cpu"), bfloat16=False, compiled=False)
+    session = Session(
+        "leanet", compute, 0, Checkpoint(Path("none"), "", 60), lambda _images, _loss: None, Engines()
+    )
+    with pytest.raises(ValueError, match="pass those that `describe` returns"):
+        source.fit(Normals(pixels, np.arange(4)), session)
 
 
 def test_the_map_is_highest_where_the_picture_was_spoilt(source: FeatureMap, pixels: np.ndarray) -> None:

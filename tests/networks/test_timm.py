@@ -139,11 +139,29 @@ def test_pretrained_networks_differ_in_their_classifier_alone() -> None:
     assert differing == {"adn.head.logits.weight"}
 
 
-def test_an_activation_inside_batch_norm_survives_folding() -> None:
-    net = build_leanet(LITE0, None, (), 64, weights="imagenet")
-    image = torch.rand(2, 3, 64, 64)
-    with torch.inference_mode():
-        close(fold_batch_norm(net)(image).adn_logits, net.eval()(image).adn_logits)
+@pytest.mark.parametrize("name", [LITE0, "timm/resnet18", "timm/resnet50"])
+@torch.inference_mode()
+def test_batch_norm_is_folded_and_its_activation_stays(name: str) -> None:
+    torch.manual_seed(0)
+    network = build_leanet(name, None, (), 64, weights="imagenet" if name == LITE0 else "none").adn
+    for layer in network.modules():
+        if name != LITE0 and isinstance(layer, nn.BatchNorm2d):
+            for tensor in layer.state_dict().values():
+                if tensor.is_floating_point():
+                    tensor.uniform_(0.5, 1.5)
+    folded, image = fold_batch_norm(network), torch.rand(2, 3, 64, 64)
+    assert not any(isinstance(layer, nn.BatchNorm2d) for layer in folded.modules())
+    for found, expected in zip(folded.blocks(image), network.eval().blocks(image), strict=True):
+        close(found, expected)
+
+
+@torch.inference_mode()
+def test_a_module_that_is_used_twice_separates_others_both_times() -> None:
+    relu, norm = nn.ReLU(), nn.BatchNorm2d(4)
+    nn.init.uniform_(norm.bias)
+    network = nn.Sequential(relu, nn.Conv2d(3, 4, 3), relu, norm).eval()
+    image = torch.randn(1, 3, 8, 8)
+    close(fold_batch_norm(network)(image), network(image))
 
 
 @torch.inference_mode()

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from leanet.results.localise import aupro, pixel_auroc, read_mask
+from leanet.results.localise import aupro, peaks_on_masks, pixel_auroc, read_mask
 
 
 def masks() -> np.ndarray:
@@ -82,3 +82,12 @@ def test_masks_are_resized_by_area(tmp_path: Path) -> None:
     mask[0, 7] = 255
     Image.fromarray(mask).save(tmp_path / "m.png")
     assert read_mask(tmp_path / "m.png", 4).tolist() == [[1, 1, 0, 0], [1, 1, 0, 0], [0] * 4, [0] * 4]
+
+
+def test_a_peak_beside_the_mask_counts_up_to_a_sixteenth_of_the_side() -> None:
+    truth = np.zeros((3, 64, 64), dtype=bool)
+    truth[:2, 10:20, 10:20] = True  # the third image has no mask and does not count
+    maps = np.zeros((3, 64, 64), dtype=np.float32)
+    maps[0, 15, 23] = maps[1, 15, 24] = maps[2, 5, 5] = 1  # 4 and 5 pixels from the mask
+    assert peaks_on_masks(maps, truth) == 0.5
+    assert peaks_on_masks(maps, np.zeros_like(truth)) is None

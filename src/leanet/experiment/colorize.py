@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 
 from leanet.config import COLORIZER_MAP, ColorizeConfig, parse_folds
+from leanet.experiment.description_task import descriptions_for
 from leanet.experiment.executors import executor
 from leanet.experiment.map_tasks import compute_of, image_passes, plan_maps
 from leanet.experiment.open_run import Run, begin, normal_rows
@@ -48,6 +49,6 @@ def _colorize(config: ColorizeConfig, begun: Run | None) -> Run:
         _log.info(f"colorizers: {config.colorizer.colorizer}{each}, {epochs} epochs, {compute_of(config, run)}")
     else:
         _log.info(f"anomaly maps: {config.colorizer.map_source}{each}, {compute_of(config, run)}")
-    chosen.execute(tasks, [run], "colorizers")
+    chosen.execute([*descriptions_for(config), *tasks], [run], "colorizers")
     wait_for_all(device)
     return run

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from leanet.config import ColorizeConfig, ComputeConfig, DetectConfig, parse_folds
+from leanet.experiment.description_task import DescribeImages, descriptions_for
 from leanet.experiment.detector_task import TrainDetector, build_detector
 from leanet.experiment.feature_task import ComputeFeatures
 from leanet.experiment.map_tasks import FitMap, MakeMaps
@@ -39,7 +40,7 @@ MOST_NAMED = 3
 COLORIZERS = "colorizers"
 """The part of an estimate that map sources and their maps take."""
 
-Planned = FitMap | MakeMaps | ComputeFeatures | TrainDetector
+Planned = DescribeImages | FitMap | MakeMaps | ComputeFeatures | TrainDetector
 
 
 @dataclass(frozen=True)
@@ -69,6 +70,8 @@ def unfinished(first: ColorizeConfig, detectors: Sequence[DetectConfig], run: Ru
     tasks: list[Planned] = []
     for made in (MakeMaps(first, n) for n in folds if not run.folder.fold(n).maps.exists()):
         tasks += [*made.sources, made]
+    if tasks:
+        tasks = [*(task for task in descriptions_for(first) if not task.path.exists()), *tasks]
     trainings = [TrainDetector(d, n, s) for d in detectors for n in folds for s in range(d.detector.seeds)]
     for each in (d for d in detectors if d.detector.has_frozen_adn):
         features = ComputeFeatures(each, tuple(folds))
@@ -126,7 +129,7 @@ def _in_words(found: Estimate) -> list[str]:
 def _seconds_an_image(task: Planned, side: int) -> float:
     """Seconds per image of a task: of a training step, or of a map or features if no step is known."""
     compute = task.config.compute
-    if isinstance(task, ComputeFeatures):
+    if isinstance(task, ComputeFeatures | DescribeImages):
         return _seconds_of_features(task, side)
     if isinstance(task, TrainDetector):
         build = partial(build_detector, task.config.detector, side)
@@ -139,10 +142,12 @@ def _seconds_an_image(task: Planned, side: int) -> float:
     return _seconds_of_a_step(compute, build_colorizer_here, colorization.loss, recipe, _lab_batch(recipe, side))
 
 
-def _seconds_of_features(task: ComputeFeatures, side: int) -> float:
-    """Seconds to compute what describes an image to a head."""
+def _seconds_of_features(task: ComputeFeatures | DescribeImages, side: int) -> float:
+    """Seconds to compute what describes an image to a head or a map source."""
     describe, inputs = task.describer(side), [torch.rand(1, 3, side, side)]
-    inputs += [torch.rand(1, len(task.guided), side, side)] if task.guided else []
+    inputs += (
+        [torch.rand(1, len(task.guided), side, side)] if isinstance(task, ComputeFeatures) and task.guided else []
+    )
     describe(*inputs)
     started = time.perf_counter()
     describe(*inputs)
@@ -150,13 +155,14 @@ def _seconds_of_features(task: ComputeFeatures, side: int) -> float:
 
 
 def _seconds_of_a_map(config: ColorizeConfig, side: int) -> float:
-    """Seconds to map an image, always in float32."""
-    source = build_map_source(config.colorizer.map_source, side, config.colorizer)
-    make = predictor(source, resolve(config.compute, 0).in_float32())
-    images = torch.rand(TIMED_MAPS, 3, side, side)
-    make(images)
+    """Seconds to map a described image, always in float32."""
+    source = build_map_source(config.colorizer.map_source, side, config.colorizer).eval()
+    make = predictor(source, resolve(config.compute, 0).in_float32(), "compare")
+    with torch.inference_mode():
+        described = source.describe(torch.rand(TIMED_MAPS, 3, side, side))
+    make(described)
     started = time.perf_counter()
-    make(images).values.cpu()
+    make(described).values.cpu()
     return (time.perf_counter() - started) / TIMED_MAPS
 
 

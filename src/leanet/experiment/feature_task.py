@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from leanet.config import DetectConfig
 from leanet.data.tensors import images_to_tensor
 from leanet.errors import DamagedError
-from leanet.experiment.map_reader import map_reader, map_scale
+from leanet.experiment.map_reader import ReadMaps, map_reader, map_scale
 from leanet.experiment.open_run import Run
 from leanet.experiment.run_folder import RunFolder
 from leanet.experiment.tasks import Worker
@@ -68,10 +68,12 @@ class ComputeFeatures:
     Attributes:
         config: the detector's options, resolved; those that name the ADN, its weights and the scale of maps count.
         folds: those whose anomaly maps guide attention, if the detector has it.
+        others: tasks on other runs of the same images, which are done in the same pass.
     """
 
     config: DetectConfig
     folds: tuple[int, ...]
+    others: tuple[ComputeFeatures, ...] = ()
 
     @property
     def key(self) -> str:
@@ -89,11 +91,15 @@ class ComputeFeatures:
     @property
     def path(self) -> Path:
         """The file of the features; `path_of` has those of a fold."""
-        return RunFolder(self.config.home).features(self.config.detector.adn.replace("/", "-"))
+        return RunFolder(self.config.home).features(self._name)
 
     def path_of(self, fold: int) -> Path:
         """The file of attention and map statistics by a fold's maps."""
-        return self.path.with_name(f"{self.path.stem}-fold-{fold}.safetensors")
+        return RunFolder(self.config.home).fold(fold).attention(self._name)
+
+    @property
+    def _name(self) -> str:
+        return self.config.detector.adn.replace("/", "-")
 
     @property
     def paths(self) -> tuple[Path, ...]:
@@ -105,12 +111,14 @@ class ComputeFeatures:
 
     def done(self, worker: Worker) -> bool:
         """Whether all parts are there, of these images and maps by these weights."""
-        run = worker.run_at(self.config.run)
-        return self._is_made(self.path, run) and not self._lacking(run)
+        return self._is_made(self.path, worker.run_at(self.config.run)) and not self._lacking(worker)
 
-    def _lacking(self, run: Run) -> list[int]:
-        """The folds whose attention is to be computed."""
-        return [number for number in self.guided if not self._is_made(self.path_of(number), run, number)]
+    def _lacking(self, worker: Worker) -> list[tuple[ComputeFeatures, Run, int]]:
+        """The tasks, runs and folds whose attention is to be computed."""
+        each = [
+            (task, worker.run_at(task.config.run), fold) for task in (self, *self.others) for fold in task.guided
+        ]
+        return [(task, run, fold) for task, run, fold in each if not task._is_made(task.path_of(fold), run, fold)]
 
     def _is_made(self, path: Path, run: Run, fold: int | None = None) -> bool:
         try:
@@ -121,18 +129,20 @@ class ComputeFeatures:
     def run(self, worker: Worker) -> None:
         run = worker.run_at(self.config.run)
         if is_first():
-            folds = self._lacking(run)
-            found = self._describe(worker, run, folds)
+            lacking = self._lacking(worker)
+            readers = [
+                map_reader(other.maps(fold, unpack=False), map_scale(task.config)) for task, other, fold in lacking
+            ]
+            found = self._describe(worker, run, readers)
             if not self._is_made(self.path, run):
                 _save({FEATURES: found.pop(FEATURES)}, self.path, self._fingerprint(run))
-            for i, number in enumerate(folds):
+            for i, (task, other, fold) in enumerate(lacking):
                 of_fold = {name: found[name][i] for name in (ATTENTION, MAP)}
-                _save(of_fold, self.path_of(number), self._fingerprint(run, number))
+                _save(of_fold, task.path_of(fold), task._fingerprint(other, fold))
         wait_for_all(find_device(self.config.compute.device))
 
-    def _describe(self, worker: Worker, run: Run, folds: Sequence[int]) -> Described:
+    def _describe(self, worker: Worker, run: Run, readers: Sequence[ReadMaps]) -> Described:
         describe, some = self.describer(run.side), []
-        readers = [map_reader(run.maps(number, unpack=False), map_scale(self.config)) for number in folds]
         for start in range(0, len(run.images), BATCH):
             rows = np.arange(start, min(start + BATCH, len(run.images)))
             maps = [torch.cat([read(rows) for read in readers], 1)] if readers else []

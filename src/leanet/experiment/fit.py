@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import logging
+import os
 from dataclasses import asdict
 from pathlib import Path
 
@@ -16,11 +17,13 @@ from leanet.data.registry import list_images, open_source
 from leanet.data.splits import Fold, inner_parts, refuse_one_normal
 from leanet.errors import UserError
 from leanet.experiment.colorize import colorize
+from leanet.experiment.description_task import DescribeImages
 from leanet.experiment.detect import refuse_unfit, refuse_unfit_weights, resolved, train_detectors, train_folds
 from leanet.experiment.detector_task import build_detector
 from leanet.experiment.estimate import estimate, unfinished
 from leanet.experiment.executors import executor
 from leanet.experiment.experiment import Experiment
+from leanet.experiment.feature_task import ComputeFeatures
 from leanet.experiment.heat import choose_heat, peaks_of_maps
 from leanet.experiment.map_reader import map_scale
 from leanet.experiment.map_tasks import new_source
@@ -41,6 +44,7 @@ from leanet.experiment.open_run import (
 )
 from leanet.experiment.run_folder import RunFolder, read_history, versions_here
 from leanet.experiment.table import adn_scored, outcome
+from leanet.experiment.tasks import Worker
 from leanet.experiment.training_set import refuse_too_few_labelled
 from leanet.experiment.verdict import found_in_words
 from leanet.files import is_free, remove
@@ -144,9 +148,13 @@ def _fit_detector(config: FitConfig, first: ColorizeConfig, work: Path) -> Card:
     unchosen = dataclasses.replace(config.detector, validation=0.0)
     final = resolved(DetectConfig(second.out, None, unchosen, first.compute, compare=False), whole)
     if is_new:  # a stopped fit's remaining work is unknown
-        estimate([*unfinished(first, [asked], begun), *unfinished(second, [final], whole)], begun, whole)
+        later = [task for task in unfinished(second, [final], whole) if not isinstance(task, DescribeImages)]
+        estimate([*unfinished(first, [asked], begun), *later], begun, whole)
     _log.info(f"first training: {parts}, to choose epoch and threshold, and to test on the rest")
     colorize(first, begun)
+    if config.detector.has_frozen_adn:
+        colorize(second, whole)
+        _compute_features(resolved(asked, begun), final, begun, whole)
     first_training = train_detectors(asked)
     run, folder = first_training.run, first_training.folder(0)
     metrics = folder.read_metrics()
@@ -241,12 +249,29 @@ def _trained_source(config: ColorizeConfig, whole: Run) -> MapSource:
     return source.eval()
 
 
+def _compute_features(first: DetectConfig, second: DetectConfig, *runs: Run) -> None:
+    """Compute what heads of both trainings read, in one pass over the images."""
+    both = ComputeFeatures(first, (0,), (ComputeFeatures(second, (0,)),))
+    if not both.done(Worker({run.folder.path: run for run in runs})):
+        executor(first.compute.executor).execute([both], runs, both.key)
+
+
 def everything(run: Run, folder: Path) -> Run:
-    """The same images in another folder, with one fold that trains on all of them; its test side is a formality."""
+    """The same images in another folder, with one fold that trains on all of them; its test side is a formality.
+
+    Both folders have what is computed of all images once.
+    """
     firsts = {int(label): next(i.file for i in run.images if i.label == label) for label in np.unique(run.labels)}
     RunFolder(folder).make()
+    _link(RunFolder(folder).computed, run.folder.computed)
     fold = Fold(tuple(image.file for image in run.images), tuple(firsts.values()))
     return dataclasses.replace(run, folder=RunFolder(folder), folds=(fold,))
+
+
+def _link(path: Path, target: Path) -> None:
+    """Make a path lead to a folder, if it is free and the file system has links."""
+    with contextlib.suppress(OSError):
+        path.symlink_to(os.path.relpath(target, path.parent), target_is_directory=True)
 
 
 def _normals_only(config: FitConfig, folder: Path) -> Run:

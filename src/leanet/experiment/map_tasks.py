@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from leanet.config import ColorizeConfig
 from leanet.config.options import to_options
 from leanet.errors import DamagedError, UserError
+from leanet.experiment.description_task import descriptions_for, read_descriptions
 from leanet.experiment.open_run import Run, normal_rows, parts_of_training_side
 from leanet.experiment.run_folder import MapFolder, RunFolder, write_history
 from leanet.experiment.tasks import Worker, fingerprint_of
@@ -60,7 +61,7 @@ class FitMap:
 
     @property
     def needs(self) -> tuple[str, ...]:
-        return ()
+        return tuple(task.key for task in descriptions_for(self.config))
 
     @property
     def folder(self) -> MapFolder:
@@ -115,7 +116,7 @@ class FitMap:
 
         source = new_source(config, run)
         session = Session(config.compute.recipe, compute, seed, checkpoint, on_images, worker.engines)
-        history = source.fit(Normals(run.pixels, rows), session)
+        history = source.fit(Normals(run.pixels, rows, read_descriptions(run)), session)
         if is_first():
             remove(run.folder.fold(self.fold).maps)  # of another source; they are due again
             write_history(self.folder.history(part), history)
@@ -137,7 +138,7 @@ class MakeMaps:
 
     @property
     def needs(self) -> tuple[str, ...]:
-        return tuple(task.key for task in self.sources)
+        return (*self.sources[-1].needs, *(task.key for task in self.sources))
 
     @property
     def sources(self) -> list[FitMap]:
@@ -277,7 +278,7 @@ def write_maps(
     summary: MapSummary,
 ) -> None:
     """Make the maps of these rows' images, write them, and take them into the summary."""
-    for some, found in maps_of(source, compute, run.pixels, rows):
+    for some, found in maps_of(source, compute, run, rows):
         maps = found.values[:, 0].cpu().numpy()
         chroma = found.extras[CHROMA].cpu().numpy() if CHROMA in found.extras else None
         try:
@@ -288,16 +289,16 @@ def write_maps(
 
 
 def maps_of(
-    source: MapSource, compute: Compute, pixels: NDArray[np.uint8], rows: NDArray[np.int64]
+    source: MapSource, compute: Compute, run: Run, rows: NDArray[np.int64]
 ) -> Iterator[tuple[NDArray[np.int64], AnomalyMap]]:
     """Maps of these rows' images in float32, some rows at a time."""
     return_freed_memory()
     source.compiled = compute.compiled
-    make = predictor(source, compute.in_float32())
+    descriptions, make = read_descriptions(run), predictor(source, compute.in_float32(), "compare")
     for start in range(0, len(rows), PREDICTION_BATCH):
         some = rows[start : start + PREDICTION_BATCH]
-        images = torch.from_numpy(pixels[some]).permute(0, 3, 1, 2).to(compute.device)
-        yield some, make(images)
+        images = run.pixels[some].transpose(0, 3, 1, 2) if descriptions is None else descriptions[some]
+        yield some, make(torch.from_numpy(images))
 
 
 def plan_maps(config: ColorizeConfig, run: Run, folds: Sequence[int]) -> list[FitMap | MakeMaps]:

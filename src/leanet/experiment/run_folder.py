@@ -103,7 +103,7 @@ class DetectorFolder:
     def _is_whole(self, path: Path, hashes: Mapping[str, str]) -> bool:
         """Whether a file is unchanged: by its hash or, without one, by its content."""
         if path.name in hashes:
-            return hashes[path.name] == _sha256_of(path)
+            return hashes[path.name] == sha256_once(path)
         if path == self.weights:
             return _are_whole(path, path.stat().st_mtime_ns)
         return bool(read_history(path)) if path == self.history else path != self.config or bool(self.read_config())
@@ -176,6 +176,10 @@ class FoldFolder:
         """Renamed into place when complete: if it exists, the fold's first stage is finished."""
         return self.path / "maps.zarr"
 
+    def attention(self, adn: str) -> Path:
+        """What the maps make of a frozen ADN's features of all images."""
+        return self.path / f"{adn}-attention.safetensors"
+
     def detector(self, name: str) -> DetectorFolder:
         """Folder of the detector with this name."""
         return DetectorFolder(self.path / name)
@@ -217,7 +221,16 @@ class RunFolder:
 
     def features(self, adn: str) -> Path:
         """Pooled features of all images by a frozen ADN."""
-        return self.path / "features" / f"{adn}.safetensors"
+        return self.computed / f"{adn}.safetensors"
+
+    def descriptions(self, map_source: str) -> Path:
+        """What a map source compares of all images, as one array; a JSON file beside it has its hash."""
+        return self.computed / f"{map_source}-map.npy"
+
+    @property
+    def computed(self) -> Path:
+        """What networks that are not trained compute of all images, once for all folds."""
+        return self.path / "features"
 
     @property
     def report(self) -> Path:
@@ -362,8 +375,8 @@ def _are_whole(weights: Path, _changed: int) -> bool:
     return is_whole(weights)
 
 
-def _sha256_of(path: Path) -> str:
-    """As `sha256_of`, but read once."""
+def sha256_once(path: Path) -> str:
+    """As `sha256_of`, but a file that has not changed is read once."""
     return _hash_once(path, path.stat().st_mtime_ns)
 
 

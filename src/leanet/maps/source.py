@@ -8,7 +8,7 @@ import pkgutil
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -45,10 +45,13 @@ class Normals:
     Attributes:
         pixels: uint8 (M, H, W, 3), memory-mapped; every image of the data set.
         rows: int (N,), the rows of `pixels` to train on.
+        descriptions: (M, ...), memory-mapped; what `MapSource.describe` returns for every image of the data set.
+            None if the source has no descriptions.
     """
 
     pixels: NDArray[np.uint8]
     rows: NDArray[np.int64]
+    descriptions: NDArray[Any] | None = None
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -64,10 +67,15 @@ class MapSource(nn.Module, ABC):
 
     All that it learns is in parameters and buffers, which are stored as safetensors.
 
+    A source whose costly part is the same in every fold says so with `described_by`, and overrides `describe` and
+    `compare`. An experiment then describes each image once, and `fit` and `compare` read the stored descriptions.
+
     Attributes:
         unit: unit of the maps, for display.
         step: resolution of stored maps; the largest value that can be stored is 65,535 steps.
         has_chroma: whether `forward` returns the recolored chrominance as the extra 'chroma', to be stored.
+        described_by: what `describe` depends on besides the images, such as the network and its weights; stored
+            descriptions of another value are made again. '' if the source has no descriptions.
         compiled: whether `forward` may compile elementwise functions, which pays off for thousands of images.
 
     Args:
@@ -78,6 +86,7 @@ class MapSource(nn.Module, ABC):
     unit: ClassVar[str]
     step: ClassVar[float] = 0.005
     has_chroma: ClassVar[bool] = False
+    described_by: ClassVar[str] = ""
 
     def __init__(self, image_size: int, config: ColorizerConfig) -> None:
         super().__init__()
@@ -89,7 +98,26 @@ class MapSource(nn.Module, ABC):
 
     @abstractmethod
     def forward(self, images: Tensor) -> AnomalyMap:
-        """The maps (N, 1, H, W) of images (N, 3, H, W), sRGB: uint8, or float32 in [0, 1]."""
+        """The maps (N, 1, H, W) of images (N, 3, H, W), sRGB: uint8, or float32 in [0, 1].
+
+        They equal `compare(describe(images))`.
+        """
+
+    def load_pretrained(self) -> None:
+        """Load the pretrained weights that `describe` needs, if any; `fit` does this itself."""
+        return
+
+    def describe(self, images: Tensor) -> Tensor:
+        """Descriptions (N, ...) of images as `forward` takes them; whatever `fit` learns does not change them.
+
+        They are stored with their dtype.
+        """
+        return images
+
+    def compare(self, descriptions: Tensor) -> AnomalyMap:
+        """The maps (N, 1, H, W) of images by their descriptions (N, ...)."""
+        found: AnomalyMap = self(descriptions)
+        return found
 
     @property
     def stored(self) -> nn.Module:

@@ -13,14 +13,15 @@ from leanet.networks.folding import fold_batch_norm
 from leanet.training.compute import Compute
 
 
-def predictor(network: nn.Module, compute: Compute) -> Callable[..., Any]:
+def predictor(network: nn.Module, compute: Compute, method: str = "__call__") -> Callable[..., Any]:
     """A faster function that computes the network's outputs in evaluation mode, equal up to rounding.
 
     It copies the weights; further training does not change it. Logits and chrominance are always float32.
 
     Args:
-        network: a colorizer or a LEA-Net.
+        network: a colorizer, a LEA-Net or a map source.
         compute: device and precision; trainings pass `in_float32`, to predict as the deployed model does.
+        method: the network's method to call, instead of its forward.
     Returns:
         A function that takes the network's inputs, on any device, and returns its outputs on `compute.device`.
     """
@@ -29,11 +30,16 @@ def predictor(network: nn.Module, compute: Compute) -> Callable[..., Any]:
 
     @torch.inference_mode()
     def predict(*inputs: torch.Tensor) -> Any:
-        placed = [x.to(compute.device).contiguous(memory_format=torch.channels_last) for x in inputs]
+        placed = [_laid_out(x.to(compute.device)) for x in inputs]
         with _no_tf32(), torch.autocast(compute.device.type, torch.bfloat16, enabled=compute.bfloat16):
-            return folded(*placed)
+            return getattr(folded, method)(*placed)
 
     return predict
+
+
+def _laid_out(x: torch.Tensor) -> torch.Tensor:
+    """Images with their channels last in memory; other tensors as they are."""
+    return x.contiguous(memory_format=torch.channels_last) if x.dim() == 4 else x
 
 
 @contextmanager

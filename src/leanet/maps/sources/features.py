@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional as F
 
-from leanet.config import ColorizerConfig
+from leanet.config import ColorizerConfig, RecipeName
 from leanet.maps.source import AnomalyMap, History, MapSource, Normals, register_map_source
 from leanet.networks.contract import ADN
 from leanet.networks.registry import build_leanet
@@ -21,8 +23,11 @@ POINTS = (3, 4)
 BANK = 4000
 """Patches of normal images that others are compared with, drawn at random."""
 
-BATCH = 4
-"""Images at a time: larger batches leave the processor's cache and take half as long again."""
+BATCH = 1
+"""Images at a time: larger batches leave the processor's cache."""
+
+READ = 32
+"""Descriptions to read at a time."""
 
 SMOOTHED = 3
 """Side of the square of patches whose features are averaged."""
@@ -32,13 +37,15 @@ SMOOTHED = 3
 class FeatureMap(MapSource):
     """The distance of each patch of a pretrained network's features from the nearest of normal images.
 
-    Features are standardized by the normal images. Nothing is trained in epochs.
+    An image's description is its patches' features, (patches, channels) in float16. They are standardized by the
+    normal images. Nothing is trained in epochs.
 
     Source: Roth et al. (2022), PatchCore, arXiv 2106.08265, with a random bank in place of its coreset.
     """
 
     unit = "feature distance"
     step = 0.005
+    described_by = f"{ADN_NAME}, ImageNet, points {POINTS}, averaged over {SMOOTHED}"
 
     bank: Tensor
     mean: Tensor
@@ -53,37 +60,56 @@ class FeatureMap(MapSource):
         self.register_buffer("mean", torch.zeros(channels))
         self.register_buffer("std", torch.ones(channels))
 
-    @torch.inference_mode()
-    def fit(self, normals: Normals, session: Session) -> History:
-        """Draw the bank from the patches of the normal images."""
+    def load_pretrained(self) -> None:
+        """Load ImageNet weights."""
         trained: ADN = build_leanet(ADN_NAME, None, (), self.image_size, weights="imagenet").adn
         self.stages.load_state_dict(trained.stages[: len(self.stages)].state_dict())
-        self.eval().to(session.compute.device)
-        found = []
-        for images in normals.batches(BATCH):
-            found.append(self.patches(images.to(session.compute.device)).flatten(0, 1))
-            session.on_images(len(images), 0.0)
-        patches = torch.cat(found)
-        self.mean, self.std = patches.mean(0), patches.std(0) + 1e-5
-        chosen = torch.randint(len(patches), (BANK,), generator=torch.Generator().manual_seed(session.seed))
-        self.bank = ((patches[chosen.to(patches.device)] - self.mean) / self.std).contiguous()
+
+    def fit(self, normals: Normals, session: Session) -> History:
+        """Draw the bank from the patches of the normal images."""
+        if normals.descriptions is None:
+            raise ValueError("no descriptions: pass those that `describe` returns for all images.")
+        self.load_pretrained()
+        self.mean, self.std = _moments(normals.descriptions, normals.rows)
+        patches = normals.descriptions.shape[1]
+        generator = torch.Generator().manual_seed(session.seed)
+        chosen = torch.randint(len(normals) * patches, (BANK,), generator=generator).numpy()
+        image, patch = np.divmod(chosen, patches)
+        drawn = torch.from_numpy(normals.descriptions[normals.rows[image], patch]).float()
+        self.bank = (drawn - self.mean) / self.std
         return [{"epoch": 1.0, "images": float(len(normals))}]
+
+    @classmethod
+    def image_passes(cls, config: ColorizerConfig, recipe: RecipeName, images: int) -> int:  # noqa: ARG003
+        """None: `fit` reads descriptions."""
+        return 0
 
     def forward(self, images: Tensor) -> AnomalyMap:
         """Maps of images (N, 3, H, W): Euclidean distances of standardized features, at the images' size."""
+        return self.compare(self.describe(images))
+
+    def describe(self, images: Tensor) -> Tensor:
+        """Features of the patches of images (N, 3, H, W): float16 (N, patches, channels)."""
         rgb = images / 255 if images.dtype == torch.uint8 else images
-        distances = torch.cat([self._distances(some) for some in torch.split(rgb, BATCH)])
+        return torch.cat([self._patches(some) for some in torch.split(rgb, BATCH)]).half()
+
+    def compare(self, descriptions: Tensor) -> AnomalyMap:
+        """Maps of images by their patches' features (N, patches, channels)."""
+        distances = torch.stack([self._distances(of_image) for of_image in descriptions])
         side = self.image_size // 2 ** POINTS[-1]
         coarse = distances.reshape(-1, 1, side, side)
         values = F.interpolate(coarse, size=(self.image_size, self.image_size), mode="bilinear")
         return AnomalyMap(values, self.unit)
 
-    def _distances(self, rgb: Tensor) -> Tensor:
-        """Distance of each patch from the nearest in the bank, float32 (N, patches)."""
-        patches = ((self.patches(rgb) - self.mean) / self.std).float()
-        return torch.stack([torch.cdist(of_image, self.bank).amin(1) for of_image in patches])
+    def _distances(self, features: Tensor) -> Tensor:
+        """Distance of each of an image's patches (patches, channels) from the nearest in the bank, float32."""
+        with torch.autocast(features.device.type, enabled=False):
+            patches = (features.float() - self.mean) / self.std
+            # Squared distances, less each patch's own square, which does not change which one is nearest.
+            squares = torch.addmm(self.bank.square().sum(1), patches, self.bank.T, alpha=-2)
+            return (patches - self.bank[squares.argmin(1)]).square().sum(1).sqrt()
 
-    def patches(self, rgb: Tensor) -> Tensor:
+    def _patches(self, rgb: Tensor) -> Tensor:
         """Features of the patches of images (N, 3, H, W) in [0, 1]: (N, patches, channels)."""
         x, levels = rgb, []
         first = len(self.stages) - len(POINTS)
@@ -94,3 +120,18 @@ class FeatureMap(MapSource):
         side = self.image_size // 2 ** POINTS[-1]
         joined = torch.cat([F.adaptive_avg_pool2d(level, side) for level in levels], 1)
         return joined.flatten(2).transpose(1, 2)
+
+
+def _moments(descriptions: NDArray[np.float16], rows: NDArray[np.int64]) -> tuple[Tensor, Tensor]:
+    """Mean and standard deviation of each channel over all patches of these rows, float32 (channels,).
+
+    Args:
+        descriptions: (M, patches, channels), of which some rows are read at a time.
+    """
+    count, total, squares = 0, torch.zeros(()), torch.zeros(())
+    for start in range(0, len(rows), READ):
+        patches = torch.from_numpy(descriptions[rows[start : start + READ]]).double().flatten(0, 1)
+        count, total, squares = count + len(patches), total + patches.sum(0), squares + patches.square().sum(0)
+    mean = total / count
+    variance = (squares - count * mean.square()).clamp(min=0) / (count - 1)
+    return mean.float(), variance.sqrt().float() + 1e-5
