@@ -107,7 +107,8 @@ class FeatureMap(MapSource):
             patches = (features.float() - self.mean) / self.std
             # Squared distances, less each patch's own square, which does not change which one is nearest.
             squares = torch.addmm(self.bank.square().sum(1), patches, self.bank.T, alpha=-2)
-            return (patches - self.bank[squares.argmin(1)]).square().sum(1).sqrt()
+            nearest = self.bank[squares.min(1).indices]
+            return (patches - nearest).square().sum(1).sqrt()
 
     def _patches(self, rgb: Tensor) -> Tensor:
         """Features of the patches of images (N, 3, H, W) in [0, 1]: (N, patches, channels)."""
