@@ -65,6 +65,8 @@ class _Described(nn.Module):
 class ComputeFeatures:
     """Compute the parts that a head reads of a run's images, by the ADN as it is before any training.
 
+    They lie beside the maps, for the detectors of every folder that are made of these.
+
     Attributes:
         config: the detector's options, resolved; those that name the ADN, its weights and the scale of maps count.
         folds: those whose anomaly maps guide attention, if the detector has it.
@@ -91,11 +93,11 @@ class ComputeFeatures:
     @property
     def path(self) -> Path:
         """The file of the features; `path_of` has those of a fold."""
-        return RunFolder(self.config.home).features(self._name)
+        return RunFolder(self.config.run).features(self._name)
 
     def path_of(self, fold: int) -> Path:
         """The file of attention and map statistics by a fold's maps."""
-        return RunFolder(self.config.home).fold(fold).attention(self._name)
+        return RunFolder(self.config.run).fold(fold).attention(self._name)
 
     @property
     def _name(self) -> str:

@@ -169,7 +169,9 @@ def write_cells(home: RunFolder, cells: Sequence[Cell], beside: Mapping[float, S
     for p_rate, rows in beside.items():
         for own in (own for own in cells if own.detector.p_rate == p_rate):
             d = own.detector
-            asked_for = [d.attention_point[0], d.attention, d.caan_weight] if d.has_attention else [""] * 3
+            asked_for = (
+                ["".join(map(str, d.attention_point)), d.attention, d.caan_weight] if d.has_attention else [""] * 3
+            )
             named = [d.adn, d.caan, *asked_for]
             for row in own.rows:
                 lines += _lines([f"{p_rate:g}", row.name, *named], row, partial(own.gain, row=row))

@@ -41,7 +41,7 @@ def over_points(cells: Sequence[Cell], metric: str) -> Figure:
             if cell.detector.p_rate == rate:
                 series.setdefault(_name_without_point(cell), []).append(cell)
         for colour, (name, own) in zip(itertools.cycle(COLOURS), series.items()):
-            if not own[0].detector.has_attention:
+            if not own[0].detector.attention_point:
                 if found := own[0].row.interval(metric):
                     axes.axhline(found.mean, linestyle="--", color=colour, label=own[0].detector.title)
                 continue
