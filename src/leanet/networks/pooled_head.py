@@ -140,7 +140,7 @@ def deepest(blocks: Sequence[Tensor]) -> list[int]:
 
 def _weighted(features: Tensor, weight: Tensor) -> Tensor:
     """(N, C, h, w) and (C,) -> (N, 1, h, w), the weighted sum over the channels."""
-    return nn.functional.conv2d(features, weight[None, :, None, None])
+    return (features * weight[None, :, None, None]).sum(1, keepdim=True)  # as a convolution, bfloat16 by autocast
 
 
 def _mirrored(x: Tensor) -> Tensor:
