@@ -41,6 +41,7 @@ from leanet.experiment.training_set import labelled_rows
 from leanet.networks.registry import build_leanet
 from leanet.results.metrics import FEWEST_POSITIVES, Scored, choose_threshold
 from leanet.results.rows import Key, Row, make_row
+from leanet.training.head import PARTS
 
 ADN_NAME, TIMM_NAME = "EfficientNet-Lite0", "tf_efficientnet_lite0"
 LAYERS = {2: "blocks.1", 3: "blocks.2", 4: "blocks.4", 5: "blocks.6"}
@@ -86,7 +87,6 @@ class Peer(ABC):
     Attributes:
         title: name of its row.
         points: where it reads the frozen network's features.
-        parts: of the labeled images, each scored by a fit to the others to choose the threshold.
 
     Args:
         pixels: uint8 (N, side, side, 3), of every image of the run.
@@ -94,7 +94,6 @@ class Peer(ABC):
 
     title: ClassVar[str]
     points: ClassVar[tuple[int, ...]]
-    parts: ClassVar[int]
 
     def __init__(self, pixels: NDArray[np.uint8]) -> None:
         self.pixels = pixels
@@ -116,8 +115,6 @@ class AnomalibPeer(Peer):
     anomalib takes a network by name, with weights of timm's hub, or one that torch.fx can trace, which this one's
     padding prevents. Its models use the network through their attribute `feature_extractor`, which is replaced.
     """
-
-    parts = 2
 
     @property
     def layers(self) -> list[str]:
@@ -199,7 +196,6 @@ class DeviationNetwork(Peer):
 
     title = "DevNet"
     points = (4, 5)
-    parts = 5
 
     def __init__(self, pixels: NDArray[np.uint8]) -> None:
         super().__init__(pixels)
@@ -228,7 +224,7 @@ def unseen_scores(
 ) -> NDArray[np.float64] | None:
     """Scores (N,) of labeled images, each by a fit without it and its group; None with too few groups."""
     anomalous = {group for group, label in zip(groups, labels, strict=True) if label}
-    n = min(peer.parts, len(anomalous))
+    n = min(PARTS, len(anomalous))
     if n < 2:
         return None
     parts = inner_parts(labels.tolist(), groups, n, seed)
@@ -274,7 +270,8 @@ def opened(path: Path, detector: str | None, folds: Sequence[int] | None) -> Exp
         raise SystemExit(error.on_command_line) from None
     there = experiment.folds
     if not there or (folds and set(folds) - set(there)):
-        raise SystemExit(f"--folds: finished in {path}: {', '.join(map(str, there)) or 'none'}. Name these.")
+        have = ", ".join(map(str, there)) or "none"
+        raise SystemExit(f"--folds: of the folds of {path}, finished are {have}. Name some of these.")
     return replace(experiment, folds=tuple(sorted(set(folds))) if folds else there)
 
 

@@ -19,6 +19,7 @@ from leanet.config.options import to_options
 from leanet.experiment.open_run import Run
 from leanet.experiment.run_folder import RunFolder, write_config
 from leanet.networks.registry import build_leanet
+from leanet.training.head import PARTS
 
 
 def patches(labels: NDArray[np.int64], seed: int) -> torch.Tensor:
@@ -72,8 +73,6 @@ def test_the_frozen_network_is_leanets_and_its_layers_have_timms_names() -> None
 class Recorded(peers.Peer):
     """Records what it is fitted to, and what it scores."""
 
-    parts = 3
-
     def __init__(self) -> None:
         self.fits: list[tuple[set[int], set[int]]] = []
 
@@ -92,7 +91,7 @@ def test_a_labeled_image_is_scored_by_a_fit_without_its_group(make_run: Callable
     scores = peers.unseen_scores(peer, rows, run.labels, groups, 0)
     assert scores is not None
     assert (scores > 0).all()
-    assert len(peer.fits) == 3
+    assert len(peer.fits) == PARTS
     for fitted, scored in peer.fits:
         assert not {groups[row] for row in fitted} & {groups[row] for row in scored}
 
