@@ -46,7 +46,7 @@ def facts() -> dict[str, object]:
         ["git", "describe", "--always", "--dirty"], cwd=REPOSITORY, capture_output=True, text=True, check=False
     )
     packages = ["torch", "numpy", "scikit-image", "pillow", "leanet", "accelerate"]
-    packages += ["onnxruntime", "openvino", "nncf"]
+    packages += ["onnxruntime", "openvino", "nncf", "anomalib"]
     return {
         "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         "processor": fields.get("model name", platform.processor()),
