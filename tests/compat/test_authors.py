@@ -34,7 +34,7 @@ def test_outputs_and_loss_are_the_authors(adn: str, caan: str, point: int, monke
     model = from_keras_arrays(adn, caan, point, recordings.draw(recording["weights"]))
     image, anomaly_map = recordings.inputs()
     with torch.inference_mode():
-        output = model(nchw(image), nchw(anomaly_map))
+        output: LEANetOutput = model(nchw(image), nchw(anomaly_map))
 
     def said(given: torch.Tensor, given_map: torch.Tensor) -> LEANetOutput:
         assert torch.equal(given, nchw(image))
