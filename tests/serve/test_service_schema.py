@@ -6,10 +6,13 @@ import io
 from pathlib import Path
 
 import pytest
+import schemathesis
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from made import made
 from PIL import Image
+from schemathesis import GenerationMode
+from schemathesis.core.result import Ok
 
 from leanet.config import ServeConfig
 from leanet.serve.service import make_app
@@ -22,17 +25,13 @@ def encoded(kind: str) -> bytes:
 
 
 IMAGES = [encoded(kind) for kind in ("PNG", "JPEG", "WEBP", "BMP")]
+schemathesis.openapi.media_type("image/*", st.sampled_from(IMAGES))
+schemathesis.openapi.format("binary", st.sampled_from(IMAGES))
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("token", [None, "open sesame"])
 def test_every_answer_is_one_that_is_described(token: str | None) -> None:
-    import schemathesis  # takes seconds, which the quick tests need not spend
-    from schemathesis import GenerationMode
-    from schemathesis.core.result import Ok
-
-    schemathesis.openapi.media_type("image/*", st.sampled_from(IMAGES))
-    schemathesis.openapi.format("binary", st.sampled_from(IMAGES))
     app = make_app(made("CNN", "none", 1), ServeConfig(Path("m"), max_files=4), token)
     schema = schemathesis.openapi.from_asgi("/openapi.json", app)
     headers = {"Authorization": f"Bearer {token}"} if token else {}
