@@ -5,7 +5,7 @@ from __future__ import annotations
 import gc
 import os
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +13,7 @@ import pytest
 import torch
 from made import made
 from timing import Timing
-from tiny import blank_figures, registered, tiny_networks
+from tiny import blank_figures, tiny_networks
 
 from leanet.cli import main
 from leanet.console import show_log
@@ -87,13 +87,19 @@ def exported_onnx(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Pat
     return Path(shutil.copy(shared, folder.with_name("m.onnx")))
 
 
+@pytest.fixture(scope="module")
+def tiny_model(tiny_networks: None, tmp_path_factory: pytest.TempPathFactory) -> Path:  # noqa: ARG001
+    """A saved model of the tiny networks, which are registered for all tests of the module."""
+    out = tmp_path_factory.mktemp("models") / "tiny"
+    model = made("CNN", "Direct", 2)
+    save(out, model.card, model.network, model.maps)
+    return out
+
+
 @pytest.fixture
-def tiny_model(tmp_path: Path) -> Iterator[Path]:
-    """A saved model of the tiny networks, which are registered while the test runs."""
-    with registered():
-        model = made("CNN", "Direct", 2)
-        save(tmp_path / "tiny", model.card, model.network, model.maps)
-        yield tmp_path / "tiny"
+def no_telemetry(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Keep OpenVINO's converter from reporting its use: it forks this process for each message, and waits."""
+    monkeypatch.setenv("CI", "true")
 
 
 @pytest.fixture(name="make_run")

@@ -74,7 +74,8 @@ def test_loading_an_exported_file_imports_no_torch(exported_onnx: Path) -> None:
     assert not loaded & {"torch", *HEAVY}
 
 
-def test_loading_a_model_imports_nothing_that_an_answer_does_without(folder: Path) -> None:
-    loaded = modules_after("import leanet\nleanet.load(sys.argv[1])", str(folder))
+def test_the_authors_networks_import_nothing_that_an_answer_does_without(folder: Path) -> None:
+    build = "from leanet.networks.registry import build_leanet\nbuild_leanet('ResNet18', None, (), 64)"
+    loaded = modules_after(f"import leanet\nleanet.load(sys.argv[1])\n{build}", str(folder))
     assert "torch" in loaded
-    assert not loaded & set(HEAVY)
+    assert not loaded & {"timm", "torchvision", *HEAVY}

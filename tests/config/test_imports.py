@@ -13,12 +13,3 @@ def test_options_and_the_way_to_a_model_import_nothing_heavy() -> None:
     )
     done = subprocess.run([sys.executable, "-c", asked], capture_output=True, text=True, check=True)
     assert done.stdout == "[]\n"
-
-
-def test_the_authors_networks_do_without_timm() -> None:
-    asked = (
-        "import sys; from leanet.networks.registry import build_leanet; import leanet.model.model; "
-        "build_leanet('ResNet18', None, (), 64); print([n for n in ('timm', 'torchvision') if n in sys.modules])"
-    )
-    done = subprocess.run([sys.executable, "-c", asked], capture_output=True, text=True, check=True)
-    assert done.stdout == "[]\n"

@@ -19,6 +19,7 @@ from commands import train
 from PIL import Image
 from safetensors.numpy import load_file
 from sklearn.metrics import auc, average_precision_score, f1_score, roc_auc_score
+from tiny import laid_out_once
 
 from leanet.cli import main
 from leanet.config import DataConfig, DetectorConfig
@@ -51,7 +52,8 @@ def finished(leaves: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def reported(finished: Path) -> Path:
     """The finished run with a report."""
-    assert main(["report", str(finished)]) == 0
+    with laid_out_once():
+        assert main(["report", str(finished)]) == 0
     return finished
 
 

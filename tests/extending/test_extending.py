@@ -17,6 +17,7 @@ import toy_adn
 import toy_executor
 import toy_map
 import toy_source
+from tiny import TinyColorizer
 from torch import Tensor, nn
 
 import leanet
@@ -41,7 +42,7 @@ from leanet.experiment.open_run import find
 from leanet.experiment.predictions import read_predictions
 from leanet.experiment.run_folder import RunFolder
 from leanet.maps.source import History, Normals
-from leanet.networks.registry import ADNS
+from leanet.networks.registry import ADNS, COLORIZERS
 from leanet.progress import show_progress_by, unseen
 from leanet.report.page import report
 from leanet.training.session import Session
@@ -177,7 +178,8 @@ def test_unknown_names_are_refused_with_those_there_are(tmp_path: Path) -> None:
     assert not (tmp_path / "run").exists()
 
 
-def test_maps_of_another_source_are_refused_both_ways(tmp_path: Path) -> None:
+def test_maps_of_another_source_are_refused_both_ways(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(COLORIZERS, "Unet", TinyColorizer)
     config = ColorizeConfig(Path("memory"), tmp_path / "run", DATA, MAPS, COMPUTE)
     leanet.colorize(config)
     with pytest.raises(UserError, match="made with --map-source mean, now colorizer"):

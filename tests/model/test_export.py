@@ -127,14 +127,15 @@ def test_the_recoloured_image_comes_where_it_is_asked_for(loaded: Model, exporte
 
 
 def test_a_model_of_good_pictures_only_is_exported_over_an_earlier_file(
-    tiny_model: Path, exported_onnx: Path, tmp_path: Path
+    exported_onnx: Path, tmp_path: Path
 ) -> None:
-    some = load(tiny_model)
-    card = replace(some.card, adn="", caan="none", attention_points=(), map_threshold=5.0)
-    save(tmp_path / "maps", card, None, some.maps)
     out = Path(shutil.copy(exported_onnx, tmp_path / "m.onnx"))
-    assert main(["export", str(tmp_path / "maps"), "--out", str(out)]) == 0
-    model, exported = load(tmp_path / "maps"), OnnxModel(out)
+    with registered():
+        some = made("CNN", "none", 1)
+        card = replace(some.card, adn="", attention_points=(), map_threshold=5.0)
+        save(tmp_path / "maps", card, None, some.maps)
+        assert main(["export", str(tmp_path / "maps"), "--out", str(out)]) == 0
+        model, exported = load(tmp_path / "maps"), OnnxModel(out)
     for picture in pictures():
         expected, found = model.predict(picture), exported.predict_pixels([picture])[0]
         assert found.probability is expected.probability is None
@@ -161,6 +162,7 @@ def test_a_broken_picture_to_calibrate_by_is_named(tmp_path: Path) -> None:
         calibration_images(tmp_path, 64)
 
 
+@pytest.mark.usefixtures("no_telemetry")
 def test_openvino_agrees_with_pytorch_and_keeps_the_card(tmp_path: Path) -> None:
     with registered():
         loaded = made("CNN", "ResNet", 2, "affine")
@@ -251,6 +253,7 @@ def test_maps_that_are_none_are_refused(loaded: Model, maps: Any) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("no_telemetry")
 def test_int8_is_near_and_smaller(folder: Path, loaded: Model, tmp_path: Path) -> None:
     pictured = tmp_path / "pictures"
     pictured.mkdir()

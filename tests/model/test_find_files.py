@@ -54,7 +54,7 @@ def test_each_real_file_is_predicted_once(
 
 
 def test_a_phones_folder_is_predicted_and_the_rest_is_said(
-    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    tiny_model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     for name, form in (("a.png", "PNG"), ("b.jfif", "JPEG"), ("c.gif", "GIF"), ("d", "PNG")):
         picture(tmp_path / "phone" / name, form)
@@ -62,7 +62,7 @@ def test_a_phones_folder_is_predicted_and_the_rest_is_said(
     (tmp_path / "phone" / "gone.jpg").symlink_to("nowhere.jpg")
     os.mkfifo(tmp_path / "phone" / "pipe.png")
     out = tmp_path / "out.csv"
-    assert main(["predict", str(folder), str(tmp_path / "phone"), "--out", str(out)]) == 0
+    assert main(["predict", str(tiny_model), str(tmp_path / "phone"), "--out", str(out)]) == 0
     assert [line.split(",")[0] for line in out.read_text().splitlines()[1:]] == [
         str(tmp_path / "phone" / name) for name in ("a.png", "b.jfif", "c.gif", "d")
     ]
@@ -71,11 +71,11 @@ def test_a_phones_folder_is_predicted_and_the_rest_is_said(
         assert words in said
 
 
-def test_what_is_named_itself_is_a_row_with_its_error(folder: Path, tmp_path: Path) -> None:
+def test_what_is_named_itself_is_a_row_with_its_error(tiny_model: Path, tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe.png")
     (tmp_path / "a.jpg").write_bytes(b"\0\0\0\x18ftypheic\0\0\0\0mif1heic" + bytes(100))
     named = [str(tmp_path / "pipe.png"), str(tmp_path / "a.jpg"), "/dev/zero"]
-    assert main(["predict", str(folder), *named, "--out", str(tmp_path / "out.csv")]) == 1
+    assert main(["predict", str(tiny_model), *named, "--out", str(tmp_path / "out.csv")]) == 1
     rows = (tmp_path / "out.csv").read_text().splitlines()[1:]
     assert ["pipe, device" in rows[0], "HEIC is not read" in rows[1], "pipe, device" in rows[2]] == [True] * 3
 
@@ -88,10 +88,12 @@ def test_a_folder_of_other_formats_says_what_to_do(tmp_path: Path) -> None:
         find_files([str(tmp_path)])
 
 
-def test_a_broken_profile_is_said_once(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_broken_profile_is_said_once(
+    tiny_model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     for i in range(3):
         picture(tmp_path / "in" / f"{i}.png", profile=b"rubbish" if i else P3)
-    assert main(["predict", str(folder), str(tmp_path / "in"), "--out", str(tmp_path / "out.csv")]) == 0
+    assert main(["predict", str(tiny_model), str(tmp_path / "in"), "--out", str(tmp_path / "out.csv")]) == 0
     assert capsys.readouterr().out.count("2 with an unusable color profile: taken as sRGB") == 1
 
 

@@ -59,9 +59,9 @@ def refused(capsys: pytest.CaptureFixture[str], *arguments: object) -> str:
     ],
 )
 def test_a_table_is_written_over_nothing_else(
-    folder: Path, place: Path, capsys: pytest.CaptureFixture[str], out: str
+    tiny_model: Path, place: Path, capsys: pytest.CaptureFixture[str], out: str
 ) -> None:
-    (place / "model").symlink_to(folder)
+    (place / "model").symlink_to(tiny_model)
     (place / "link.csv").symlink_to("b.png")
     (place / "hard.csv").hardlink_to(place / "b.png")
     (place / "notes.csv").write_text("file,remark\na.png,mine\n")
@@ -72,18 +72,18 @@ def test_a_table_is_written_over_nothing_else(
     assert contents(place) == before
 
 
-def test_a_table_replaces_an_earlier_one(folder: Path, place: Path) -> None:
+def test_a_table_replaces_an_earlier_one(tiny_model: Path, place: Path) -> None:
     earlier = "file,probability,decision,adn_probability,caan_probability,mean_delta_e,peak_delta_e,box,error\n"
     (place / "p.csv").write_text(earlier + "old.png,,,,,,,,gone\n")
-    assert main(["predict", str(folder), "a.png", "--out", "p.csv"]) == 0
+    assert main(["predict", str(tiny_model), "a.png", "--out", "p.csv"]) == 0
     assert "old.png" not in (place / "p.csv").read_text()
 
 
 def test_a_dash_is_standard_output_and_nothing_but_the_table_is_on_it(
-    folder: Path, place: Path, capsys: pytest.CaptureFixture[str]
+    tiny_model: Path, place: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (place / "empty.png").touch()
-    assert main(["predict", str(folder), "a.png", "empty.png", "--out", "-"]) == 1
+    assert main(["predict", str(tiny_model), "a.png", "empty.png", "--out", "-"]) == 1
     said = capsys.readouterr()
     rows = list(csv.DictReader(io.StringIO(said.out)))
     assert [row["file"] for row in rows] == ["a.png", "empty.png"]
@@ -92,9 +92,9 @@ def test_a_dash_is_standard_output_and_nothing_but_the_table_is_on_it(
 
 
 def test_maps_replace_earlier_maps_and_nothing_else(
-    folder: Path, place: Path, capsys: pytest.CaptureFixture[str]
+    tiny_model: Path, place: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    asked = ["predict", str(folder), "a.png", "b.png", "--maps", "maps"]
+    asked = ["predict", str(tiny_model), "a.png", "b.png", "--maps", "maps"]
     assert main(asked) == 0
     assert main(asked) == 0
     made = contents(place / "maps")
@@ -110,32 +110,32 @@ def test_maps_replace_earlier_maps_and_nothing_else(
 
 
 def test_maps_are_no_guests_of_a_model_or_of_the_table(
-    folder: Path, place: Path, capsys: pytest.CaptureFixture[str]
+    tiny_model: Path, place: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    asked = ["predict", folder, "a.png"]
-    assert "--maps" in refused(capsys, *asked, "--maps", folder)
-    assert sorted(p.name for p in folder.glob("a.*")) == []
+    asked = ["predict", tiny_model, "a.png"]
+    assert "--maps" in refused(capsys, *asked, "--maps", tiny_model)
+    assert sorted(p.name for p in tiny_model.glob("a.*")) == []
     for out, maps in (("maps/a.png", "maps"), ("maps", "maps"), ("maps", "maps/inner")):
         assert f"--out {out}" in refused(capsys, *asked, "--out", out, "--maps", maps)
     assert sorted(p.name for p in place.iterdir()) == ["a.png", "b.png"]
 
 
-def test_long_names_get_shorter_ones_of_their_own(folder: Path, place: Path) -> None:
+def test_long_names_get_shorter_ones_of_their_own(tiny_model: Path, place: Path) -> None:
     stem = "é" * 125  # 250 bytes, all but the longest that takes the ending .jpeg
     for name in (f"{stem}.jpeg", f"{stem}.png"):
         Image.new("RGB", (40, 30), "teal").save(place / name)
-    assert main(["predict", str(folder), f"{stem}.jpeg", f"{stem}.png", "--maps", "maps"]) == 0
+    assert main(["predict", str(tiny_model), f"{stem}.jpeg", f"{stem}.png", "--maps", "maps"]) == 0
     names = {p.name for p in (place / "maps").iterdir()}
     assert names == {f"{base}{ending}" for base in (stem, "é" * 124 + "-2") for ending in (".png", ".npy")}
 
 
-def test_a_map_that_cannot_be_written_costs_no_other(folder: Path, place: Path) -> None:
+def test_a_map_that_cannot_be_written_costs_no_other(tiny_model: Path, place: Path) -> None:
     noise = np.random.default_rng(0).integers(0, 256, (300, 300, 3), dtype=np.uint8)
     Image.fromarray(noise).save(place / "large.png")
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (50_000, limits[1]))
     try:
-        code = main(["predict", str(folder), "large.png", "a.png", "--maps", "maps", "--out", "p.csv"])
+        code = main(["predict", str(tiny_model), "large.png", "a.png", "--maps", "maps", "--out", "p.csv"])
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
     assert code == 1
@@ -147,11 +147,13 @@ def test_a_map_that_cannot_be_written_costs_no_other(folder: Path, place: Path) 
     assert sorted(p.name for p in (place / "maps").iterdir()) == ["a.npy", "a.png"]
 
 
-def test_a_full_disk_leaves_no_half_table(folder: Path, place: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_full_disk_leaves_no_half_table(
+    tiny_model: Path, place: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (100, limits[1]))
     try:
-        line = refused(capsys, "predict", folder, "a.png", "--out", "p.csv")
+        line = refused(capsys, "predict", tiny_model, "a.png", "--out", "p.csv")
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
     assert "p.csv: File too large. Free some space" in line
@@ -161,18 +163,19 @@ def test_a_full_disk_leaves_no_half_table(folder: Path, place: Path, capsys: pyt
 @pytest.mark.parametrize(("suffix", "form"), [(".onnx", "onnx"), (".xml", "openvino"), (".bin", "openvino")])
 @pytest.mark.parametrize("content", [b"precious", b"<net><rt_info/></net>"])
 def test_what_is_no_export_is_not_written_over(
-    folder: Path, place: Path, capsys: pytest.CaptureFixture[str], suffix: str, form: str, content: bytes
+    tiny_model: Path, place: Path, capsys: pytest.CaptureFixture[str], suffix: str, form: str, content: bytes
 ) -> None:
     (place / f"m{suffix}").write_bytes(content)
     out = "m.onnx" if form == "onnx" else "m.xml"
-    line = refused(capsys, "export", folder, "--out", out, "--format", form)
+    line = refused(capsys, "export", tiny_model, "--out", out, "--format", form)
     assert f"m{suffix}: exists" in line
     assert (place / f"m{suffix}").read_bytes() == content
 
 
 @pytest.mark.slow
-def test_an_openvino_export_is_written_over_an_earlier_one(folder: Path, place: Path) -> None:
-    command = ["export", str(folder), "--out", "m.xml", "--format", "openvino"]
+@pytest.mark.usefixtures("no_telemetry")
+def test_an_openvino_export_is_written_over_an_earlier_one(tiny_model: Path, place: Path) -> None:
+    command = ["export", str(tiny_model), "--out", "m.xml", "--format", "openvino"]
     assert main(command) == 0
     made = contents(place)
     assert main(command) == 0
@@ -180,14 +183,14 @@ def test_an_openvino_export_is_written_over_an_earlier_one(folder: Path, place: 
 
 
 def test_one_prediction_at_a_time_draws_into_a_folder(
-    folder: Path, place: Path, capsys: pytest.CaptureFixture[str]
+    tiny_model: Path, place: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     hold = "import sys; from pathlib import Path; from leanet.lock import alone_in\n"
     hold += "with alone_in(Path('maps')): print('held', flush=True); sys.stdin.read()"
     with subprocess.Popen([sys.executable, "-c", hold], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as other:
         assert other.stdout is not None
         assert other.stdout.readline() == b"held\n"
-        line = refused(capsys, "predict", folder, "a.png", "--out", "p.csv", "--maps", "maps")
+        line = refused(capsys, "predict", tiny_model, "a.png", "--out", "p.csv", "--maps", "maps")
         other.communicate()
     assert line.startswith("error: maps: in use by ")
     assert not (place / "p.csv").exists()

@@ -23,7 +23,7 @@ class ColorizerContract(NetworkContract):
 
     def test_chrominance_is_float32_in_range(self) -> None:
         with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16):
-            chrominance = self.build(64).eval()(self.example(64))
+            chrominance = self.built().eval()(self.example(64))
         assert chrominance.dtype == torch.float32
         assert chrominance.min() >= 0
         assert chrominance.max() <= 1

@@ -15,6 +15,7 @@ from leanet.experiment.run_folder import ImageRow, RunFolder
 from leanet.report.pictures import examples, mistakes_sheet, recolouring_sheet, save
 
 
+@pytest.mark.usefixtures("tiny_networks")
 @pytest.mark.filterwarnings("error")
 def test_names_are_drawn_as_they_are_and_without_warnings(leaves: Path, tmp_path: Path) -> None:
     pictures = [sorted(leaves.glob(pattern))[:4] for pattern in ("train/good/*.png", "test/spot/*.png")]

@@ -24,7 +24,7 @@ def row(name: str, seed: int) -> Row:
     return make_row(name, scored, 1 / 3)
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def cells() -> list[Cell]:
     plain = DetectorConfig(adn="CNN", caan="none")
     found = []

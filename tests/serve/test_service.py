@@ -28,12 +28,14 @@ from leanet.config import ServeConfig
 from leanet.data.decode import Decoded, decode_bytes
 from leanet.errors import UserError
 from leanet.model.anomaly_model import AnomalyModel
-from leanet.model.model import Model
+from leanet.model.model import Model, load
 from leanet.model.result import Result
 from leanet.serve import service
 from leanet.serve.request import Admission, Share, client_of
 from leanet.serve.server import read_token
 from leanet.serve.service import PAGE, Service, make_app
+
+pytestmark = pytest.mark.usefixtures("tiny_networks")
 
 
 def png(picture: Any, **options: Any) -> bytes:
@@ -52,8 +54,14 @@ def send(client: TestClient, *files: tuple[str, bytes], query: str = "", **optio
 
 
 @pytest.fixture(scope="module")
-def client(folder: Path, loaded: Model) -> Iterator[TestClient]:
-    config = ServeConfig(folder, max_files=8, max_megabytes=3, max_megapixels=1, queue=8)
+def loaded(tiny_model: Path) -> Model:
+    """The tiny model, loaded."""
+    return load(tiny_model)
+
+
+@pytest.fixture(scope="module")
+def client(tiny_model: Path, loaded: Model) -> Iterator[TestClient]:
+    config = ServeConfig(tiny_model, max_files=8, max_megabytes=3, max_megapixels=1, queue=8)
     with TestClient(make_app(loaded, config), raise_server_exceptions=False) as client:
         yield client
 
@@ -76,10 +84,12 @@ def test_answers_are_the_models_whichever_way_images_are_sent(client: TestClient
             assert found["error"] is found["maps"] is found["note"] is None
 
 
-def test_the_region_is_the_box_of_a_threshold_that_calls_the_image_anomalous(folder: Path, loaded: Model) -> None:
+def test_the_region_is_the_box_of_a_threshold_that_calls_the_image_anomalous(
+    tiny_model: Path, loaded: Model
+) -> None:
     noise, grey = list(pictures())[1], np.full((90, 120, 3), 90, np.uint8)
     strict, lenient = loaded.with_threshold(1.0), loaded.with_threshold(0.0)
-    with TestClient(make_app(strict, ServeConfig(folder))) as asked:
+    with TestClient(make_app(strict, ServeConfig(tiny_model))) as asked:
         found = send(asked, ("a.png", png(noise)), ("b.png", png(grey))).json()["results"]
     assert [one["decision"] for one in found] == ["normal", "normal"]
     assert [one["box"] for one in found] == [None, None]
@@ -182,8 +192,8 @@ def test_a_strange_charset_is_no_error_of_ours(client: TestClient, charset: str)
     assert client.post("/v1/predict", content=body, headers=headers).status_code in (400, 422)
 
 
-def test_other_names_of_this_machine_are_refused_where_hosts_are_given(folder: Path, loaded: Model) -> None:
-    app = make_app(loaded, ServeConfig(folder), hosts=("localhost", "[::1]"))
+def test_other_names_of_this_machine_are_refused_where_hosts_are_given(tiny_model: Path, loaded: Model) -> None:
+    app = make_app(loaded, ServeConfig(tiny_model), hosts=("localhost", "[::1]"))
     with TestClient(app, base_url="http://localhost:8000") as client:
         assert client.get("/health").status_code == 200
         assert client.get("/health", headers={"Host": "[::1]:8000"}).status_code == 200
@@ -366,7 +376,7 @@ def test_half_sent_bodies_of_one_client_leave_room_for_a_larger_one_of_another(d
     asyncio.run(act())
 
 
-def test_a_body_too_large_by_its_header_is_refused_before_it_is_read(folder: Path, loaded: Model) -> None:
+def test_a_body_too_large_by_its_header_is_refused_before_it_is_read(tiny_model: Path, loaded: Model) -> None:
     heard: list[str] = []
 
     async def receive() -> dict[str, Any]:
@@ -376,7 +386,7 @@ def test_a_body_too_large_by_its_header_is_refused_before_it_is_read(folder: Pat
     async def send(message: Any) -> None:
         heard.append(str(message.get("status", "body")))
 
-    app = make_app(loaded, ServeConfig(folder, max_megabytes=1))
+    app = make_app(loaded, ServeConfig(tiny_model, max_megabytes=1))
     headers = [(b"host", b"x"), (b"content-length", b"1000001")]
     scope = {"type": "http", "method": "POST", "path": "/v1/predict", "query_string": b"", "headers": headers}
     asyncio.run(app(scope, receive, send))
@@ -493,8 +503,8 @@ def test_nothing_that_was_sent_touches_the_disk(client: TestClient, monkeypatch:
     assert send(client, ("a.png", png(noise))).status_code == 200
 
 
-def test_a_token_is_asked_for_where_there_is_one(folder: Path, loaded: Model) -> None:
-    with TestClient(make_app(loaded, ServeConfig(folder), "open sesame")) as client:
+def test_a_token_is_asked_for_where_there_is_one(tiny_model: Path, loaded: Model) -> None:
+    with TestClient(make_app(loaded, ServeConfig(tiny_model), "open sesame")) as client:
         for headers in ({}, {"Authorization": "Bearer wrong"}, {"Authorization": "Basic b3BlbiBzZXNhbWU="}):
             assert client.get("/v1/model", headers=headers).status_code == 401
             assert client.post("/v1/predict", content=b"", headers=headers).status_code == 401
@@ -504,17 +514,17 @@ def test_a_token_is_asked_for_where_there_is_one(folder: Path, loaded: Model) ->
         assert client.get("/health").status_code == client.get("/").status_code == 200
 
 
-def test_the_model_is_described_without_paths(client: TestClient, folder: Path) -> None:
+def test_the_model_is_described_without_paths(client: TestClient, tiny_model: Path) -> None:
     found = client.get("/v1/model").json()
     assert (found["adn"], found["caan"], found["attention_points"]) == ("CNN", "Direct", [2])
     assert found["threshold"] == 0.3
-    assert str(folder.parent) not in client.get("/v1/model").text
+    assert str(tiny_model.parent) not in client.get("/v1/model").text
 
 
-def test_examples_are_offered_by_number_and_nothing_else(folder: Path, loaded: Model, tmp_path: Path) -> None:
+def test_examples_are_offered_by_number_and_nothing_else(tiny_model: Path, loaded: Model, tmp_path: Path) -> None:
     (tmp_path / "secret.txt").write_text("secret")
     (tmp_path / "a.png").write_bytes(png(next(pictures())))
-    with TestClient(make_app(loaded, ServeConfig(folder, examples=tmp_path))) as client:
+    with TestClient(make_app(loaded, ServeConfig(tiny_model, examples=tmp_path))) as client:
         assert client.get("/v1/examples").json() == ["a.png"]
         assert client.get("/v1/examples/0").content == (tmp_path / "a.png").read_bytes()
         for other in ("1", "-1", "secret.txt", "..%2Fsecret.txt"):
@@ -546,9 +556,9 @@ def test_the_description_of_the_api_has_what_is_answered(client: TestClient) -> 
     assert description["components"]["schemas"]["Problem"]["properties"].keys() == {"detail"}
 
 
-def test_head_is_answered_as_get_is_without_the_body(folder: Path, loaded: Model, tmp_path: Path) -> None:
+def test_head_is_answered_as_get_is_without_the_body(tiny_model: Path, loaded: Model, tmp_path: Path) -> None:
     (tmp_path / "a.png").write_bytes(png(next(pictures())))
-    config = ServeConfig(folder, examples=tmp_path)
+    config = ServeConfig(tiny_model, examples=tmp_path)
     paths = ("/", "/health", "/v1/model", "/v1/examples", "/v1/examples/0", "/docs", "/openapi.json")
     with TestClient(make_app(loaded, config, "open sesame")) as client:
         for path in paths:
@@ -559,22 +569,22 @@ def test_head_is_answered_as_get_is_without_the_body(folder: Path, loaded: Model
         assert client.head("/v1/predict").status_code == 405
 
 
-def test_pages_of_other_sites_may_ask_where_that_is_wanted(folder: Path, loaded: Model) -> None:
+def test_pages_of_other_sites_may_ask_where_that_is_wanted(tiny_model: Path, loaded: Model) -> None:
     ask = {"Origin": "https://example.org", "Access-Control-Request-Method": "POST"}
     ask["Access-Control-Request-Headers"] = "authorization, content-type"
     allowed = "access-control-allow-origin"
-    with TestClient(make_app(loaded, ServeConfig(folder, cors_origin=("https://example.org",)))) as client:
+    with TestClient(make_app(loaded, ServeConfig(tiny_model, cors_origin=("https://example.org",)))) as client:
         preflight = client.options("/v1/predict", headers=ask)
         assert (preflight.status_code, preflight.headers[allowed]) == (200, "https://example.org")
         answer = client.get("/v1/model", headers={"Origin": "https://example.org"})
         assert (answer.status_code, answer.headers[allowed]) == (200, "https://example.org")
         assert allowed not in client.get("/v1/model", headers={"Origin": "https://example.com"}).headers
-    with TestClient(make_app(loaded, ServeConfig(folder))) as client:
+    with TestClient(make_app(loaded, ServeConfig(tiny_model))) as client:
         assert client.options("/v1/predict", headers=ask).status_code == 405
         assert allowed not in client.get("/v1/model", headers={"Origin": "https://example.org"}).headers
     for wrong in ("example.org", "https://example.org/", "https://example.org/page", "https://*.org", ""):
         with pytest.raises(UserError, match="--cors-origin"):
-            ServeConfig(folder, cors_origin=(wrong,))
+            ServeConfig(tiny_model, cors_origin=(wrong,))
 
 
 @pytest.mark.parametrize(
@@ -598,7 +608,7 @@ def test_whom_an_address_counts_for() -> None:
 
 
 def test_mistakes_at_the_start_are_one_line(
-    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    tiny_model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def message(*arguments: str) -> str:
         assert main(["serve", *arguments]) == 2
@@ -607,19 +617,19 @@ def test_mistakes_at_the_start_are_one_line(
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         taken.listen()
-        assert "Address already in use" in message(str(folder), "--port", str(taken.getsockname()[1]))
-    assert "0 to 65535" in message(str(folder), "--port", "70000")
-    assert "--queue 4: expected at least 8" in message(str(folder), "--queue", "4", "--max-files", "8")
-    assert "cannot listen" in message(str(folder), "--host", "a..b")
+        assert "Address already in use" in message(str(tiny_model), "--port", str(taken.getsockname()[1]))
+    assert "0 to 65535" in message(str(tiny_model), "--port", "70000")
+    assert "--queue 4: expected at least 8" in message(str(tiny_model), "--queue", "4", "--max-files", "8")
+    assert "cannot listen" in message(str(tiny_model), "--host", "a..b")
     assert "not a model folder" in message(str(tmp_path), "--port", "0")
     for rest in ((), ("--port", "0")):
-        assert "--cors-origin: expected at least one value" in message(str(folder), "--cors-origin", *rest)
+        assert "--cors-origin: expected at least one value" in message(str(tiny_model), "--cors-origin", *rest)
     (tmp_path / "token").write_text("\n")
-    assert "ASCII" in message(str(folder), "--port", "0", "--token-file", str(tmp_path / "token"))
-    assert "cannot be read" in message(str(folder), "--port", "0", "--token-file", str(tmp_path / "none"))
-    assert "no images in it" in message(str(folder), "--port", "0", "--examples", str(tmp_path))
+    assert "ASCII" in message(str(tiny_model), "--port", "0", "--token-file", str(tmp_path / "token"))
+    assert "cannot be read" in message(str(tiny_model), "--port", "0", "--token-file", str(tmp_path / "none"))
+    assert "no images in it" in message(str(tiny_model), "--port", "0", "--examples", str(tmp_path))
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None if name == "fastapi" else object())
-    assert 'pip install -c constraints.txt -e ".[serve]"' in message(str(folder))
+    assert 'pip install -c constraints.txt -e ".[serve]"' in message(str(tiny_model))
 
 
 @pytest.mark.parametrize("kind", ["device", "pipe", "folder", "long", "binary"])

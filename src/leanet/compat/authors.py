@@ -6,9 +6,9 @@ Source: the authors' tf.keras program for arXiv 2109.05493.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -29,6 +29,8 @@ AUTHORS_SIZE = 256
 """Side of the authors' images in pixels."""
 
 Arrays = Sequence[NDArray[Any]]
+
+Network = TypeVar("Network", bound=nn.Module)
 
 
 @dataclass(frozen=True)
@@ -72,7 +74,7 @@ def from_keras_arrays(adn: str, caan: str, attention_point: int, arrays: Arrays)
         UserError: an unknown name or point, or arrays whose count, shape or type is not this pair's.
     """
     check_names(adn, caan, attention_point)
-    model = build_leanet(adn, caan, [attention_point], _image_size(adn, arrays))
+    model = _empty(lambda: build_leanet(adn, caan, [attention_point], _image_size(adn, arrays)))
     graph = graph_of(model)
     nodes = [graph.nodes[at] for at in graph.in_keras_order()]
     slots = [slot for node in nodes if node.module is not None for slot in _slots(node.place, node.module)]
@@ -92,7 +94,7 @@ def colorizer_from_keras_arrays(name: str, arrays: Arrays) -> Colorizer:
         UserError: an unknown name, or arrays whose count, shape or type is not this colorizer's.
     """
     _check_name("colorizer", name, THEIR_COLORIZERS)
-    model = build_colorizer(name, AUTHORS_SIZE)
+    model = _empty(lambda: build_colorizer(name, AUTHORS_SIZE))
     slots = [slot for place, module in model.named_modules() for slot in _slots(place, module)]
     _fill(slots, arrays, name)
     return model.eval()
@@ -132,6 +134,17 @@ def activate(logits: Tensor, activation: str) -> Tensor:
     """
     wide = logits.double()
     return wide.softmax(1) if activation == "softmax" else wide.sigmoid()
+
+
+def _empty(build: Callable[[], Network]) -> Network:
+    """A network to fill: drawing the initial weights of a VGG16 takes seconds."""
+    with torch.device("meta"):
+        network = build()
+    network.to_empty(device="cpu")
+    for module in network.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            module.reset_running_stats()  # no array holds its count of batches
+    return network
 
 
 def _slots(place: str, module: nn.Module) -> Iterator[Slot]:
