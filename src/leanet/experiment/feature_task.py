@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -164,8 +164,9 @@ class ComputeFeatures:
         Raises:
             DamagedError: a file is missing, damaged or of other images, maps or weights.
         """
-        found = self._read(self.path, run, None)
-        return found | self._read(self.path_of(fold), run, fold) if self.guided else found
+        there = replace(self, config=replace(self.config, run=run.folder.path))  # of a report, it is the detectors'
+        found = there._read(there.path, run, None)
+        return found | there._read(there.path_of(fold), run, fold) if self.guided else found
 
     def _read(self, path: Path, run: Run, fold: int | None) -> dict[str, NDArray[np.float32]]:
         if made_from(path) != self._fingerprint(run, fold):
