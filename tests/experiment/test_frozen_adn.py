@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import re
 import shlex
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -14,9 +15,11 @@ from tiny import registered
 
 import leanet
 from leanet.cli import main, parse
+from leanet.experiment.detector_task import TrainDetector
 from leanet.experiment.finished import recorded_detector
 from leanet.experiment.open_run import find
 from leanet.experiment.run_folder import RunFolder
+from leanet.experiment.tasks import Worker
 from leanet.training.checkpoint import read_safetensors
 
 FROZEN = ("--adn", "EfficientNet-Lite0", "--tune", "head", "--map-source", "features", "--image-size", "64")
@@ -132,3 +135,30 @@ def test_what_has_no_head_to_fit_is_refused(
     common = ("--n-splits", "2", "--map-source", "features", "--image-size", "64", *arguments)
     assert main(["run", str(leaves), "--out", str(tmp_path / "run"), *common]) == 2
     assert remedy in capsys.readouterr().err
+
+
+def test_detectors_in_another_folder_share_the_features_of_the_run(finished: RunFolder, tmp_path: Path) -> None:
+    before = finished.features("EfficientNet-Lite0").stat().st_mtime_ns
+    head = ("--adn", "EfficientNet-Lite0", "--tune", "head", "--p-rate", "0.5")
+    train("detect", str(finished.path), "--out", str(tmp_path / "few"), *head)
+    assert finished.features("EfficientNet-Lite0").stat().st_mtime_ns == before
+    assert not (tmp_path / "few" / "features").exists()
+    assert main(["report", str(tmp_path / "few")]) == 0
+
+
+def test_the_baseline_is_the_head_that_reads_no_maps(finished: RunFolder) -> None:
+    with_maps, plain = (
+        read_safetensors(finished.fold(0).detector(name).weights)[1]["head.linear.weight"].shape[1]
+        for name in (NAME, "EfficientNet-Lite0-head")
+    )
+    assert (plain, with_maps) == (2352, 2352 + 784 + 3)
+    assert finished.fold(0).detector(NAME).read_metrics()["parts"][:2] == ["features", "attention"]
+
+
+def test_other_maps_guide_anew(finished: RunFolder) -> None:
+    attention = finished.fold(0).attention("EfficientNet-Lite0")
+    task = TrainDetector(recorded_detector(finished, NAME), 0, 0).features
+    run = find(finished.path)
+    assert task.done(Worker({finished.path: run}))
+    shutil.copy(finished.fold(1).attention("EfficientNet-Lite0"), attention)
+    assert not task.done(Worker({finished.path: run}))
