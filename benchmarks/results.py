@@ -79,7 +79,7 @@ def results_of(final: Path, name: str | None = None) -> tuple[Row, ...]:
 def two_seeds(experiment: Experiment) -> tuple[Row, ...]:
     """The mean of the ADN's logits and another seed's: what a mean of two networks gains without a CAAN."""
     detector = experiment.detector
-    if detector.seeds < 2:
+    if detector.seeds < 2 or detector.has_frozen_adn:  # a head's seeds have other labeled images
         return ()
     found = {key: one.test for key, one in outcomes_of(experiment).items()}
     means = {

@@ -16,11 +16,12 @@ from torch import Tensor
 import leanet
 from leanet import AnomalyMap, ColorizeConfig, ColorizerConfig, ComputeConfig, DataConfig, MapSource
 from leanet.config import DetectConfig, DetectorConfig, FitConfig
+from leanet.errors import UserError
 from leanet.experiment import fit
 from leanet.experiment.description_task import DescribeImages
 from leanet.experiment.estimate import COLORIZERS, time_of, unfinished
 from leanet.experiment.feature_task import ComputeFeatures
-from leanet.experiment.open_run import Run, find, normal_rows
+from leanet.experiment.open_run import Run, find, normal_rows, parts_of_training_side
 from leanet.experiment.run_folder import RunFolder
 from leanet.experiment.tasks import Worker
 from leanet.maps.source import MAP_SOURCES, History, Normals
@@ -172,3 +173,10 @@ def test_an_estimate_counts_descriptions_once_and_no_passes_of_a_fit(
     DescribeImages(first).path.parent.mkdir()
     DescribeImages(first).path.touch()
     assert unfinished(first, [detector], run)[0].key == "fold 0: counted"
+
+
+def test_few_groups_make_fewer_parts(make_run: Callable[..., Run]) -> None:
+    run = dataclasses.replace(make_run(10, 10, 4), map_source="counted")  # of three groups two are in training
+    assert set(parts_of_training_side(run, 0, 5, 0)) == {0, 1}
+    with pytest.raises(UserError, match="--cross-fit 5"):
+        parts_of_training_side(dataclasses.replace(run, map_source="colorizer"), 0, 5, 0)

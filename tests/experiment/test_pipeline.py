@@ -495,3 +495,18 @@ def test_detectors_are_not_written_among_the_pictures(
     assert main(["detect", str(finished), *DETECTOR, "--out", str(out)]) == 2
     assert f"--out {out}: is inside {leaves / 'test'}, whose images are read" in capsys.readouterr().err
     assert not out.exists()
+
+
+def test_grey_images_are_said_to_have_no_color(
+    leaves: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for image in sorted((leaves / "test").rglob("*.png")) + sorted((leaves / "train").rglob("*.png")):
+        grey = tmp_path / "grey" / image.relative_to(leaves)
+        grey.parent.mkdir(parents=True, exist_ok=True)
+        Image.open(image).convert("L").save(grey)
+    said = []
+    for name, dataset in (("a", tmp_path / "grey"), ("b", leaves)):
+        options = ["--n-splits", "2", "--folds", "0", "--image-size", "64", "--colorizer-epochs", "1"]
+        assert main(["colorize", str(dataset), "--out", str(tmp_path / name), *options]) == 0
+        said.append("the images have no color" in capsys.readouterr().out)
+    assert said == [True, False]

@@ -16,6 +16,12 @@ from leanet.training.processes import first_before_others, wait_for_all
 
 _log = logging.getLogger(__name__)
 
+LOOKED_AT = 50
+"""Images that tell whether a data set is grey."""
+
+MOST_GREY = 8
+"""Largest difference between a grey pixel's primaries, of 255: JPEG and old paper tint a little."""
+
 
 def colorize(config: ColorizeConfig, begun: Run | None = None) -> Run:
     """Fit the map sources of the requested folds and write their anomaly maps; skip finished folds.
@@ -46,9 +52,17 @@ def _colorize(config: ColorizeConfig, begun: Run | None) -> Run:
     epochs = image_passes(config, normals) // normals
     if config.colorizer.map_source == COLORIZER_MAP:
         explain("fold", "ΔE00")
+        if _is_grey(run):
+            _log.info("note: the images have no color: ΔE tells little of them. Try --map-source features")
         _log.info(f"colorizers: {config.colorizer.colorizer}{each}, {epochs} epochs, {compute_of(config, run)}")
     else:
         _log.info(f"anomaly maps: {config.colorizer.map_source}{each}, {compute_of(config, run)}")
     chosen.execute([*descriptions_for(config), *tasks], [run], "colorizers")
     wait_for_all(device)
     return run
+
+
+def _is_grey(run: Run) -> bool:
+    """Whether all of the images, or of LOOKED_AT of them, are grey."""
+    some = run.pixels[:: -(-len(run.images) // LOOKED_AT)]
+    return bool((some.max(-1) - some.min(-1)).max() <= MOST_GREY)

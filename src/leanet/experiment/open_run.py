@@ -44,6 +44,9 @@ from leanet.training.compute import find_device
 
 _log = logging.getLogger(__name__)
 
+FEWEST_PARTS = 2
+"""Of cross-fitting."""
+
 FREE_TO_CHANGE = {
     "dataset",
     "out",
@@ -270,9 +273,20 @@ def write_images(folder: RunFolder, images: Sequence[ImageRow]) -> None:
 def parts_of_training_side(run: Run, number: int, k: int, seed: int) -> NDArray[np.int64]:
     """The part, of k, that each of a fold's training images is in for cross-fitting.
 
+    A source whose maps need parts takes fewer of them where there are few images or groups.
+
     Raises:
         UserError: fewer images or groups than parts, or a part that holds all normal images.
     """
+    if k > FEWEST_PARTS and find_map_source(run.map_source).described_by:
+        try:
+            return _parts(run, number, k, seed)
+        except UserError:
+            return parts_of_training_side(run, number, k - 1, seed)
+    return _parts(run, number, k, seed)
+
+
+def _parts(run: Run, number: int, k: int, seed: int) -> NDArray[np.int64]:
     train = run.rows(run.folds[number].train)
     try:
         parts = inner_parts(run.labels[train].tolist(), run.groups_of(train), k, seed)
