@@ -79,6 +79,13 @@ def test_anomalies_that_were_left_out_count_in_the_choice_of_a_threshold() -> No
     assert threshold < unweighted
 
 
+def test_a_threshold_of_calibrated_probabilities_goes_halfway_back_to_a_half() -> None:
+    labels, scores = [0, 0, 0, 1, 1, 1], [0.05, 0.1, 0.15, 0.25, 0.6, 0.9]
+    assert choose_threshold(labels, scores, fewest=3) == pytest.approx(0.2)  # odds of 1 : 4
+    assert choose_threshold(labels, scores, fewest=3, calibrated=True) == pytest.approx(1 / 3)  # 1 : 2
+    assert choose_threshold(labels, scores, 0.5, fewest=3, calibrated=True) == pytest.approx(0.425)
+
+
 def test_too_few_anomalies_choose_no_threshold() -> None:
     y = np.repeat([0, 1], [50, 9])
     assert choose_threshold(y, np.linspace(0, 1, 59)) is None

@@ -180,8 +180,11 @@ def scored(found: Outcome, read: Callable[[Predictions], NDArray[np.float64]], d
     v = found.validation
     threshold = None
     if v is not None:
-        fewest = FEWEST if detector.has_frozen_adn else FEWEST_POSITIVES
-        threshold = choose_threshold(v.labels, read(v), detector.target_recall, detector.p_rate, fewest)
+        frozen = detector.has_frozen_adn
+        fewest = FEWEST if frozen else FEWEST_POSITIVES
+        threshold = choose_threshold(
+            v.labels, read(v), detector.target_recall, detector.p_rate, fewest, calibrated=frozen
+        )
     return Scored(found.test.labels, read(found.test), threshold)
 
 

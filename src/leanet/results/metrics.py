@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
+from scipy.special import expit, logit
 from sklearn.metrics import (
     average_precision_score,
     balanced_accuracy_score,
@@ -147,6 +148,7 @@ def choose_threshold(
     target_recall: float | None = None,
     p_rate: float = 1.0,
     fewest: int = FEWEST_POSITIVES,
+    calibrated: bool = False,
 ) -> float | None:
     """The threshold with the highest F1, or the highest with at least the wanted recall.
 
@@ -160,6 +162,8 @@ def choose_threshold(
         target_recall: in (0, 1]; None: the highest F1, and of several such thresholds the highest.
         p_rate: in (0, 1], the share of the anomalies that these images have left.
         fewest: anomalies to choose by.
+        calibrated: whether the scores are calibrated probabilities. The threshold of the highest F1, which chance
+            moves where anomalies are few, then goes halfway back to 0.5, in logits.
     Returns:
         None with fewer than `fewest` anomalies, or no normal image.
     """
@@ -174,7 +178,8 @@ def choose_threshold(
         f1 = 2 * precision * recall / np.maximum(precision + recall, 1e-12)
         lowest_called = thresholds[np.flatnonzero(f1 >= f1.max() - 1e-12)[-1]]
     below = s[s < lowest_called]
-    return float((lowest_called + below.max()) / 2) if len(below) else float(lowest_called)
+    chosen = float((lowest_called + below.max()) / 2) if len(below) else float(lowest_called)
+    return float(expit(logit(chosen) / 2)) if calibrated and target_recall is None else chosen
 
 
 def pool(folds: Sequence[Scored]) -> Scores:
