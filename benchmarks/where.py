@@ -1,12 +1,14 @@
 r"""Does a model localize anomalies? Count boxes that touch the mask, miss the leaf, or are on healthy leaves.
 
-    python -m benchmarks.where --out where --pepper plantvillage_pepper --samples hazelnut_sample leather_sample
+    python -m benchmarks.where --out where --sets plantvillage_pepper magnetic_tile \
+        --samples hazelnut_sample leather_sample
 
-`leanet fit` fits a part of each data set, and the model predicts the rest: synthetic leaves and Pepper with 60
-normal and 60 anomalous training pictures (no leaf of Pepper on both sides), the samples with their good pictures
-alone. Three rules draw boxes on the same maps: the earlier rule, in every picture, around pixels above the 99th
-percentile of the training normals' pixels; today's, in pictures called anomalous, above the peaks of held-out
-normals; and today's regardless of the decision. The leaf is everything greener than gray, or saturated and yellower
+`leanet fit` fits a part of each data set, and the model predicts the rest: synthetic leaves (with a LEA-Net and a
+colorizer) and the sets (with what `fit` does by default) with 60 normal and 60 anomalous training pictures, no group
+on both sides; the samples with their good pictures alone. Three rules draw boxes: the earlier rule, in every picture,
+around pixels of the anomaly map above the 99th percentile of the training normals' pixels; today's, in pictures
+called anomalous, above the peaks of held-out normals in the heat map; and today's regardless of the decision. The
+leaf is everything greener than gray, or saturated and yellower
 than blue, with holes filled. To resume, repeat the command.
 """
 
@@ -39,8 +41,6 @@ EACH = 60
 BATCH = 32
 
 SYNTHETIC = ("--image-size", "64", "--epochs", "25", "--colorizer-epochs", "40")
-PEPPER = ("--image-size", "64", "--epochs", "25")
-SAMPLE = ("--image-size", "128", "--colorizer-epochs")
 
 Mark = NDArray[np.bool_]
 
@@ -148,10 +148,11 @@ def measured(name: str, model: AnomalyModel, asked: Sequence[Asked]) -> list[dic
     pixels = [resize(decode(one.file), side) for one in asked]
     results = [r for i in range(0, len(pixels), BATCH) for r in model.predict_pixels(pixels[i : i + BATCH])]
     maps = [r.anomaly_map for r in results if r.anomaly_map is not None]
+    heat = [r.shown for r in results if r.shown is not None]
     boxes = {
         "earlier rule": [earlier_box(one, unit) for one in maps],
         "today's": [r.box for r in results],
-        "today's, whatever the decision": [strongest_region(one, peaks, side, side) for one in maps],
+        "today's, whatever the decision": [strongest_region(one, peaks, side, side) for one in heat],
     }
     right = "touch the mask" if all(one.mask for one in asked if one.anomalous) else "lie mostly on the leaf"
     lines: list[dict[str, object]] = []
@@ -161,6 +162,7 @@ def measured(name: str, model: AnomalyModel, asked: Sequence[Asked]) -> list[dic
         lines.append(
             {
                 "set": name,
+                "heat": model.card.heat,
                 "rule": rule,
                 "anomalous": len(asked) - len(healthy),
                 "called_anomalous": sum(
@@ -185,7 +187,7 @@ def main() -> None:
     """Fit missing models, predict, and count."""
     arguments = parser(__doc__, "where")
     arguments.add_argument("--out", type=Path, required=True, help="folder for everything that is made")
-    arguments.add_argument("--pepper", type=Path, help="folder plantvillage_pepper, with groups.csv")
+    arguments.add_argument("--sets", type=Path, nargs="*", default=[], help="sets, with groups.csv if they have it")
     arguments.add_argument("--samples", type=Path, nargs="*", default=[], help="folders in the MVTec AD layout")
     given = arguments.parse_args()
     machine = facts()
@@ -196,15 +198,14 @@ def main() -> None:
     home = given.out / "synthetic"
     asked = part(leaves, home, None)
     lines += measured("synthetic leaves", model_of(home, SYNTHETIC), asked)
-    if given.pepper:
-        home = given.out / given.pepper.name
-        asked = part(given.pepper, home, given.pepper / "groups.csv")
-        lines += measured(given.pepper.name, model_of(home, PEPPER), asked)
+    for one in given.sets:
+        home, groups = given.out / one.name, one / "groups.csv"
+        asked = part(one, home, groups if groups.exists() else None)
+        lines += measured(one.name, model_of(home, ()), asked)
     for sample in given.samples:
         home = given.out / sample.name
         asked = normals_of(sample, home)
-        epochs = "20" if len(list((home / "fit" / "Negative").iterdir())) >= 20 else "60"
-        lines += measured(sample.name, model_of(home, (*SAMPLE, epochs)), asked)
+        lines += measured(sample.name, model_of(home, ()), asked)
     write_csv(given.csv, lines, machine)
 
 
