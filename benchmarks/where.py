@@ -4,12 +4,12 @@ r"""Does a model localize anomalies? Count boxes that touch the mask, miss the l
         --samples hazelnut_sample leather_sample
 
 `leanet fit` fits a part of each data set, and the model predicts the rest: synthetic leaves (with a LEA-Net and a
-colorizer) and the sets (with what `fit` does by default) with 60 normal and 60 anomalous training pictures, no group
-on both sides; the samples with their good pictures alone. Three rules draw boxes: the earlier rule, in every picture,
-around pixels of the anomaly map above the 99th percentile of the training normals' pixels; today's, in pictures
-called anomalous, above the peaks of held-out normals in the heat map; and today's regardless of the decision. The
-leaf is everything greener than gray, or saturated and yellower
-than blue, with holes filled. To resume, repeat the command.
+colorizer) and the sets (with what `fit` does by default) with 60 normal and 60 anomalous training pictures, no
+group on both sides; the samples with their good pictures alone. Three rules draw boxes: the earlier rule, in every
+picture, around pixels of the anomaly map above the 99th percentile of the training normals' pixels; today's, in
+pictures called anomalous, above the peaks of held-out normals in the heat map; and today's regardless of the
+decision. The leaf is everything greener than gray, or saturated and yellower than blue, with holes filled. To
+resume, repeat the command.
 """
 
 from __future__ import annotations

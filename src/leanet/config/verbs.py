@@ -185,7 +185,7 @@ class FitConfig:
 
     dataset: Annotated[Path, *positional("DATASET")]
     """Folder with Negative/ and Positive/, or in the MVTec AD layout.
-    Without Positive/, only a colorizer is trained, and the model has a threshold on the anomaly map."""
+    Without Positive/, the model has only anomaly maps, and a threshold on their mean."""
     out: Path
     """Model folder to make; unfinished work is in OUT.work beside it."""
     data: DataConfig = field(default_factory=DataConfig)
@@ -232,11 +232,11 @@ class PredictConfig:
     """CSV file to write, one line per image; - is standard output.
     An existing file is replaced only if it is a table of predictions."""
     maps: Path | None = None
-    """Also write each image's overlay (PNG) and anomaly map (.npy, ΔE00) to this folder.
+    """Also write each image's overlay (PNG) and anomaly map (.npy) to this folder.
     It must not hold an image to predict."""
     threshold: float | None = None
     """Decide 'anomalous' from this probability on, instead of the model's threshold.
-    For a model of normal images only: from this mean ΔE on."""
+    For a model of normal images only: from this mean of the anomaly map on."""
     device: str = "auto"
     """'auto' (CUDA or MPS if present), or 'cpu', 'cuda', 'mps'."""
     precision: Precision = "float32"

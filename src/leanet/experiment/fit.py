@@ -69,7 +69,7 @@ MARKER = ".leanet-fit"
 """This file marks an OUT.work that a fit made."""
 
 NORMALS_BELOW = 0.95
-"""Without anomalous images, the share of held-out normals whose mean ΔE is below the threshold."""
+"""Without anomalous images, the share of held-out normals whose map's mean is below the threshold."""
 
 
 def fit(config: FitConfig) -> Card:
@@ -109,7 +109,7 @@ def _fit(config: FitConfig, work: Path) -> Card:
         if open_source(config.dataset, config.data).has_anomalies():
             card = _fit_detector(config, first, work)
         else:
-            _log.info("no anomalous images: fitting only a colorizer, and a threshold on its map")
+            _log.info("no anomalous images: fitting only anomaly maps, and a threshold on their mean")
             card = _fit_map(config, first, work)
     except BaseException:
         if not first.out.exists():  # a fit that never began leaves nothing behind
@@ -212,10 +212,10 @@ def _fit_map(config: FitConfig, first: ColorizeConfig, work: Path) -> Card:
         map_threshold=threshold,
         normals_peaks=peaks_of_maps(run),
         validation={
-            "what": "normal images that the colorizer had not seen; there were no anomalous ones to test on",
+            "what": "normal images that the maps had not seen; there were no anomalous ones to test on",
             "images": len(held_out),
             "mean_delta_e": float(held_out.mean()),
-            "threshold": f"mean ΔE that {NORMALS_BELOW:.0%} of them lie below",
+            "threshold": f"mean of the map that {NORMALS_BELOW:.0%} of them lie below",
         },
     )
     return _save(config, Model(card, None, maps), run)

@@ -43,16 +43,16 @@ class Card:
         adn, caan, attention_points, image_size: as `build_leanet` takes them; adn "" where there is only a map.
         map_coding: how the anomaly maps that it was trained on were computed; other maps are refused.
         map_scale: how they are scaled before the CAAN sees them.
-        normals_unit: ΔE00 that 'normals' divides by, above 99 % of the normal training pixels; None if unknown.
+        normals_unit: what 'normals' divides by, the map's value above 99 % of the normal training pixels; or None.
         threshold: the probability from which an image is called anomalous.
         origin: source of the weights, for the reader.
         weights_sha256, colorizer_sha256: of the files beside the card.
         colorizer: the network that makes the maps, as `build_colorizer` takes it; None: maps must be given.
         attention: the form of the attention, as `build_leanet` takes it.
         tune: what was fitted, as `build_leanet` takes it.
-        map_threshold: without a LEA-Net, the mean ΔE from which an image is called anomalous.
+        map_threshold: without a detector, the map's mean from which an image is called anomalous.
         settings, versions, training, validation: options, versions, training data and results; for the reader.
-        normals_peaks: ΔE above which a map stands out, rows of cells; None if unknown.
+        normals_peaks: value above which the heat map stands out, rows of cells; None if unknown.
         format: of the file that it was read from.
         map_source: what makes the maps, as `build_map_source` takes it; None: maps must be given.
         heat: what the overlay and the box are of; normals_peaks is in its unit.
@@ -93,6 +93,13 @@ class Card:
         """The options of the map source."""
         made_by = ColorizerConfig(map_coding=self.map_coding, map_source=self.map_source or COLORIZER_MAP)
         return made_by if self.colorizer is None else replace(made_by, colorizer=self.colorizer)
+
+    @property
+    def decisive(self) -> str:
+        """The quantity that is compared with the threshold, in words."""
+        if self.adn:
+            return "probability"
+        return "mean ΔE" if self.map_source == COLORIZER_MAP else "mean of the anomaly map"
 
     @property
     def has_attention(self) -> bool:
@@ -168,10 +175,10 @@ def _check_values(card: Card) -> None:
 
 
 def with_threshold(card: Card, threshold: float) -> Card:
-    """The card with another threshold: of the probability or, without a LEA-Net, of the mean ΔE.
+    """The card with another threshold: of the probability or, without a detector, of the map's mean.
 
     Raises:
-        OptionError: a probability outside 0 to 1, or a mean ΔE that is not a number of 0 or more.
+        OptionError: a probability outside 0 to 1, or a mean that is not a number of 0 or more.
     """
     if not isinstance(threshold, numbers.Real):
         raise OptionError("threshold", repr(threshold), "expected a number.")
@@ -188,7 +195,7 @@ def with_threshold(card: Card, threshold: float) -> Card:
         raise OptionError(
             "threshold",
             threshold,
-            f"expected a mean ΔE of 0 or more, such as the model's {card.map_threshold:.3g}.",
+            f"expected a {card.decisive} of 0 or more, such as the model's {card.map_threshold:.3g}.",
         )
     return replace(card, map_threshold=threshold)
 
@@ -213,8 +220,7 @@ def in_words(card: Card) -> list[str]:
     if "found" in card.validation:
         lines.append(f"{card.validation['what']}: {card.validation['found']}")
     threshold = card.threshold if card.adn else card.map_threshold
-    of = "probability" if card.adn else "mean ΔE"
-    return [*lines, f"anomalous from a {of} of {threshold:.3g} on"]
+    return [*lines, f"anomalous from a {card.decisive} of {threshold:.3g} on"]
 
 
 def read_card(folder: Path) -> Card:

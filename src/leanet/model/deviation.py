@@ -19,7 +19,7 @@ class Deviation:
     """The difference between two ways to compute one model.
 
     Attributes:
-        of: the quantity that is compared with the threshold, 'probability' or, without a LEA-Net, 'mean ΔE'.
+        of: the quantity that is compared with the threshold, see `Card.decisive`.
         images: number of images compared.
         largest_difference: the largest difference in that quantity over these images.
         decisions_changed: number of images with another decision.
@@ -48,7 +48,7 @@ def deviation(exact: AnomalyModel, coarse: AnomalyModel, images: Sequence[NDArra
         some = images[start : start + BATCH]
         pairs += zip(exact.predict_pixels(some), coarse.predict_pixels(some), strict=True)
     return Deviation(
-        "probability" if exact.card.adn else "mean ΔE",
+        exact.card.decisive,
         len(pairs),
         max(abs(_measure(one) - _measure(other)) for one, other in pairs),
         sum(one.anomalous != other.anomalous for one, other in pairs),

@@ -38,10 +38,10 @@ class Result:
         probability: the ADN's probability of an anomaly, in [0, 1]; None for a model without detector.
         anomalous: whether it reaches the model's threshold.
         caan_probability: the CAAN's probability, in [0, 1]; None if the CAAN has no logits.
-        mean_delta_e, peak_delta_e: mean and maximum of the anomaly map, ΔE.
+        mean_delta_e, peak_delta_e: mean and maximum of the anomaly map, in its unit.
         box: box around the map's strongest region above normal pictures' peaks; None if the decision is normal or
             no region exceeds them.
-        anomaly_map: float32 (S, S), ΔE, 0 or more, S the model's image size.
+        anomaly_map: float32 (S, S), 0 or more, ΔE00 of a colorizer's; S is the model's image size.
         attention: float32 (h, w) in [0, 1], at the finest of the model's points; None without attention.
         recoloured: uint8 (S, S, 3), the recolored image; None without a colorizer.
         heat: float32 (S, S), 0 or more, which the box and the overlay are of; None if that is the anomaly map.
@@ -150,7 +150,7 @@ def layer(anomaly_map: NDArray[np.float32], ceilings: Ceilings) -> Image.Image:
 
 
 def shown_from(card: Card, result: Result) -> Ceilings:
-    """The ΔE above which a result's map is shown; half its maximum if the model has no normals' statistics."""
+    """The value above which a result's map is shown; half its maximum if the model has no normals' statistics."""
     strongest = 0.0 if result.peak_delta_e is None else result.peak_delta_e
     return card.normals_peaks or card.normals_unit or max(strongest, 1e-6) / 2
 

@@ -9,6 +9,7 @@ import numpy as np
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
+from leanet.config import COLORIZER_MAP
 from leanet.experiment.experiment import Experiment
 from leanet.experiment.open_run import Run
 from leanet.experiment.verdict import Verdict
@@ -55,7 +56,9 @@ def draw_all(experiment: Experiment, scored: Mapping[Key, Scored], found: Verdic
             "recolouring",
             recolouring_sheet(run, fold, rows),
             "Test images: input, its lightness (all that the colorizer sees), recolored, and the anomaly map: "
-            f"{GLOSSARY['ΔE00']}.",
+            f"{GLOSSARY['ΔE00']}."
+            if run.map_source == COLORIZER_MAP
+            else "Test images: input, and the anomaly map, the distance from normal images.",
         ),
         *_inside(experiment, fold, rows, of_seed),
         *_of_training(experiment, of_seed),

@@ -50,6 +50,7 @@ def words_of(rows: Sequence[Row]) -> dict[str, str]:
     needed = {
         "CAAN": "CAAN" in text,
         "p1 to p5": "-p" in text,
+        "ΔE00": "ΔE" in text,
         "threshold chosen": any(row.has_chosen for row in rows),
     }
     return {term: explained for term, explained in GLOSSARY.items() if needed.get(term, True)}

@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 from PIL import Image
 from pydantic import BaseModel, Field
 
-from leanet.config import ServeConfig
-from leanet.model.card import Card
+from leanet.config import COLORIZER_MAP, ServeConfig, Tune
+from leanet.model.card import Card, Heat
 from leanet.model.predict_files import Loaded
 from leanet.model.result import Result, beyond_normals, layer, shown_from
 from leanet.model.where import Box
@@ -78,6 +78,9 @@ class ModelInfo(BaseModel):
     map_threshold: float | None
     normals_unit: float | None
     normals_peaks: tuple[tuple[float, ...], ...] | None
+    heat: Heat
+    tune: Tune
+    map_unit: Literal["ΔE", ""]
     classes: tuple[str, ...] = ("normal", "anomalous")
     maps: tuple[MapName, ...]
     training: dict[str, Any]
@@ -164,4 +167,5 @@ def model_info(card: Card, config: ServeConfig) -> ModelInfo:
     }
     path = config.model.resolve()
     name = path.stem if path.is_file() else path.name
-    return ModelInfo(name=name, maps=tuple(maps), limits=limits, **shown)
+    unit: Literal["ΔE", ""] = "ΔE" if card.map_source == COLORIZER_MAP else ""
+    return ModelInfo(name=name, maps=tuple(maps), limits=limits, map_unit=unit, **shown)
