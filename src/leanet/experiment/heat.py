@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -15,6 +15,7 @@ from leanet.experiment.detector_task import build_detector
 from leanet.experiment.experiment import Experiment
 from leanet.experiment.map_reader import map_reader, map_scale
 from leanet.experiment.open_run import Run
+from leanet.maps.store import Maps as StoredMaps
 from leanet.model.card import Heat, Scales
 from leanet.model.heat import heat_map
 from leanet.model.where import ceilings, strength
@@ -81,8 +82,11 @@ def peaks_of_maps(run: Run) -> Peaks | None:
     if not len(training) or not len(held_out):
         return None
     maps = run.maps(0, unpack=False)
-    one_by_one = ((maps.delta_e(rows[i : i + 1])[0] for i in range(len(rows))) for rows in (training, held_out))
-    return _rounded(ceilings(*one_by_one))
+    return _rounded(ceilings(_one_by_one(maps, training), _one_by_one(maps, held_out)))
+
+
+def _one_by_one(maps: StoredMaps, rows: NDArray[np.int64]) -> Iterator[NDArray[np.float32]]:
+    return (maps.delta_e(row)[0] for row in rows[:, None])
 
 
 def _rows(run: Run) -> list[NDArray[np.int64]]:
