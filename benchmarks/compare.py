@@ -3,10 +3,10 @@
     python -m benchmarks.compare plantvillage_potato --option recipe leanet authors --out potato-recipes
     python -m benchmarks.compare hurricane --option precision bfloat16 float32 --out hurricane-precision
 
-128 px, p_rate 0.05, without comparison rows; further options of `leanet run` at the end apply to both. Each run has
-its own folder below --out. To resume, repeat the command. A difference is the ADN's metric on a fold's test images
-with the first value minus that with the second. The first value is "as good" if the whole 95 % interval is above a
-small loss, fixed in advance: 0.01 of F1, 0.005 of AUROC.
+128 px, p_rate 0.05, ResNet18, without comparison rows; further options of `leanet run` at the end apply to both.
+Each run has its own folder below --out. To resume, repeat the command. A difference is the ADN's metric on a fold's
+test images with the first value minus that with the second. The first value is "as good" if the whole 95 % interval
+is above a small loss, fixed in advance: 0.01 of F1, 0.005 of AUROC.
 """
 
 from __future__ import annotations
@@ -70,7 +70,8 @@ def main() -> None:
     machine, (option, *values) = facts(), given.option
     if any(each.split("=")[0] == "--seeds" for each in (f"--{option}", *further)):
         raise SystemExit("--seeds: one training on each fold is compared. Leave the option out, or give --seed.")
-    common = [*data_options(given), "--p-rate", given.p_rate, "--no-compare", *further]  # of two, the last counts
+    detector = ["--adn", "ResNet18", "--p-rate", given.p_rate, "--no-compare"]
+    common = [*data_options(given), *detector, *further]  # of two, the last counts
     runs = {value: run(given.dataset, given.out / value, [*common, f"--{option}", value]) for value in values}
     if folds_of(given.out / values[0]) != folds_of(given.out / values[1]):
         raise SystemExit(f"{given.out}: the two runs have different splits: nothing to compare fold by fold.")

@@ -3,8 +3,9 @@
     python -m benchmarks.full_run plantvillage_potato --out potato-256
 
 The bars for the five folds of Potato: 75 minutes, 2.5 GB of memory (including children), 2.5 GB of disk, mean F1
-0.99. The run is `leanet run DATASET --out OUT --image-size 256 --no-compare` with any further options of `leanet
-run` at the end. To resume, repeat the command; the times of all parts are summed from OUT-parts.csv beside OUT.
+0.99. The run is `leanet run DATASET --out OUT --image-size 256 --adn ResNet18 --no-compare` with any further
+options of `leanet run` at the end. To resume, repeat the command; the times of all parts are summed from
+OUT-parts.csv beside OUT.
 """
 
 from __future__ import annotations
@@ -15,6 +16,9 @@ from benchmarks.common import LEANET, Watched, adn_metrics, facts, parser, verdi
 from leanet.files import read_csv
 
 MINUTES, MEMORY_GB, DISK_GB, F1 = 75.0, 2.5, 2.5, 0.99
+
+DETECTOR = ("--adn", "ResNet18", "--no-compare")
+"""A LEA-Net without its baseline."""
 
 
 def disk(folder: Path) -> int:
@@ -52,7 +56,7 @@ def main() -> None:
     arguments.add_argument("--image-size", type=int, default=256, help="side of the images in pixels (%(default)s)")
     given, further = arguments.parse_known_args()
     machine, out = facts(), given.out
-    options = ["--out", str(out), "--image-size", str(given.image_size), "--no-compare", *further]
+    options = ["--out", str(out), "--image-size", str(given.image_size), *DETECTOR, *further]
     command = [LEANET, "run", str(given.dataset), *options]
     parts = run_in_parts(command, out, out.with_name(f"{out.name}-parts.csv"))
 

@@ -69,7 +69,7 @@ def main() -> None:
         if kind != IN_SAMPLE[0]:
             share_colorizers(given.out / IN_SAMPLE[0], maps)
         call("colorize", str(given.dataset), "--out", str(maps), "--cross-fit", parts, *data_options(given))
-        options = ["--map-scale", scale, *trained, "--seed", given.seed, "--no-compare"]
+        options = ["--adn", "ResNet18", "--map-scale", scale, *trained, "--seed", given.seed, "--no-compare"]
         call("detect", str(maps), "--out", str(folder), *options)
         rows[kind, scale], *others = results_of(folder)
         beside = beside or tuple(others)

@@ -2,7 +2,7 @@
 
 Usage: python onnx_runtime_only.py MODEL.onnx PICTURE ...
 
-It needs onnxruntime, numpy and pillow. The graph takes pixels of any size; it resizes and recolors them itself.
+It needs onnxruntime, numpy and pillow. The graph takes pixels of any size; it resizes them and makes the maps.
 """
 
 from __future__ import annotations
@@ -16,20 +16,21 @@ from PIL import Image, ImageOps
 
 
 def main(model_path: str, *pictures: str) -> None:
-    """Print each picture's probability, decision and strongest pixel of the anomaly map."""
+    """Print each picture's probability, decision and strongest pixel of the heat map."""
     session = onnxruntime.InferenceSession(model_path, providers=["CPUExecutionProvider"])
     card = json.loads(session.get_modelmeta().custom_metadata_map["leanet"])
     (pixels,) = session.get_inputs()
     for picture in pictures:
         image = ImageOps.exif_transpose(Image.open(picture)).convert("RGB")  # sRGB; (H, W, 3), uint8
-        probability, delta_e = session.run(["probability", "anomaly_map"], {pixels.name: np.asarray(image)})
+        outputs = ["probability", "anomaly_map", "heat"]
+        probability, anomaly_map, heat = session.run(outputs, {pixels.name: np.asarray(image)})
         if card["adn"]:
             decision = "anomalous" if probability >= card["threshold"] else "normal"
         else:  # a model of normal pictures only decides by the map's mean
-            decision = "anomalous" if delta_e.mean() >= card["map_threshold"] else "normal"
-        row, column = np.unravel_index(delta_e.argmax(), delta_e.shape)
-        place = f"row {row}, column {column} of {delta_e.shape[0]}"
-        print(f"{picture}: {decision}, probability {probability:.3f}, ΔE up to {delta_e.max():.1f} at {place}")
+            decision = "anomalous" if anomaly_map.mean() >= card["map_threshold"] else "normal"
+        row, column = np.unravel_index(heat.argmax(), heat.shape)
+        place = f"row {row}, column {column} of {heat.shape[0]}"
+        print(f"{picture}: {decision}, probability {probability:.3f}, heat up to {heat.max():.1f} at {place}")
 
 
 if __name__ == "__main__":
