@@ -30,7 +30,7 @@ def test_peaks_are_those_of_training_normals_and_of_unseen_normals(folder: RunFo
         for rows in (run.rows(fold.train), run.rows(fold.test))
     )
     assert len(training) != len(unseen)
-    np.testing.assert_allclose(peaks_of_maps(run), ceilings(training, unseen), atol=6e-4)
+    np.testing.assert_allclose(np.array(peaks_of_maps(run)), ceilings(training, unseen), atol=6e-4)
 
 
 def test_a_head_shows_what_lifts_unseen_anomalies(folder: RunFolder) -> None:

@@ -21,7 +21,7 @@ TIMM = "timm/"
 """Before the name of a network of timm, which is an ADN too."""
 
 TRAINING = ("epochs", "batch_size", "lr")
-"""Options without effect on a head."""
+"""Options that a head does not have."""
 
 DIRECT = "Direct"
 """The CAAN that is the anomaly map itself; a head has no other."""
@@ -88,12 +88,15 @@ class DetectorConfig:
         at_least("seeds", self.seeds, 1)
         at_least("caan_weight", self.caan_weight, 0)
         pretrained = self.adn == PRETRAINED or self.adn.startswith(TIMM)
-        if self.tune is None and pretrained and not self.asks_for_training:
-            self._set({"tune": "head"})
+        if self.tune is None and pretrained:
+            self._set({"tune": "all" if self.asks_for_training else "head"})
         if self.tune == "all" and not pretrained and self.adn != AUTO:
             self._set({"tune": None})  # as ever: those have no other
         if self.has_frozen_adn:
-            self._set({"validation": None, "attention_point": (), **dict.fromkeys(TRAINING)})
+            for name in TRAINING:
+                if (value := getattr(self, name)) is not None:
+                    raise OptionError(name, value, "a head has no epochs. Omit the option, or choose --tune all.")
+            self._set({"validation": None, "attention_point": ()})
             if self.has_attention:
                 self._set({"caan": DIRECT, "attention": "pooled", "caan_weight": 1.0})
         if not self.has_attention:  # the same baseline, requested or trained beside a LEA-Net

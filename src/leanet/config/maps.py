@@ -8,6 +8,7 @@ from typing import Annotated, Literal
 
 from leanet.config.limits import at_least, training_limits
 from leanet.config.shown import AUTO, network_in, recent
+from leanet.errors import OptionError
 
 FEATURE_PARTS = 5
 """Parts of `cross_fit` for feature maps, which would be 0 at an image's own patches."""
@@ -46,6 +47,8 @@ class ColorizerConfig:
         training_limits("colorizer_", self.colorizer_epochs, self.colorizer_batch_size, self.colorizer_lr)
         if self.map_source == "features" and not self.cross_fit:
             object.__setattr__(self, "cross_fit", FEATURE_PARTS)
+        if self.map_source == "features" and self.map_coding == "authors":
+            raise OptionError("map_coding", "authors", "feature maps have no coding. Omit it.")
         if self.cross_fit:
             at_least("cross_fit", self.cross_fit, 2)
 

@@ -28,10 +28,13 @@ RECORDED_NAMES = ("pixels", "pixels_sha256", "images_in", "maps_from")
 """Recorded values of a run that are read again: a file's name and hash, and two folders."""
 
 
-def from_options(config_class: type[Config], options: Mapping[str, Any], **given: Any) -> Config:
+def from_options(
+    config_class: type[Config], options: Mapping[str, Any], *, recorded: bool = True, **given: Any
+) -> Config:
     """The configuration that `to_options` flattened; options of other classes are ignored.
 
     Args:
+        recorded: whether what earlier versions did not record is as it was then; else it has today's default.
         given: fields that the options lack, or whose values override theirs.
     Raises:
         UserError: an option has a value that it does not take.
@@ -42,8 +45,8 @@ def from_options(config_class: type[Config], options: Mapping[str, Any], **given
         if f.name in given:
             values[f.name] = given[f.name]
         elif isinstance(f.default_factory, type) and dataclasses.is_dataclass(f.default_factory):
-            values[f.name] = from_options(f.default_factory, options)
-        elif f.name in EARLIER and f.name not in options:
+            values[f.name] = from_options(f.default_factory, options, recorded=recorded)
+        elif recorded and f.name in EARLIER and f.name not in options:
             values[f.name] = EARLIER[f.name]
         elif f.name in options:
             value = options[f.name]
@@ -145,6 +148,8 @@ def to_arguments(options: dict[str, Any], config_class: type, path: Path, given:
     arguments: list[str] = []
     positional: list[str] = []
     is_of_a_run = "recorded" in options
+    if is_of_a_run:
+        options = {**{name: value for name, value in EARLIER.items() if name in known}, **options}
     elsewhere = {"recorded", *_fields_of(RunConfig)} if is_of_a_run else set(hidden)
     if is_of_a_run and config_class is DetectConfig:  # its --out is another place than the run's
         known.pop("out")

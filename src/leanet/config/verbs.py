@@ -128,7 +128,7 @@ class StudyConfig:
         for name in ("adn", "caan", "attention_point", "attention", "caan_weight", "p_rate"):
             if not getattr(self, name):
                 raise UserError(f"--{name.replace('_', '-')}: expected at least one value.")
-        object.__setattr__(self, "colorizer", self.colorizer.settled(has_head=False))
+        object.__setattr__(self, "colorizer", self.colorizer.settled(has_head=self.tune == "head"))
         self.cells()  # report bad values before any work
 
     def cells(self) -> list[DetectorConfig]:

@@ -10,8 +10,8 @@ from tempfile import TemporaryDirectory
 
 import numpy as np
 
-from leanet.config import CheckConfig, ColorizeConfig, DetectConfig, DetectorConfig
-from leanet.config.options import argument, to_options
+from leanet.config import CheckConfig, ColorizeConfig, DetectConfig
+from leanet.config.options import argument, from_options, to_options
 from leanet.data.check import CheckReport, check_dataset
 from leanet.data.dataset import Dataset
 from leanet.data.find import cut, listed
@@ -90,13 +90,15 @@ def _planned(config: CheckConfig, dataset: Dataset) -> tuple[list[Planned], Run]
 
 
 def _command(first: CheckConfig) -> str:
-    """The command of a quick run, with the other given options."""
-    usual = to_options(CheckConfig(first.dataset))
-    if first.detector.adn != usual["adn"]:  # of which the other defaults are
-        usual |= to_options(DetectorConfig())
-    given = {name: value for name, value in to_options(first).items() if value not in (usual.get(name), [])}
-    quick = {"image_size": first.data.image_size, "folds": first.compute.folds}
-    arguments = [part for name, value in {**quick, **given}.items() for part in argument(name, value)]
+    """The command of a quick run, with the other given options: those that the same run cannot do without."""
+    given = {"map_source": first.colorizer.map_source, **to_options(first)}
+    del given["dataset"]
+    for name in list(given):
+        rest = {other: value for other, value in given.items() if other != name}
+        if from_options(CheckConfig, rest, recorded=False, dataset=first.dataset) == first:
+            given = rest
+    given = {"image_size": first.data.image_size, "folds": first.compute.folds, **given}
+    arguments = [part for name, value in given.items() for part in argument(name, value)]
     return shlex.join(["leanet", "run", str(first.dataset), "--out", "quick", *arguments])
 
 

@@ -11,7 +11,7 @@ from functools import partial
 import torch
 from torch import Tensor, nn
 
-from leanet.config import ColorizeConfig, ComputeConfig, DetectConfig, parse_folds
+from leanet.config import COLORIZER_MAP, ColorizeConfig, ComputeConfig, DetectConfig, parse_folds
 from leanet.experiment.description_task import DescribeImages, descriptions_for
 from leanet.experiment.detector_task import TrainDetector, build_detector
 from leanet.experiment.feature_task import ComputeFeatures
@@ -37,8 +37,8 @@ BUSY = 0.6
 MOST_NAMED = 3
 """More detectors than this are summed up in one entry."""
 
-COLORIZERS = "colorizers"
-"""The part of an estimate that map sources and their maps take."""
+COLORIZERS, MAPS = "colorizers", "anomaly maps"
+"""The part of an estimate that colorizers, or other map sources, and their maps take."""
 
 Planned = DescribeImages | FitMap | MakeMaps | ComputeFeatures | TrainDetector
 
@@ -101,12 +101,18 @@ def time_of(tasks: Sequence[Planned], *runs: Run) -> Estimate:
     speeds: dict[tuple[type[Planned], str], float] = {}
     parts: dict[str, float] = {}
     for task in tasks:
-        part = task.config.detector.name if isinstance(task, TrainDetector | ComputeFeatures) else COLORIZERS
+        part = _part_of(task)
         kind, cost = (type(task), part), task.cost(worker)
         if cost and kind not in speeds:
             speeds[kind] = _seconds_an_image(task, runs[0].side)
         parts[part] = parts.get(part, 0.0) + cost * speeds.get(kind, 0.0)
     return Estimate(parts, _idle_share(tasks[0].config.compute, *started) if tasks else 1.0)
+
+
+def _part_of(task: Planned) -> str:
+    if isinstance(task, TrainDetector | ComputeFeatures):
+        return task.config.detector.name
+    return COLORIZERS if task.config.colorizer.map_source == COLORIZER_MAP else MAPS
 
 
 def _idle_share(compute: ComputeConfig, wall: float, cpu: float) -> float:
@@ -119,11 +125,11 @@ def _idle_share(compute: ComputeConfig, wall: float, cpu: float) -> float:
 
 def _in_words(found: Estimate) -> list[str]:
     """The time of each part, in words; that of many detectors in one."""
-    detectors = {name: seconds for name, seconds in found.parts.items() if name != COLORIZERS}
+    detectors = {name: seconds for name, seconds in found.parts.items() if name not in (COLORIZERS, MAPS)}
     if len(detectors) > MOST_NAMED:
         detectors = {f"{len(detectors)} different detectors": sum(detectors.values())}
-    colorizers = {name: seconds for name, seconds in found.parts.items() if name == COLORIZERS}
-    return [f"{name} {minutes(seconds)}" for name, seconds in (colorizers | detectors).items()]
+    maps = {name: seconds for name, seconds in found.parts.items() if name in (COLORIZERS, MAPS)}
+    return [f"{name} {minutes(seconds)}" for name, seconds in (maps | detectors).items()]
 
 
 def _seconds_an_image(task: Planned, side: int) -> float:

@@ -101,7 +101,9 @@ class ComputeFeatures:
 
     @property
     def _name(self) -> str:
-        return self.config.detector.adn.replace("/", "-")
+        weights = Path(self.config.detector.weights or "")
+        own = f"-{sha256_of(weights)[:8]}" if weights.is_file() else ""
+        return self.config.detector.adn.replace("/", "-") + own
 
     @property
     def paths(self) -> tuple[Path, ...]:

@@ -24,7 +24,7 @@ from leanet.experiment.estimate import estimate, unfinished
 from leanet.experiment.executors import executor
 from leanet.experiment.experiment import Experiment
 from leanet.experiment.feature_task import ComputeFeatures
-from leanet.experiment.heat import choose_heat, peaks_of_maps
+from leanet.experiment.heat import choose_heat, for_another_head, peaks_of_maps
 from leanet.experiment.map_reader import map_scale
 from leanet.experiment.map_tasks import new_source
 from leanet.experiment.open_run import (
@@ -150,7 +150,8 @@ def _fit_detector(config: FitConfig, first: ColorizeConfig, work: Path) -> Card:
     if is_new:  # a stopped fit's remaining work is unknown
         later = [task for task in unfinished(second, [final], whole) if not isinstance(task, DescribeImages)]
         estimate([*unfinished(first, [asked], begun), *later], begun, whole)
-    _log.info(f"first training: {parts}, to choose epoch and threshold, and to test on the rest")
+    chosen = "what to show" if config.detector.has_frozen_adn else "epoch and threshold"
+    _log.info(f"first training: {parts}, to choose {chosen}, and to test on the rest")
     colorize(first, begun)
     if config.detector.has_frozen_adn:
         colorize(second, whole)
@@ -166,7 +167,9 @@ def _fit_detector(config: FitConfig, first: ColorizeConfig, work: Path) -> Card:
     _log.info(f"test on the rest: {said}")
     _log.info("second training: all images")
     colorize(second, whole)
-    train_folds(Experiment(whole, final, (0,)), until=share)
+    second_training = Experiment(whole, final, (0,))
+    train_folds(second_training, until=share)
+    heat = for_another_head(choose_heat(first_training), first_training, second_training)
 
     d = config.detector
     if d.has_frozen_adn:  # all images are predicted out of fold
@@ -183,7 +186,7 @@ def _fit_detector(config: FitConfig, first: ColorizeConfig, work: Path) -> Card:
         tune=d.tune or "all",
         map_scale=map_scale(final),
         threshold=PLAIN_THRESHOLD if scored.threshold is None else scored.threshold,
-        **asdict(choose_heat(first_training)),
+        **asdict(heat),
         validation={
             "what": f"a detector trained on {parts}, tested on the others",
             "found": said,

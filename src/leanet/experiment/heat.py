@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -46,10 +46,9 @@ class ChosenHeat:
 
 @torch.inference_mode()
 def heat_maps(trained: Experiment, fold: int, rows: NDArray[np.int64]) -> dict[Heat, NDArray[np.float32]]:
-    """Every kind of heat map of a head for these rows' images, some of them normal, each (N, S, S)."""
-    found = _reader(trained, fold)(rows)
-    normal = torch.from_numpy(trained.run.labels[rows] == 0)
-    scales = _scales(*(x[normal] for x in found))
+    """Every kind of heat map of a head for these rows' images, each (N, S, S), scaled by the training normals."""
+    read = _reader(trained, fold)
+    found, scales = read(rows), _scales(*read(_some(_rows(trained.run, fold)[0])))
     return {kind: np.stack(_shown(kind, scales, *found)) for kind in KINDS}
 
 
@@ -61,11 +60,11 @@ def choose_heat(trained: Experiment) -> ChosenHeat:
         trained: a detector on one fold, whose test images are the unseen ones.
     """
     run = trained.run
-    training, normals, anomalies = _rows(run)
+    training, normals, anomalies = _rows(run, 0)
     if not trained.detector.has_frozen_adn or not len(normals) or len(anomalies) < FEWEST:
         return ChosenHeat("map", None, peaks_of_maps(run))
     read = _reader(trained, trained.folds[0])
-    found = [read(rows[:: -(-len(rows) // MOST)]) for rows in (training, normals, anomalies)]
+    found = [read(_some(rows)) for rows in (training, normals, anomalies)]
     scales = _scales(*found[1])
     choices: dict[Heat, tuple[NDArray[np.float64], int]] = {}
     for kind in KINDS:
@@ -76,9 +75,28 @@ def choose_heat(trained: Experiment) -> ChosenHeat:
     return ChosenHeat(best, None if best == "map" else scales, _rounded(choices[best][0]))
 
 
+@torch.inference_mode()
+def for_another_head(chosen: ChosenHeat, trained: Experiment, final: Experiment) -> ChosenHeat:
+    """The same choice for a head that was fitted to more images, whose evidence has another scale.
+
+    Its evidence on training normals is scaled to the same mean and standard deviation as that of the head by which
+    the choice was made.
+
+    Args:
+        trained, final: the detectors on the first fold of their runs.
+    """
+    if chosen.heat_scales is None:
+        return chosen
+    (mean, spread), of_map = chosen.heat_scales
+    before, now = (_reader(e, 0)(_some(_rows(e.run, 0)[0]))[1] for e in (trained, final))
+    new_spread = spread * float(now.std() / before.std())
+    new_mean = float(now.mean()) - (float(before.mean()) - mean) / spread * new_spread
+    return replace(chosen, heat_scales=((new_mean, new_spread), of_map))
+
+
 def peaks_of_maps(run: Run) -> Peaks | None:
     """The ceilings of normal anomaly maps; None if groups left the fold no normal test image."""
-    training, held_out, _ = _rows(run)
+    training, held_out, _ = _rows(run, 0)
     if not len(training) or not len(held_out):
         return None
     maps = run.maps(0, unpack=False)
@@ -89,9 +107,14 @@ def _one_by_one(maps: StoredMaps, rows: NDArray[np.int64]) -> Iterator[NDArray[n
     return (maps.delta_e(row)[0] for row in rows[:, None])
 
 
-def _rows(run: Run) -> list[NDArray[np.int64]]:
-    """Rows of the first fold's training normals, its unseen normals and its unseen anomalies."""
-    fold = run.folds[0]
+def _some(rows: NDArray[np.int64]) -> NDArray[np.int64]:
+    """At most MOST of the rows, at even steps."""
+    return rows[:: -(-len(rows) // MOST)]
+
+
+def _rows(run: Run, number: int) -> list[NDArray[np.int64]]:
+    """Rows of a fold's training normals, its unseen normals and its unseen anomalies."""
+    fold = run.folds[number]
     train, test = run.rows(fold.train), run.rows(fold.test)
     return [train[run.labels[train] == 0], test[run.labels[test] == 0], test[run.labels[test] == 1]]
 

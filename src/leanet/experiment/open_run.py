@@ -283,7 +283,13 @@ def parts_of_training_side(run: Run, number: int, k: int, seed: int) -> NDArray[
             return _parts(run, number, k, seed)
         except UserError:
             return parts_of_training_side(run, number, k - 1, seed)
-    return _parts(run, number, k, seed)
+    try:
+        return _parts(run, number, k, seed)
+    except UserError as error:
+        if k > FEWEST_PARTS or not find_map_source(run.map_source).described_by:
+            raise
+        text = str(error).partition(": ")[2].removesuffix(" Use fewer.")
+        raise UserError(f"--map-source {run.map_source}: {text} Add images, or choose another source.") from None
 
 
 def _parts(run: Run, number: int, k: int, seed: int) -> NDArray[np.int64]:
@@ -405,5 +411,6 @@ def refuse_other_options(folder: RunFolder, config: ColorizeConfig | FitConfig) 
     difference = differing_option(folder.read_config(), to_options(config))
     if difference:
         raise UserError(
-            f"{folder.path}: this run was made with {difference}. Use its options, or choose another --out."
+            f"{folder.path}: this run was made with {difference}. Use its options (--config "
+            f"{folder.config}), or choose another --out."
         )

@@ -97,7 +97,8 @@ def detector_rows(experiment: Experiment) -> Table:
     adn = {k: adn_scored(o, detector) for k, o in outcomes.items()}
     rows = [make_row(f"{title}: ADN", adn, ratio)]
     notes: list[str] = []
-    if unchosen := unchosen_note([s.threshold for s in adn.values()]):
+    fewest = FEWEST if detector.has_frozen_adn else FEWEST_POSITIVES
+    if unchosen := unchosen_note([s.threshold for s in adn.values()], fewest):
         notes.append(f"{title}: {unchosen}")
     if detector.has_frozen_adn and detector.has_attention:
         notes.append(_parts_note(experiment))
@@ -134,13 +135,13 @@ def _parts_note(experiment: Experiment) -> str:
     )
 
 
-def unchosen_note(thresholds: Sequence[float | None]) -> str:
+def unchosen_note(thresholds: Sequence[float | None], fewest: int = FEWEST_POSITIVES) -> str:
     """A note on the trainings without a chosen threshold (None), with the reason; empty if all have one."""
     if not (without := thresholds.count(None)):
         return ""
     return (
         f"the threshold stayed 0.5 in {without} of {len(thresholds)} trainings: "
-        f"no inner validation, or fewer than {FEWEST_POSITIVES} anomalous images in it"
+        f"no inner validation, or fewer than {fewest} anomalous images in it"
     )
 
 

@@ -208,10 +208,13 @@ def _are_peaks(rows: tuple[tuple[float, ...], ...]) -> bool:
 def in_words(card: Card) -> list[str]:
     """A model and its results, in a few sentences."""
     made_of = f"{card.image_size} px"
+    if not card.adn:
+        made_of = f"anomaly maps alone ({card.map_source or 'none'}), {made_of}"
     if card.adn:
         attention = f"{card.caan} at attention point {', '.join(map(str, card.attention_points))}"
         if card.tune == "head":
-            made_of = f"head on frozen {card.adn}, {made_of}"
+            guided = " guided by anomaly maps" if card.has_attention else ""
+            made_of = f"head on frozen {card.adn}{guided}, {made_of}"
         else:
             made_of = f"LEA-Net of {card.adn}{f' with {attention}' if card.attention_points else ''}, {made_of}"
     lines = [f"{made_of}; {card.origin}"]

@@ -242,7 +242,9 @@ def _features(model: LEANet, experiment: Experiment, maps: Maps, rows: NDArray[n
 
 def _attention(model: LEANet, experiment: Experiment, maps: Maps, rows: NDArray[np.int64]) -> NDArray[np.float32]:
     """Attention maps (n, h, w) at the finest of the detector's points, in [0, 1]."""
-    attention = _features(model, experiment, maps, rows).attention
+    scaled = map_reader(maps, map_scale(experiment.config))(rows)
+    with torch.inference_mode():
+        attention = model(images_to_tensor(experiment.run.pixels, rows), scaled).attention
     found: NDArray[np.float32] = attention[min(attention)][:, 0].numpy()
     return found
 

@@ -118,8 +118,8 @@ def refuse_too_few(labels: NDArray[np.int64]) -> None:
     anomalous, normal = int(labels.sum()), int((labels == 0).sum())
     if min(anomalous, normal) < 2:
         raise UserError(
-            f"{anomalous} anomalous and {normal} normal labeled images: a head needs two of each. Add images, or "
-            "raise --p-rate."
+            f"{anomalous} anomalous and {normal} normal labeled images: a head needs two of each. Add images; "
+            "with --p-rate, keep more."
         )
 
 

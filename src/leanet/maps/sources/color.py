@@ -113,14 +113,14 @@ def recolour(
         chroma = colorizer(coded[:, :1])
         return authors_anomaly_map(coded, torch.cat([coded[:, :1], chroma], 1)), chroma
     to_lab, compare = (fused(_lab), fused(_map_of_chroma)) if compiled else (_lab, _map_of_chroma)
-    with _in_float32(images):
+    with in_float32(images):
         lab = to_lab(images)
     chroma = colorizer((lab[:, :1] / 100).contiguous(memory_format=torch.channels_last))
-    with _in_float32(images):
+    with in_float32(images):
         return compare(lab, chroma), chroma
 
 
-def _in_float32(images: Tensor) -> contextlib.AbstractContextManager[object]:
+def in_float32(images: Tensor) -> contextlib.AbstractContextManager[object]:
     """Compare colors in float32, whatever the colorizer's precision."""
     device = images.device.type
     if not torch.is_autocast_enabled(device):  # an exported graph cannot hold an autocast context

@@ -10,6 +10,7 @@ from torch.nn import functional as F
 
 from leanet.config import ColorizerConfig, RecipeName
 from leanet.maps.source import AnomalyMap, History, MapSource, Normals, register_map_source
+from leanet.maps.sources.color import in_float32
 from leanet.networks.contract import ADN
 from leanet.networks.registry import build_leanet
 from leanet.training.session import Session
@@ -91,7 +92,8 @@ class FeatureMap(MapSource):
     def describe(self, images: Tensor) -> Tensor:
         """Features of the patches of images (N, 3, H, W): float16 (N, patches, channels)."""
         rgb = images / 255 if images.dtype == torch.uint8 else images
-        return torch.cat([self._patches(some) for some in torch.split(rgb, BATCH)]).half()
+        with in_float32(images):  # bfloat16 would change the maps of normal images by a third
+            return torch.cat([self._patches(some) for some in torch.split(rgb, BATCH)]).half()
 
     def compare(self, descriptions: Tensor) -> AnomalyMap:
         """Maps of images by their patches' features (N, patches, channels)."""
@@ -103,7 +105,7 @@ class FeatureMap(MapSource):
 
     def _distances(self, features: Tensor) -> Tensor:
         """Distance of each of an image's patches (patches, channels) from the nearest in the bank, float32."""
-        with torch.autocast(features.device.type, enabled=False):
+        with in_float32(features):
             patches = (features.float() - self.mean) / self.std
             # Squared distances, less each patch's own square, which does not change which one is nearest.
             squares = torch.addmm(self.bank.square().sum(1), patches, self.bank.T, alpha=-2)
