@@ -19,7 +19,8 @@ from leanet.config import DetectConfig, DetectorConfig, FitConfig
 from leanet.errors import UserError
 from leanet.experiment import fit
 from leanet.experiment.description_task import DescribeImages
-from leanet.experiment.estimate import COLORIZERS, time_of, unfinished
+from leanet.experiment.estimate import MAPS as MAPS_PART
+from leanet.experiment.estimate import time_of, unfinished
 from leanet.experiment.feature_task import ComputeFeatures
 from leanet.experiment.open_run import Run, find, normal_rows, parts_of_training_side
 from leanet.experiment.run_folder import RunFolder
@@ -169,7 +170,7 @@ def test_an_estimate_counts_descriptions_once_and_no_passes_of_a_fit(
     tasks = unfinished(first, [detector], run)
     assert [task.key for task in tasks[:3]] == ["descriptions for counted", "fold 0: counted", "fold 0: maps"]
     assert tasks[2].needs == ("descriptions for counted", "fold 0: counted")
-    assert time_of(tasks, run).parts[COLORIZERS] > 0
+    assert time_of(tasks, run).parts[MAPS_PART] > 0
     DescribeImages(first).path.parent.mkdir()
     DescribeImages(first).path.touch()
     assert unfinished(first, [detector], run)[0].key == "fold 0: counted"

@@ -363,7 +363,7 @@ def test_without_anomalies_only_the_map_is_learnt(
     out = tmp_path / "model"
     assert main(["fit", str(tmp_path / "data"), "--out", str(out), *QUICK, *FEW]) == 0
     printed = capsys.readouterr().out
-    assert "only a colorizer" in printed
+    assert "fitting only anomaly maps" in printed
     assert "--precision bfloat16, which is faster, changes the mean ΔE by up to" in printed
     assert not (out / "weights.safetensors").exists()
     model = leanet.load(out)
@@ -464,3 +464,20 @@ def test_an_existing_folder_is_not_overwritten(
 ) -> None:
     assert main(["fit", str(leaves), "--out", str(fitted), *QUICK]) == 2
     assert "exists already" in capsys.readouterr().err
+
+
+def test_without_anomalies_feature_maps_are_the_default(
+    leaves: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shutil.copytree(leaves / "train" / "good", tmp_path / "data" / "Negative")
+    assert main(["fit", str(tmp_path / "data"), "--out", str(tmp_path / "model"), "--image-size", "64"]) == 0
+    assert main(["info", str(tmp_path / "model")]) == 0
+    printed = capsys.readouterr().out
+    assert "anomaly maps alone (features), 64 px" in printed
+    assert "ΔE" not in printed
+    model = leanet.load(tmp_path / "model")
+    (spotted, *_), (good, *_) = (sorted((leaves / part).rglob("*.png")) for part in ("test/spot", "train/good"))
+    peaks = [model.predict(picture).peak_delta_e for picture in (spotted, good)]
+    assert peaks[0] is not None
+    assert peaks[1] is not None
+    assert peaks[0] > peaks[1]

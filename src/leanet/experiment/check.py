@@ -70,7 +70,7 @@ def _estimate(config: CheckConfig, dataset: Dataset) -> None:
     )
     if first != config:
         quick = time_of(*_planned(first, dataset))
-        _log.info(f"a quick run takes {minutes(quick.total)}: {_command(first)}")
+        _log.info(f"a quick run takes {minutes(quick.total)}: {quick_command(first)}")
 
 
 def _planned(config: CheckConfig, dataset: Dataset) -> tuple[list[Planned], Run]:
@@ -89,11 +89,11 @@ def _planned(config: CheckConfig, dataset: Dataset) -> tuple[list[Planned], Run]
         return unfinished(first, detectors, run), run
 
 
-def _command(first: CheckConfig) -> str:
+def quick_command(first: CheckConfig) -> str:
     """The command of a quick run, with the other given options: those that the same run cannot do without."""
     given = {"map_source": first.colorizer.map_source, **to_options(first)}
     del given["dataset"]
-    for name in list(given):
+    for name in [*given, *given]:  # what one option chooses, another may say too
         rest = {other: value for other, value in given.items() if other != name}
         if from_options(CheckConfig, rest, recorded=False, dataset=first.dataset) == first:
             given = rest

@@ -1,0 +1,88 @@
+"""What is chosen where nothing is asked for, and what asks for something else."""
+
+from __future__ import annotations
+
+import shlex
+from pathlib import Path
+
+import pytest
+
+from leanet.cli import main, parse
+from leanet.config import CheckConfig, DetectorConfig, RunConfig
+from leanet.config.options import to_options
+from leanet.errors import OptionError
+from leanet.experiment.check import quick_command
+from leanet.experiment.run_folder import write_config
+
+HEAD = "EfficientNet-Lite0-head-attention"
+
+
+@pytest.mark.parametrize(
+    ("given", "detector", "maps"),
+    [
+        ("", HEAD, "features"),
+        ("--caan none", "EfficientNet-Lite0-head", "features"),
+        ("--p-rate 0.1 --map-scale max", HEAD, "features"),
+        ("--map-source colorizer", HEAD, "colorizer"),
+        ("--colorizer-epochs 3", HEAD, "colorizer"),
+        ("--adn timm/resnet18", "timm-resnet18-head-attention", "features"),
+        ("--epochs 3", "ResNet18-ResNet-p2", "colorizer"),
+        ("--attention-point 3", "ResNet18-ResNet-p3", "colorizer"),
+        ("--caan MobileNet", "ResNet18-MobileNet-p2", "colorizer"),
+        ("--attention gated", "ResNet18-ResNet-p2-gated", "colorizer"),
+        ("--tune all", "ResNet18-ResNet-p2", "colorizer"),
+        ("--recipe authors", "ResNet18-ResNet-p2", "colorizer"),
+        ("--adn EfficientNet-Lite0 --tune all", "EfficientNet-Lite0-ResNet-p2", "colorizer"),
+        ("--adn CNN", "CNN-ResNet-p2", "colorizer"),
+    ],
+)
+def test_a_head_is_the_default_and_what_only_a_trained_network_has_chooses_one(
+    given: str, detector: str, maps: str
+) -> None:
+    for verb in ("run", "fit"):
+        config = parse(verb, ["leaves", "--out", "o", *given.split()])
+        assert (config.detector.name, config.colorizer.map_source) == (detector, maps)
+
+
+def test_the_baseline_of_a_trained_network_is_trained_too() -> None:
+    for trained in (DetectorConfig("EfficientNet-Lite0", "MobileNet"), DetectorConfig("timm/resnet18", epochs=3)):
+        assert trained.tune == trained.baseline().tune == "all"
+    assert DetectorConfig("EfficientNet-Lite0").baseline().tune == "head"
+
+
+def test_a_head_has_no_epochs() -> None:
+    with pytest.raises(OptionError, match=r"epochs 5: a head has no epochs. Omit .* --tune all"):
+        DetectorConfig("EfficientNet-Lite0", tune="head", epochs=5)
+
+
+def test_feature_maps_have_no_coding(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["fit", "leaves", "--out", "o", "--map-source", "features", "--map-coding", "authors"]) == 2
+    assert "feature maps have no coding" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("maps", ["colorizer", "features"])
+def test_the_config_of_a_run_asks_for_the_same_run(tmp_path: Path, maps: str) -> None:
+    config = parse("run", ["leaves", "--out", str(tmp_path / "o"), "--map-source", maps])
+    write_config(tmp_path / "config.yaml", to_options(config), {"started": "today"})
+    again = parse("run", ["--config", str(tmp_path / "config.yaml")])
+    assert isinstance(again, RunConfig)
+    assert again == config
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        "",
+        "--map-source colorizer",
+        "--adn EfficientNet-Lite0 --tune all",
+        "--adn CNN --caan Direct --cross-fit 3",
+        "--p-rate 0.1 --caan none",
+        "--recipe authors",
+    ],
+)
+def test_check_offers_the_same_run_in_few_options(given: str) -> None:
+    asked = parse("check", ["leaves", "--image-size", "64", "--folds", "0", *given.split()])
+    assert isinstance(asked, CheckConfig)
+    offered = shlex.split(quick_command(asked))
+    assert parse("run", offered[2:]) == parse("run", [*offered[2:5], *offered[5:9], *given.split()])
+    assert len(offered) <= 9 + len(given.split())
