@@ -159,6 +159,7 @@ class MakeMaps:
         source, compute = new_source(self.config, run).eval(), compute_of(self.config, run)
         writer = map_writer(run, self.fold, source)
         summary = map_summary(run, self.fold, source.step)
+        return_freed_memory()  # of the trainings
         for task in self.sources:
             load_weights(source.stored, task.folder.weights(task.part))
             rows = task.mapped(run)
@@ -292,7 +293,6 @@ def maps_of(
     source: MapSource, compute: Compute, run: Run, rows: NDArray[np.int64]
 ) -> Iterator[tuple[NDArray[np.int64], AnomalyMap]]:
     """Maps of these rows' images in float32, some rows at a time."""
-    return_freed_memory()
     source.compiled = compute.compiled
     descriptions, make = read_descriptions(run), predictor(source, compute.in_float32(), "compare")
     for start in range(0, len(rows), PREDICTION_BATCH):
