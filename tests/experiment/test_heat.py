@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import dataclasses
+import shutil
 from pathlib import Path
 
 import numpy as np
 import pytest
 from commands import train
 
+from leanet.experiment.detector_task import build_detector
 from leanet.experiment.finished import finished, recorded_detector
-from leanet.experiment.heat import choose_heat, heat_maps, peaks_of_maps
+from leanet.experiment.heat import ChosenHeat, choose_heat, for_another_head, heat_maps, peaks_of_maps
 from leanet.experiment.open_run import find
 from leanet.experiment.run_folder import RunFolder
 from leanet.model.where import ceilings
+from leanet.training.checkpoint import load_weights, save_weights
 
 
 @pytest.fixture(scope="module")
@@ -48,3 +52,18 @@ def test_a_head_shows_what_lifts_unseen_anomalies(folder: RunFolder) -> None:
     for kind in ("evidence", "both"):
         assert maps[kind].min() >= 0
         assert maps[kind][~normal].mean() > maps[kind][normal].mean()
+
+
+def test_another_heads_evidence_is_shown_on_the_same_scale(folder: RunFolder, tmp_path: Path) -> None:
+    one, _ = finished(recorded_detector(folder, "EfficientNet-Lite0-head-attention"))
+    shutil.copytree(folder.path, tmp_path / "run")
+    other = dataclasses.replace(one, config=dataclasses.replace(one.config, run=tmp_path / "run"))
+    network = build_detector(one.detector, 64)
+    load_weights(network, one.folder(0).weights)
+    assert network.head is not None
+    network.head.set(3 * network.head.linear.weight[0], 0.0)  # its evidence is three times as strong
+    save_weights(network, other.folder(0).weights)
+    chosen = ChosenHeat("both", ((0.5, 2.0), (9.0, 1.5)), None)
+    found = for_another_head(chosen, one, other).heat_scales
+    assert found is not None
+    np.testing.assert_allclose(found, ((1.5, 6.0), (9.0, 1.5)), rtol=1e-3)
