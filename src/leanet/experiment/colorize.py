@@ -42,9 +42,10 @@ def _colorize(config: ColorizeConfig, begun: Run | None) -> Run:
         with first_before_others(device):
             begun = begin(config)
     run = begun
+    title = "colorizers" if config.colorizer.map_source == COLORIZER_MAP else "anomaly maps"
     tasks = plan_maps(config, run, parse_folds(config.compute.folds, len(run.folds)))
     if not tasks:
-        _log.info("colorizers: all requested folds are already finished")
+        _log.info(f"{title}: all requested folds are already finished")
         return run
     wait_for_all(device)  # before any write that changes which tasks are open
     normals = len(normal_rows(run, tasks[0].fold))
@@ -54,10 +55,10 @@ def _colorize(config: ColorizeConfig, begun: Run | None) -> Run:
         explain("fold", "ΔE00")
         if _is_grey(run):
             _log.info("note: the images have no color: ΔE tells little of them. Try --map-source features")
-        _log.info(f"colorizers: {config.colorizer.colorizer}{each}, {epochs} epochs, {compute_of(config, run)}")
+        _log.info(f"{title}: {config.colorizer.colorizer}{each}, {epochs} epochs, {compute_of(config, run)}")
     else:
-        _log.info(f"anomaly maps: {config.colorizer.map_source}{each}, {compute_of(config, run)}")
-    chosen.execute([*descriptions_for(config), *tasks], [run], "colorizers")
+        _log.info(f"{title}: {config.colorizer.map_source}{each}, {compute_of(config, run)}")
+    chosen.execute([*descriptions_for(config), *tasks], [run], title)
     wait_for_all(device)
     return run
 
