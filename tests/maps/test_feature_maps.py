@@ -51,14 +51,43 @@ def as_tensor(pixels: np.ndarray) -> Tensor:
     return torch.from_numpy(pixels).permute(0, 3, 1, 2)
 
 
-def test_values_are_distances_to_the_nearest_patch(source: FeatureMap, pixels: np.ndarray) -> None:
+def nearest(source: FeatureMap, bank: Tensor, pictures: np.ndarray) -> Tensor:
+    """Distances (N, patches) of pictures from the nearest patches of a bank."""
+    with torch.inference_mode():
+        patches = (source.describe(as_tensor(pictures)).float() - source.mean) / source.std
+    found, _ = NearestNeighbors(n_neighbors=1).fit(bank.numpy()).kneighbors(patches.flatten(0, 1).numpy())
+    return torch.from_numpy(found).float().reshape(len(pictures), -1)
+
+
+def test_values_are_distances_to_the_nearest_patch_over_those_of_normal_images(
+    source: FeatureMap, pixels: np.ndarray
+) -> None:
     with torch.inference_mode():
         values = source(as_tensor(pixels[4:5])).values
-        patches = (source.describe(as_tensor(pixels[4:5])).float() - source.mean) / source.std
-    expected, _ = NearestNeighbors(n_neighbors=1).fit(source.bank.numpy()).kneighbors(patches[0].numpy())
     side = SIDE // 16
-    coarse = torch.from_numpy(expected).float().reshape(1, 1, side, side)
+    coarse = (nearest(source, source.bank, pixels[4:5]) / source.usual).reshape(1, 1, side, side)
     torch.testing.assert_close(values, torch.nn.functional.interpolate(coarse, scale_factor=16, mode="bilinear"))
+
+
+def test_the_usual_distance_is_halfway_between_the_mean_at_a_place_and_at_all_places(
+    source: FeatureMap, pixels: np.ndarray
+) -> None:
+    with torch.inference_mode():  # 4,000 draws from 64 patches have drawn each, so the bank is all of them
+        patches = (source.describe(as_tensor(pixels[:4])).float() - source.mean) / source.std
+    others = [patches[[i for i in range(4) if i != own]].flatten(0, 1) for own in range(4)]
+    mean = torch.cat([nearest(source, others[i], pixels[i : i + 1]) for i in range(4)]).mean(0)
+    torch.testing.assert_close(source.usual, (mean + mean.mean()) / 2, rtol=1e-4, atol=1e-4)
+
+
+def test_with_one_normal_image_distances_are_absolute(pixels: np.ndarray, source: FeatureMap) -> None:
+    alone = FeatureMap(SIDE, ColorizerConfig(map_source="features"))
+    with torch.inference_mode():
+        descriptions = source.describe(as_tensor(pixels)).numpy()
+    compute = Compute(torch.device("cpu"), bfloat16=False, compiled=False)
+    checkpoint = Checkpoint(Path("none"), "", 60)
+    session = Session("leanet", compute, 0, checkpoint, lambda _images, _loss: None, Engines())
+    alone.fit(Normals(pixels, np.arange(1), descriptions), session)
+    assert (alone.usual == 1).all()
 
 
 def test_a_picture_of_the_bank_has_a_map_of_zero(source: FeatureMap, pixels: np.ndarray) -> None:

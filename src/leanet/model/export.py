@@ -102,9 +102,9 @@ def resized(image: Tensor, size: int) -> Tensor:
         float (size, size, 3), whole numbers in 0..255.
     Source: Pillow's BILINEAR resize: a triangle filter, one pixel of the coarser grid wide, in steps of 2^-22.
     """
-    x = image.double()
-    x = ((torch.einsum("ow,hwc->hoc", _weights(x.shape[1], size), x) + 0.5 * _ONE) / _ONE).floor()
-    return ((torch.einsum("oh,hwc->owc", _weights(x.shape[0], size), x) + 0.5 * _ONE) / _ONE).floor().float()
+    x = image.permute(2, 0, 1).double()
+    x = ((x @ _weights(x.shape[2], size).T + 0.5 * _ONE) / _ONE).floor()
+    return ((_weights(x.shape[1], size) @ x + 0.5 * _ONE) / _ONE).floor().float().permute(1, 2, 0)
 
 
 _ONE = 2.0**22

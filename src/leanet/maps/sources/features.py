@@ -35,24 +35,30 @@ READ = 32
 SMOOTHED = 3
 """Side of the square of patches whose features are averaged."""
 
+COMPARED = 100
+"""Normal images, at most, whose mean distance at each place is taken."""
+
 
 @register_map_source("features")
 class FeatureMap(MapSource):
     """The distance of each patch of a pretrained network's features from the nearest of normal images.
 
-    An image's description is its patches' features, (patches, channels) in float16. They are standardized by the
-    normal images. Nothing is trained in epochs.
+    Edges and corners differ more than other places, in normal images too. Each distance is therefore divided by
+    what is usual there: halfway between the normal images' mean distance at this place and at all places. A
+    description is the features of an image's patches, (patches, channels) in float16, standardized by the normal
+    images. Nothing is trained in epochs.
 
     Source: Roth et al. (2022), PatchCore, arXiv 2106.08265, with a random bank in place of its coreset.
     """
 
-    unit = "feature distance"
-    step = 0.005
+    unit = "times the normal distance"
+    step = 0.001
     described_by = f"{ADN_NAME}, ImageNet, points {POINTS}, averaged over {SMOOTHED}"
 
     bank: Tensor
     mean: Tensor
     std: Tensor
+    usual: Tensor
 
     def __init__(self, image_size: int, config: ColorizerConfig) -> None:
         super().__init__(image_size, config)
@@ -62,6 +68,7 @@ class FeatureMap(MapSource):
         self.register_buffer("bank", torch.zeros(BANK, channels))
         self.register_buffer("mean", torch.zeros(channels))
         self.register_buffer("std", torch.ones(channels))
+        self.register_buffer("usual", torch.ones((image_size // 2 ** POINTS[-1]) ** 2))
 
     def load_pretrained(self) -> None:
         """Load ImageNet weights."""
@@ -79,6 +86,7 @@ class FeatureMap(MapSource):
         image, patch = np.divmod(chosen, patches)
         drawn = torch.from_numpy(normals.descriptions[normals.rows[image], patch]).float()
         self.bank = (drawn - self.mean) / self.std
+        self.usual = self._usual(normals, torch.from_numpy(image))
         return [{"epoch": 1.0, "images": float(len(normals))}]
 
     @classmethod
@@ -87,7 +95,7 @@ class FeatureMap(MapSource):
         return 0
 
     def forward(self, images: Tensor) -> AnomalyMap:
-        """Maps of images (N, 3, H, W): Euclidean distances of standardized features, at the images' size."""
+        """Maps of images (N, 3, H, W): Euclidean distances of standardized features, relative to normal images'."""
         return self.compare(self.describe(images))
 
     def describe(self, images: Tensor) -> Tensor:
@@ -98,19 +106,36 @@ class FeatureMap(MapSource):
 
     def compare(self, descriptions: Tensor) -> AnomalyMap:
         """Maps of images by their patches' features (N, patches, channels)."""
-        distances = torch.stack([self._distances(of_image) for of_image in descriptions])
+        distances = torch.stack([self._distances(of_image, self.bank) for of_image in descriptions]) / self.usual
         side = self.image_size // 2 ** POINTS[-1]
         coarse = distances.reshape(-1, 1, side, side)
         values = F.interpolate(coarse, size=(self.image_size, self.image_size), mode="bilinear")
         return AnomalyMap(values, self.unit)
 
-    def _distances(self, features: Tensor) -> Tensor:
-        """Distance of each of an image's patches (patches, channels) from the nearest in the bank, float32."""
+    def _usual(self, normals: Normals, drawn_from: Tensor) -> Tensor:
+        """The usual distance of normal images, each from the others' patches, at each of its patches (patches,).
+
+        Args:
+            drawn_from: the number, among the normal images, of the image of each patch in the bank, (BANK,).
+        """
+        assert normals.descriptions is not None
+        total, count = torch.zeros_like(self.usual), 0
+        for i in range(0, len(normals), -(-len(normals) // COMPARED)):
+            if len(others := self.bank[drawn_from != i]):
+                total += self._distances(torch.from_numpy(normals.descriptions[normals.rows[i]]), others)
+                count += 1
+        if not total.any():  # one normal image, or all are equal
+            return torch.ones_like(self.usual)
+        mean = total / count
+        return (mean + mean.mean()) / 2  # where normal images are all but equal, a small difference tells little
+
+    def _distances(self, features: Tensor, bank: Tensor) -> Tensor:
+        """Distance of each of an image's patches (patches, channels) from the nearest in a bank, float32."""
         with in_float32(features):
             patches = (features.float() - self.mean) / self.std
             # Squared distances, less each patch's own square, which does not change which one is nearest.
-            squares = torch.addmm(self.bank.square().sum(1), patches, self.bank.T, alpha=-2)
-            nearest = self.bank[squares.min(1).indices]
+            squares = torch.addmm(bank.square().sum(1), patches, bank.T, alpha=-2)
+            nearest = bank[squares.min(1).indices]
             return (patches - nearest).square().sum(1).sqrt()
 
     def _patches(self, rgb: Tensor) -> Tensor:
