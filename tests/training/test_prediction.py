@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import threading
 from typing import Any
 
 import pytest
 import torch
+from torch import Tensor, nn
 
 from leanet.networks.leanet import LEANetOutput
 from leanet.networks.registry import build_colorizer, build_leanet
 from leanet.training.compute import Compute
-from leanet.training.prediction import predictor
+from leanet.training.prediction import in_threads, predictor
 
 
 def trained_a_little(network: torch.nn.Module, *inputs: torch.Tensor) -> torch.nn.Module:
@@ -63,3 +65,33 @@ def test_float32_is_not_tf32_while_predicting() -> None:
     assert before == "tf32"
     assert seen == ["ieee"]
     assert convolutions.fp32_precision == before
+
+
+def test_threads_give_the_results_of_one_in_order() -> None:
+    """Each thread computes alone, so sums are added in the same order as by a single thread."""
+    torch.manual_seed(0)
+    network = nn.Sequential(nn.Conv2d(3, 16, 3), nn.ReLU(), nn.Conv2d(16, 4, 3))
+    predict = predictor(network, Compute(torch.device("cpu"), bfloat16=False, compiled=False))
+    images, before = torch.rand(40, 3, 64, 64), torch.get_num_threads()
+    threads: set[int] = set()
+
+    def of_image(i: int) -> Tensor:
+        threads.add(threading.get_ident())
+        assert torch.get_num_threads() == 1
+        found: Tensor = predict(images[i : i + 1])
+        return found
+
+    torch.set_num_threads(1)
+    expected = [predict(images[i : i + 1]) for i in range(40)]
+    torch.set_num_threads(3)
+    try:
+        found = list(in_threads(of_image, range(40), torch.device("cpu")))
+        assert torch.get_num_threads() == 3
+        assert threads
+        assert threading.get_ident() not in threads
+        assert all(torch.equal(one, other) for one, other in zip(found, expected, strict=True))
+        with pytest.raises(ZeroDivisionError):
+            list(in_threads(lambda i: 1 / (i - 20), range(40), torch.device("cpu")))
+        assert torch.get_num_threads() == 3
+    finally:
+        torch.set_num_threads(before)

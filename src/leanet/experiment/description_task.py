@@ -23,7 +23,7 @@ from leanet.maps.source import build_map_source, find_map_source
 from leanet.ranks import is_first
 from leanet.reading import parse_json, read_bytes, sha256_of
 from leanet.training.compute import find_device, resolve
-from leanet.training.prediction import predictor
+from leanet.training.prediction import in_threads, predictor
 from leanet.training.processes import wait_for_all
 
 BATCH = 32
@@ -75,15 +75,18 @@ class DescribeImages:
     def _write(self, path: Path, run: Run, worker: Worker) -> None:
         """Write an .npy file piece by piece; it may be larger than the memory."""
         describe, count = self.describer(run.side), len(run.images)
+        batches = [np.arange(start, min(start + BATCH, count)) for start in range(0, count, BATCH)]
+
+        def described(rows: NDArray[np.int64]) -> NDArray[Any]:
+            return np.ascontiguousarray(describe(images_to_tensor(run.pixels, rows)).cpu().numpy())
+
         with path.open("wb") as file:
-            for start in range(0, count, BATCH):
-                rows = np.arange(start, min(start + BATCH, count))
-                found = np.ascontiguousarray(describe(images_to_tensor(run.pixels, rows)).cpu().numpy())
-                if start == 0:
+            for found in in_threads(described, batches, find_device(self.config.compute.device)):
+                if file.tell() == 0:
                     header = {"descr": found.dtype.str, "fortran_order": False, "shape": (count, *found.shape[1:])}
                     np.lib.format.write_array_header_1_0(file, header)
                 file.write(found.data)
-                worker.on_images(len(rows), self.key)
+                worker.on_images(len(found), self.key)
 
     def describer(self, side: int) -> Callable[[Tensor], Tensor]:
         """A function from images (N, 3, side, side) in [0, 1] to their descriptions (N, ...)."""

@@ -34,11 +34,8 @@ from leanet.ranks import is_first
 from leanet.reading import sha256_of
 from leanet.training.checkpoint import made_from, read_safetensors, save_weights
 from leanet.training.compute import find_device, resolve
-from leanet.training.prediction import predictor
+from leanet.training.prediction import in_threads, predictor
 from leanet.training.processes import wait_for_all
-
-BATCH = 1
-"""Images at a time, each in four orientations: larger batches leave the processor's cache."""
 
 Described = dict[str, Tensor]
 """Part -> what describes some images, (N, D); with maps of F folds, (F, N, D) of 'attention' and 'anomaly map'."""
@@ -147,11 +144,16 @@ class ComputeFeatures:
 
     def _describe(self, worker: Worker, run: Run, readers: Sequence[ReadMaps]) -> Described:
         describe, some = self.describer(run.side), []
-        for start in range(0, len(run.images), BATCH):
-            rows = np.arange(start, min(start + BATCH, len(run.images)))
-            maps = [torch.cat([read(rows) for read in readers], 1)] if readers else []
-            some.append(describe(images_to_tensor(run.pixels, rows), *maps))
-            worker.on_images(len(rows), self.key)
+
+        def described(row: int) -> Described:
+            maps = [torch.cat([read(np.array([row])) for read in readers], 1)] if readers else []
+            found: Described = describe(images_to_tensor(run.pixels, np.array([row])), *maps)
+            return found
+
+        # One image at a time, in four orientations: larger batches leave the processor's cache.
+        for found in in_threads(described, range(len(run.images)), find_device(self.config.compute.device)):
+            some.append(found)
+            worker.on_images(1, self.key)
         return {name: torch.cat([one[name].cpu() for one in some], -2) for name in some[0]}
 
     def describer(self, side: int) -> Callable[..., Described]:

@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import nn
 
 from leanet.networks.folding import fold_batch_norm
 from leanet.training.compute import Compute
+
+AHEAD = 8
+"""Results per thread that wait to be taken."""
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
 
 
 def predictor(network: nn.Module, compute: Compute, method: str = "__call__") -> Callable[..., Any]:
@@ -35,6 +42,24 @@ def predictor(network: nn.Module, compute: Compute, method: str = "__call__") ->
             return getattr(folded, method)(*placed)
 
     return predict
+
+
+def in_threads(function: Callable[[Item], Result], items: Sequence[Item], device: torch.device) -> Iterator[Result]:
+    """The function's results, in order, on the CPU by as many threads as PyTorch has.
+
+    Each thread computes alone. For one image at a time, that is faster than threads within each operation, and the
+    results are those of a single thread.
+    """
+    threads = torch.get_num_threads() if device.type == "cpu" else 1
+    if threads == 1:
+        yield from map(function, items)
+        return
+    with ThreadPoolExecutor(threads, initializer=torch.set_num_threads, initargs=(1,)) as pool:
+        try:
+            for start in range(0, len(items), AHEAD * threads):
+                yield from pool.map(function, items[start : start + AHEAD * threads])
+        finally:
+            torch.set_num_threads(threads)  # those of the pool changed what new threads begin with
 
 
 def _laid_out(x: torch.Tensor) -> torch.Tensor:

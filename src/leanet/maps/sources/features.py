@@ -122,7 +122,8 @@ class FeatureMap(MapSource):
         total, count = torch.zeros_like(self.usual), 0
         for i in range(0, len(normals), -(-len(normals) // COMPARED)):
             if len(others := self.bank[drawn_from != i]):
-                total += self._distances(torch.from_numpy(normals.descriptions[normals.rows[i]]), others)
+                own = normals.descriptions[normals.rows[i : i + 1]]  # a copy: the whole is read-only
+                total += self._distances(torch.from_numpy(own[0]), others)
                 count += 1
         if not total.any():  # one normal image, or all are equal
             return torch.ones_like(self.usual)
