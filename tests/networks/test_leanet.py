@@ -12,7 +12,7 @@ from leanet.compat.authors import THEIR_ADNS, THEIR_CAANS
 from leanet.networks.contract import POINTS, STRIDES
 from leanet.networks.external_attention import external_attention, gated_attention, pooled_attention
 from leanet.networks.folding import fold_batch_norm
-from leanet.networks.leanet import LEANet, LEANetOutput
+from leanet.networks.leanet import LEANet, LEANetOutput, joined
 from leanet.networks.registry import ADNS, CAANS, COLORIZERS, build_colorizer, build_leanet
 
 PAIRS = list(itertools.product(THEIR_ADNS, THEIR_CAANS))
@@ -216,3 +216,18 @@ def test_pooled_attention_keeps_the_weighted_average() -> None:
     assert attention.amax() == 1
     expected = (f * attention).sum((2, 3)) / attention.sum((2, 3))
     torch.testing.assert_close(after.mean((2, 3)), expected)
+
+
+@pytest.mark.parametrize(("caan", "tune"), [("ResNet", "all"), ("none", "all"), ("Direct", "head")])
+def test_outputs_of_single_images_join_to_those_of_the_batch(caan: str, tune: str) -> None:
+    torch.manual_seed(0)
+    head = tune == "head"
+    adn, points = ("EfficientNet-Lite0", ()) if head else ("ResNet18", (2,) if caan == "ResNet" else ())
+    form = "pooled" if head else "published"
+    network = build_leanet(adn, None if caan == "none" else caan, points, 64, form, tune=tune).eval()
+    images, maps = torch.rand(3, 3, 64, 64), torch.rand(3, 1, 64, 64)
+    with torch.inference_mode():
+        whole = network(images, maps)
+        each = joined([network(images[i : i + 1], maps[i : i + 1]) for i in range(3)])
+    assert each.attention.keys() == whole.attention.keys()
+    torch.testing.assert_close(vars(each), vars(whole), rtol=1e-4, atol=1e-4)

@@ -19,7 +19,9 @@ from leanet.maps.store import Maps as StoredMaps
 from leanet.model.card import Heat, Scales
 from leanet.model.heat import heat_map
 from leanet.model.where import ceilings, strength
+from leanet.networks.folding import fold_batch_norm
 from leanet.training.checkpoint import load_weights
+from leanet.training.prediction import in_threads
 
 MOST = 100
 """Images of each sort to look at: training normals, unseen normals, unseen anomalies."""
@@ -122,15 +124,20 @@ def _rows(run: Run, number: int) -> list[NDArray[np.int64]]:
 def _reader(trained: Experiment, fold: int) -> Callable[[NDArray[np.int64]], tuple[Tensor, Tensor]]:
     """A function from rows to anomaly maps (N, 1, S, S) and evidence (N, 1, h, w), both of a fold."""
     run = trained.run
-    network = build_detector(trained.detector, run.side).eval()
+    network = build_detector(trained.detector, run.side)
     load_weights(network, trained.folder(fold).weights)
+    network = fold_batch_norm(network)
     head = network.head
     assert head is not None, "a frozen ADN has one"
     maps = run.maps(fold, unpack=False)
     scaled = map_reader(maps, map_scale(trained.config))
 
+    @torch.inference_mode()  # of each thread
+    def evidence(row: NDArray[np.int64]) -> Tensor:
+        return head.evidence(network.adn, images_to_tensor(run.pixels, row), scaled(row))
+
     def read(rows: NDArray[np.int64]) -> tuple[Tensor, Tensor]:
-        each = [head.evidence(network.adn, images_to_tensor(run.pixels, one), scaled(one)) for one in rows[:, None]]
+        each = list(in_threads(evidence, list(rows[:, None]), torch.device("cpu")))
         return torch.from_numpy(maps.delta_e(rows))[:, None], torch.cat(each)
 
     return read

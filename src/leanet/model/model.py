@@ -26,11 +26,11 @@ from leanet.model.anomaly_model import NO_COLORIZER, AnomalyModel, checked_maps
 from leanet.model.card import CARD, COLORIZER, WEIGHTS, Card, check_hash, read_card, sha256_of_file, to_json
 from leanet.model.heat import heat_map
 from leanet.model.result import Result, make_result
-from leanet.networks.leanet import LEANet, LEANetOutput, probability
+from leanet.networks.leanet import LEANet, LEANetOutput, joined, probability
 from leanet.networks.registry import build_leanet
 from leanet.training.checkpoint import built_for_weights, load_weights, save_weights
 from leanet.training.compute import Compute, resolve_for_prediction
-from leanet.training.prediction import predictor
+from leanet.training.prediction import in_threads, predictor
 
 FLOAT32 = Compute(torch.device("cpu"), bfloat16=False, compiled=False)
 
@@ -79,10 +79,23 @@ class Model(AnomalyModel):
         shapes = sizes or [image.shape[:2] for image in images]
         output, heat = None, None
         if self.network is not None:
-            output = self._detector(rgb, scale_map(delta_e, self.card.map_scale, self.card.normals_unit))
+            output = self._outputs(rgb, scale_map(delta_e, self.card.map_scale, self.card.normals_unit))
             if self.card.heat != "map":
                 heat = heat_map(self.card.heat, self.card.heat_scales, delta_e, output.evidence)[:, 0].cpu().numpy()
         return [self._result(i, output, maps[i], recoloured, shapes[i], heat) for i in range(len(images))]
+
+    def _outputs(self, rgb: Tensor, maps: Tensor) -> LEANetOutput:
+        """The network's outputs; a head's one image at a time, since four orientations of each fill the cache."""
+        assert self.network is not None, "checked before"
+        if self.network.head is None:
+            whole: LEANetOutput = self._detector(rgb, maps)
+            return whole
+
+        def of_image(i: int) -> LEANetOutput:
+            one: LEANetOutput = self._detector(rgb[i : i + 1], maps[i : i + 1])
+            return one
+
+        return joined(list(in_threads(of_image, range(len(rgb)), self.compute.device)))
 
     def _result(
         self,

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import torch
 from torch import Tensor, nn
 
 from leanet.networks.contract import ADN, CAAN, point_of
@@ -164,6 +165,21 @@ class LEANet(nn.Module):
             raise ValueError("no anomaly map: a LEA-Net with a CAAN needs one; the baseline does not.")
         logits, features = self.caan(anomaly_map)
         return logits, dict(zip(self.caan.points, features, strict=True))
+
+
+def joined(outputs: Sequence[LEANetOutput]) -> LEANetOutput:
+    """One output of several batches' outputs, at least one, of the same network."""
+    first = outputs[0]
+    return LEANetOutput(
+        torch.cat([each.adn_logits for each in outputs]),
+        None if first.caan_logits is None else _joined([each.caan_logits for each in outputs]),
+        {point: torch.cat([each.attention[point] for each in outputs]) for point in first.attention},
+        None if first.evidence is None else _joined([each.evidence for each in outputs]),
+    )
+
+
+def _joined(parts: Sequence[Tensor | None]) -> Tensor:
+    return torch.cat([part for part in parts if part is not None])
 
 
 def probability(logits: Tensor) -> Tensor:
