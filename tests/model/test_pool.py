@@ -244,7 +244,7 @@ def test_a_listing_stays_as_it_was(predict: Predict, place: Path) -> None:
     predict("photos")
     shutil.copy(place / "photos" / "a.png", place / "photos" / "new.png")
     assert len(answers(predict("photos"))) == PICTURES
-    record = json.loads((place / "answers" / "manifest.json").read_text())
+    record = json.loads((place / "answers" / "_manifest.json").read_text())
     assert record["place"] == str(place / "photos")
     assert record["rows"] == PICTURES
 
@@ -254,10 +254,10 @@ def test_what_is_in_the_folder_is_kept(predict: Predict, place: Path, capsys: py
     (place / "answers" / "notes.txt").write_text("mine")
     predict("photos", code=2)
     assert "holds notes.txt" in said(capsys)
-    (place / "answers" / "manifest.json").write_text("[1]")
+    (place / "answers" / "_manifest.json").write_text("[1]")
     predict("photos", code=2)
-    assert "manifest.json: damaged" in said(capsys)
-    assert sorted(path.name for path in (place / "answers").iterdir()) == ["manifest.json", "notes.txt"]
+    assert "_manifest.json: damaged" in said(capsys)
+    assert sorted(path.name for path in (place / "answers").iterdir()) == ["_manifest.json", "notes.txt"]
 
 
 @pytest.mark.parametrize(
@@ -366,7 +366,7 @@ def test_a_damaged_tar_shard_costs_no_other(predict: Predict, place: Path) -> No
     shard(place / "shards" / "5.tar", ("a.json", b"{}"))
     out = predict("shards/*.tar")
     found = {part: pq.read_table(io.BytesIO(data)).to_pylist() for part, data in parts(out).items()}
-    listed = pq.read_table(out / "listing.parquet")["file"].to_pylist()
+    listed = pq.read_table(out / "_listing.parquet")["file"].to_pylist()
     rows = dict(zip(listed, found.values(), strict=True))
     assert [row["error"] for row in rows["1.tar"]] == [None] * 4
     for name in listed:
@@ -437,7 +437,7 @@ def test_rows_are_read_from_anywhere(place: Path, rows: int) -> None:
     names = [f"{i}.png" for i in range(1000)]
     path = place / f"{rows}.parquet"
     pq.write_table(pa.table({"file": pa.array(names).dictionary_encode()}), path, row_group_size=rows)
-    manifest = open_manifest(str(path), "file", place / "listing.parquet")
+    manifest = open_manifest(str(path), "file", place / "_listing.parquet")
     for first, last in ((0, 1), (0, 1000), (6, 8), (7, 14), (13, 500), (999, 1000)):
         assert list(manifest.read(first, last)) == list(zip(range(first, last), names[first:last], strict=True))
 
@@ -472,6 +472,6 @@ def test_a_killed_command_goes_on_to_the_same_answers(folder: Path, place: Path)
         run("killed", count)
     run("killed")
     assert parts(place / "killed") == parts(place / "whole")
-    assert len(parts(place / "whole")) == 20
+    assert len(parts(place / "whole")) == 10
     leftover = [path.name for path in (place / "killed").iterdir() if path.name.startswith(".")]
     assert leftover == []

@@ -31,7 +31,7 @@ from leanet.reading import parse_json, read_bytes
 
 _log = logging.getLogger(__name__)
 
-RECORD, LISTING = "manifest.json", "listing.parquet"
+RECORD, LISTING = "_manifest.json", "_listing.parquet"
 """The files beside the answers: what they were made from, and the rows if the manifest is no Parquet file."""
 
 READERS = 16
@@ -66,10 +66,11 @@ class Shard:
 
     def tally(self) -> Tally | None:
         """The counts of the finished answers; None if they are missing, damaged, or of another pool."""
-        return read_answers(self.part, self._description)
+        return read_answers(self.part, self.description)
 
     @property
-    def _description(self) -> dict[str, object]:
+    def description(self) -> dict[str, object]:
+        """What the file of answers says that it was made from."""
         return {"pool": self.pool, "first": self.first, "last": self.last}
 
     def run(self, model: AnomalyModel, on_picture: OnPicture | None = None) -> Tally:
@@ -86,7 +87,7 @@ class Shard:
         load = functools.partial(_load, side=model.card.image_size)
         answers = results_ahead(model, pictures_of(rows, self.manifest.root), load, READERS)
         with contextlib.closing(answers):
-            return write_answers(self.part, self._description, answers, on_picture)
+            return write_answers(self.part, self.description, answers, on_picture)
 
 
 @dataclass(frozen=True)
