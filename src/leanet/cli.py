@@ -117,6 +117,10 @@ def _info(config: Any) -> int:
 
 
 def _predict(config: Any) -> int:
+    if config.manifest is not None:
+        from leanet.model.pool import predict_pool
+
+        return predict_pool(config, lambda images: _model(config, images))
     from leanet.model.predict_files import predict
 
     return predict(config, lambda images: _model(config, images))
@@ -259,6 +263,7 @@ VERBS = {
         (
             "leanet predict leaf-model new-leaves --out predictions.csv",
             "leanet predict leaf-model a.jpg 'field/**/*.jpg' --maps maps",
+            "leanet predict leaf-model --manifest pool.parquet --out answers     # millions; resumes",
         ),
         _predict,
     ),

@@ -17,6 +17,8 @@ from leanet.config.maps import ColorizerConfig, MapCoding
 from leanet.config.shown import network_in, positional, recent, shown_as
 from leanet.errors import OptionError, UserError
 
+PREDICTIONS = Path("predictions.csv")
+
 
 @dataclass(frozen=True)
 class ColorizeConfig:
@@ -228,9 +230,10 @@ class PredictConfig:
     """Model folder made by `leanet fit`, or a file written by `leanet export` (needs no torch)."""
     images: Annotated[tuple[str, ...], *positional("IMAGES")]
     """One or more files, folders (searched with their subfolders) or patterns such as 'field/*.jpg'."""
-    out: Path = Path("predictions.csv")
+    out: Path = PREDICTIONS
     """CSV file to write, one line per image; - is standard output.
-    An existing file is replaced only if it is a table of predictions."""
+    An existing file is replaced only if it is a table of predictions.
+    With --manifest: folder of the answers, Parquet files; the same command again resumes."""
     maps: Path | None = None
     """Also write each image's overlay (PNG) and anomaly map (.npy) to this folder.
     It must not hold an image to predict."""
@@ -242,6 +245,27 @@ class PredictConfig:
     precision: Precision = "float32"
     """Arithmetic: 'float32' ('auto' is the same) predicts as leanet.load and exported files do.
     'bfloat16' is faster if the processor has it in hardware, and less exact: see 'leanet info MODEL'."""
+    manifest: Annotated[str | None, *shown_as("FILE|PLACE")] = None
+    """Predict millions of pictures: the rows of a .parquet or .csv file, or all pictures or tar shards in a place:
+    a folder, a pattern such as 'shards/*.tar', or a URL such as s3://bucket/photos/."""
+    column: str = "file"
+    """Column of --manifest that names the pictures: paths relative to the manifest, absolute paths, URLs,
+    tar shards, or members of shards such as tar://1.jpg::shards/0.tar."""
+    shard_rows: int = 10_000
+    """Rows of --manifest for one file of answers; a tar shard always has a file of its own."""
+
+    def __post_init__(self) -> None:
+        at_least("shard_rows", self.shard_rows, 1)
+        if self.manifest is None:
+            return
+        if self.images:
+            raise OptionError("manifest", self.manifest, f"names the pictures. Leave out {self.images[0]}.")
+        if self.maps is not None:
+            raise OptionError(
+                "maps", self.maps, "--manifest has no overlays and maps. Name a few pictures instead."
+            )
+        if self.out == PREDICTIONS:
+            raise UserError("--out: with --manifest, expected the name of a folder for the answers.")
 
 
 @dataclass(frozen=True)

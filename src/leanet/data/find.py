@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import glob
 import os
 import re
 import stat
 import unicodedata
 from collections import Counter, deque
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeAlias
@@ -139,6 +140,19 @@ def _is_below(path: Path, folders: Iterable[Path], name: str) -> bool:
 def folders_below(folder: Path) -> list[Path]:
     """The folder and all folders below it, each once; follow links, skip hidden ones."""
     return [folder, *(path for path, why in _walk([folder], ()) if why == _ENTERED)]
+
+
+def matching(pattern: str) -> Iterator[Path]:
+    """The files and folders that match a pattern, unsorted; `**` enters each folder once, despite links."""
+    parts = Path(pattern).parts
+    if "**" not in parts:
+        yield from (Path(found) for found in glob.glob(pattern))  # noqa: PTH207 - takes absolute patterns
+        return
+    at = parts.index("**")
+    rest = parts[at + 1 :] or ("*",)
+    for start in glob.glob(str(Path(*parts[:at]))) if at else ["."]:  # noqa: PTH207 - as above
+        for folder in folders_below(Path(start)):
+            yield from matching(str(Path(glob.escape(str(folder)), *rest)))
 
 
 def notes(left_out: Iterable[LeftOut], root: Path) -> list[str]:
@@ -279,19 +293,28 @@ def _identity(status: os.stat_result) -> Identity:
 
 def why_not(path: Path) -> str:
     """Why a regular file is not read as a picture: an unsupported format, or no picture; "" if it is read."""
-    suffix = path.suffix.lower()
+
+    def head() -> bytes:
+        with path.open("rb") as stream:
+            return stream.read(HEAD)
+
+    try:
+        return why_not_by(path.suffix, head)
+    except OSError:
+        return NO_PICTURE
+
+
+def why_not_by(suffix: str, head: Callable[[], bytes]) -> str:
+    """What `why_not` says of a file with this suffix, whose first HEAD bytes are read only if they matter."""
+    suffix = suffix.lower()
     if suffix in IMAGE_SUFFIXES:
         return ""
     if suffix in _RAW_SUFFIXES:  # often TIFF inside, of which only the thumbnail would be decoded
         return "camera raw"
-    try:
-        with path.open("rb") as stream:
-            head = stream.read(HEAD)
-    except OSError:
-        return NO_PICTURE
-    if _is_read(head):
+    start = head()
+    if _is_read(start):
         return ""
-    return unread_format(head) or _UNREAD_SUFFIXES.get(suffix, NO_PICTURE)
+    return unread_format(start) or _UNREAD_SUFFIXES.get(suffix, NO_PICTURE)
 
 
 def _is_read(head: bytes) -> bool:

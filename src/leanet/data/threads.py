@@ -1,8 +1,10 @@
 """Process files in a few threads: decoding and hashing release the GIL."""
 
 import os
-from collections.abc import Callable, Iterable
-from concurrent.futures import ThreadPoolExecutor
+import queue
+import threading
+from collections.abc import Callable, Generator, Iterable
+from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TypeVar
 
 THREADS = min(4, max(2, os.cpu_count() or 2))
@@ -25,3 +27,48 @@ def in_threads(
     finally:
         pool.shutdown(cancel_futures=True)
     return results
+
+
+def ahead(
+    work: Callable[[T], R], items: Iterable[T], most: int, threads: int = THREADS
+) -> Generator[tuple[T, R], None, None]:
+    """Each item with the result of `work`, in the items' order, while threads work on the following items.
+
+    The items come from a thread of their own, which the caller's work does not hold up.
+
+    Args:
+        work: called in the threads. An error is raised here, in place of its item, and so is one of `items`.
+        most: items that may be under way or wait for the caller; nothing else is in memory.
+        threads: calls of `work` at once.
+    """
+    made: queue.SimpleQueue[tuple[T, Future[R]] | Exception | None] = queue.SimpleQueue()
+    free, is_over = threading.Semaphore(most), threading.Event()
+    workers = ThreadPoolExecutor(threads)
+
+    def feed() -> None:
+        try:
+            remaining = iter(items)
+            while free.acquire() and not is_over.is_set():
+                try:
+                    item = next(remaining)
+                except StopIteration:
+                    break
+                made.put((item, workers.submit(work, item)))
+            made.put(None)
+        except Exception as error:  # the caller's to handle
+            made.put(error)
+
+    feeder = threading.Thread(target=feed, daemon=True)
+    feeder.start()
+    try:
+        while (found := made.get()) is not None:
+            if isinstance(found, Exception):
+                raise found
+            item, future = found
+            yield item, future.result()
+            free.release()
+    finally:
+        is_over.set()
+        free.release()
+        feeder.join()
+        workers.shutdown(cancel_futures=True)

@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import functools
-import glob
 import itertools
 import logging
 import os
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TextIO
+from typing import TextIO, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,9 +19,9 @@ from PIL.PngImagePlugin import PngInfo
 
 from leanet.config import PredictConfig
 from leanet.data.decode import Decoded, UnreadableImageError, decode, decode_with_origin, resize
-from leanet.data.find import Identity, find_images, folders_below, identity, listed, notes
+from leanet.data.find import Identity, find_images, identity, listed, matching, notes
 from leanet.data.layout import MASKS
-from leanet.data.threads import THREADS
+from leanet.data.threads import THREADS, ahead
 from leanet.errors import UserError
 from leanet.files import STANDARD_OUTPUT, beside, csv_writer, open_text, refuse_other, remove, written
 from leanet.lock import alone_in
@@ -34,7 +32,12 @@ from leanet.progress import progress_bar
 
 _log = logging.getLogger(__name__)
 
+T = TypeVar("T")
+
 BATCH = 32
+
+AHEAD = 2 * BATCH
+"""Pictures that are loaded or waiting while a batch is predicted."""
 
 LONGEST_NAME = 255 - len(".png")
 """Longest file name in bytes on most file systems, minus the suffix."""
@@ -71,6 +74,16 @@ class Counts:
     broken_profiles: int = 0
     anomalous: int = 0
     without_box: int = 0
+
+    def add(self, image: Loaded | None, found: Result | str) -> None:
+        """Count one file, from its pixels and its result or the reason why it is unreadable."""
+        self.several += image is not None and image.first_of_several
+        self.broken_profiles += image is not None and image.broken_profile
+        if isinstance(found, str):
+            self.unreadable += 1
+        else:
+            self.anomalous += found.anomalous
+            self.without_box += found.anomalous and found.box is None
 
     def told(self, out: Path) -> int:
         """Log the counts; the exit code is 1 if the output of a file is incomplete."""
@@ -125,16 +138,12 @@ def predict_files(
     write_row(COLUMNS)
     with progress_bar("images", len(files)) as set_done:
         for done, (file, image, found) in enumerate(results_of(model, files)):
-            counts.several += image is not None and image.first_of_several
-            counts.broken_profiles += image is not None and image.broken_profile
+            counts.add(image, found)
             if isinstance(found, str):
-                counts.unreadable += 1
                 write_row(csv_row(str(file), None, found))
             else:
                 problem = _write_maps(maps / names[file], file, found, model.card) if maps else ""
                 counts.unwritten += bool(problem)
-                counts.anomalous += found.anomalous
-                counts.without_box += found.anomalous and found.box is None
                 write_row(csv_row(str(file), found, problem))
             set_done(done + 1, "")
     return counts
@@ -188,19 +197,6 @@ def _identity(file: Path) -> Identity | Path:
         return identity(file)
     except OSError:  # a broken link, which becomes a row with its error
         return file
-
-
-def matching(pattern: str) -> Iterator[Path]:
-    """The files and folders that match a pattern, unsorted; `**` enters each folder once, despite links."""
-    parts = Path(pattern).parts
-    if "**" not in parts:
-        yield from (Path(found) for found in glob.glob(pattern))  # noqa: PTH207 - takes absolute patterns
-        return
-    at = parts.index("**")
-    rest = parts[at + 1 :] or ("*",)
-    for start in glob.glob(str(Path(*parts[:at]))) if at else ["."]:  # noqa: PTH207 - as above
-        for folder in folders_below(Path(start)):
-            yield from matching(str(Path(glob.escape(str(folder)), *rest)))
 
 
 def _refuse_outputs(config: PredictConfig, files: Sequence[Path], names: Mapping[Path, str]) -> None:
@@ -272,25 +268,30 @@ def at_even_steps(files: Sequence[Path], count: int) -> list[Path]:
 
 
 def results_of(model: AnomalyModel, files: Sequence[Path]) -> Iterator[tuple[Path, Loaded | None, Result | str]]:
-    """Each file with its pixels and result, or with the reason why it is unreadable.
+    """Each file with its pixels and result, or with the reason why it is unreadable."""
+    return results_ahead(model, files, functools.partial(_load, side=model.card.image_size))
 
-    While one batch is predicted, the next is decoded and resized; nothing else is in memory.
+
+def results_ahead(
+    model: AnomalyModel, items: Iterable[T], load: Callable[[T], Loaded | str], threads: int = THREADS
+) -> Generator[tuple[T, Loaded | None, Result | str], None, None]:
+    """Each item with its pixels and result, or with the reason why it is unreadable.
+
+    While one batch is predicted, threads load the next ones; nothing else is in memory.
+
+    Args:
+        load: an item's pixels, or why it is unreadable; called in `threads` threads.
     """
-    load = functools.partial(_load, side=model.card.image_size)
-    batches = [files[start : start + BATCH] for start in range(0, len(files), BATCH)]
-    with ThreadPoolExecutor(THREADS) as pool:
-        waiting = [pool.submit(load, file) for file in batches[0]]
-        for batch, following in itertools.zip_longest(batches, batches[1:], fillvalue=()):
-            images = [future.result() for future in waiting]
-            waiting = [pool.submit(load, file) for file in following]
-            good = [image for image in images if not isinstance(image, str)]
+    with contextlib.closing(ahead(load, items, AHEAD, threads)) as loading:
+        while batch := list(itertools.islice(loading, BATCH)):
+            good = [image for _, image in batch if not isinstance(image, str)]
             pixels, sizes = [image.pixels for image in good], [image.size for image in good]
             results = iter(model.predict_pixels(pixels, sizes=sizes) if good else [])
-            for file, image in zip(batch, images, strict=True):
+            for item, image in batch:
                 if isinstance(image, str):
-                    yield file, None, image
+                    yield item, None, image
                 else:
-                    yield file, image, next(results)
+                    yield item, image, next(results)
 
 
 def loaded(decoded: Decoded, side: int) -> Loaded:

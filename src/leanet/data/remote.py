@@ -1,0 +1,138 @@
+"""Read from a URL of any file system that fsspec knows: s3://, gs://, https:// and others."""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import re
+from collections.abc import Iterator
+from typing import IO, Any
+from urllib.parse import urlsplit
+
+from leanet.errors import UserError, install
+
+_URL = re.compile(r"[a-z][a-z0-9+.-]*://", re.IGNORECASE)
+
+_LONGEST = 200
+"""Most characters of a library's message; some are pages of XML."""
+
+_ANSWERED = set[str]()
+"""The buckets of which this process has read something."""
+
+
+class NotReadError(Exception):
+    """A single object cannot be read, although its bucket answers; the message says why in a few words."""
+
+
+def is_url(place: str) -> bool:
+    """Whether a place is a URL rather than a path."""
+    return _URL.match(place) is not None
+
+
+def file_system(url: str) -> tuple[Any, str]:
+    """The file system of a URL, shared by all threads, and the URL's path in it.
+
+    Raises:
+        UserError: fsspec or the file system's own package is missing, or nothing handles such URLs.
+    """
+    parts = urlsplit(url)
+    system = _file_system(parts.scheme, f"{parts.scheme}://{parts.netloc}")
+    return system, str(system._strip_protocol(url))
+
+
+@functools.lru_cache(maxsize=64)
+def _file_system(scheme: str, start: str) -> Any:
+    try:
+        import fsspec
+        from fsspec.registry import known_implementations
+    except ImportError:
+        raise UserError(f"{start}: fsspec is missing. {install('pool')}") from None
+    try:
+        return fsspec.core.url_to_fs(start)[0]
+    except ImportError:
+        package = str(known_implementations.get(scheme, {}).get("class", scheme)).split(".")[0]
+        raise UserError(f"{start}: {package} is missing. Install it: pip install {package}") from None
+    except Exception as error:  # each file system raises classes of its own
+        raise UserError(f"{start}: cannot be opened ({in_short(error)}). Check the address.") from None
+
+
+@contextlib.contextmanager
+def opened(url: str) -> Iterator[IO[bytes]]:
+    """Open a URL's file, which can be read from any position.
+
+    Raises:
+        UserError: as `user_errors`.
+    """
+    system, path = file_system(url)
+    with user_errors(url):
+        file = system.open(path, "rb")
+    with file:
+        yield file
+
+
+@contextlib.contextmanager
+def user_errors(url: str) -> Iterator[None]:
+    """Make whatever a file system raises a UserError in one line."""
+    try:
+        yield
+    except UserError:
+        raise
+    except Exception as error:  # each file system raises classes of its own
+        raise UserError(f"{url}: {_problem(error)}") from None
+
+
+def _problem(error: Exception) -> str:
+    if isinstance(error, FileNotFoundError):
+        return "no such file, folder or bucket. Check the name."
+    kind = type(error).__name__
+    if isinstance(error, PermissionError) or "Credential" in kind or "Token" in kind:
+        return f"access denied ({in_short(error)}). Check the credentials."
+    return f"cannot be read ({in_short(error)}). Check the address and the network, and run the command again."
+
+
+def fetch(url: str, start: int, end: int) -> bytes:
+    """Bytes start..end of a URL's file, or less at its end.
+
+    Raises:
+        NotReadError: this file cannot be read, but others of its bucket might.
+        UserError: its bucket is missing, or cannot be reached with these credentials or this network.
+    """
+    system, path = file_system(url)
+    try:
+        data = system.cat_file(path, start=start, end=end)
+    except Exception as error:  # each file system raises classes of its own
+        _refuse_bucket(system, path, url, error)
+        raise NotReadError(_reason(error)) from None
+    _ANSWERED.add(_bucket_of(url))
+    if not isinstance(data, bytes):
+        raise NotReadError("the server's answer is no file")
+    return data[: end - start]  # a web server may send the whole file
+
+
+def _bucket_of(url: str) -> str:
+    parts = urlsplit(url)
+    return f"{parts.scheme}://{parts.netloc}"
+
+
+def _refuse_bucket(system: Any, path: str, url: str, error: Exception) -> None:
+    """Raise UserError if not only a file fails but its whole bucket; web servers have none."""
+    bucket = _bucket_of(url)
+    if url.startswith(("http://", "https://")):
+        return
+    if isinstance(error, FileNotFoundError) and bucket in _ANSWERED:
+        return
+    with user_errors(bucket):
+        system.invalidate_cache()
+        system.info(path.lstrip("/").split("/")[0])
+    _ANSWERED.add(bucket)
+
+
+def _reason(error: Exception) -> str:
+    if isinstance(error, FileNotFoundError):
+        return "no such file or directory"
+    return "permission denied" if isinstance(error, PermissionError) else in_short(error)
+
+
+def in_short(error: BaseException) -> str:
+    """A library's message as one short line."""
+    return " ".join(str(error).split())[:_LONGEST] or type(error).__name__

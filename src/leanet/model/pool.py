@@ -1,0 +1,278 @@
+"""`leanet predict --manifest`: millions of pictures, one Parquet file of answers for each shard of rows."""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import hashlib
+import json
+import logging
+import threading
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from leanet.config import PredictConfig
+from leanet.data.decode import RESIZE_VERSION, UnreadableImageError, decode_bytes
+from leanet.data.manifest import Manifest, brief_hash, facts_of, is_table, open_manifest
+from leanet.data.pictures import Picture, pictures_of
+from leanet.data.threads import THREADS
+from leanet.errors import UserError
+from leanet.files import contents, write_json
+from leanet.lock import alone_in
+from leanet.model.anomaly_model import AnomalyModel
+from leanet.model.answers import OnPicture, Tally, read_answers, write_answers
+from leanet.model.card import CARD, sha256_of_file
+from leanet.model.predict_files import Loaded, loaded, results_ahead
+from leanet.progress import SetDone, progress_bar
+from leanet.reading import parse_json, read_bytes
+
+_log = logging.getLogger(__name__)
+
+RECORD, LISTING = "_manifest.json", "_listing.parquet"
+"""The files beside the answers: what they were made from, and the rows if the manifest is no Parquet file."""
+
+READERS = 16
+"""Pictures that are read at once: reading from another machine mainly waits."""
+
+_RECORD_FORMAT = 1
+_LARGEST_RECORD = 1_000_000
+_decoding = threading.BoundedSemaphore(THREADS)
+
+
+@dataclass(frozen=True)
+class Shard:
+    """A task: predict some rows of a manifest into one file. Plain data that pickles small.
+
+    Attributes:
+        config: the model and its options.
+        manifest, first, last: rows first..last - 1 of it.
+        part: the file of answers, written completely or not at all.
+        pool: identity of the pool; answers of another one are made again.
+    """
+
+    config: PredictConfig
+    manifest: Manifest
+    first: int
+    last: int
+    part: Path
+    pool: str
+
+    def done(self) -> bool:
+        """Whether the answers are on disk and undamaged."""
+        return self.tally() is not None
+
+    def tally(self) -> Tally | None:
+        """The counts of the finished answers; None if they are missing, damaged, or of another pool."""
+        return read_answers(self.part, self.description)
+
+    @property
+    def description(self) -> dict[str, object]:
+        """What the file of answers says that it was made from."""
+        return {"pool": self.pool, "first": self.first, "last": self.last}
+
+    def run(self, model: AnomalyModel, on_picture: OnPicture | None = None) -> Tally:
+        """Predict the rows and write the answers.
+
+        Args:
+            model: the model of the configuration; a process loads it once for all its shards.
+            on_picture: called after each picture.
+        Raises:
+            UserError: the manifest or a bucket cannot be read.
+            OSError: the answers cannot be written.
+        """
+        rows = self.manifest.read(self.first, self.last)
+        load = functools.partial(_load, side=model.card.image_size)
+        answers = results_ahead(model, pictures_of(rows, self.manifest.root), load, READERS)
+        with contextlib.closing(answers):
+            return write_answers(self.part, self.description, answers, on_picture)
+
+
+@dataclass(frozen=True)
+class Pool:
+    """All pictures of a manifest, divided into shards.
+
+    Attributes:
+        config: the options.
+        manifest: the rows.
+        rows: rows of a shard.
+        identity: hash of what determines the answers.
+    """
+
+    config: PredictConfig
+    manifest: Manifest
+    rows: int
+    identity: str
+
+    def __len__(self) -> int:
+        return -(-self.manifest.rows // self.rows)
+
+    def shards(self) -> Iterator[Shard]:
+        """The shards in the order of their rows."""
+        digits = max(5, len(str(len(self) - 1)))
+        for number in range(len(self)):
+            first = number * self.rows
+            last = min(first + self.rows, self.manifest.rows)
+            part = self.config.out / f"part-{number:0{digits}}.parquet"
+            yield Shard(self.config, self.manifest, first, last, part, self.identity)
+
+
+def predict_pool(config: PredictConfig, model: Callable[[int], AnomalyModel]) -> int:
+    """Predict all pictures of a manifest; finished shards are skipped.
+
+    Args:
+        config: the model, the manifest and the folder of answers.
+        model: loads the model, for this many images; not called if nothing is left to predict.
+    Returns:
+        0, or 1 if a picture is unreadable.
+    Raises:
+        UserError: an unusable manifest; a folder of other things, or of answers from another manifest, model or
+            options; a bucket that cannot be read.
+        OSError: the answers cannot be written.
+    """
+    with alone_in(config.out):
+        pool = open_pool(config)
+        return run_shards(pool, functools.cache(lambda: _asked(config, model(pool.manifest.rows))))
+
+
+def _asked(config: PredictConfig, model: AnomalyModel) -> AnomalyModel:
+    return model if config.threshold is None else model.with_threshold(config.threshold)
+
+
+def run_shards(pool: Pool, model: Callable[[], AnomalyModel]) -> int:
+    """Run the unfinished shards one after another, and log the counts of all; returns the exit code."""
+    everything, new, seconds = Tally(0), 0, 0.0
+    with progress_bar("rows", pool.manifest.rows) as set_done:
+        for shard in pool.shards():
+            tally = shard.tally()
+            if tally is None:
+                if shard.part.exists():
+                    _log.info(f"{shard.part}: damaged, or of another kind; made again")
+                asked, started = model(), time.perf_counter()
+                tally = shard.run(asked, functools.partial(_show, set_done, new))
+                seconds += time.perf_counter() - started
+                new += tally.files
+            everything += tally
+            set_done(shard.last, _so_far(new))
+    return _told(everything, new, seconds, pool.config.out)
+
+
+def _show(set_done: SetDone, before: int, row: int, pictures: int) -> None:
+    set_done(row, _so_far(before + pictures))
+
+
+def _so_far(pictures: int) -> str:
+    return f"({pictures} pictures)"
+
+
+def _told(tally: Tally, new: int, seconds: float, out: Path) -> int:
+    code = tally.told(out)
+    for kind, count in tally.kinds.most_common():
+        _log.info(f"  {count}: {kind}")
+    if earlier := tally.files - new:
+        _log.info(f"{earlier} of them by earlier calls")
+    if new:
+        _log.info(f"{new} pictures in {seconds:.0f} seconds, {new / seconds:.1f} a second")
+    return code
+
+
+def open_pool(config: PredictConfig) -> Pool:
+    """The pool that a configuration asks for, new or to be resumed; its record and listing are in its folder.
+
+    Raises:
+        UserError: see `predict_pool`.
+    """
+    assert config.manifest is not None, "checked before"
+    given, record = config.manifest, config.out / RECORD
+    found = _read_record(config.out)
+    asked = {"format": _RECORD_FORMAT, **facts_of(given), **_options_of(config)}
+    if found is not None:
+        _refuse_changed(config, found, asked)
+        if "listing" in found and not (config.out / LISTING).exists():
+            raise UserError(f"{config.out / LISTING}: missing. Choose another --out, which lists again.")
+    manifest = open_manifest(given, config.column, config.out / LISTING)
+    listed = {} if manifest.table == given else {"listing": brief_hash(manifest.table)[1]}
+    content = {**asked, "rows": manifest.rows, **listed}
+    if found is None:
+        write_json(record, {"manifest": given, **content})
+    else:
+        _refuse_changed(config, found, content)
+    identity = hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:16]
+    return Pool(config, manifest, 1 if manifest.has_shards() else config.shard_rows, identity)
+
+
+def _options_of(config: PredictConfig) -> dict[str, object]:
+    """What determines the answers, apart from the pictures."""
+    given = config.manifest or ""
+    return {
+        **({"column": config.column} if is_table(given) else {}),
+        "model": _identity_of(config.model),
+        "threshold": config.threshold,
+        "precision": "bfloat16" if config.precision == "bfloat16" else "float32",
+        "shard_rows": config.shard_rows,
+        "decoding": RESIZE_VERSION,
+    }
+
+
+def _identity_of(model: Path) -> str:
+    """A hash of a model: of its folder's card, which has the weights' hashes, or of an exported file."""
+    file = model / CARD if model.is_dir() else model
+    try:
+        return sha256_of_file(file)
+    except OSError:
+        raise UserError(f"{model}: no model there. Name one that `leanet fit` or `leanet export` made.") from None
+
+
+def _read_record(out: Path) -> dict[str, Any] | None:
+    """What an earlier call wrote; None in a new folder.
+
+    Raises:
+        UserError: the folder holds something else.
+    """
+    path = out / RECORD
+    if not path.exists():
+        if others := [each for each in contents(out) if each.name != LISTING]:
+            raise UserError(f"--out {out}: holds {others[0].name}, and no {RECORD}. Choose another folder.")
+        (out / LISTING).unlink(missing_ok=True)  # of a call that was stopped before its record was written
+        return None
+    try:
+        return dict(parse_json(read_bytes(path, _LARGEST_RECORD)))
+    except (OSError, ValueError, TypeError):
+        raise UserError(f"{path}: damaged, or not of this command. Choose another --out.") from None
+
+
+_WORDS = {
+    "bytes": "the manifest's size in bytes",
+    "hash": "the manifest's content",
+    "place": "the place that was listed",
+    "listing": LISTING,
+    "model": "the model",
+    "decoding": "the version of decoding",
+}
+
+
+def _refuse_changed(config: PredictConfig, found: dict[str, Any], asked: dict[str, object]) -> None:
+    """Raise UserError if answers were made from something else, with what changed."""
+    changed = [name for name in asked if found.get(name) != asked[name]]
+    if changed:
+        said = ", ".join(_change(name, found.get(name), asked[name]) for name in changed)
+        raise UserError(f"--out {config.out}: its answers were made otherwise: {said}. Choose another --out.")
+
+
+def _change(name: str, before: object, now: object) -> str:
+    words = _WORDS.get(name, name)
+    is_hash = name in ("hash", "listing", "model")
+    return f"{words} changed" if is_hash else f"{words} was {before!s:.80}, now {now!s:.80}"
+
+
+def _load(picture: Picture, side: int) -> Loaded | str:
+    """A picture's pixels, or why it is unreadable; few are decoded at once, because they can be large."""
+    try:
+        data = picture.read() if picture.waits else None
+        with _decoding:
+            data = picture.read() if data is None else data
+            return loaded(decode_bytes(data, Path(picture.file)), side)
+    except UnreadableImageError as error:
+        return error.reason
