@@ -102,9 +102,20 @@ def test_a_map_that_helps_is_part_of_the_answer() -> None:
     assert np.all(found.weight[-3:] != 0)
 
 
-def test_a_map_that_misleads_is_left_out() -> None:
+def test_a_map_that_misleads_is_left_out_with_its_attention() -> None:
+    parts, labels, groups = with_map(-2.0, 0)
+    found = fit_head(parts, labels, groups, 1.0, 0)
+    alone = fit_head({FEATURES: parts[FEATURES]}, labels, groups, 1.0, 0)
+    assert found.parts == (FEATURES,)
+    np.testing.assert_array_equal(found.weight, [*alone.weight, *np.zeros(parts[ATTENTION].shape[1] + 3)])
+    assert alone.unseen is not None
+    np.testing.assert_array_equal(found.unseen, alone.unseen)
+
+
+def test_statistics_of_a_map_that_do_not_help_are_left_out() -> None:
     parts, labels, groups = with_map(0.0, 3)
     parts[MAP] = np.where(labels[:, None] == np.arange(len(labels))[:, None] % 2, 3.0, -3.0).repeat(3, 1)
+    parts[MAP][:, 0] = 0  # a mean that says nothing does not mislead
     found = fit_head(parts, labels, groups, 1.0, 0)
     alone = fit_head({name: parts[name] for name in (FEATURES, ATTENTION)}, labels, groups, 1.0, 0)
     assert found.parts == (FEATURES, ATTENTION)

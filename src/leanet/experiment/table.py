@@ -16,7 +16,7 @@ from leanet.experiment.open_run import Run
 from leanet.experiment.predictions import Predictions, read_predictions
 from leanet.experiment.run_folder import DetectorFolder
 from leanet.experiment.simple_rows import FEWEST, simple_rows
-from leanet.networks.pooled_head import MAP
+from leanet.networks.pooled_head import ATTENTION, MAP
 from leanet.results.baselines import linear_classifier, logit_of, mean_of_logits, predicted_unseen
 from leanet.results.metrics import FEWEST_POSITIVES, Scored, choose_threshold
 from leanet.results.rows import Key, Row, make_row
@@ -126,12 +126,15 @@ def detector_rows(experiment: Experiment) -> Table:
 
 
 def _parts_note(experiment: Experiment) -> str:
-    """In how many trainings the map's statistics were part of a head."""
+    """In how many trainings attention and the map's statistics were part of a head."""
     found = [experiment.folder(n, s).read_metrics().get("parts", ()) for n, s in experiment.trainings]
+    misled = sum(ATTENTION not in parts for parts in found)
     return (
         f"{experiment.detector.title}: the map's mean, maximum and root mean square improved the ranks of unseen "
         f"training images, and are part of the answer, in {sum(MAP in parts for parts in found)} of {len(found)} "
         "trainings"
+    ) + (
+        f"; in {misled}, the map ranked anomalous training images below normal ones, and is left out" * bool(misled)
     )
 
 

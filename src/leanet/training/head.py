@@ -17,7 +17,7 @@ from sklearn.preprocessing import StandardScaler
 
 from leanet.data.splits import inner_parts
 from leanet.errors import UserError
-from leanet.networks.pooled_head import MAP
+from leanet.networks.pooled_head import FEATURES, MAP
 
 SHRINKAGES = (0.3, 0.1)
 """Weights of a spherical covariance against that of the images: the second only where it is clearly better.
@@ -25,6 +25,9 @@ benchmarks/README.md has how they were chosen."""
 
 CLEARLY = 0.9
 """A second shrinkage is taken if it leaves at most this share of the first's 1 - AUROC."""
+
+GUESSING = 0.5
+"""AUROC of a map's mean, on labeled images, below which the map misleads."""
 
 SHARE_OF_MAP = 0.25
 """Weight of the anomaly map's own logit against the features', each in its standard deviations, if it helps."""
@@ -83,7 +86,8 @@ def fit_head(
     """Fit on all images; choose and calibrate by the scores of heads that were fitted without them.
 
     Features and attention are one set of features. The map's own statistics are fitted apart, and added if the sum
-    ranks unseen images better.
+    ranks unseen images better. Where the map's mean ranks the anomalous images below the normal ones, the map
+    misleads, and both of its parts are left out.
 
     Args:
         parts: what describes the images, by part, each (N, D of the part), in the order of the weights.
@@ -96,15 +100,15 @@ def fit_head(
     """
     refuse_too_few(labels)
     inner = _parts(labels, groups, seed)
-    of_network = {name: values for name, values in parts.items() if name != MAP}
-    shrinkage, found = _best(np.concatenate(list(of_network.values()), 1), labels, inner)
-    used, weight = tuple(of_network), found.weight
-    if MAP in parts:
-        of_map = _scores(parts[MAP], labels, inner, (SHRINKAGES[0],))[0]
-        both = _sum(found, of_map)
-        helps = both.unseen is not None and _auroc(labels, both) > _auroc(labels, found)
-        found, used = (both, (*used, MAP)) if helps else (found, used)
-        weight = found.weight if helps else np.concatenate([weight, np.zeros(len(of_map.weight))])
+    misled = MAP in parts and float(roc_auc_score(labels, parts[MAP][:, 0])) < GUESSING
+    used = (FEATURES,) if misled else tuple(name for name in parts if name != MAP)
+    shrinkage, found = _best(np.concatenate([parts[name] for name in used], 1), labels, inner)
+    if MAP in parts and not misled:
+        both = _sum(found, _scores(parts[MAP], labels, inner, (SHRINKAGES[0],))[0])
+        if both.unseen is not None and _auroc(labels, both) > _auroc(labels, found):
+            found, used = both, (*used, MAP)
+    left_out = sum(values.shape[1] for name, values in parts.items() if name not in used)
+    weight = np.concatenate([found.weight, np.zeros(left_out)])  # the last parts, if any, are left out
     if found.unseen is None:
         scale = float(np.std(np.concatenate(list(parts.values()), 1) @ weight)) or 1.0
         return FittedHead(weight / scale, found.bias / scale, None, used, shrinkage)
