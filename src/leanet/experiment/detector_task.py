@@ -98,6 +98,10 @@ class TrainDetector:
             return all_labelled(self.config, run, self.fold, self.seed)
         return divide(self.config, run, self.fold, self.seed)
 
+    def read_maps(self, run: Run) -> ReadMaps:
+        """The reader of the anomaly maps that it learns from and predicts with."""
+        return map_reader(run.maps(self.fold), map_scale(self.config))
+
     def cost(self, worker: Worker) -> int:
         if self.config.detector.has_frozen_adn:
             return 0
@@ -175,8 +179,7 @@ class TrainDetector:
         run, config = worker.run_at(self.config.run), self.config
         compute = resolve(config.compute, 0)  # compiled detectors are slower: see docs/explanation/performance.md
         images, folder = self.images(run), self.folder
-        read_maps = map_reader(run.maps(self.fold), map_scale(config))
-        facts = self._facts(run)
+        read_maps, facts = self.read_maps(run), self._facts(run)
         if is_first():
             self._record(run, compute, facts)
         checkpoint = Checkpoint(

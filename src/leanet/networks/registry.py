@@ -24,11 +24,23 @@ COLORIZERS: dict[str, type[Colorizer]] = {}
 ADNS: dict[str, type[ADN]] = {}
 CAANS: dict[str, type[CAAN]] = {}
 
+Join = Callable[[ADN], LEANet]
+JOINS: dict[str, Join] = {}
+"""ADN's name -> what makes the detector of the ADN alone, for those that are more than stages and a head."""
+
 Network = TypeVar("Network")
 
 
-def register_adn(name: str) -> Callable[[type[ADN]], type[ADN]]:
-    """A decorator that registers an ADN's class under a name; a later class of the same name replaces it."""
+def register_adn(name: str, join: Join | None = None) -> Callable[[type[ADN]], type[ADN]]:
+    """A decorator that registers an ADN's class under a name; a later class of the same name replaces it.
+
+    Args:
+        join: makes the detector without a CAAN of a new ADN; None: the ADN alone. A subclass of LEANet can read the
+            anomaly map itself, or return a second pair of logits, whose loss is added as a CAAN's is.
+    """
+    JOINS.pop(name, None)
+    if join is not None:
+        JOINS[name] = join
     return functools.partial(_register, ADNS, name)
 
 
@@ -114,7 +126,7 @@ def build_leanet(
         head = PooledHead(_channels_of(type(detector), image_size), with_maps=caan not in (None, NO_CAAN))
         return LEANet(detector, None, (), head=head)
     if caan is None or caan == NO_CAAN or not attention_points:
-        return LEANet(detector, None, ())
+        return JOINS[adn](detector) if adn in JOINS else LEANet(detector, None, ())
     return LEANet(detector, _find(CAANS, caan, "CAAN")(), attention_points, attention)
 
 
