@@ -22,10 +22,10 @@ def main() -> None:
     options = experiment_parser(__doc__, "heads")
     options.add_argument("--p-rates", nargs="+", default=["0.05"], help="shares of the training anomalies to label")
     options.add_argument("--seeds", default="3", help="draws of the labeled anomalies (%(default)s)")
-    options.add_argument("--map-source", default="features", help="source of the anomaly maps (%(default)s)")
+    options.add_argument("--maps", nargs="+", default=["features"], help="sources of the maps (%(default)s)")
     given = options.parse_args()
     run = str(given.out / "run")
-    call("colorize", str(given.dataset), "--out", run, "--map-source", given.map_source, *data_options(given))
+    call("colorize", str(given.dataset), "--out", run, "--maps", *given.maps, *data_options(given))
     lines: list[dict[str, object]] = []
     for p_rate in given.p_rates:
         home: Path = given.out / f"labeled-{p_rate}"

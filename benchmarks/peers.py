@@ -1,6 +1,6 @@
 r"""PatchCore and PaDiM of anomalib, and DevNet, on the folds and the labeled images of a run.
 
-    leanet run magnetic_tile --out tile --image-size 128 --adn EfficientNet-Lite0 --tune head --map-source features
+    leanet run magnetic_tile --out tile --image-size 128 --adn EfficientNet-Lite0 --tune head --maps features
     python -m benchmarks.peers tile
     python -m benchmarks.peers tile --detector EfficientNet-Lite0-head --peers patchcore devnet --folds 0 1
 

@@ -22,7 +22,7 @@ from benchmarks.common import BASELINE, OURS, alternate, apart, facts, report, s
 from benchmarks.ours import batches_of, open_images, timing_parser
 from leanet.config import ComputeConfig
 from leanet.data.decode import decode
-from leanet.maps.source import build_map_source
+from leanet.maps.registry import build_map_source
 from leanet.model.card import Card
 from leanet.model.model import Model
 from leanet.model.predict_files import results_of
@@ -56,7 +56,7 @@ def main() -> None:
         batches = [images.of(batch) for batch in batches_of(rows, arguments.batch)]
         plain = build_colorizer("Unet", side), build_leanet("ResNet18", "ResNet", (2,), side)
         card = Card("ResNet18", "ResNet", (2,), side, "true", "normals", UNIT, 0.5, "benchmark", colorizer="Unet")
-        maps = build_map_source("colorizer", side, card.maps)
+        maps = build_map_source("color", side, card.maps)
         maps.stored.load_state_dict(plain[0].state_dict())
         model = Model(card, plain[1].eval(), maps.eval(), compute)
         files = [Path(file) for batch in batches for file in batch]

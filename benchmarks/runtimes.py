@@ -23,7 +23,7 @@ from leanet.config import ComputeConfig
 from leanet.data.decode import decode
 from leanet.experiment.open_run import Run, find
 from leanet.experiment.run_folder import read_config
-from leanet.maps.source import build_map_source
+from leanet.maps.registry import build_map_source
 from leanet.model.anomaly_model import AnomalyModel
 from leanet.model.card import Card, sha256_of_file
 from leanet.model.export import CALIBRATION_IMAGES, write_onnx, write_openvino

@@ -34,7 +34,7 @@ from PIL import Image
 
 from benchmarks.common import LEANET, facts, memory_of_tree, parser, verdict, write_csv
 from leanet.data.synthetic import make_leaves
-from leanet.maps.source import build_map_source
+from leanet.maps.registry import build_map_source
 from leanet.model.card import Card
 from leanet.model.model import save
 from leanet.networks.registry import build_leanet
@@ -78,7 +78,7 @@ def ordinary_png(folder: Path) -> bytes:
 def made_model(folder: Path, side: int) -> Path:
     """ResNet18 with the ResNet CAAN and a Unet, untrained."""
     card = Card("ResNet18", "ResNet", (2,), side, "true", "normals", 10.0, 0.5, "benchmark", colorizer="Unet")
-    maps = build_map_source("colorizer", side, card.maps)
+    maps = build_map_source("color", side, card.maps)
     save(folder, card, build_leanet("ResNet18", "ResNet", (2,), side).eval(), maps.eval())
     return folder
 

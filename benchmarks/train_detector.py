@@ -20,7 +20,7 @@ from benchmarks.ours import batches_of, best_compute, compare_training, open_ima
 from leanet.config import ColorizerConfig
 from leanet.experiment.map_reader import map_reader
 from leanet.experiment.map_tasks import made_of, map_summary, map_writer, write_maps
-from leanet.maps.source import build_map_source
+from leanet.maps.registry import build_map_source
 from leanet.networks.leanet import LEANet
 from leanet.networks.registry import build_leanet
 from leanet.training.detection import RECIPES, DetectionData, loss

@@ -14,7 +14,7 @@ from torch import nn
 
 from leanet.config import ColorizerConfig
 from leanet.data.decode import decode
-from leanet.maps.source import build_map_source
+from leanet.maps.registry import build_map_source
 from leanet.model.card import Card
 from leanet.model.model import Model
 from leanet.networks.registry import build_leanet
@@ -36,7 +36,7 @@ def made(adn: str, caan: str, point: int, attention: Literal["published", "affin
     """A model with random weights and BatchNorm statistics, scaled to keep it well-conditioned."""
     torch.manual_seed(0)
     network = build_leanet(adn, caan, (point,), 64, attention)
-    maps = build_map_source("colorizer", 64, ColorizerConfig())
+    maps = build_map_source("color", 64, ColorizerConfig())
     generator = torch.Generator().manual_seed(0)
     for layer in itertools.chain(network.modules(), maps.modules()):
         if isinstance(layer, nn.BatchNorm2d) and layer.running_mean is not None and layer.running_var is not None:

@@ -78,7 +78,7 @@ def test_a_finished_run_is_reported(kept: Path) -> None:
 def test_a_stopped_training_goes_on_from_its_checkpoint(kept: Path) -> None:
     colorize(replace(stage1(kept, "stopped"), compute=replace(COMPUTE, folds="0")))
     folds = [RunFolder(kept / name).fold(0) for name in ("stopped", "run")]
-    stopped, whole = (read_history(fold.map_source("colorizer").history()) for fold in folds)
+    stopped, whole = (read_history(fold.map_source("color").history()) for fold in folds)
     assert [row["epoch"] for row in stopped] == [1, 2]
     for row, expected in zip(stopped, whole, strict=True):
         assert row["loss"] == pytest.approx(expected["loss"], rel=1e-3)

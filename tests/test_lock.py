@@ -157,7 +157,7 @@ def made_losses(make_run: Callable[..., Run], tmp_path: Path) -> Run:
     """A run of one fold whose colorizer has a history."""
     run = dataclasses.replace(make_run(6, 4), folder=RunFolder(tmp_path / "run"))
     history = [{"epoch": float(epoch), "loss": 1 / epoch} for epoch in (1, 2)]
-    write_history(run.folder.fold(0).map_source("colorizer").history(), history)
+    write_history(run.folder.fold(0).map_source("color").history(), history)
     return run
 
 

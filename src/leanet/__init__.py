@@ -36,7 +36,8 @@ if TYPE_CHECKING:
     from leanet.experiment.fit import fit
     from leanet.experiment.run import run
     from leanet.experiment.study import study
-    from leanet.maps.source import AnomalyMap, MapSource, register_map_source
+    from leanet.maps.registry import register_map_source
+    from leanet.maps.source import AnomalyMap, MapSource
     from leanet.model.anomaly_model import AnomalyModel
     from leanet.model.picture import Picture
     from leanet.model.result import Result
@@ -121,7 +122,8 @@ _HOMES = {
     "experiment.fit": ("fit",),
     "experiment.run": ("run",),
     "experiment.study": ("study",),
-    "maps.source": ("AnomalyMap", "MapSource", "register_map_source"),
+    "maps.registry": ("register_map_source",),
+    "maps.source": ("AnomalyMap", "MapSource"),
     "model.anomaly_model": ("AnomalyModel",),
     "model.picture": ("Picture",),
     "model.result": ("Result",),

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from leanet.cli import main, parse
-from leanet.config import CheckConfig, DetectorConfig, RunConfig
-from leanet.config.options import to_options
+from leanet.config import CheckConfig, ColorizerConfig, DetectorConfig, RunConfig
+from leanet.config.options import from_options, read_options, to_options
 from leanet.errors import OptionError
 from leanet.experiment.check import quick_command
 from leanet.experiment.run_folder import write_config
@@ -23,17 +23,17 @@ HEAD = "EfficientNet-Lite0-head-attention"
         ("", HEAD, "features"),
         ("--caan none", "EfficientNet-Lite0-head", "features"),
         ("--p-rate 0.1 --map-scale max", HEAD, "features"),
-        ("--map-source colorizer", HEAD, "colorizer"),
-        ("--colorizer-epochs 3", HEAD, "colorizer"),
+        ("--maps color", HEAD, "color"),
+        ("--colorizer-epochs 3", HEAD, "color"),
         ("--adn timm/resnet18", "timm-resnet18-head-attention", "features"),
-        ("--epochs 3", "ResNet18-ResNet-p2", "colorizer"),
-        ("--attention-point 3", "ResNet18-ResNet-p3", "colorizer"),
-        ("--caan MobileNet", "ResNet18-MobileNet-p2", "colorizer"),
-        ("--attention gated", "ResNet18-ResNet-p2-gated", "colorizer"),
-        ("--tune all", "ResNet18-ResNet-p2", "colorizer"),
-        ("--recipe authors", "ResNet18-ResNet-p2", "colorizer"),
-        ("--adn EfficientNet-Lite0 --tune all", "EfficientNet-Lite0-ResNet-p2", "colorizer"),
-        ("--adn CNN", "CNN-ResNet-p2", "colorizer"),
+        ("--epochs 3", "ResNet18-ResNet-p2", "color"),
+        ("--attention-point 3", "ResNet18-ResNet-p3", "color"),
+        ("--caan MobileNet", "ResNet18-MobileNet-p2", "color"),
+        ("--attention gated", "ResNet18-ResNet-p2-gated", "color"),
+        ("--tune all", "ResNet18-ResNet-p2", "color"),
+        ("--recipe authors", "ResNet18-ResNet-p2", "color"),
+        ("--adn EfficientNet-Lite0 --tune all", "EfficientNet-Lite0-ResNet-p2", "color"),
+        ("--adn CNN", "CNN-ResNet-p2", "color"),
     ],
 )
 def test_a_head_is_the_default_and_what_only_a_trained_network_has_chooses_one(
@@ -56,13 +56,37 @@ def test_a_head_has_no_epochs() -> None:
 
 
 def test_feature_maps_have_no_coding(capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["fit", "leaves", "--out", "o", "--map-source", "features", "--map-coding", "authors"]) == 2
-    assert "feature maps have no coding" in capsys.readouterr().err
+    assert main(["fit", "leaves", "--out", "o", "--maps", "features", "--map-coding", "authors"]) == 2
+    assert "only maps of color alone have a coding" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("maps", ["colorizer", "features"])
+@pytest.mark.parametrize(
+    ("maps", "remedy"),
+    [
+        (["color", "color"], "--maps color color: color stands there twice. Name each source once."),
+        (["auto", "color"], "--maps auto color: auto stands alone. Omit it, or the others."),
+        (["colour"], "unknown map source 'colour' (nearest: color): choose from color, features, reconstruction"),
+    ],
+)
+def test_maps_that_are_none_are_refused(
+    leaves: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], maps: list[str], remedy: str
+) -> None:
+    assert main(["run", str(leaves), "--out", str(tmp_path / "o"), "--n-splits", "2", "--maps", *maps]) == 2
+    assert remedy in capsys.readouterr().err
+
+
+def test_several_maps_are_named_in_one_order() -> None:
+    assert ColorizerConfig(maps=("features", "color")).map_source == "color+features"
+
+
+def test_the_record_of_one_map_by_its_earlier_name_is_read(tmp_path: Path) -> None:
+    write_config(tmp_path / "config.yaml", {"map_source": "features", "cross_fit": 5}, {"started": "today"})
+    assert from_options(ColorizerConfig, read_options(tmp_path / "config.yaml")).maps == ("features",)
+
+
+@pytest.mark.parametrize("maps", ["color", "features", "features color"])
 def test_the_config_of_a_run_asks_for_the_same_run(tmp_path: Path, maps: str) -> None:
-    config = parse("run", ["leaves", "--out", str(tmp_path / "o"), "--map-source", maps])
+    config = parse("run", ["leaves", "--out", str(tmp_path / "o"), "--maps", *maps.split()])
     write_config(tmp_path / "config.yaml", to_options(config), {"started": "today"})
     again = parse("run", ["--config", str(tmp_path / "config.yaml")])
     assert isinstance(again, RunConfig)
@@ -73,7 +97,8 @@ def test_the_config_of_a_run_asks_for_the_same_run(tmp_path: Path, maps: str) ->
     "given",
     [
         "",
-        "--map-source colorizer",
+        "--maps color",
+        "--maps features reconstruction color",
         "--adn EfficientNet-Lite0 --tune all",
         "--adn CNN --caan Direct --cross-fit 3",
         "--p-rate 0.1 --caan none",

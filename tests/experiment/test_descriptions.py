@@ -25,7 +25,8 @@ from leanet.experiment.feature_task import ComputeFeatures
 from leanet.experiment.open_run import Run, find, normal_rows, parts_of_training_side
 from leanet.experiment.run_folder import RunFolder
 from leanet.experiment.tasks import Worker
-from leanet.maps.source import MAP_SOURCES, History, Normals
+from leanet.maps.registry import MAP_SOURCES
+from leanet.maps.source import History, Normals
 from leanet.networks.registry import ADNS
 from leanet.training.session import Session
 
@@ -33,7 +34,7 @@ DESCRIBED: Counter[bytes] = Counter()
 """How often each image was described."""
 
 DATA = DataConfig(image_size=64, n_splits=2)
-MAPS = ColorizerConfig(map_source="counted")
+MAPS = ColorizerConfig(maps=("counted",))
 COMPUTE = ComputeConfig(device="cpu")
 IMAGES = 40
 
@@ -180,4 +181,4 @@ def test_few_groups_make_fewer_parts(make_run: Callable[..., Run]) -> None:
     run = dataclasses.replace(make_run(10, 10, 4), map_source="counted")  # of three groups two are in training
     assert set(parts_of_training_side(run, 0, 5, 0)) == {0, 1}
     with pytest.raises(UserError, match="--cross-fit 5"):
-        parts_of_training_side(dataclasses.replace(run, map_source="colorizer"), 0, 5, 0)
+        parts_of_training_side(dataclasses.replace(run, map_source="color"), 0, 5, 0)

@@ -26,7 +26,7 @@ def test_an_estimate_counts_what_is_not_there(run: Run) -> None:
     detectors = [
         DetectConfig(run.folder.path, detector=d) for d in DetectorConfig("CNN", seeds=2).beside_baseline(True)
     ]
-    of_maps = ["colorizer without part 0", "colorizer without part 1", "colorizer", "maps"]
+    of_maps = ["color without part 0", "color without part 1", "color", "maps"]
     trainings = ["fold 0: CNN-ResNet-p2", "fold 0, seed 1: CNN-ResNet-p2", "fold 0: CNN", "fold 0, seed 1: CNN"]
     assert [task.key for task in unfinished(first, detectors, run)] == [
         *(f"fold 0: {what}" for what in of_maps),

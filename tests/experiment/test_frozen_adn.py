@@ -22,7 +22,7 @@ from leanet.experiment.run_folder import RunFolder
 from leanet.experiment.tasks import Worker
 from leanet.training.checkpoint import read_safetensors
 
-FROZEN = ("--adn", "EfficientNet-Lite0", "--tune", "head", "--map-source", "features", "--image-size", "64")
+FROZEN = ("--adn", "EfficientNet-Lite0", "--tune", "head", "--maps", "features", "--image-size", "64")
 
 NAME = "EfficientNet-Lite0-head-attention"
 
@@ -132,7 +132,7 @@ def test_a_fitted_model_says_what_the_network_says(leaves: Path, tmp_path: Path)
 def test_what_has_no_head_to_fit_is_refused(
     leaves: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], arguments: tuple[str, ...], remedy: str
 ) -> None:
-    common = ("--n-splits", "2", "--map-source", "features", "--image-size", "64", *arguments)
+    common = ("--n-splits", "2", "--maps", "features", "--image-size", "64", *arguments)
     assert main(["run", str(leaves), "--out", str(tmp_path / "run"), *common]) == 2
     assert remedy in capsys.readouterr().err
 

@@ -50,7 +50,7 @@ from leanet.training.session import Session
 pytestmark = pytest.mark.usefixtures("blank_figures")
 
 DATA = DataConfig(image_size=64, n_splits=2, source="memory")
-MAPS = ColorizerConfig(map_source="mean")
+MAPS = ColorizerConfig(maps=("mean",))
 DETECTOR = DetectorConfig("ToyADN", "Direct", (2, 3), epochs=1, batch_size=4)
 COMPUTE = ComputeConfig(executor="pool", device="cpu")
 
@@ -157,14 +157,14 @@ def test_maps_below_0_or_not_finite_are_named(value: float, tmp_path: Path) -> N
         def forward(self, images: Tensor) -> AnomalyMap:
             return AnomalyMap(torch.full((len(images), 1, 64, 64), value), self.unit)
 
-    maps = dataclasses.replace(MAPS, map_source="wrong")
+    maps = dataclasses.replace(MAPS, maps=("wrong",))
     with pytest.raises(UserError, match=r"map source wrong: .* with values from .*, expected 0 or more"):
         leanet.run(RunConfig(Path("memory"), tmp_path / "run", DATA, maps, DETECTOR, COMPUTE))
 
 
 def test_unknown_names_are_refused_with_those_there_are(tmp_path: Path) -> None:
-    maps = ColorizerConfig(map_source="mine")
-    with pytest.raises(UserError, match=r"unknown map source 'mine': choose from .*colorizer"):
+    maps = ColorizerConfig(maps=("mine",))
+    with pytest.raises(UserError, match=r"unknown map source 'mine'.*: choose from .*color"):
         leanet.run(RunConfig(Path("memory"), tmp_path / "run", DATA, maps, DETECTOR, COMPUTE))
     with pytest.raises(UserError, match="executor cloud: choose from local"):
         executor("cloud")
@@ -182,11 +182,11 @@ def test_maps_of_another_source_are_refused_both_ways(tmp_path: Path, monkeypatc
     monkeypatch.setitem(COLORIZERS, "Unet", TinyColorizer)
     config = ColorizeConfig(Path("memory"), tmp_path / "run", DATA, MAPS, COMPUTE)
     leanet.colorize(config)
-    with pytest.raises(UserError, match="made with --map-source mean, now colorizer"):
+    with pytest.raises(UserError, match="made with --maps mean, now color"):
         leanet.colorize(dataclasses.replace(config, colorizer=ColorizerConfig()))
     other = dataclasses.replace(config, out=tmp_path / "other", colorizer=ColorizerConfig(colorizer_epochs=1))
     leanet.colorize(dataclasses.replace(other, compute=ComputeConfig(folds="0", device="cpu")))
-    with pytest.raises(UserError, match="made with --map-source colorizer, now mean"):
+    with pytest.raises(UserError, match="made with --maps color, now mean"):
         leanet.colorize(dataclasses.replace(other, colorizer=dataclasses.replace(MAPS, colorizer_epochs=1)))
 
 
@@ -215,7 +215,7 @@ def test_a_task_that_fails_is_named(tmp_path: Path) -> None:
             raise ZeroDivisionError(f"{normals}, {session}")
 
     compute = dataclasses.replace(COMPUTE, executor="local")
-    maps = dataclasses.replace(MAPS, map_source="failing")
+    maps = dataclasses.replace(MAPS, maps=("failing",))
     with pytest.raises(ZeroDivisionError) as failed:
         leanet.run(RunConfig(Path("memory"), tmp_path / "run", DATA, maps, DETECTOR, compute))
     assert failed.value.__notes__ == ["in the task 'fold 0: failing'"]

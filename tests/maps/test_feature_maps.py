@@ -7,16 +7,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from sessions import CPU, session_in
 from sklearn.neighbors import NearestNeighbors
 from torch import Tensor
 
 from leanet.config import ColorizerConfig
 from leanet.maps.source import Normals
 from leanet.maps.sources.features import FeatureMap
-from leanet.training.checkpoint import Checkpoint
-from leanet.training.compute import Compute
 from leanet.training.prediction import predictor
-from leanet.training.session import Engines, Session
 
 SIDE = 64
 
@@ -36,14 +34,11 @@ def pixels() -> np.ndarray:
 @pytest.fixture(scope="module")
 def source(pixels: np.ndarray, tmp_path_factory: pytest.TempPathFactory) -> FeatureMap:
     """Fitted to the first four pictures."""
-    made = FeatureMap(SIDE, ColorizerConfig(map_source="features"))
-    compute = Compute(torch.device("cpu"), bfloat16=False, compiled=False)
-    checkpoint = Checkpoint(Path(tmp_path_factory.mktemp("none")) / "none", "", 60)
-    session = Session("leanet", compute, 0, checkpoint, lambda _images, _loss: None, Engines())
+    made = FeatureMap(SIDE, ColorizerConfig(maps=("features",)))
     made.load_pretrained()
     with torch.inference_mode():
         descriptions = made.eval().describe(as_tensor(pixels)).numpy()
-    made.fit(Normals(pixels, np.arange(4), descriptions), session)
+    made.fit(Normals(pixels, np.arange(4), descriptions), session_in(tmp_path_factory.mktemp("none")))
     return made
 
 
@@ -80,13 +75,10 @@ def test_the_usual_distance_is_halfway_between_the_mean_at_a_place_and_at_all_pl
 
 
 def test_with_one_normal_image_distances_are_absolute(pixels: np.ndarray, source: FeatureMap) -> None:
-    alone = FeatureMap(SIDE, ColorizerConfig(map_source="features"))
+    alone = FeatureMap(SIDE, source.config)
     with torch.inference_mode():
         descriptions = source.describe(as_tensor(pixels)).numpy()
-    compute = Compute(torch.device("cpu"), bfloat16=False, compiled=False)
-    checkpoint = Checkpoint(Path("none"), "", 60)
-    session = Session("leanet", compute, 0, checkpoint, lambda _images, _loss: None, Engines())
-    alone.fit(Normals(pixels, np.arange(1), descriptions), session)
+    alone.fit(Normals(pixels, np.arange(1), descriptions), session_in(Path("none")))
     assert (alone.usual == 1).all()
 
 
@@ -105,22 +97,17 @@ def test_features_are_standardized_by_all_patches_of_the_normal_images(
 
 
 def test_maps_of_stored_descriptions_are_those_of_the_images(source: FeatureMap, pixels: np.ndarray) -> None:
-    compute = Compute(torch.device("cpu"), bfloat16=False, compiled=False)
-    stored = predictor(source, compute, "describe")(as_tensor(pixels)).numpy()
+    stored = predictor(source, CPU, "describe")(as_tensor(pixels)).numpy()
     assert stored.dtype == np.float16
-    found = predictor(source, compute, "compare")(torch.from_numpy(stored)).values
+    found = predictor(source, CPU, "compare")(torch.from_numpy(stored)).values
     with torch.inference_mode():
         expected = source(as_tensor(pixels)).values
     torch.testing.assert_close(found, expected, rtol=0, atol=source.step)
 
 
 def test_fitting_without_descriptions_says_what_to_pass(source: FeatureMap, pixels: np.ndarray) -> None:
-    compute = Compute(torch.device("cpu"), bfloat16=False, compiled=False)
-    session = Session(
-        "leanet", compute, 0, Checkpoint(Path("none"), "", 60), lambda _images, _loss: None, Engines()
-    )
     with pytest.raises(ValueError, match="pass those that `describe` returns"):
-        source.fit(Normals(pixels, np.arange(4)), session)
+        source.fit(Normals(pixels, np.arange(4)), session_in(Path("none")))
 
 
 def test_the_map_is_highest_where_the_picture_was_spoilt(source: FeatureMap, pixels: np.ndarray) -> None:

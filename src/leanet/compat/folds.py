@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 from leanet.color.lab import encode_lab, rgb_to_lab
 from leanet.compat import fold_files
 from leanet.compat.fold_files import ATTENTION, COLORED, KINDS, LABEL, RGB, SIDES, FoldFiles, read_images
+from leanet.config import COLOR_MAP
 from leanet.data.splits import Fold, write_splits
 from leanet.data.tensors import images_to_tensor
 from leanet.errors import UserError
@@ -230,6 +231,8 @@ def _refuse_unfit(run: Run) -> None:
             f"{path}: {run.side} px and {len(numbers)} folds; the published program reads {EXPORT_SIDE} px and "
             f"{EXPORT_FOLDS} folds. Make a run with --image-size {EXPORT_SIDE} --n-splits {EXPORT_FOLDS}."
         )
+    if run.map_source != COLOR_MAP:
+        raise UserError(f"{path}: has other maps than a colorizer's. Make a run with --maps {COLOR_MAP}.")
     missing = ",".join(str(number) for number in numbers if not run.folder.fold(number).maps.exists())
     if missing:
         raise UserError(

@@ -7,7 +7,7 @@ from leanet.config.compute import ComputeConfig, Precision, RecipeName, parse_fo
 from leanet.config.data import DataConfig
 from leanet.config.detector import NO_CAAN, TIMM, AttentionForm, DetectorConfig, Tune
 from leanet.config.limits import check_image_size
-from leanet.config.maps import COLORIZER_MAP, ColorizerConfig, MapCoding
+from leanet.config.maps import COLOR_MAP, ColorizerConfig, MapCoding
 from leanet.config.verbs import (
     CheckConfig,
     ColorizeConfig,
@@ -26,7 +26,7 @@ from leanet.config.verbs import (
 )
 
 __all__ = [
-    "COLORIZER_MAP",
+    "COLOR_MAP",
     "NO_CAAN",
     "TIMM",
     "AttentionForm",

@@ -8,8 +8,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar, get_type_hints
 
-from leanet.config.maps import COLORIZER_MAP
-from leanet.config.verbs import DetectConfig, RunConfig
+from leanet.config.maps import COLOR_MAP
+from leanet.config.verbs import DetectConfig, PredictConfig, RunConfig
 from leanet.errors import UserError
 from leanet.reading import fits, parse_yaml, read_text
 
@@ -21,8 +21,11 @@ Config = TypeVar("Config", bound="DataclassInstance")
 LARGEST = 100_000
 """Bytes of a config file; ours have two thousand."""
 
-EARLIER = {"map_source": COLORIZER_MAP}
+EARLIER = {"maps": (COLOR_MAP,)}
 """Options that earlier versions lack -> what they did, if that is not today's default; it is not recorded."""
+
+OF_ANOTHER_VERB = {DetectConfig: "out", PredictConfig: "maps"}
+"""A verb's option that is another place than a run's option of the same name is, or means."""
 
 RECORDED_NAMES = ("pixels", "pixels_sha256", "images_in", "maps_from")
 """Recorded values of a run that are read again: a file's name and hash, and two folders."""
@@ -116,6 +119,8 @@ def read_options(path: Path) -> dict[str, Any]:
             raise ValueError(f"{key!r:.40}: expected the name of an option")
         if key != "recorded" and not all(map(_is_plain, value if isinstance(value, list) else [value])):
             raise ValueError(f"{key}: expected a plain value or a list of these")
+    if "map_source" in loaded:  # what the option was called while it took one name
+        loaded["maps"] = [loaded.pop("map_source")]
     return loaded
 
 
@@ -149,10 +154,9 @@ def to_arguments(options: dict[str, Any], config_class: type, path: Path, given:
     positional: list[str] = []
     is_of_a_run = "recorded" in options
     if is_of_a_run:
+        known.pop(OF_ANOTHER_VERB.get(config_class, ""), None)
         options = {**{name: value for name, value in EARLIER.items() if name in known}, **options}
     elsewhere = {"recorded", *_fields_of(RunConfig)} if is_of_a_run else set(hidden)
-    if is_of_a_run and config_class is DetectConfig:  # its --out is another place than the run's
-        known.pop("out")
     order = list(known)  # of positional ones; the file's order is its writer's
     for key, value in sorted(options.items(), key=lambda item: order.index(item[0]) if item[0] in known else -1):
         if key not in known and key not in elsewhere:
@@ -173,7 +177,7 @@ def argument(name: str, value: Any) -> list[str]:
     flag = "--" + name.replace("_", "-")
     if isinstance(value, bool):
         return [flag if value else flag.replace("--", "--no-", 1)]
-    return [flag, *map(str, value)] if isinstance(value, list) else [flag, str(value)]
+    return [flag, *map(str, value)] if isinstance(value, list | tuple) else [flag, str(value)]
 
 
 def _fields_of(config_class: type) -> dict[str, dataclasses.Field[Any]]:

@@ -91,7 +91,7 @@ def _planned(config: CheckConfig, dataset: Dataset) -> tuple[list[Planned], Run]
 
 def quick_command(first: CheckConfig) -> str:
     """The command of a quick run, with the other given options: those that the same run cannot do without."""
-    given = {"map_source": first.colorizer.map_source, **to_options(first)}
+    given = {"maps": list(first.colorizer.maps), **to_options(first)}
     del given["dataset"]
     for name in [*given, *given]:  # what one option chooses, another may say too
         rest = {other: value for other, value in given.items() if other != name}

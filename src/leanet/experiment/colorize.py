@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 
-from leanet.config import COLORIZER_MAP, ColorizeConfig, parse_folds
+from leanet.config import COLOR_MAP, ColorizeConfig, parse_folds
 from leanet.experiment.description_task import descriptions_for
 from leanet.experiment.executors import executor
 from leanet.experiment.map_tasks import compute_of, image_passes, plan_maps
@@ -42,7 +42,7 @@ def _colorize(config: ColorizeConfig, begun: Run | None) -> Run:
         with first_before_others(device):
             begun = begin(config)
     run = begun
-    title = "colorizers" if config.colorizer.map_source == COLORIZER_MAP else "anomaly maps"
+    title = "colorizers" if config.colorizer.map_source == COLOR_MAP else "anomaly maps"
     tasks = plan_maps(config, run, parse_folds(config.compute.folds, len(run.folds)))
     if not tasks:
         _log.info(f"{title}: all requested folds are already finished")
@@ -51,10 +51,10 @@ def _colorize(config: ColorizeConfig, begun: Run | None) -> Run:
     normals = len(normal_rows(run, tasks[0].fold))
     each = f", {config.colorizer.cross_fit + 1} for each fold" if config.colorizer.cross_fit else ""
     epochs = image_passes(config, normals) // normals
-    if config.colorizer.map_source == COLORIZER_MAP:
+    if config.colorizer.map_source == COLOR_MAP:
         explain("fold", "ΔE00")
         if _is_grey(run):
-            _log.info("note: the images have no color: ΔE tells little of them. Try --map-source features")
+            _log.info("note: the images have no color: ΔE tells little of them. Try --maps features")
         _log.info(f"{title}: {config.colorizer.colorizer}{each}, {epochs} epochs, {compute_of(config, run)}")
     else:
         _log.info(f"{title}: {config.colorizer.map_source}{each}, {compute_of(config, run)}")

@@ -19,7 +19,7 @@ from leanet.experiment.open_run import Run
 from leanet.experiment.run_folder import RunFolder, sha256_once
 from leanet.experiment.tasks import Worker
 from leanet.files import LARGEST, beside, write_json
-from leanet.maps.source import build_map_source, find_map_source
+from leanet.maps.registry import build_map_source, find_map_source
 from leanet.ranks import is_first
 from leanet.reading import parse_json, read_bytes, sha256_of
 from leanet.training.compute import find_device, resolve

@@ -8,19 +8,20 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
-from leanet.config import COLORIZER_MAP, ColorizeConfig, ComputeConfig, DetectConfig, parse_folds
+from leanet.config import COLOR_MAP, ColorizeConfig, ComputeConfig, DetectConfig, parse_folds
 from leanet.experiment.description_task import DescribeImages, descriptions_for
 from leanet.experiment.detector_task import TrainDetector, build_detector
 from leanet.experiment.feature_task import ComputeFeatures
 from leanet.experiment.map_tasks import FitMap, MakeMaps
 from leanet.experiment.open_run import Run
 from leanet.experiment.tasks import Worker
-from leanet.maps.source import build_map_source, find_map_source
-from leanet.maps.sources import color
-from leanet.networks.registry import build_colorizer
+from leanet.maps.registry import build_map_source, find_map_source
+from leanet.maps.source import Normals
+from leanet.maps.trained import TrainedMap, recipe_of
 from leanet.training import colorization, detection
 from leanet.training.compute import find_device, resolve
 from leanet.training.loop import Engine, Loss
@@ -112,7 +113,7 @@ def time_of(tasks: Sequence[Planned], *runs: Run) -> Estimate:
 def _part_of(task: Planned) -> str:
     if isinstance(task, TrainDetector | ComputeFeatures):
         return task.config.detector.name
-    return COLORIZERS if task.config.colorizer.map_source == COLORIZER_MAP else MAPS
+    return COLORIZERS if task.config.colorizer.map_source == COLOR_MAP else MAPS
 
 
 def _idle_share(compute: ComputeConfig, wall: float, cpu: float) -> float:
@@ -141,11 +142,20 @@ def _seconds_an_image(task: Planned, side: int) -> float:
         build = partial(build_detector, task.config.detector, side)
         return _seconds_of_a_step(compute, build, detection.loss, task.recipe, _labelled_batch(task.recipe, side))
     options = task.config.colorizer
-    if isinstance(task, MakeMaps) or find_map_source(options.map_source) is not color.ColorMap:
+    kinds = [find_map_source(name) for name in options.maps]
+    trained = [kind for kind in kinds if issubclass(kind, TrainedMap)]
+    if isinstance(task, MakeMaps) or not trained:
         return _seconds_of_a_map(task.config, side)
-    recipe = color.recipe_of(options, compute.recipe)
-    build_colorizer_here = partial(build_colorizer, options.colorizer, side)
-    return _seconds_of_a_step(compute, build_colorizer_here, colorization.loss, recipe, _lab_batch(recipe, side))
+    return sum(_seconds_of_training(kind, task.config, side) for kind in trained) / len(trained)
+
+
+def _seconds_of_training(kind: type[TrainedMap], config: ColorizeConfig, side: int) -> float:
+    """Seconds per image of training a map source."""
+    options, recipe = config.colorizer, recipe_of(config.colorizer, config.compute.recipe)
+    n = recipe.batch_size
+    normals = Normals(np.random.default_rng(0).integers(0, 256, (n, side, side, 3), np.uint8), np.arange(n))
+    batch = kind.data(normals, recipe, compiled=False).batch(range(n), torch.Generator().manual_seed(0))
+    return _seconds_of_a_step(config.compute, partial(kind.build, side, options), colorization.loss, recipe, batch)
 
 
 def _seconds_of_features(task: ComputeFeatures | DescribeImages, side: int) -> float:
@@ -186,11 +196,6 @@ def _seconds_of_a_step(
         optimizer.step()
         optimizer.zero_grad()
     return (time.perf_counter() - started) / TIMED_STEPS / recipe.batch_size
-
-
-def _lab_batch(recipe: Recipe, side: int) -> tuple[Tensor, ...]:
-    n = recipe.batch_size
-    return torch.rand(n, 1, side, side), torch.rand(n, 2, side, side)
 
 
 def _labelled_batch(recipe: Recipe, side: int) -> tuple[Tensor, ...]:

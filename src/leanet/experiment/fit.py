@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
-from leanet.config import COLORIZER_MAP, NO_CAAN, ColorizeConfig, DetectConfig, FitConfig
+from leanet.config import COLOR_MAP, NO_CAAN, ColorizeConfig, DetectConfig, FitConfig
 from leanet.config.options import to_options
 from leanet.data.registry import list_images, open_source
 from leanet.data.splits import Fold, inner_parts, refuse_one_normal
@@ -318,7 +318,7 @@ def _card(config: FitConfig, whole: Run) -> Card:
         normals_unit=whole.maps(0).normals_p99,
         threshold=PLAIN_THRESHOLD,
         origin="leanet fit",
-        colorizer=config.colorizer.colorizer if whole.map_source == COLORIZER_MAP else None,
+        colorizer=config.colorizer.colorizer if COLOR_MAP in config.colorizer.maps else None,
         map_source=whole.map_source,
         settings={k: v for k, v in to_options(config).items() if k not in {"dataset", "out", "groups"}},
         versions=versions_here(),

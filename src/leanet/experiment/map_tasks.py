@@ -12,6 +12,7 @@ import torch
 from numpy.typing import NDArray
 
 from leanet.config import ColorizeConfig
+from leanet.config.maps import JOINED
 from leanet.config.options import to_options
 from leanet.errors import DamagedError, UserError
 from leanet.experiment.description_task import descriptions_for, read_descriptions
@@ -19,7 +20,8 @@ from leanet.experiment.open_run import Run, normal_rows, parts_of_training_side
 from leanet.experiment.run_folder import MapFolder, RunFolder, write_history
 from leanet.experiment.tasks import Worker, fingerprint_of
 from leanet.files import remove
-from leanet.maps.source import AnomalyMap, MapSource, Normals, build_map_source, find_map_source
+from leanet.maps.registry import build_map_source, find_map_source
+from leanet.maps.source import AnomalyMap, MapSource, Normals
 from leanet.maps.sources.color import CHROMA
 from leanet.maps.store import DELTA_E_STEP, Maps, MapWriter
 from leanet.maps.summary import MapSummary
@@ -224,10 +226,10 @@ def image_passes(config: ColorizeConfig, normals: int) -> int:
         UserError: there is no map source of that name.
     """
     try:
-        kind = find_map_source(config.colorizer.map_source)
+        kinds = [find_map_source(name) for name in config.colorizer.maps]
     except ValueError as error:
         raise UserError(f"anomaly maps: {error}") from None
-    return kind.image_passes(config.colorizer, config.compute.recipe, normals)
+    return sum(kind.image_passes(config.colorizer, config.compute.recipe, normals) for kind in kinds)
 
 
 def compute_of(config: ColorizeConfig, run: Run) -> Compute:
@@ -279,6 +281,7 @@ def write_maps(
     summary: MapSummary,
 ) -> None:
     """Make the maps of these rows' images, write them, and take them into the summary."""
+    names = run.map_source.split(JOINED)
     for some, found in maps_of(source, compute, run, rows):
         maps = found.values[:, 0].cpu().numpy()
         chroma = found.extras[CHROMA].cpu().numpy() if CHROMA in found.extras else None
@@ -286,14 +289,17 @@ def write_maps(
             writer.write(some, maps, chroma)
         except ValueError as error:
             raise UserError(f"map source {run.map_source}: {error}. Correct its forward.") from None
-        summary.add(some, maps)
+        of_parts = {name: found.extras[name][:, 0].cpu().numpy() for name in names} if len(names) > 1 else {}
+        summary.add(some, maps, of_parts)
 
 
 def maps_of(
     source: MapSource, compute: Compute, run: Run, rows: NDArray[np.int64]
 ) -> Iterator[tuple[NDArray[np.int64], AnomalyMap]]:
     """Maps of these rows' images in float32, some rows at a time."""
-    source.compiled = compute.compiled
+    for part in source.modules():
+        if isinstance(part, MapSource):
+            part.compiled = compute.compiled
     descriptions, make = read_descriptions(run), predictor(source, compute.in_float32(), "compare")
     for start in range(0, len(rows), PREDICTION_BATCH):
         some = rows[start : start + PREDICTION_BATCH]

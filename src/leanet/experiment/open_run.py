@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from leanet.color.opencv_lab import check_opencv
 from leanet.config import (
-    COLORIZER_MAP,
+    COLOR_MAP,
     ColorizeConfig,
     ColorizerConfig,
     DataConfig,
@@ -25,7 +25,8 @@ from leanet.config import (
     MapCoding,
     parse_folds,
 )
-from leanet.config.options import omitted_by_default, to_options
+from leanet.config.maps import JOINED
+from leanet.config.options import EARLIER, omitted_by_default, to_options
 from leanet.data.cache import Cache, build_cache
 from leanet.data.dataset import Dataset, Sample, check_folds, group_copies
 from leanet.data.duplicates import duplicates, refuse_duplicates_across
@@ -35,7 +36,7 @@ from leanet.data.splits import Fold, inner_parts, make_folds, read_splits, too_l
 from leanet.errors import OptionError, UserError, install
 from leanet.experiment.run_folder import ImageRow, RunFolder, write_config
 from leanet.files import contents, remove, write_csv
-from leanet.maps.source import find_map_source
+from leanet.maps.registry import described_sources, find_map_source
 from leanet.maps.store import Maps
 from leanet.networks.registry import COLORIZERS
 from leanet.progress import progress_bar
@@ -81,7 +82,7 @@ class Run:
     pixels: NDArray[np.uint8]
     folds: tuple[Fold, ...]
     map_coding: MapCoding
-    map_source: str = "colorizer"
+    map_source: str = COLOR_MAP
 
     @property
     def side(self) -> int:
@@ -180,7 +181,7 @@ def find(path: Path) -> Run:
     pixels = folder.read_pixels(len(images))
     labels = np.array([i.label for i in images], dtype=np.int64)
     options = folder.read_config()
-    coding, source = options.get("map_coding", "true"), options.get("map_source", "colorizer")
+    coding, source = options.get("map_coding", "true"), JOINED.join(options.get("maps", EARLIER["maps"]))
     return Run(folder, images, labels, pixels, folds, coding, source)
 
 
@@ -224,11 +225,12 @@ def read_dataset(path: Path, data: DataConfig, seed: int) -> Dataset:
 
 def differing_option(recorded: dict[str, Any], now: dict[str, Any]) -> str | None:
     """The first option that changes the results and has another recorded value, as '--x OLD, now NEW'."""
-    unsaid = {"source": DataConfig.source, "map_source": COLORIZER_MAP}  # recorded if another alone
+    unsaid = {"source": DataConfig.source, "maps": [COLOR_MAP]}  # recorded if another alone
     recorded, now = ({**unsaid, **options} if options else options for options in (recorded, now))
     for key, value in now.items():
         if key not in FREE_TO_CHANGE and key in recorded and recorded[key] != value:
-            return f"--{key.replace('_', '-')} {recorded[key]}, now {value}"
+            before, after = (" ".join(map(str, v)) if isinstance(v, list) else v for v in (recorded[key], value))
+            return f"--{key.replace('_', '-')} {before}, now {after}"
     return None
 
 
@@ -278,7 +280,7 @@ def parts_of_training_side(run: Run, number: int, k: int, seed: int) -> NDArray[
     Raises:
         UserError: fewer images or groups than parts, or a part that holds all normal images.
     """
-    if k > FEWEST_PARTS and find_map_source(run.map_source).described_by:
+    if k > FEWEST_PARTS and described_sources(run.map_source):
         try:
             return _parts(run, number, k, seed)
         except UserError:
@@ -286,10 +288,12 @@ def parts_of_training_side(run: Run, number: int, k: int, seed: int) -> NDArray[
     try:
         return _parts(run, number, k, seed)
     except UserError as error:
-        if k > FEWEST_PARTS or not find_map_source(run.map_source).described_by:
+        if k > FEWEST_PARTS or not described_sources(run.map_source):
             raise
         text = str(error).partition(": ")[2].removesuffix(" Use fewer.")
-        raise UserError(f"--map-source {run.map_source}: {text} Add images, or choose another source.") from None
+        raise UserError(
+            f"--maps {run.map_source.replace(JOINED, ' ')}: {text} Add images, or choose another source."
+        ) from None
 
 
 def _parts(run: Run, number: int, k: int, seed: int) -> NDArray[np.int64]:
@@ -395,7 +399,7 @@ def refuse_unfit_maps(config: ColorizerConfig) -> None:
         find_map_source(config.map_source)
     except ValueError as error:
         raise UserError(str(error)) from None
-    if config.map_source == COLORIZER_MAP and config.colorizer not in COLORIZERS:
+    if COLOR_MAP in config.maps and config.colorizer not in COLORIZERS:
         raise OptionError("colorizer", config.colorizer, f"choose from {', '.join(COLORIZERS)}.")
     if config.map_coding != "authors":
         return

@@ -17,6 +17,7 @@ import yaml
 from numpy.typing import NDArray
 
 from leanet import __version__
+from leanet.config import COLOR_MAP
 from leanet.config.options import read_options
 from leanet.data.cache import open_cache
 from leanet.errors import DamagedError, UserError
@@ -168,8 +169,8 @@ class FoldFolder:
     path: Path
 
     def map_source(self, name: str) -> MapFolder:
-        """Folder of the map source with this name."""
-        return MapFolder(self.path / name)
+        """Folder of the map source with this name; version 0.1.0 called that of the color maps 'colorizer'."""
+        return MapFolder(self.path / ("colorizer" if name == COLOR_MAP else name))
 
     @property
     def maps(self) -> Path:

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Mapping
+from operator import getitem
 
 import numpy as np
 from numpy.typing import NDArray
 
-from leanet.config import COLORIZER_MAP
+from leanet.config import COLOR_MAP
+from leanet.config.maps import JOINED
 from leanet.experiment.experiment import Experiment
 from leanet.experiment.feature_task import ComputeFeatures
 from leanet.experiment.training_set import labelled_rows
+from leanet.maps.summary import MEANS_OF_PARTS
 from leanet.networks.pooled_head import FEATURES
 from leanet.results.baselines import (
     COLOR_ROWS,
@@ -19,6 +23,7 @@ from leanet.results.baselines import (
     HISTOGRAM_ROW,
     MAP_ROW,
     OTHER_MAP_ROW,
+    PART_ROW,
     linear_classifier,
     mean_of_logits,
     predicted_unseen,
@@ -41,7 +46,7 @@ Said = tuple[NDArray[np.float64] | None, NDArray[np.float64]]
 
 
 def simple_rows(experiment: Experiment) -> list[Row]:
-    """The map's mean alone, classifiers of colors alone and, beside a frozen ADN, of its features.
+    """The map's mean, that of each source, classifiers of colors and, beside a frozen ADN, of its features.
 
     The classifiers train on the detectors' images, with the same higher weight of few anomalies.
 
@@ -58,20 +63,29 @@ def simple_rows(experiment: Experiment) -> list[Row]:
             key: _mean(found[FROZEN_ROW][key], found[HISTOGRAM_ROW][key]) for key in experiment.trainings
         }
     return [
-        _map_row(experiment),
+        *_map_rows(experiment),
         *(make_row(name, _scored(experiment, said), ratio) for name, said in found.items()),
     ]
 
 
-def _map_row(experiment: Experiment) -> Row:
+def _map_rows(experiment: Experiment) -> list[Row]:
+    """A row of the maps' means and, if several sources make them, one of each source's own."""
+    run, parts = experiment.run, experiment.run.map_source.split(JOINED)
+    own_name = MAP_ROW if run.map_source == COLOR_MAP else OTHER_MAP_ROW
+    of_parts = {PART_ROW.format(name): (MEANS_OF_PARTS, name) for name in parts if len(parts) > 1}
+    keys = {own_name: ("mean_delta_e",), **of_parts}
+    return [_map_row(experiment, name, *where) for name, where in keys.items()]
+
+
+def _map_row(experiment: Experiment, name: str, *keys: str) -> Row:
+    """A row of means of maps, (N,) of all images, which the attributes of a fold's maps have under these keys."""
     run, d = experiment.run, experiment.detector
     scored = {}
     for n, s in experiment.trainings:
-        means, test = np.array(run.maps(n).attributes["mean_delta_e"]), run.rows(run.folds[n].test)
+        means, test = np.array(functools.reduce(getitem, keys, run.maps(n).attributes)), run.rows(run.folds[n].test)
         known = labelled_rows(experiment.config, run, n, s)
         threshold = choose_threshold(run.labels[known], means[known], d.target_recall, d.p_rate)
         scored[n, s] = Scored(run.labels[test], means[test], threshold, is_probability=False)
-    name = MAP_ROW if run.map_source == COLORIZER_MAP else OTHER_MAP_ROW
     return make_row(name, scored, experiment.test_to_train)
 
 

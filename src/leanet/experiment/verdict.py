@@ -13,7 +13,7 @@ from scipy.stats import binomtest
 from leanet.experiment.open_run import Run
 from leanet.experiment.table import MEAN_OF_BOTH, Table
 from leanet.files import write_csv
-from leanet.results.baselines import BORDER_ROW, HISTOGRAM_ROW, MAP_ROW, OTHER_MAP_ROW
+from leanet.results.baselines import BORDER_ROW, HISTOGRAM_ROW, MAP_ROW, OTHER_MAP_ROW, PART_ROW
 from leanet.results.intervals import verdict
 from leanet.results.metrics import FEWEST_POSITIVES, PLAIN_THRESHOLD, Scored, Scores
 from leanet.results.rows import Key, Row, difference
@@ -36,6 +36,7 @@ _INSTEAD = {
     "without attention: ADN": "Give --caan none to train it alone.",
     OTHER_MAP_ROW: "`leanet fit` makes a model of it from the normal pictures alone.",
     MAP_ROW: "`leanet fit` makes a model of it from the normal pictures alone.",
+    PART_ROW.partition("{}")[2]: "`leanet fit` with this source alone in --maps makes a model of it.",
     BORDER_ROW: "It sees the outermost 8 % of the picture: the background gives the answer away. Take all pictures "
     "against one background, or crop them.",
     HISTOGRAM_ROW: "It sees only how much of each color a picture has: no network is needed here.",

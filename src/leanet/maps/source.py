@@ -1,12 +1,9 @@
-"""The contract of a map source, and the registry."""
+"""The contract of a map source."""
 
 from __future__ import annotations
 
-import functools
-import importlib
-import pkgutil
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
@@ -16,7 +13,6 @@ from torch import Tensor, nn
 
 from leanet.config import ColorizerConfig, RecipeName
 from leanet.data.tensors import images_to_tensor
-from leanet.errors import UnknownNameError
 from leanet.training.session import Session
 
 History = Sequence[Mapping[str, float]]
@@ -85,7 +81,7 @@ class MapSource(nn.Module, ABC):
 
     unit: ClassVar[str]
     step: ClassVar[float] = 0.005
-    has_chroma: ClassVar[bool] = False
+    has_chroma: bool = False
     described_by: ClassVar[str] = ""
 
     def __init__(self, image_size: int, config: ColorizerConfig) -> None:
@@ -132,38 +128,3 @@ class MapSource(nn.Module, ABC):
     def paint(self, images: Tensor, found: AnomalyMap) -> Tensor | None:  # noqa: ARG002
         """The images as the source reconstructs them, float (N, 3, H, W) in [0, 1]; None if it does not."""
         return None
-
-
-MAP_SOURCES: dict[str, type[MapSource]] = {}
-
-
-def register_map_source(name: str) -> Callable[[type[MapSource]], type[MapSource]]:
-    """A decorator that registers a map source's class under a name, which also names its folder in a run."""
-    return functools.partial(_register, name)
-
-
-def _register(name: str, kind: type[MapSource]) -> type[MapSource]:
-    MAP_SOURCES[name] = kind
-    return kind
-
-
-def build_map_source(name: str, image_size: int, config: ColorizerConfig) -> MapSource:
-    """A map source with new weights, drawn from torch's global generator.
-
-    Raises:
-        ValueError: unknown name, or an unknown option.
-    """
-    return find_map_source(name)(image_size, config)
-
-
-def find_map_source(name: str) -> type[MapSource]:
-    """The class of a map source.
-
-    Raises:
-        ValueError: unknown name.
-    """
-    for file in pkgutil.iter_modules(importlib.import_module("leanet.maps.sources").__path__):
-        importlib.import_module(f"leanet.maps.sources.{file.name}")
-    if name not in MAP_SOURCES:
-        raise UnknownNameError(f"unknown map source '{name}': choose from {', '.join(MAP_SOURCES)}.")
-    return MAP_SOURCES[name]

@@ -10,7 +10,8 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal, get_type_hints
 
-from leanet.config import COLORIZER_MAP, NO_CAAN, AttentionForm, ColorizerConfig, MapCoding, Tune
+from leanet.config import COLOR_MAP, NO_CAAN, AttentionForm, ColorizerConfig, MapCoding, Tune
+from leanet.config.maps import JOINED
 from leanet.errors import DamagedError, OptionError, UserError
 from leanet.reading import fits, parse_json, read_bytes
 
@@ -85,13 +86,15 @@ class Card:
     heat_scales: Scales | None = None
 
     def __post_init__(self) -> None:
-        if self.map_source is None and self.colorizer is not None:
-            object.__setattr__(self, "map_source", COLORIZER_MAP)
+        if self.colorizer is not None and self.map_source in (None, "colorizer"):  # as earlier versions called it
+            object.__setattr__(self, "map_source", COLOR_MAP)
 
     @property
     def maps(self) -> ColorizerConfig:
         """The options of the map source."""
-        made_by = ColorizerConfig(map_coding=self.map_coding, map_source=self.map_source or COLORIZER_MAP)
+        made_by = ColorizerConfig(
+            map_coding=self.map_coding, maps=tuple((self.map_source or COLOR_MAP).split(JOINED))
+        )
         return made_by if self.colorizer is None else replace(made_by, colorizer=self.colorizer)
 
     @property
@@ -99,7 +102,7 @@ class Card:
         """The quantity that is compared with the threshold, in words."""
         if self.adn:
             return "probability"
-        return "mean ΔE" if self.map_source == COLORIZER_MAP else "mean of the anomaly map"
+        return "mean ΔE" if self.map_source == COLOR_MAP else "mean of the anomaly map"
 
     @property
     def has_attention(self) -> bool:

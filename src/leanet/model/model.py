@@ -21,7 +21,8 @@ from leanet.data.decode import checked_images, resize
 from leanet.data.tensors import images_to_tensor
 from leanet.errors import UnknownNameError, UserError, install
 from leanet.files import beside, is_free, write_text
-from leanet.maps.source import AnomalyMap, MapSource, build_map_source
+from leanet.maps.registry import build_map_source
+from leanet.maps.source import AnomalyMap, MapSource
 from leanet.model.anomaly_model import NO_COLORIZER, AnomalyModel, checked_maps
 from leanet.model.card import CARD, COLORIZER, WEIGHTS, Card, check_hash, read_card, sha256_of_file, to_json
 from leanet.model.heat import heat_map

@@ -9,7 +9,7 @@ import numpy as np
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from leanet.config import COLORIZER_MAP
+from leanet.config import COLOR_MAP
 from leanet.experiment.experiment import Experiment
 from leanet.experiment.open_run import Run
 from leanet.experiment.verdict import Verdict
@@ -20,6 +20,7 @@ from leanet.report.pictures import (
     losses_of,
     map_limit,
     mistakes_sheet,
+    name_of_maps,
     recolouring_sheet,
 )
 from leanet.results.metrics import Scored
@@ -52,17 +53,21 @@ def draw_all(experiment: Experiment, scored: Mapping[Key, Scored], found: Verdic
     return [
         *_of_mistakes(run, found, fold, of_seed),
         *_of_scores(scored, of_seed),
-        Chart(
-            "recolouring",
-            recolouring_sheet(run, fold, rows),
-            "Test images: input, its lightness (all that the colorizer sees), recolored, and the anomaly map: "
-            f"{GLOSSARY['ΔE00']}."
-            if run.map_source == COLORIZER_MAP
-            else "Test images: input, and the anomaly map, the distance from normal images.",
-        ),
+        Chart("recolouring", recolouring_sheet(run, fold, rows), _of_maps(run, fold)),
         *_inside(experiment, fold, rows, of_seed),
         *_of_training(experiment, of_seed),
     ]
+
+
+def _of_maps(run: Run, fold: int) -> str:
+    """The caption of the images in steps."""
+    steps = (
+        ", its lightness (all that the colorizer sees), recolored"
+        if run.maps(fold, unpack=False).has_chroma
+        else ""
+    )
+    meaning = f": {GLOSSARY['ΔE00']}" if run.map_source == COLOR_MAP else ", the distance from normal images"
+    return f"Test images: input{steps}, and the anomaly map{meaning}."
 
 
 def _of_mistakes(run: Run, found: Verdict, fold: int, of_seed: str) -> list[Chart]:
@@ -136,7 +141,7 @@ def _of_training(experiment: Experiment, of_seed: str) -> list[Chart]:
     charts = []
     for name, title, paths, caption in (
         ("training_detector", experiment.detector.name, detectors, f"Training.{of_seed}"),
-        ("training_colorizer", "colorizer", colorizers, "Training of the colorizers."),
+        ("training_colorizer", name_of_maps(run), colorizers, f"Training of the {name_of_maps(run)}s."),
     ):
         losses = {f"fold {n}": found for n, path in paths.items() if path.exists() and (found := losses_of(path))}
         if losses:

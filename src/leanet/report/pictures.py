@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from torch.nn import functional as F
 
 from leanet.color.lab import decode_lab, encode_lab, lab_to_rgb, rgb_to_lab
-from leanet.config import DetectorConfig, parse_folds
+from leanet.config import COLOR_MAP, DetectorConfig, parse_folds
 from leanet.data.tensors import images_to_tensor
 from leanet.experiment.detector_task import build_detector
 from leanet.experiment.experiment import Experiment
@@ -25,7 +25,7 @@ from leanet.experiment.run_folder import read_history
 from leanet.experiment.verdict import probability_text
 from leanet.files import beside
 from leanet.lock import alone_in
-from leanet.maps.source import find_map_source
+from leanet.maps.registry import find_map_source
 from leanet.maps.store import Maps
 from leanet.networks.external_attention import external_attention
 from leanet.networks.leanet import LEANet, LEANetFeatures
@@ -54,7 +54,7 @@ def draw_colorizers(run: Run, folds: str, report: Path) -> None:
     losses = {f"fold {n}": losses_of(path) for n, path in histories.items() if path.exists()}
     if curves := {fold: found for fold, found in losses.items() if found}:
         with alone_in(report, wait=True):
-            save(training_curves(curves, "colorizer"), report / "colorizer_loss.png")
+            save(training_curves(curves, name_of_maps(run)), report / "colorizer_loss.png")
 
 
 def draw_detectors(experiment: Experiment) -> None:
@@ -261,6 +261,11 @@ def full_size_attention(experiment: Experiment, fold: int, rows: NDArray[np.int6
 
 def _unit(run: Run) -> str:
     return "the authors' ΔE" if run.map_coding == "authors" else find_map_source(run.map_source).unit
+
+
+def name_of_maps(run: Run) -> str:
+    """What the source of the maps is called in a title."""
+    return "colorizer" if run.map_source == COLOR_MAP else f"{run.map_source} map"
 
 
 def losses_of(path: Path) -> dict[str, list[float]]:

@@ -31,6 +31,9 @@ FROZEN_ROW, FROZEN_AND_COLOR_ROW = (
 OTHER_MAP_ROW = "mean of the anomaly map"
 """The first of them, of maps that are not in ΔE."""
 
+PART_ROW = "mean of the {} map alone"
+"""The same of one source, by its name, where several make the map."""
+
 LEVELS = 4
 """Steps of each primary in a color histogram: 4 x 4 x 4 colors."""
 

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from pydantic import BaseModel, Field
 
-from leanet.config import COLORIZER_MAP, ServeConfig, Tune
+from leanet.config import COLOR_MAP, ServeConfig, Tune
 from leanet.model.card import Card, Heat
 from leanet.model.predict_files import Loaded
 from leanet.model.result import Result, beyond_normals, layer, shown_from
@@ -167,5 +167,5 @@ def model_info(card: Card, config: ServeConfig) -> ModelInfo:
     }
     path = config.model.resolve()
     name = path.stem if path.is_file() else path.name
-    unit: Literal["ΔE", ""] = "ΔE" if card.map_source == COLORIZER_MAP else ""
+    unit: Literal["ΔE", ""] = "ΔE" if card.map_source == COLOR_MAP else ""
     return ModelInfo(name=name, maps=tuple(maps), limits=limits, map_unit=unit, **shown)

@@ -1,7 +1,8 @@
-"""Stage 1: train a colorizer to predict chrominance from lightness, on normal images only."""
+"""Stage 1: train a network that paints normal images, on these alone: a colorizer, or an auto-encoder."""
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -36,8 +37,8 @@ RECIPES: dict[RecipeName, Recipe] = {
 
 
 @dataclass(frozen=True)
-class ColorizationData:
-    """Normal training images as (lightness, chrominance) pairs.
+class NormalImages(ABC):
+    """Normal training images as pairs of what a network gets and what it should paint.
 
     Attributes:
         pixels: uint8 (N, H, W, 3), memory-mapped; every image of the data set.
@@ -54,26 +55,50 @@ class ColorizationData:
     def __len__(self) -> int:
         return len(self.rows)
 
+    @abstractmethod
     def batch(self, indices: Sequence[int], generator: torch.Generator) -> tuple[Tensor, Tensor]:
-        """Lightness (N, 1, H, W) and chrominance (N, 2, H, W), both coded to [0, 1]."""
+        """The pairs of these indices, (N, C, H, W) each, in [0, 1]."""
+
+    def images(self, indices: Sequence[int], generator: torch.Generator) -> Tensor:
+        """Images (N, 3, H, W), sRGB in [0, 1], with the generator's changes."""
         rgb = images_to_tensor(self.pixels, self.rows[list(indices)])
         rgb = fancy_pca(rgb, generator=generator, truncate=self.recipe.published)
         if self.recipe.mirror:
             (rgb,) = mirror([rgb], generator)
+        return rgb
+
+
+@dataclass(frozen=True)
+class ColorizationData(NormalImages):
+    """Normal training images as (lightness, chrominance) pairs."""
+
+    def batch(self, indices: Sequence[int], generator: torch.Generator) -> tuple[Tensor, Tensor]:
+        """Lightness (N, 1, H, W) and chrominance (N, 2, H, W), both coded to [0, 1]."""
+        rgb = self.images(indices, generator)
         to_coded_lab = fused(_coded_lab) if self.compiled else _coded_lab
         coded = to_coded_lab(rgb).contiguous(memory_format=torch.channels_last)
         return coded[:, :1], coded[:, 1:]
+
+
+@dataclass(frozen=True)
+class ReconstructionData(NormalImages):
+    """Normal training images as pairs of an image and itself."""
+
+    def batch(self, indices: Sequence[int], generator: torch.Generator) -> tuple[Tensor, Tensor]:
+        """The same images (N, 3, H, W) twice, sRGB in [0, 1]."""
+        rgb = self.images(indices, generator).contiguous(memory_format=torch.channels_last)
+        return rgb, rgb
 
 
 def _coded_lab(rgb: Tensor) -> Tensor:
     return encode_lab(rgb_to_lab(rgb))
 
 
-def loss(model: nn.Module, lightness: Tensor, chrominance: Tensor) -> Tensor:
-    """Mean squared error of the predicted chrominance, shape (1,).
+def loss(model: nn.Module, given: Tensor, expected: Tensor) -> Tensor:
+    """Mean squared error of what a network paints, shape (1,).
 
     Args:
-        lightness: float (N, 1, H, W), coded to [0, 1].
-        chrominance: float (N, 2, H, W), coded to [0, 1].
+        given: the network's input (N, C, H, W), in [0, 1].
+        expected: what it should paint, in [0, 1].
     """
-    return F.mse_loss(model(lightness).float(), chrominance).reshape(1)
+    return F.mse_loss(model(given).float(), expected).reshape(1)

@@ -18,6 +18,7 @@ class Engines:
     """The process's networks, each placed and compiled once for all trainings that differ only in data."""
 
     _made: dict[Hashable, Engine] = field(default_factory=dict)
+    _of_parts: dict[str, Engines] = field(default_factory=dict)
 
     def get(self, key: Hashable, build: Callable[[], nn.Module], loss: Loss, compute: Compute) -> Engine:
         """The engine for this key, built on first use; only the latest is kept.
@@ -30,6 +31,10 @@ class Engines:
         if key not in self._made:
             self._made = {key: Engine(build, loss, compute)}
         return self._made[key]
+
+    def of_part(self, name: str) -> Engines:
+        """The networks of one of several parts that are trained in turn, each of which keeps its latest."""
+        return self._of_parts.setdefault(name, Engines())
 
 
 @dataclass(frozen=True)

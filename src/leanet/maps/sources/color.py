@@ -11,21 +11,21 @@ from torch import Tensor, nn
 from leanet.color.anomaly_map import anomaly_map, authors_anomaly_map
 from leanet.color.lab import decode_chrominance, decode_lab, encode_lab, lab_to_rgb, rgb_to_lab
 from leanet.color.opencv_lab import opencv_lab_8_bit
-from leanet.config import ColorizerConfig, MapCoding, RecipeName
-from leanet.maps.source import AnomalyMap, History, MapSource, Normals, register_map_source
+from leanet.config import ColorizerConfig, MapCoding
+from leanet.maps.registry import register_map_source
+from leanet.maps.source import AnomalyMap, Normals
+from leanet.maps.trained import TrainedMap
 from leanet.networks.registry import build_colorizer
-from leanet.training.colorization import RECIPES, ColorizationData, loss
+from leanet.training.colorization import ColorizationData
 from leanet.training.compute import fused
-from leanet.training.loop import train
 from leanet.training.recipe import Recipe
-from leanet.training.session import Session
 
 CHROMA = "chroma"
 """The extra with the recolored chrominance, (N, 2, H, W), coded to [0, 1]."""
 
 
-@register_map_source("colorizer")
-class ColorMap(MapSource):
+@register_map_source("color")
+class ColorMap(TrainedMap):
     """ΔE00 between an image and its recolored version.
 
     With `map_coding` 'authors', it computes the map as the authors' program does, which needs OpenCV.
@@ -36,35 +36,19 @@ class ColorMap(MapSource):
     unit = "ΔE00"
     has_chroma = True
 
-    def __init__(self, image_size: int, config: ColorizerConfig) -> None:
-        super().__init__(image_size, config)
-        self.colorizer = build_colorizer(config.colorizer, image_size)
+    @staticmethod
+    def build(image_size: int, config: ColorizerConfig) -> nn.Module:
+        """The colorizer with new weights."""
+        return build_colorizer(config.colorizer, image_size)
 
-    @property
-    def stored(self) -> nn.Module:
-        """The colorizer alone, which keeps the names of the weights that earlier versions wrote."""
-        return self.colorizer
-
-    def fit(self, normals: Normals, session: Session) -> History:
-        """Train the colorizer by the session's recipe."""
-        name, side = self.config.colorizer, self.image_size
-        engine = session.engines.get(
-            ("colorizer", name, side), lambda: build_colorizer(name, side), loss, session.compute
-        )
-        recipe = recipe_of(self.config, session.recipe)
-        data = ColorizationData(normals.pixels, normals.rows, recipe, session.compute.compiled)
-        history = train(engine, data, recipe, session.seed, session.checkpoint, session.on_images)
-        self.colorizer.load_state_dict(engine.bare_model.state_dict())
-        return history
-
-    @classmethod
-    def image_passes(cls, config: ColorizerConfig, recipe: RecipeName, images: int) -> int:
-        """Images that the colorizer trains on, summed over the epochs."""
-        return recipe_of(config, recipe).image_passes_for(images)
+    @staticmethod
+    def data(normals: Normals, recipe: Recipe, compiled: bool) -> ColorizationData:
+        """Pairs of lightness and chrominance."""
+        return ColorizationData(normals.pixels, normals.rows, recipe, compiled)
 
     def forward(self, images: Tensor) -> AnomalyMap:
         """Anomaly maps (N, 1, H, W) in ΔE00, with the recolored chrominance as the extra 'chroma'."""
-        values, chroma = recolour(self.colorizer, images, self.config.map_coding, compiled=self.compiled)
+        values, chroma = recolour(self.network, images, self.config.map_coding, compiled=self.compiled)
         return AnomalyMap(values, self.unit, {CHROMA: chroma})
 
     def paint(self, images: Tensor, found: AnomalyMap) -> Tensor:
@@ -79,13 +63,8 @@ def painted(images: Tensor, chroma: Tensor) -> Tensor:
         images: (N, 3, H, W), sRGB: uint8, or float in [0, 1].
         chroma: (N, 2, H, W), coded to [0, 1].
     """
-    lightness = encode_lab(_lab(images))[:, :1]
+    lightness = encode_lab(lab_of(images))[:, :1]
     return lab_to_rgb(decode_lab(torch.cat([lightness, chroma], 1)))
-
-
-def recipe_of(config: ColorizerConfig, recipe: RecipeName) -> Recipe:
-    """The recipe with the user's overrides."""
-    return RECIPES[recipe].override(config.colorizer_epochs, config.colorizer_batch_size, config.colorizer_lr)
 
 
 def recolour(
@@ -109,10 +88,10 @@ def recolour(
         ImportError: OpenCV is missing, which the coding 'authors' needs.
     """
     if map_coding == "authors":
-        coded = opencv_lab_8_bit(_scaled(images))
+        coded = opencv_lab_8_bit(scaled(images))
         chroma = colorizer(coded[:, :1])
         return authors_anomaly_map(coded, torch.cat([coded[:, :1], chroma], 1)), chroma
-    to_lab, compare = (fused(_lab), fused(_map_of_chroma)) if compiled else (_lab, _map_of_chroma)
+    to_lab, compare = (fused(lab_of), fused(_map_of_chroma)) if compiled else (lab_of, _map_of_chroma)
     with in_float32(images):
         lab = to_lab(images)
     chroma = colorizer((lab[:, :1] / 100).contiguous(memory_format=torch.channels_last))
@@ -128,12 +107,14 @@ def in_float32(images: Tensor) -> contextlib.AbstractContextManager[object]:
     return torch.autocast(device, enabled=False)
 
 
-def _scaled(images: Tensor) -> Tensor:
+def scaled(images: Tensor) -> Tensor:
+    """Images (N, 3, H, W), uint8 or float in [0, 1], as float in [0, 1]."""
     return images / 255 if images.dtype == torch.uint8 else images
 
 
-def _lab(images: Tensor) -> Tensor:
-    return rgb_to_lab(_scaled(images))
+def lab_of(images: Tensor) -> Tensor:
+    """Lab (N, 3, H, W) of such images."""
+    return rgb_to_lab(scaled(images))
 
 
 def _map_of_chroma(lab: Tensor, chroma: Tensor) -> Tensor:

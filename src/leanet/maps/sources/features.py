@@ -11,8 +11,9 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from leanet.config import ColorizerConfig, RecipeName
-from leanet.maps.source import AnomalyMap, History, MapSource, Normals, register_map_source
-from leanet.maps.sources.color import in_float32
+from leanet.maps.registry import register_map_source
+from leanet.maps.source import AnomalyMap, History, MapSource, Normals
+from leanet.maps.sources.color import in_float32, scaled
 from leanet.networks.contract import ADN
 from leanet.networks.registry import build_leanet
 from leanet.training.session import Session
@@ -100,9 +101,8 @@ class FeatureMap(MapSource):
 
     def describe(self, images: Tensor) -> Tensor:
         """Features of the patches of images (N, 3, H, W): float16 (N, patches, channels)."""
-        rgb = images / 255 if images.dtype == torch.uint8 else images
         with in_float32(images):  # bfloat16 would change the maps of normal images by a third
-            return torch.cat([self._patches(some) for some in torch.split(rgb, BATCH)]).half()
+            return torch.cat([self._patches(some) for some in torch.split(scaled(images), BATCH)]).half()
 
     def compare(self, descriptions: Tensor) -> AnomalyMap:
         """Maps of images by their patches' features (N, patches, channels)."""

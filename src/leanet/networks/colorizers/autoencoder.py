@@ -20,14 +20,14 @@ class AE(Colorizer):
     def __init__(self, image_size: int) -> None:
         super().__init__(image_size)
         self.encoder = nn.Sequential(
-            _down(1, 32, kernel=1, stride=1, norm=False),
-            _down(32, 64, norm=False),
-            _down(64, 128),
-            _down(128, 256),
-            _down(256, 512),
+            down(1, 32, kernel=1, stride=1, norm=False),
+            down(32, 64, norm=False),
+            down(64, 128),
+            down(128, 256),
+            down(256, 512),
         )
         self.bottom = bottom()
-        self.decoder = nn.Sequential(_up(512, 256), _up(256, 128), _up(128, 64), _up(64, 32, norm=False))
+        self.decoder = nn.Sequential(up(512, 256), up(256, 128), up(128, 64), up(64, 32, norm=False))
         self.last = SameConv2d(32, 2, 4)
         initialise(self, nn.init.xavier_uniform_)
 
@@ -37,11 +37,13 @@ class AE(Colorizer):
         return chrominance.float().sigmoid()
 
 
-def _down(inputs: int, outputs: int, kernel: int = 4, stride: int = 2, norm: bool = True) -> nn.Sequential:
+def down(inputs: int, outputs: int, kernel: int = 4, stride: int = 2, norm: bool = True) -> nn.Sequential:
+    """A convolution with activation: (N, inputs, H, W) -> (N, outputs, H / stride, W / stride)."""
     return nn.Sequential(SameConv2d(inputs, outputs, kernel, stride), *_activation(outputs, norm))
 
 
-def _up(inputs: int, outputs: int, norm: bool = True) -> nn.Sequential:
+def up(inputs: int, outputs: int, norm: bool = True) -> nn.Sequential:
+    """A transposed convolution with activation: (N, inputs, H, W) -> (N, outputs, 2H, 2W)."""
     return nn.Sequential(nn.ConvTranspose2d(inputs, outputs, 4, 2, padding=1), *_activation(outputs, norm))
 
 
