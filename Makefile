@@ -8,7 +8,7 @@ PYTEST := OMP_NUM_THREADS=1 $(BIN)/pytest -n 2 --dist loadfile
 # Bytecode is kept even where the user's environment forbids it: otherwise each process compiles PyTorch's sources.
 export PYTHONDONTWRITEBYTECODE :=
 
-.PHONY: demo test test-all tests all-tests lint browser docs clean
+.PHONY: demo test test-all tests all-tests lint lint-deploy browser docs clean
 
 demo: .venv/ready
 	$(BIN)/leanet demo
@@ -36,6 +36,19 @@ lint: .venv/ready
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
+# The files of deploy/ have linters of their own, in an environment of their own.
+lint-deploy: .venv-deploy/ready
+	.venv-deploy/bin/hadolint deploy/Dockerfile
+	.venv-deploy/bin/yamllint --strict --config-data '{extends: default, rules: {line-length: {max: 120}}}' deploy
+	.venv-deploy/bin/check-jsonschema --builtin-schema vendor.compose-spec deploy/compose.yaml
+	.venv-deploy/bin/compose-lint deploy/compose.yaml
+	.venv-deploy/bin/kubernetes-validate --strict deploy/kubernetes.yaml
+
+.venv-deploy/ready: deploy/linters.txt
+	$(PYTHON) -m venv .venv-deploy
+	.venv-deploy/bin/pip install --quiet --no-compile --requirement deploy/linters.txt
+	touch $@
+
 docs: .venv/docs
 	$(BIN)/pytest tests/test_public.py -k documented
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
@@ -50,4 +63,4 @@ docs: .venv/docs
 	touch $@
 
 clean:
-	rm -rf .venv demo-run site
+	rm -rf .venv .venv-deploy demo-run site

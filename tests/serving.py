@@ -12,6 +12,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from prometheus_client.parser import text_string_to_metric_families
+
 
 @contextmanager
 def served(model: Path, *options: str) -> Iterator[tuple[str, int]]:
@@ -44,3 +46,13 @@ def wait_for(address: str, process: subprocess.Popen[str]) -> None:
         except OSError:
             time.sleep(0.1)
     raise AssertionError("serve does not answer")
+
+
+def numbers(text: str) -> dict[str, float]:
+    """The samples of a text in Prometheus' format, by name and labels."""
+    families = text_string_to_metric_families(text)
+    return {
+        f"{sample.name}{{{','.join(sample.labels.values())}}}": sample.value
+        for family in families
+        for sample in family.samples
+    }

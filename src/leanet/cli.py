@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import functools
 import importlib.util
 import io
 import os
@@ -19,6 +20,7 @@ from leanet import __version__, terminal
 from leanet.errors import UserError, install, one_line
 
 if TYPE_CHECKING:
+    from leanet.config import Precision
     from leanet.model.anomaly_model import AnomalyModel
 
 
@@ -117,31 +119,34 @@ def _info(config: Any) -> int:
 
 
 def _predict(config: Any) -> int:
+    def model(images: int) -> AnomalyModel:
+        return _model(config.model, config.device, config.precision, images=images)
+
     if config.manifest is not None:
         from leanet.model.pool import predict_pool
 
-        return predict_pool(config, lambda images: _model(config, images))
+        return predict_pool(config, model)
     from leanet.model.predict_files import predict
 
-    return predict(config, lambda images: _model(config, images))
+    return predict(config, model)
 
 
 def _serve(config: Any) -> int:
     from leanet.serve.server import serve
 
-    return serve(config, lambda: _model(config, 0))
+    return serve(config, functools.partial(_model, device=config.device, precision=config.precision))
 
 
-def _model(config: Any, images: int) -> AnomalyModel:
-    """Load the model that a configuration names, for this many images; import torch only if needed."""
+def _model(path: Path, device: str, precision: Precision, *, images: int = 0, at_once: int = 1) -> AnomalyModel:
+    """Load a model for this many images and threads; import torch only if needed."""
     from leanet.console import note
     from leanet.model.exported import ExportedModel
     from leanet.model.load import load
 
-    model = load(config.model, device=config.device, precision=config.precision, images=images)
+    model = load(path, device=device, precision=precision, images=images, at_once=at_once)
     if model.card.map_source is None:
         raise UserError(
-            f"{config.model}: has no colorizer and cannot make anomaly maps. Name a model that `leanet fit` made."
+            f"{path}: has no colorizer and cannot make anomaly maps. Name a model that `leanet fit` made."
         )
     if isinstance(model, ExportedModel):
         return model
@@ -283,6 +288,7 @@ VERBS = {
         (
             "leanet serve leaf-model         # then open http://127.0.0.1:8000",
             "leanet serve leaf-model.onnx --host 0.0.0.0 --token-file secret",
+            "leanet serve leaf-model tile=tile-2.onnx --workers 2     # two models by name, two processes",
         ),
         _serve,
     ),

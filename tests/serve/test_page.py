@@ -517,3 +517,36 @@ def test_examples_sorting_and_the_table(opened: Opener, tmp_path: Path) -> None:
         expect(page.locator("#layer")).to_be_visible()
         page.wait_for_timeout(500)
         page.screenshot(path=screenshot)
+
+
+def test_of_several_models_one_is_chosen(browser: Browser, exported_onnx: Path) -> None:
+    picture = io.BytesIO()
+    Image.new("RGB", (40, 30), "green").save(picture, "PNG")
+    asked: list[str] = []
+    with served(exported_onnx, f"second={exported_onnx}") as (address, _):
+        context = browser.new_context()
+        page = context.new_page()
+        page.on("request", lambda request: asked.append(request.url.removeprefix(address).partition("?")[0]))
+        page.goto(address)
+        expect(page.get_by_label("Model")).to_have_value("m")
+        page.evaluate(DROP, [["a.png", base64.b64encode(picture.getvalue()).decode()]])
+        expect(page.locator("#status")).to_contain_text("1 image:")
+        assert "/v1/models/m/predict" in asked
+        page.get_by_label("Model").select_option("second")
+        expect(page.locator("#about")).to_contain_text("Model second:")
+        expect(page.locator("#status")).to_contain_text("1 image:")
+        assert asked.count("/v1/models/second/predict") == 1
+        page.reload()
+        expect(page.get_by_label("Model")).to_have_value("second")
+        expect(page.locator("#status")).to_contain_text("1 image:")
+        assert asked.count("/v1/models/second/predict") == 1
+        context.close()
+
+
+def test_one_model_is_not_chosen(browser: Browser, exported_onnx: Path) -> None:
+    with served(exported_onnx) as (address, _):
+        page = browser.new_page()
+        page.goto(address)
+        expect(page.locator("#about")).to_contain_text("Model m:")
+        expect(page.locator("#choice")).to_be_hidden()
+        page.close()

@@ -559,7 +559,17 @@ def test_the_description_of_the_api_has_what_is_answered(client: TestClient) -> 
 def test_head_is_answered_as_get_is_without_the_body(tiny_model: Path, loaded: Model, tmp_path: Path) -> None:
     (tmp_path / "a.png").write_bytes(png(next(pictures())))
     config = ServeConfig(tiny_model, examples=tmp_path)
-    paths = ("/", "/health", "/v1/model", "/v1/examples", "/v1/examples/0", "/docs", "/openapi.json")
+    paths = (
+        "/",
+        "/health",
+        "/ready",
+        "/v1/model",
+        "/v1/models",
+        "/v1/examples",
+        "/v1/examples/0",
+        "/docs",
+        "/openapi.json",
+    )
     with TestClient(make_app(loaded, config, "open sesame")) as client:
         for path in paths:
             for headers in ({}, {"Authorization": "Bearer open sesame"}):
@@ -619,6 +629,8 @@ def test_mistakes_at_the_start_are_one_line(
         taken.listen()
         assert "Address already in use" in message(str(tiny_model), "--port", str(taken.getsockname()[1]))
     assert "0 to 65535" in message(str(tiny_model), "--port", "70000")
+    assert "--workers 0: expected at least 1" in message(str(tiny_model), "--workers", "0")
+    assert "has the name 'tiny' already" in message(str(tiny_model), "--port", "0", str(tiny_model))
     assert "--queue 4: expected at least 8" in message(str(tiny_model), "--queue", "4", "--max-files", "8")
     assert "cannot listen" in message(str(tiny_model), "--host", "a..b")
     assert "not a model folder" in message(str(tmp_path), "--port", "0")

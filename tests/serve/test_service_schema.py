@@ -52,5 +52,6 @@ def test_every_answer_is_one_that_is_described(token: str | None) -> None:
         for mode in (GenerationMode.POSITIVE, GenerationMode.NEGATIVE)[: 1 + wrong_too]:
             cases = operation.as_strategy(generation_mode=mode)
             ask()
-    assert seen["GET /health"] == seen["GET /v1/model"] == {200}
+    assert seen["GET /health"] == seen["GET /ready"] == seen["GET /metrics"] == seen["GET /v1/model"] == {200}
+    assert seen["GET /v1/models/{name}"] <= {200, 404}
     assert {200} <= seen["POST /v1/predict"] <= {200, 400, 413, 422}

@@ -272,7 +272,7 @@ class PredictConfig:
 class ServeConfig:
     """A model served over HTTP, with a page for the browser."""
 
-    model: Annotated[Path, *positional("MODEL")]
+    model: Annotated[Path, *positional("[NAME=]MODEL")]
     """Model folder made by `leanet fit`, or a file written by `leanet export` (needs no torch)."""
     host: str = "127.0.0.1"
     """Address to listen on. 0.0.0.0 is every network of the machine; set a token with it."""
@@ -297,15 +297,24 @@ class ServeConfig:
     """Time limit in seconds for each step of a request: to arrive, to be decoded, and to be answered."""
     cors_origin: Annotated[tuple[str, ...] | None, *shown_as("ORIGIN [ORIGIN ...]")] = None
     """Sites whose pages may call the service from a browser, such as https://example.org; '*' is every site."""
+    access_log: bool = False
+    """Write each request as a line of JSON to standard output: its time, client, path, status and seconds."""
+    workers: int = 1
+    """Processes that answer on the port. Each loads the models, and keeps its own queues and limits.
+    One process uses all processors."""
     device: str = "auto"
     """'auto' (CUDA or MPS if present), or 'cpu', 'cuda', 'mps'."""
     precision: Precision = "float32"
     """Arithmetic: 'float32' ('auto' is the same) predicts as leanet.load and exported files do.
     'bfloat16' is faster if the processor has it in hardware, and less exact: see 'leanet info MODEL'."""
+    more: Annotated[tuple[Path, ...], *positional("[NAME=]MODEL")] = ()
+    """Further models, which requests choose by name. A model's name is its folder's or file's, or NAME.
+    The first model answers requests without a name."""
 
     def __post_init__(self) -> None:
         for option in ("max_megabytes", "max_megapixels", "max_files", "queue_megapixels", "timeout"):
             at_least(option, getattr(self, option), 1)
+        at_least("workers", self.workers, 1)
         at_least("queue", self.queue, self.max_files)
         if not 0 <= self.port < 65536:
             raise OptionError("port", self.port, "expected a number from 0 to 65535.")

@@ -1,11 +1,16 @@
 """Process files in a few threads: decoding and hashing release the GIL."""
 
+import math
 import os
 import queue
 import threading
 from collections.abc import Callable, Generator, Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
 from typing import TypeVar
+
+CPU_MAX = Path("/sys/fs/cgroup/cpu.max")
+"""A container's limit on processor time: microseconds of a period, or max, and the period."""
 
 THREADS = min(4, max(2, os.cpu_count() or 2))
 
@@ -72,3 +77,17 @@ def ahead(
         free.release()
         feeder.join()
         workers.shutdown(cancel_futures=True)
+
+
+def processors(limit: Path = CPU_MAX) -> int:
+    """Processors that this process may keep busy: those it may run on, within its container's limit.
+
+    Args:
+        limit: file with the limit of cgroup version 2; Linux has it only in a container or a unit of systemd.
+    """
+    there = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    try:
+        quota, period = limit.read_text(encoding="ascii").split()
+        return min(there, max(1, math.ceil(int(quota) / int(period))))
+    except (OSError, ValueError):  # no such file, or no limit
+        return there

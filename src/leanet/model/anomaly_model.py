@@ -27,9 +27,13 @@ class AnomalyModel(ABC):
 
     Attributes:
         card: the model's description: its networks, threshold and training data.
+        at_once: threads that may call it at once with a gain, see `leanet.model.load`.
+        together: most images that `predict_pixels` computes in one pass.
     """
 
     card: Card
+    at_once: int = 1
+    together: int = BATCH
 
     @overload
     def predict(  # type: ignore[overload-overlap]  # a path is an iterable of texts too; it is a picture first

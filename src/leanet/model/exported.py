@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import threading
 from abc import abstractmethod
 from collections.abc import Sequence
 from pathlib import Path
@@ -12,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from leanet.data.decode import checked_images
+from leanet.data.threads import processors
 from leanet.errors import DamagedError, UserError, install
 from leanet.model.anomaly_model import AnomalyModel
 from leanet.model.card import HASH, card_from, check_hash
@@ -41,6 +43,7 @@ class ExportedModel(AnomalyModel):
     Attributes:
         card: the model's card, from the file's metadata.
         runtime, extra: the module that runs it, and the extra that installs the module.
+        at_once: threads that call it at once; each then waits for its share of the processors without spinning.
 
     Raises:
         UserError: the runtime is missing; no such file, or one that `leanet export` did not write.
@@ -48,10 +51,11 @@ class ExportedModel(AnomalyModel):
 
     runtime: ClassVar[str]
     extra: ClassVar[str]
+    together = 1
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, at_once: int = 1) -> None:
         _require(self.runtime, self.extra, path)
-        self._path = path
+        self._path, self.at_once = path, at_once
         beside = self._beside(path)
         if beside is not None and not beside.is_file():
             raise DamagedError(beside, f"missing; {path.name} needs it. Export the model again.")
@@ -124,8 +128,14 @@ class OnnxModel(ExportedModel):
         import onnxruntime
 
         onnxruntime.set_default_logger_severity(3)
+        options = onnxruntime.SessionOptions()
+        if self.at_once > 1:  # waiting threads that spin would take the processors from the other predictions
+            options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+            options.intra_op_num_threads = processors()
         # The fallback, to the same provider, would print a banner.
-        self._session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"], enable_fallback=0)
+        self._session = onnxruntime.InferenceSession(
+            path, options, providers=["CPUExecutionProvider"], enable_fallback=0
+        )
         card: str = self._session.get_modelmeta().custom_metadata_map[METADATA]
         return card, [output.name for output in self._session.get_outputs()]
 
@@ -148,11 +158,17 @@ class OpenVinoModel(ExportedModel):
         model = openvino.Core().read_model(path)
         if not is_sealed(path):
             check_hash(self._beside(path), model.get_rt_info(WEIGHTS_HASH).astype(str))
-        self._compiled = openvino.Core().compile_model(model, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
+        settings: dict[str, Any] = {"INFERENCE_PRECISION_HINT": "f32"}
+        if self.at_once > 1:
+            settings |= {"NUM_STREAMS": self.at_once, "INFERENCE_NUM_THREADS": processors()}
+        self._compiled = openvino.Core().compile_model(model, "CPU", settings)
+        self._of_thread = threading.local()  # a request for inference serves one thread
         return model.get_rt_info(METADATA).astype(str), [n for output in model.outputs for n in output.names]
 
     def _run(self, image: NDArray[np.uint8], names: Sequence[str]) -> Sequence[Any]:
-        found = self._compiled({"image": image})
+        if not hasattr(self._of_thread, "request"):
+            self._of_thread.request = self._compiled.create_infer_request()
+        found = self._of_thread.request.infer({"image": image})
         return [found[name] for name in names]
 
 
@@ -161,13 +177,13 @@ def is_exported(path: Path) -> bool:
     return path.suffix.lower() in SUFFIXES and not path.is_dir()
 
 
-def load_exported(path: Path) -> ExportedModel:
-    """Load an exported file by its suffix, one of SUFFIXES.
+def load_exported(path: Path, at_once: int = 1) -> ExportedModel:
+    """Load an exported file by its suffix, one of SUFFIXES, for so many threads.
 
     Raises:
         UserError: the runtime is missing, no such file, or one that `leanet export` did not write.
     """
-    return OnnxModel(path) if path.suffix.lower() == ".onnx" else OpenVinoModel(path)
+    return (OnnxModel if path.suffix.lower() == ".onnx" else OpenVinoModel)(path, at_once)
 
 
 def _require(module: str, extra: str, path: Path) -> None:

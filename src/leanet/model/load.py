@@ -24,6 +24,7 @@ def load(
     device: str | torch.device = "cpu",
     precision: Precision = "float32",
     images: int = 0,
+    at_once: int = 1,
 ) -> AnomalyModel:
     """Load a model.
 
@@ -33,6 +34,8 @@ def load(
         precision: 'float32' ('auto' is the same), or 'bfloat16', which is faster if the processor has it in
             hardware, but less exact. An exported file has its own.
         images: number of images to predict, if known: for thousands, the color functions are compiled.
+        at_once: threads of the caller that will predict at once. With several, a prediction of a model folder
+            computes on one processor, as all of PyTorch in this process then does. No effect on a GPU.
     Raises:
         OptionError: a device that this machine lacks, or a device or precision that an exported file cannot use.
         UserError: no model there, a damaged one, or a missing library.
@@ -45,13 +48,13 @@ def load(
         raise OptionError("precision", precision, "expected 'float32' or 'bfloat16'.")
     if is_exported(place):
         _refuse_for_exported(place, str(device), precision)
-        return load_exported(place)
+        return load_exported(place, at_once)
     if not _exists(place):  # before torch is imported
         raise UserError(f"{place}: not a model folder: no such file or folder. Name one that `leanet fit` made.")
     from leanet.model.model import load as load_folder
 
     compiled: Literal["on", "off"] = "on" if images >= COMPILE_PAYS_FROM else "off"
-    return load_folder(place, ComputeConfig(device=str(device), precision=precision, compile=compiled))
+    return load_folder(place, ComputeConfig(device=str(device), precision=precision, compile=compiled), at_once)
 
 
 def _refuse_for_exported(file: Path, device: str, precision: Precision) -> None:

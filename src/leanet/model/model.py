@@ -43,12 +43,14 @@ class Model(AnomalyModel):
     Attributes:
         maps: source of the anomaly maps; None if the caller must pass them.
         compute: device and precision of the predictions.
+        at_once: threads that may call it at once with a gain.
     """
 
     card: Card
     network: LEANet | None
     maps: MapSource | None = None
     compute: Compute = FLOAT32
+    at_once: int = 1
 
     def predict_pixels(
         self,
@@ -162,12 +164,13 @@ def refuse_existing(folder: Path) -> None:
         raise UserError(f"{folder}: exists already and is not an empty folder. Choose another --out.")
 
 
-def load(folder: Path, compute: ComputeConfig | None = None) -> Model:
+def load(folder: Path, compute: ComputeConfig | None = None, at_once: int = 1) -> Model:
     """Read a model's folder.
 
     Args:
         folder: folder that `leanet fit` or `leanet import-authors` made.
         compute: device and precision ('auto' is float32); by default the CPU in float32.
+        at_once: as in `leanet.model.load`.
     Raises:
         OptionError: this machine lacks the device.
         UserError: no such model, an unknown format, a damaged file, or OpenCV is missing for maps of the authors'
@@ -204,4 +207,8 @@ def load(folder: Path, compute: ComputeConfig | None = None) -> Model:
     for module in (network, maps):
         if module is not None:
             module.eval()
-    return Model(card, network, maps, computes_on)
+    if computes_on.device.type != "cpu":
+        at_once = 1
+    elif at_once > 1:
+        torch.set_num_threads(1)
+    return Model(card, network, maps, computes_on, at_once)

@@ -65,8 +65,15 @@ class Problem(BaseModel):
     detail: str
 
 
+class ModelNames(BaseModel):
+    """The names of the service's models."""
+
+    default: str
+    models: list[str]
+
+
 class ModelInfo(BaseModel):
-    """The service's model: name, networks, thresholds and measured quality."""
+    """A model of the service: name, networks, thresholds and measured quality."""
 
     name: str
     adn: str
@@ -152,7 +159,7 @@ def _png(image: Image.Image) -> str:
     return base64.b64encode(stream.getvalue()).decode("ascii")
 
 
-def model_info(card: Card, config: ServeConfig) -> ModelInfo:
+def model_info(name: str, card: Card, config: ServeConfig) -> ModelInfo:
     """The public facts of a model."""
     maps: list[MapName] = ["overlay", "anomaly_map", "input"]
     if card.colorizer:
@@ -165,7 +172,5 @@ def model_info(card: Card, config: ServeConfig) -> ModelInfo:
         "max_megapixels": config.max_megapixels,
         "max_files": config.max_files,
     }
-    path = config.model.resolve()
-    name = path.stem if path.is_file() else path.name
     unit: Literal["ΔE", ""] = "ΔE" if card.map_source == COLOR_MAP else ""
     return ModelInfo(name=name, maps=tuple(maps), limits=limits, map_unit=unit, **shown)

@@ -4,19 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import hmac
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, TypeAlias
 
-import numpy as np
 from fastapi import Depends, FastAPI, HTTPException, Query, Request, params
 from fastapi.exceptions import RequestValidationError
-from fastapi.responses import FileResponse, HTMLResponse, JSONResponse
+from fastapi.responses import FileResponse, HTMLResponse, JSONResponse, PlainTextResponse, Response
 from fastapi.routing import APIRoute
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 from fastapi_offline import FastAPIOffline
+from prometheus_client import CONTENT_TYPE_LATEST
 from starlette.middleware.cors import CORSMiddleware
 from starlette.middleware.trustedhost import TrustedHostMiddleware
 from starlette.requests import ClientDisconnect
@@ -26,20 +25,30 @@ from leanet.config import ServeConfig
 from leanet.data.decode import Cost, UnreadableImageError, cost_of, decode_bytes
 from leanet.data.threads import THREADS
 from leanet.model.anomaly_model import AnomalyModel
+from leanet.model.card import Card
 from leanet.model.predict_files import Loaded, at_even_steps, find_files, loaded
 from leanet.model.result import Result
-from leanet.model.where import strength
-from leanet.serve.answer import MapName, ModelInfo, Prediction, Predictions, Problem, model_info, prediction
+from leanet.serve.answer import (
+    MapName,
+    ModelInfo,
+    ModelNames,
+    Prediction,
+    Predictions,
+    Problem,
+    model_info,
+    prediction,
+)
+from leanet.serve.ending import Door
 from leanet.serve.lane import Flow, Lane, together
+from leanet.serve.metrics import Metrics
+from leanet.serve.models import Asked, Served, named_models
 from leanet.serve.request import BUSY, Admission, Refusal, flow_of, read_files, while_there, within
+from leanet.serve.watch import Watch, log_line
 
 EXAMPLES = 12
 
 MAPPED_FILES = 8
 """Most images in a request with maps: their answers wait in memory until they are sent."""
-
-BATCH = 16
-"""Images in one batch of the model."""
 
 HEAVY = 64_000_000
 """Above this many bytes (16 megapixels with 8 bits per channel), an image waits for the thread of heavy ones."""
@@ -54,48 +63,62 @@ PAGE_POLICY = (
 )
 
 
-@dataclass(frozen=True)
-class _Asked:
-    """An image that waits for the model, at the model's size."""
-
-    image: Loaded
-    paint: bool
+_Encoded: TypeAlias = tuple[bytes, int]
+"""An image that waits to be decoded: its file, and the side to resize it to."""
 
 
 class Service:
-    """The state behind the routes: a model, its queues, and the limits."""
+    """The state behind the routes: the models, their queues, and the limits.
 
-    def __init__(self, model: AnomalyModel, config: ServeConfig) -> None:
-        self.model, self.config = model, config
+    Args:
+        models: by name, the default first; or one model, which has the name of the configuration's path.
+        config: the limits.
+    """
+
+    def __init__(self, models: AnomalyModel | Mapping[str, AnomalyModel], config: ServeConfig) -> None:
+        if isinstance(models, AnomalyModel):
+            models = {next(iter(named_models(config))): models}
+        self.config, self.door, self.metrics = config, Door(), Metrics()
+        self.models = {name: Served(name, model, self.metrics) for name, model in models.items()}
         self._max_pixels = config.max_megapixels * 1_000_000
         self._admission = Admission(config)
-        self._light: Lane[bytes, Loaded] = Lane("decode", self._decode, threads=THREADS)
-        self._heavy: Lane[bytes, Loaded] = Lane("decode-heavy", self._decode, yielding=True)
-        self._model: Lane[_Asked, Result] = Lane("predict", self._ask, batch=BATCH)
+        self._light: Lane[_Encoded, Loaded] = Lane("decode", self._decode, threads=THREADS)
+        self._heavy: Lane[_Encoded, Loaded] = Lane("decode-heavy", self._decode, yielding=True)
 
     @asynccontextmanager
     async def running(self, _app: object) -> AsyncIterator[None]:
-        """Warm up the model, then keep the queues open."""
-        side = self.model.card.image_size
-        black = Loaded(
-            np.zeros((side, side, 3), np.uint8), (side, side), first_of_several=False, broken_profile=False
-        )
-        first = await self._model.answer("warm-up", 1, _Asked(black, paint=True))
-        if first.anomaly_map is not None:  # what draws boxes is imported when it is first used
-            strength(first.anomaly_map, 1.0)
+        """Warm up the models, then keep the queues open."""
+        for served in self.models.values():
+            await served.warm_up()
         yield
-        for lane in (self._light, self._heavy, self._model):
-            lane.close()
+        self._light.close()
+        self._heavy.close()
+        for served in self.models.values():
+            served.close()
 
-    async def predict(self, request: Request, maps: Sequence[MapName]) -> JSONResponse:
-        """Read a request within its limits, and answer it."""
+    def served(self, name: str | None) -> Served:
+        """The model of this name, or the default.
+
+        Raises:
+            HTTPException: 404 with the names, if there is none.
+        """
+        if name is None:
+            return next(iter(self.models.values()))
+        if name not in self.models:
+            raise HTTPException(404, f"no model '{name[:100]}' here; there is {', '.join(self.models)}")
+        return self.models[name]
+
+    async def predict(self, request: Request, maps: Sequence[MapName], name: str | None = None) -> JSONResponse:
+        """Read a request within its limits, and answer it by the model of this name."""
         try:
+            self.door.check()
+            served = self.served(name)
             async with self._admission.bytes_in(request) as count:
                 arriving = read_files(request, self.config, count)
                 files = await within(self.config.timeout, SLOW, "the request took too long", arriving)
                 if maps and len(files) > MAPPED_FILES:
                     raise HTTPException(400, f"maps of at most {MAPPED_FILES} images a request")
-                results = await while_there(request, self._answers(request, files, maps))
+                results = await while_there(request, self._answers(request, served, files, maps))
         except ClientDisconnect:
             return JSONResponse({"detail": "the client left"}, 400)
         except HTTPException as error:
@@ -106,71 +129,72 @@ class Service:
         return JSONResponse(Predictions(results=results).model_dump(), status)
 
     async def _answers(
-        self, request: Request, files: list[tuple[str, bytes]], maps: Sequence[MapName]
+        self, request: Request, served: Served, files: list[tuple[str, bytes]], maps: Sequence[MapName]
     ) -> list[Prediction]:
         """Decode the images, then predict them; clients take turns in both."""
         costs = await asyncio.to_thread(lambda: [cost_of(data, self._max_pixels) for _, data in files])
         flow = flow_of(request, sum(cost.bytes for cost in costs))
-        timeout = self.config.timeout
+        timeout, side = self.config.timeout, served.model.card.image_size
         async with self._admission.images.held_by(flow, len(files)):
-            async with self._admission.pixels.held_by(flow, sum(cost.pixels for cost in costs)):
-                decoding = [self._load(flow, data, cost) for (_, data), cost in zip(files, costs, strict=True)]
-                images = await within(timeout, 429, BUSY, together(decoding))
-            asking = [self._result(flow, image, "recoloured" in maps) for image in images]
-            found = await within(timeout, 503, "no answer in time; try again", together(asking))
+            with self.metrics.queued(len(files)):
+                async with self._admission.pixels.held_by(flow, sum(cost.pixels for cost in costs)):
+                    decoding = [
+                        self._load(flow, (data, side), cost) for (_, data), cost in zip(files, costs, strict=True)
+                    ]
+                    images = await within(timeout, 429, BUSY, together(decoding))
+                asking = [_result(served, flow, image, "recoloured" in maps) for image in images]
+                found = await within(timeout, 503, "no answer in time; try again", together(asking))
         names = [name for name, _ in files]
-        return await asyncio.to_thread(self._told, names, images, found, maps)
+        return await asyncio.to_thread(_told, names, images, found, served.model.card, maps)
 
-    async def _load(self, flow: Flow, data: bytes, cost: Cost) -> Loaded | str:
+    async def _load(self, flow: Flow, encoded: _Encoded, cost: Cost) -> Loaded | str:
         """A decoded image, or the reason why it is unreadable."""
         lane = self._heavy if cost.bytes > HEAVY else self._light
         try:
-            return await lane.answer(flow, cost.bytes, data)
+            return await lane.answer(flow, cost.bytes, encoded)
         except UnreadableImageError as error:
             return f"not a readable image ({error.reason})"
 
-    async def _result(self, flow: Flow, image: Loaded | str, paint: bool) -> Result | None:
-        return None if isinstance(image, str) else await self._model.answer(flow, 1, _Asked(image, paint))
+    def _decode(self, batch: Sequence[_Encoded]) -> list[Loaded]:
+        return [loaded(decode_bytes(data, Path("image"), self._max_pixels), side) for data, side in batch]
 
-    def _decode(self, batch: Sequence[bytes]) -> list[Loaded]:
-        side = self.model.card.image_size
-        return [loaded(decode_bytes(data, Path("image"), self._max_pixels), side) for data in batch]
 
-    def _ask(self, batch: Sequence[_Asked]) -> list[Result]:
-        images = [asked.image for asked in batch]
-        return self.model.predict_pixels(
-            [image.pixels for image in images],
-            sizes=[image.size for image in images],
-            paint=any(asked.paint for asked in batch),
-        )
+async def _result(served: Served, flow: Flow, image: Loaded | str, paint: bool) -> Result | None:
+    return None if isinstance(image, str) else await served.result(flow, Asked(image, paint))
 
-    def _told(
-        self,
-        names: Sequence[str],
-        images: Sequence[Loaded | str],
-        results: Sequence[Result | None],
-        maps: Sequence[MapName],
-    ) -> list[Prediction]:
-        return [
-            Prediction(file=name, error=str(image))
-            if isinstance(image, str) or result is None
-            else prediction(name, result, image, self.model.card, maps)
-            for name, image, result in zip(names, images, results, strict=True)
-        ]
+
+def _told(
+    names: Sequence[str],
+    images: Sequence[Loaded | str],
+    results: Sequence[Result | None],
+    card: Card,
+    maps: Sequence[MapName],
+) -> list[Prediction]:
+    return [
+        Prediction(file=name, error=str(image))
+        if isinstance(image, str) or result is None
+        else prediction(name, result, image, card, maps)
+        for name, image, result in zip(names, images, results, strict=True)
+    ]
 
 
 def make_app(
-    model: AnomalyModel, config: ServeConfig, token: str | None = None, hosts: Sequence[str] = ("*",)
+    models: AnomalyModel | Mapping[str, AnomalyModel],
+    config: ServeConfig,
+    token: str | None = None,
+    hosts: Sequence[str] = ("*",),
 ) -> FastAPI:
     """The service as an ASGI application.
 
     Args:
-        model: the model; warmed up before the first request.
-        config: names, limits and examples; host and port are not used.
+        models: the model, or several by name, the default first; warmed up before the first request.
+        config: names, limits, examples and the log; host, port and workers are not used.
         token: the secret that requests must carry; None: no secret.
         hosts: allowed names of this machine in requests; '*' is any.
+    Returns:
+        The application; `state.door` counts the requests inside it.
     """
-    service = Service(model, config)
+    service = Service(models, config)
     app = FastAPIOffline(
         title="leanet",
         version=__version__,
@@ -186,8 +210,12 @@ def make_app(
             allow_headers=("Authorization", "Content-Type"),
             expose_headers=("Retry-After",),
         )
+    log = log_line if config.access_log else None
+    app.add_middleware(Watch, door=service.door, metrics=service.metrics, log=log)  # the last one is outermost
+    app.state.door = service.door
     guarded = [] if token is None else [Depends(_bearer(token))]
     _add_page(app, example_files(config.examples), guarded)
+    _add_state(app, service, guarded)
     _add_api(app, service, guarded)
     _answer_head(app)
     return app
@@ -213,6 +241,29 @@ def _add_page(app: FastAPI, examples: Sequence[Path], guarded: Sequence[params.D
         return FileResponse(examples[number])
 
 
+def _add_state(app: FastAPI, service: Service, guarded: Sequence[params.Depends]) -> None:
+    """The routes for a balancer and for Prometheus."""
+
+    @app.get("/health", responses=_answers(400))
+    async def health() -> dict[str, str]:
+        """Report that the service is up."""
+        return {"status": "ok"}
+
+    @app.get("/ready", responses=_answers(400, 503))
+    async def ready() -> dict[str, str]:
+        """Report that the service takes requests; when it is ending, it takes none."""
+        service.door.check()
+        return {"status": "ready"}
+
+    @app.get("/metrics", dependencies=guarded, responses=_answers(400, 401), response_class=PlainTextResponse)
+    def metrics() -> Response:
+        """The service's numbers in Prometheus' format."""
+        return Response(service.metrics.text(), media_type=CONTENT_TYPE_LATEST)
+
+
+Maps: TypeAlias = Annotated[tuple[MapName, ...], Query(description="Pictures to add, PNG in base64.")]
+
+
 def _add_api(app: FastAPI, service: Service, guarded: Sequence[params.Depends]) -> None:
     """The routes of the API, and its answer to a parameter that is none."""
 
@@ -221,32 +272,48 @@ def _add_api(app: FastAPI, service: Service, guarded: Sequence[params.Depends]) 
         first = error.errors()[0]
         return JSONResponse({"detail": f"{first['loc'][1]}: {first['msg']}"}, 400)
 
-    @app.get("/health", responses=_answers(400))
-    async def health() -> dict[str, str]:
-        """Report that the service is up."""
-        return {"status": "ok"}
+    def info(name: str | None) -> ModelInfo:
+        served = service.served(name)
+        return model_info(served.name, served.model.card, service.config)
 
     @app.get("/v1/model", dependencies=guarded, responses=_answers(400, 401))
     async def describe_model() -> ModelInfo:
-        """Describe the model and the limits of requests."""
-        return model_info(service.model.card, service.config)
+        """Describe the model, the first of several, and the limits of requests."""
+        return info(None)
+
+    @app.get("/v1/models", dependencies=guarded, responses=_answers(400, 401))
+    async def list_models() -> ModelNames:
+        """List the models' names."""
+        return ModelNames(default=next(iter(service.models)), models=list(service.models))
+
+    @app.get("/v1/models/{name}", dependencies=guarded, responses=_answers(400, 401, 404))
+    async def describe_named_model(name: str) -> ModelInfo:
+        """Describe the model of this name, and the limits of requests."""
+        return info(name)
 
     @app.post(
         "/v1/predict",
         dependencies=guarded,
-        responses=_IMAGES_ANSWERED | _answers(*_PROBLEMS),
+        responses=_IMAGES_ANSWERED | _answers(*(status for status in _PROBLEMS if status != 404)),
         openapi_extra={"requestBody": _request_body(service.config.max_files)},
     )
-    async def predict(
-        request: Request,
-        maps: Annotated[tuple[MapName, ...], Query(description="Pictures to add, PNG in base64.")] = (),
-    ) -> JSONResponse:
-        """Classify one image, sent as the body, or several as the parts of a form.
+    async def predict(request: Request, maps: Maps = ()) -> JSONResponse:
+        """Classify one image, sent as the body, or several as the parts of a form; of several models, by the first.
 
         Maps are PNGs in base64 at the model's size: `overlay` (RGBA, to be laid over the image), `anomaly_map`
         (16-bit gray, 200 levels for 1 ΔE), `recoloured`, `attention` (at its own, smaller size) and `input`.
         """
         return await service.predict(request, tuple(dict.fromkeys(maps)))
+
+    @app.post(
+        "/v1/models/{name}/predict",
+        dependencies=guarded,
+        responses=_IMAGES_ANSWERED | _answers(*_PROBLEMS),
+        openapi_extra={"requestBody": _request_body(service.config.max_files)},
+    )
+    async def predict_by_name(request: Request, name: str, maps: Maps = ()) -> JSONResponse:
+        """Classify as `/v1/predict` does, by the model of this name."""
+        return await service.predict(request, tuple(dict.fromkeys(maps)), name)
 
 
 def example_files(folder: Path | None) -> list[Path]:
@@ -268,10 +335,11 @@ _IMAGES_ANSWERED: dict[int | str, dict[str, Any]] = {
 _PROBLEMS = {
     400: "No whole form, too many files or maps, no such map, or an unknown host.",
     401: "The token is missing or wrong.",
+    404: "No model has this name; the answer lists those that there are.",
     SLOW: "The request took too long to arrive.",
     413: "Too many bytes.",
     429: "Too much is waiting.",
-    503: "No answer in time.",
+    503: "No answer in time, or the service is ending.",
 }
 
 _HEADERS = {
