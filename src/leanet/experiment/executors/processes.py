@@ -1,0 +1,120 @@
+"""Several tasks at a time on this machine, each in a process of its own."""
+
+from __future__ import annotations
+
+import logging
+import multiprocessing
+import os
+import threading
+from collections.abc import Sequence
+from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from multiprocessing.connection import wait
+from pathlib import Path
+from typing import Any
+
+from leanet.config import ComputeConfig
+from leanet.errors import UserError
+from leanet.experiment.executors.elsewhere import Job, Outcome, Report, at_a_time, perform_alone
+from leanet.experiment.executors.registry import refuse_options, register_executor
+from leanet.experiment.executors.schedule import run_in_order
+from leanet.experiment.open_run import Run
+from leanet.experiment.tasks import Task
+
+_log = logging.getLogger(__name__)
+
+_SPAWN = multiprocessing.get_context("spawn")  # a fork of a process that has computed hangs in OpenMP
+
+
+@register_executor("processes")
+class Processes:
+    """As many tasks at a time as there are cores and memory for; each computes with `num_cpus` threads."""
+
+    at_once = True
+
+    def __init__(self, compute: ComputeConfig) -> None:
+        refuse_options(compute, dict.fromkeys(("address", "num_gpus"), "--executor ray"))
+        self._threads, self._memory = compute.num_cpus or 1, compute.memory
+
+    def execute(self, tasks: Sequence[Task], runs: Sequence[Run], title: str) -> None:
+        """See `Executor`."""
+        slots = min(len(tasks), self._slots())
+        _log.info(f"{title}: {at_a_time(slots, self._threads)}")
+        before = set(multiprocessing.active_children())
+        pool = _Pool(slots, Job.here(runs, self._threads))
+        try:
+            run_in_order(tasks, runs, title, pool)
+        except BrokenProcessPool:
+            raise UserError(
+                f"{title}: a process was killed, perhaps for its memory. Set --memory, and run the command again."
+            ) from None
+        except BaseException:
+            for process in set(multiprocessing.active_children()) - before:
+                process.terminate()  # the pool would wait for a training to end
+            raise
+        finally:
+            pool.shutdown()
+
+    def _slots(self) -> int:
+        """Tasks that cores and memory suffice for, at least one."""
+        slots = cores() // self._threads
+        if self._memory and (free := free_memory()):
+            slots = min(slots, int(free / 1e9 / self._memory))
+        return max(1, slots)
+
+
+class _Pool:
+    """A `Place`: a pool of processes."""
+
+    def __init__(self, slots: int, job: Job) -> None:
+        self._slots, self._reports = slots, _SPAWN.SimpleQueue()
+        self._pool = ProcessPoolExecutor(slots, _SPAWN, _begin, (job, self._reports))
+        self.shutdown = self._pool.shutdown
+
+    def start(self, number: int, task: Task) -> Future[Outcome]:
+        return self._pool.submit(_perform, number, task)
+
+    def most(self) -> int:
+        return self._slots
+
+    def reports(self) -> list[Report]:
+        found = []
+        while not self._reports.empty():
+            found.append(self._reports.get())
+        return found
+
+
+_here: dict[str, Any] = {}
+"""Of a process of the pool: the job, and the queue for reports."""
+
+
+def _begin(job: Job, reports: Any) -> None:
+    """Prepare a process of the pool."""
+    _here.update(job=job, reports=reports)
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+
+
+def _end_with_parent() -> None:
+    """End this process if the one that started it is killed: it holds the lock of the run folder."""
+    parent = multiprocessing.parent_process()
+    if parent:
+        wait([parent.sentinel])
+        os._exit(1)
+
+
+def _perform(number: int, task: Task) -> Outcome:
+    return perform_alone(number, task, _here["job"], _here["reports"].put)
+
+
+def cores() -> int:
+    """The processor cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def free_memory() -> int | None:
+    """Bytes that programs can have without swapping; None where the system does not tell."""
+    try:
+        lines = Path("/proc/meminfo").read_text(encoding="ascii").splitlines()
+    except OSError:
+        return None
+    return next((int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable:")), None)
