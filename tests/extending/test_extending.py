@@ -166,7 +166,7 @@ def test_unknown_names_are_refused_with_those_there_are(tmp_path: Path) -> None:
     maps = ColorizerConfig(map_source="mine")
     with pytest.raises(UserError, match=r"unknown map source 'mine': choose from .*colorizer"):
         leanet.run(RunConfig(Path("memory"), tmp_path / "run", DATA, maps, DETECTOR, COMPUTE))
-    with pytest.raises(UserError, match="executor cloud: choose from .*local, processes, ray"):
+    with pytest.raises(UserError, match=r"executor cloud: choose from local, pool, processes, ray"):
         executor(ComputeConfig(executor="cloud"))
     for config in (
         RunConfig(Path("memory"), tmp_path / "run", DATA, ColorizerConfig(colorizer="Foo"), DETECTOR),

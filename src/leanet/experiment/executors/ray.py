@@ -176,16 +176,19 @@ def connect(address: str | None) -> None:
 
     Raises:
         OptionError: no cluster at the address, or one of another version of Ray or Python.
+        UserError: Ray does not start here.
     """
     ray = _ray()
     if ray.is_initialized():
         return
-    if address not in (None, "auto"):
+    if address and address != "auto":
         _refuse_silent(address)
     try:
         ray.init(address or "local", log_to_driver=False, logging_level=logging.ERROR)
-    except (OSError, RuntimeError, ValueError) as error:
-        said = str(error).strip().split("\n")[0].split(". ")[0]
+    except Exception as error:  # Ray raises many types, Exception itself among them
+        said = str(error).strip().split("\n")[0].split(". ")[0].rstrip(".")
+        if address is None:
+            raise UserError(f"--executor ray: Ray does not start on this machine ({said}). Try again.") from None
         raise OptionError("address", address, f"no cluster ({said}). Start one with `ray start --head`.") from None
 
 
@@ -230,25 +233,25 @@ def check_nodes(nodes: Sequence[Node], folder: Path) -> None:
             except ray.exceptions.RayError as error:
                 said = str(error).strip().split("\n")[-1]
                 raise UserError(f"node {name}: no process starts there ({said}). Remove the node.") from None
-            if wrong := complaint(versions, here) or ("" if read == secret else _not_shared(folder)):
+            if wrong := complaint(read, versions, secret, here):
                 raise UserError(f"node {name}: {wrong}")
 
 
-def complaint(there: Mapping[str, str | None], here: Mapping[str, str]) -> str | None:
-    """What is wrong with a node's packages, and the remedy; None if they are those that are here."""
+def complaint(read: str, there: Mapping[str, str | None], secret: str, here: Mapping[str, str]) -> str | None:
+    """What is wrong with a node, and the remedy; None if nothing is.
+
+    Args:
+        read: what it reads in the run folder, where this machine wrote `secret`.
+        there, here: versions of packages on the node, None for one it lacks, and on this machine.
+    """
     for name, version in here.items():
         if there[name] is None:
             return f'{name} is not installed there. Install leanet {__version__}: pip install "leanet[ray]"'
         if there[name] != version:
             return f"has {name} {there[name]}, and this machine {version}. Install the same version."
+    if read != secret:
+        return "does not see the run folder. Put --out and the data set where all nodes have the same path to them."
     return None
-
-
-def _not_shared(folder: Path) -> str:
-    return (
-        f"does not see {folder} as this machine does. Put --out and the data set into a folder that all nodes "
-        "share under one path."
-    )
 
 
 @contextlib.contextmanager

@@ -37,7 +37,7 @@ def executor(compute: ComputeConfig) -> Executor:
     for file in pkgutil.iter_modules(importlib.import_module("leanet.experiment.executors").__path__):
         importlib.import_module(f"leanet.experiment.executors.{file.name}")
     if compute.executor not in EXECUTORS:
-        raise OptionError("executor", compute.executor, f"choose from {', '.join(EXECUTORS)}.")
+        raise OptionError("executor", compute.executor, f"choose from {', '.join(sorted(EXECUTORS))}.")
     made = EXECUTORS[compute.executor](compute)
     if made.at_once and count() > 1:
         raise OptionError("executor", compute.executor, "it starts processes itself. Omit `accelerate launch`.")
