@@ -6,7 +6,7 @@ import logging
 import multiprocessing
 import os
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from multiprocessing.connection import wait
@@ -38,22 +38,22 @@ class Processes:
 
     def execute(self, tasks: Sequence[Task], runs: Sequence[Run], title: str) -> None:
         """See `Executor`."""
-        slots = min(len(tasks), self._slots())
-        _log.info(f"{title}: {at_a_time(slots, self._threads)}")
-        before = set(multiprocessing.active_children())
-        pool = _Pool(slots, Job.here(runs, self._threads))
+        pool = _pool_of(self._slots())
+        _log.info(f"{title}: {at_a_time(min(len(tasks), pool.slots), self._threads)}")
+        pool.job = Job.here(runs, self._threads)
+        pool.reports()  # of an earlier call
         try:
             run_in_order(tasks, runs, title, pool)
         except BrokenProcessPool:
+            pool.stop()
             raise UserError(
                 f"{title}: a process was killed, perhaps for its memory. Set --memory, and run the command again."
             ) from None
-        except BaseException:
-            for process in set(multiprocessing.active_children()) - before:
-                process.terminate()  # the pool would wait for a training to end
+        except UserError:
             raise
-        finally:
-            pool.shutdown()
+        except BaseException:
+            pool.stop()
+            raise
 
     def _slots(self) -> int:
         """Tasks that cores and memory suffice for, at least one."""
@@ -64,18 +64,20 @@ class Processes:
 
 
 class _Pool:
-    """A `Place`: a pool of processes."""
+    """A `Place`: processes that start when they are needed, and stay for later calls."""
 
-    def __init__(self, slots: int, job: Job) -> None:
-        self._slots, self._reports = slots, _SPAWN.SimpleQueue()
-        self._pool = ProcessPoolExecutor(slots, _SPAWN, _begin, (job, self._reports))
-        self.shutdown = self._pool.shutdown
+    job: Job
+
+    def __init__(self, slots: int) -> None:
+        self.slots, self._reports = slots, _SPAWN.SimpleQueue()
+        self._pool = ProcessPoolExecutor(slots, _SPAWN, _begin, (self._reports,))
+        self._others = set(multiprocessing.active_children())
 
     def start(self, number: int, task: Task) -> Future[Outcome]:
-        return self._pool.submit(_perform, number, task)
+        return self._pool.submit(_perform, number, task, self.job)
 
     def most(self) -> int:
-        return self._slots
+        return self.slots
 
     def reports(self) -> list[Report]:
         found = []
@@ -83,14 +85,34 @@ class _Pool:
             found.append(self._reports.get())
         return found
 
+    def stop(self) -> None:
+        """End the processes at once; `shutdown` alone would wait for a training to end."""
+        _pools.clear()
+        for process in set(multiprocessing.active_children()) - self._others:
+            process.terminate()
+        self._pool.shutdown()
 
-_here: dict[str, Any] = {}
-"""Of a process of the pool: the job, and the queue for reports."""
+
+_pools: dict[int, _Pool] = {}
+"""The pool in use, by its number of processes: each takes seconds to import what it needs."""
 
 
-def _begin(job: Job, reports: Any) -> None:
+def _pool_of(slots: int) -> _Pool:
+    """A pool of so many processes, in place of one of another number."""
+    if slots not in _pools:
+        for other in list(_pools.values()):
+            other.stop()
+        _pools[slots] = _Pool(slots)
+    return _pools[slots]
+
+
+_send: list[Callable[[Report], object]] = []
+"""In a process of the pool: what sends a report."""
+
+
+def _begin(reports: Any) -> None:
     """Prepare a process of the pool."""
-    _here.update(job=job, reports=reports)
+    _send.append(reports.put)
     threading.Thread(target=_end_with_parent, daemon=True).start()
 
 
@@ -102,8 +124,8 @@ def _end_with_parent() -> None:
         os._exit(1)
 
 
-def _perform(number: int, task: Task) -> Outcome:
-    return perform_alone(number, task, _here["job"], _here["reports"].put)
+def _perform(number: int, task: Task, job: Job) -> Outcome:
+    return perform_alone(number, task, job, _send[0])
 
 
 def cores() -> int:
