@@ -38,7 +38,7 @@ from leanet.config import NO_CAAN, ComputeConfig, DetectConfig, DetectorConfig
 from leanet.errors import UserError
 from leanet.experiment.detect import resolved, train_detectors
 from leanet.experiment.detector_task import TrainDetector
-from leanet.experiment.executors import executor
+from leanet.experiment.executors.registry import executor
 from leanet.experiment.experiment import Experiment
 from leanet.experiment.map_reader import ReadMaps
 from leanet.experiment.open_run import Run, find
@@ -112,7 +112,7 @@ def trained(row: str, config: DetectConfig, run: Run) -> Experiment:
     if row == SHUFFLED:
         own = Experiment(run, resolved(config, run), tuple(range(len(run.folds))))
         tasks = [TrainShuffled(own.config, fold, seed) for fold, seed in own.trainings]
-        executor(config.compute.executor).execute(tasks, [run], row)
+        executor(config.compute).execute(tasks, [run], row)
     return train_detectors(config)  # of a row that is finished, it refuses other options
 
 

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from leanet.errors import UserError
     from leanet.experiment.colorize import colorize
     from leanet.experiment.detect import detect
-    from leanet.experiment.executors import register_executor
+    from leanet.experiment.executors.registry import register_executor
     from leanet.experiment.fit import fit
     from leanet.experiment.run import run
     from leanet.experiment.study import study
@@ -118,7 +118,7 @@ _HOMES = {
     "errors": ("UserError",),
     "experiment.colorize": ("colorize",),
     "experiment.detect": ("detect",),
-    "experiment.executors": ("register_executor",),
+    "experiment.executors.registry": ("register_executor",),
     "experiment.fit": ("fit",),
     "experiment.run": ("run",),
     "experiment.study": ("study",),

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import errno
 import functools
 import importlib.util
 import io
@@ -17,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from leanet import __version__, terminal
-from leanet.errors import UserError, install, one_line
+from leanet.errors import UserError, about_file, install, one_line
 
 if TYPE_CHECKING:
     from leanet.config import Precision
@@ -204,9 +203,6 @@ def _export_authors(config: Any) -> int:
     return 0
 
 
-FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
-"""The system's error numbers for a full disk, a used-up quota and a file over the size limit."""
-
 VERBS = {
     "run": Verb(
         "RunConfig",
@@ -351,11 +347,9 @@ def guarded(action: Callable[[], int]) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
     except OSError as error:
-        is_full = error.errno in FULL
-        if not error.strerror or not (error.filename or is_full):  # a defect, or not about a file
+        if (said := about_file(error)) is None:  # a defect
             raise
-        remedy = "Free some space, and run the command again." if is_full else "Choose another name or place."
-        return _complain(f"{error.filename or 'disk'}: {error.strerror}. {remedy}")
+        return _complain(said)
 
 
 def _dispatch(arguments: list[str]) -> int:

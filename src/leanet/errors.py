@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import errno
 import re
 from pathlib import Path
 
 LONGEST = 900
 """Most characters of a message."""
+
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+"""The system's error numbers for a full disk, a used-up quota and a file over the size limit."""
 
 
 class UserError(Exception):
@@ -56,6 +60,15 @@ class DamagedError(UserError):
     def __init__(self, path: Path, what: str) -> None:
         super().__init__(f"{path}: {what}")
         self.path = path
+
+
+def about_file(error: OSError) -> str | None:
+    """A system's error about a file, or about a full disk, in one line with the remedy; None for others."""
+    is_full = error.errno in FULL
+    if not error.strerror or not (error.filename or is_full):
+        return None
+    remedy = "Free some space, and run the command again." if is_full else "Choose another name or place."
+    return f"{error.filename or 'disk'}: {error.strerror}. {remedy}"
 
 
 def one_line(text: str) -> str:

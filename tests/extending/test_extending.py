@@ -37,7 +37,7 @@ from leanet import (
     register_map_source,
 )
 from leanet.config import ReportConfig
-from leanet.experiment.executors import executor
+from leanet.experiment.executors.registry import executor
 from leanet.experiment.open_run import find
 from leanet.experiment.predictions import read_predictions
 from leanet.experiment.run_folder import RunFolder
@@ -166,8 +166,8 @@ def test_unknown_names_are_refused_with_those_there_are(tmp_path: Path) -> None:
     maps = ColorizerConfig(maps=("mine",))
     with pytest.raises(UserError, match=r"unknown map source 'mine'.*: choose from .*color"):
         leanet.run(RunConfig(Path("memory"), tmp_path / "run", DATA, maps, DETECTOR, COMPUTE))
-    with pytest.raises(UserError, match="executor cloud: choose from local"):
-        executor("cloud")
+    with pytest.raises(UserError, match=r"executor cloud: choose from local, pool, processes, ray"):
+        executor(ComputeConfig(executor="cloud"))
     for config in (
         RunConfig(Path("memory"), tmp_path / "run", DATA, ColorizerConfig(colorizer="Foo"), DETECTOR),
         RunConfig(Path("memory"), tmp_path / "run", DATA, MAPS, DETECTOR, ComputeConfig(executor="cloud")),

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from threading import current_thread
 
-from leanet import register_executor
+from leanet import ComputeConfig, register_executor
 from leanet.experiment.open_run import Run
 from leanet.experiment.tasks import Task, Worker, perform
 
@@ -17,6 +17,10 @@ USED: list[tuple[str, str]] = []
 @register_executor("pool")
 class Pool:
     """Tasks draw from the random numbers of the process: one is done at a time."""
+
+    at_once = False
+
+    def __init__(self, _compute: ComputeConfig) -> None: ...
 
     def execute(self, tasks: Sequence[Task], runs: Sequence[Run], title: str) -> None:
         """Hand the tasks to the thread in their order."""

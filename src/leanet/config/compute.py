@@ -33,12 +33,25 @@ class ComputeConfig:
     checkpoint_seconds: float = 60.0
     """Seconds between checkpoints: a killed run loses at most about this much work (0: save after every step)."""
 
-    executor: Annotated[str, *unrecorded()] = "local"
-    """Executor of the tasks, one of `leanet.experiment.executors.EXECUTORS`."""
+    executor: Annotated[str, *unrecorded("{local,processes,ray}")] = "local"
+    """Where tasks run, such as the training of a fold: 'local', one after another with all cores; 'processes',
+    several at a time on this machine; 'ray', on this machine's cores and GPUs or on a cluster."""
+    address: Annotated[str | None, *unrecorded("{auto,ray://HOST:PORT}")] = None
+    """With --executor ray: the cluster. 'auto' is the one that this machine belongs to.
+    By default, Ray is started on this machine for the one command."""
+    num_cpus: Annotated[int | None, *unrecorded("INT")] = None
+    """With --executor processes or ray: cores for each task, which computes with as many threads; 1 by default."""
+    num_gpus: Annotated[float | None, *unrecorded("FLOAT")] = None
+    """With --executor ray: GPUs for each task, or a share of one, such as 0.5; none by default."""
+    memory: Annotated[float | None, *unrecorded("GIGABYTES")] = None
+    """With --executor processes or ray: memory for each task; as many run at once as have room."""
 
     def __post_init__(self) -> None:
         check_seed(self.seed)
         at_least("checkpoint_seconds", self.checkpoint_seconds, 0)
+        for name, least in (("num_cpus", 1), ("num_gpus", 0), ("memory", 0.1)):
+            if (value := getattr(self, name)) is not None:
+                at_least(name, value, least)
 
 
 def parse_folds(folds: str, n_splits: int) -> tuple[int, ...]:

@@ -64,7 +64,8 @@ def from_options(
 def to_options(config: object) -> dict[str, Any]:
     """A configuration as a flat mapping of option names to plain values, as a config file holds it.
 
-    An option that only Python callers have, or that earlier versions lack, is omitted if it has its default.
+    An option that only Python callers have, or that earlier versions lack, is omitted if it has its default. One
+    that says only where the work is done is always omitted.
     """
     options: dict[str, Any] = {}
     for f in dataclasses.fields(config):  # type: ignore[arg-type]
@@ -199,4 +200,4 @@ def _plain(value: object) -> object:
 
 def _is_hidden(field: dataclasses.Field[Any]) -> bool:
     """Whether the command line does not have an option."""
-    return any(how in str(field.type) for how in ("hidden(", "unrecorded("))
+    return "hidden(" in str(field.type)

@@ -34,9 +34,9 @@ def hidden() -> tuple[object, ...]:
     return (tyro.conf.Suppress,)
 
 
-def unrecorded() -> tuple[object, ...]:
-    """An option as `hidden`, which changes no result and so is not recorded with them."""
-    return hidden()
+def unrecorded(metavar: str) -> tuple[object, ...]:
+    """An option under this name in the help, which changes no result and so is not recorded with them."""
+    return shown_as(metavar)
 
 
 def recent(metavar: str) -> tuple[object, ...]:

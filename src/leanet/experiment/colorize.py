@@ -6,7 +6,7 @@ import logging
 
 from leanet.config import COLOR_MAP, ColorizeConfig, parse_folds
 from leanet.experiment.description_task import descriptions_for
-from leanet.experiment.executors import executor
+from leanet.experiment.executors.registry import executor
 from leanet.experiment.map_tasks import compute_of, image_passes, plan_maps
 from leanet.experiment.open_run import Run, begin, normal_rows
 from leanet.lock import alone_in
@@ -37,7 +37,7 @@ def colorize(config: ColorizeConfig, begun: Run | None = None) -> Run:
 
 
 def _colorize(config: ColorizeConfig, begun: Run | None) -> Run:
-    device, chosen = find_device(config.compute.device), executor(config.compute.executor)
+    device, chosen = find_device(config.compute.device), executor(config.compute)
     if not begun:
         with first_before_others(device):
             begun = begin(config)

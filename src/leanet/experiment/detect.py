@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import logging
-from collections.abc import Sequence
-from dataclasses import asdict
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import asdict, dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,14 +15,14 @@ from leanet.config import NO_CAAN, TIMM, DataConfig, DetectConfig, DetectorConfi
 from leanet.config.options import from_options, to_options
 from leanet.errors import OptionError, UserError
 from leanet.experiment.detector_task import TrainDetector, build_detector, initial_weights
-from leanet.experiment.executors import executor
+from leanet.experiment.executors.registry import executor
 from leanet.experiment.experiment import Experiment
 from leanet.experiment.feature_task import ComputeFeatures
 from leanet.experiment.map_reader import map_scale
 from leanet.experiment.open_run import Run, find, record, refuse_among_images, write_images
 from leanet.experiment.run_folder import amend_config
 from leanet.experiment.table import Table, adn_scored, outcome, table
-from leanet.experiment.tasks import Worker
+from leanet.experiment.tasks import Executor, Task, Worker
 from leanet.experiment.training_set import TrainingSet, validation_share
 from leanet.files import LARGEST, write_bytes, write_json
 from leanet.lock import alone_in
@@ -52,12 +53,38 @@ def detect(config: DetectConfig) -> Table:
 
 def train_detectors(config: DetectConfig) -> Experiment:
     """Train as `detect` does, and return what was trained."""
-    run = find(config.run)
-    with alone_in(config.home):
-        return _train_detectors(config, run)
+    return next(train_each([config]))
 
 
-def _train_detectors(config: DetectConfig, run: Run) -> Experiment:
+def train_each(
+    configs: Sequence[DetectConfig], announce: Callable[[int], None] = lambda _: None
+) -> Iterator[Experiment]:
+    """Train as `detect` does by each of these options, of one run; an executor may take the tasks of all at once.
+
+    Args:
+        announce: called with the number of each, before what is said of it.
+    Yields:
+        What was trained, in the order of the options: each when it is trained, or all at the end.
+    """
+    run, chosen = find(configs[0].run), executor(configs[0].compute)
+    trained: list[Experiment] = []
+
+    def offers_of(numbers: Iterable[int], locks: contextlib.ExitStack) -> Iterator[Offer]:
+        for number in numbers:
+            announce(number)
+            locks.enter_context(alone_in(configs[number].home))
+            trained.append(_prepared(configs[number], run))
+            yield from _all_offers(trained[-1])
+
+    together = [range(len(configs))] if chosen.at_once else [range(n, n + 1) for n in range(len(configs))]
+    for numbers in together:
+        with contextlib.ExitStack() as locks:
+            execute(chosen, offers_of(numbers, locks), [run])
+        yield from trained[numbers.start :]
+
+
+def _prepared(config: DetectConfig, run: Run) -> Experiment:
+    """The experiment of these options, resolved; its folder is ready."""
     config = resolved(config, run)
     experiment = Experiment(run, config, parse_folds(config.compute.folds, len(run.folds)))
     for number in experiment.folds:
@@ -71,11 +98,35 @@ def _train_detectors(config: DetectConfig, run: Run) -> Experiment:
             )
     if is_first():
         _prepare(experiment)
-    # Seed by seed: a stopped study has complete results of the earlier seeds, with their baselines.
-    for seed in range(config.detector.seeds):
-        for each in experiments:
-            train_folds(each, seed)
     return experiment
+
+
+def _all_offers(experiment: Experiment) -> Iterator[Offer]:
+    """The trainings of an experiment and its baseline.
+
+    They come seed by seed: a stopped study has complete results of the earlier seeds, with their baselines.
+    """
+    for seed in range(experiment.detector.seeds):
+        for each in experiment.beside_baseline():
+            yield from offers(each, seed)
+
+
+@dataclass(frozen=True)
+class Offer:
+    """Tasks that do not need each other, under the title of their progress."""
+
+    title: str
+    tasks: Sequence[Task]
+
+
+def execute(chosen: Executor, offered: Iterable[Offer], runs: Sequence[Run]) -> None:
+    """Execute offers all at once, if the executor can; else each is made when the one before is done."""
+    if not chosen.at_once:
+        for offer in offered:
+            chosen.execute(offer.tasks, runs, offer.title)
+        return
+    if tasks := list(dict.fromkeys(task for offer in offered for task in offer.tasks)):
+        chosen.execute(tasks, runs, "detectors")
 
 
 def resolved(config: DetectConfig, run: Run) -> DetectConfig:
@@ -157,8 +208,19 @@ def _prepare(experiment: Experiment) -> None:
     record(home, options, **extra)
 
 
-def train_folds(experiment: Experiment, seed: int = 0, until: float = 1.0) -> None:
-    """Train one detector on the experiment's folds, with one of the seeds; skip what is finished.
+def train_folds(experiment: Experiment, until: float = 1.0) -> None:
+    """Train one detector on the experiment's folds; skip what is finished.
+
+    Args:
+        until: stop the schedule after this share of its epochs.
+    """
+    execute(executor(experiment.config.compute), offers(experiment, until=until), [experiment.run])
+
+
+def offers(experiment: Experiment, seed: int = 0, until: float = 1.0) -> Iterator[Offer]:
+    """What to do to train one detector on the experiment's folds, with one of the seeds; without what is finished.
+
+    What is said of a training is logged before it is offered.
 
     Args:
         experiment: its options name the run and the folder of the detectors.
@@ -169,7 +231,7 @@ def train_folds(experiment: Experiment, seed: int = 0, until: float = 1.0) -> No
     name = config.detector.name + (f", seed {seed}" if seed else "")
     worker = Worker({config.run: run})
     if config.detector.has_frozen_adn and not (features := ComputeFeatures(config, experiment.folds)).done(worker):
-        executor(config.compute.executor).execute([features], [run], f"features of {config.detector.adn}")
+        yield Offer(f"features of {config.detector.adn}", [features])
     tasks = [TrainDetector(config, number, seed, until) for number in experiment.folds]
     to_do = [task for task in tasks if not task.done(worker)]
     of_earlier = [task for task in to_do if task.is_of_earlier_maps(run)]
@@ -195,14 +257,14 @@ def train_folds(experiment: Experiment, seed: int = 0, until: float = 1.0) -> No
     explain("F1", "AUROC")
     if config.detector.has_frozen_adn:
         _log.info(f"{name}: a head on frozen features, threshold by cross-validation of all labeled images")
-        executor(config.compute.executor).execute(to_do, [run], name)
+        yield Offer(name, to_do)
         return
     sets = [task.images(run) for task in to_do]
     epochs = to_do[0].recipe.last_epoch_for(len(sets[0].train))
     _log.info(
         f"{name}: {epochs} epochs, {_validation_note(config, run.labels, sets)}, {resolve(config.compute, 0)}"
     )
-    executor(config.compute.executor).execute(to_do, [run], name)
+    yield Offer(name, to_do)
 
 
 def _choose_again(run: Run, task: TrainDetector) -> None:

@@ -70,7 +70,8 @@ class TrainDetector:
 
     @property
     def key(self) -> str:
-        return f"{self}: {self.config.detector.name}"
+        place = f"{self.config.out.name}, " if self.config.out else ""  # a study has more of the same name
+        return f"{place}{self}: {self.config.detector.name}"
 
     @property
     def needs(self) -> tuple[str, ...]:
@@ -156,6 +157,7 @@ class TrainDetector:
             known = {name: values[rows] for name, values in parts.items()}
             fitted = fit_head(known, run.labels[rows], run.groups_of(rows), d.p_rate, seed)
             self._record(run, compute, self._facts(run))
+            torch.manual_seed(seed)  # the ADN's own head is drawn, and stored, though it does not decide
             model = build_detector(d, run.side, initial_weights(d))
             assert model.head is not None, "a frozen ADN has one"
             model.head.set(torch.from_numpy(fitted.weight), fitted.bias)

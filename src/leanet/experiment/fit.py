@@ -21,7 +21,7 @@ from leanet.experiment.description_task import DescribeImages
 from leanet.experiment.detect import refuse_unfit, refuse_unfit_weights, resolved, train_detectors, train_folds
 from leanet.experiment.detector_task import build_detector
 from leanet.experiment.estimate import estimate, unfinished
-from leanet.experiment.executors import executor
+from leanet.experiment.executors.registry import executor
 from leanet.experiment.experiment import Experiment
 from leanet.experiment.feature_task import ComputeFeatures
 from leanet.experiment.heat import choose_heat, for_another_head, peaks_of_maps
@@ -86,7 +86,7 @@ def fit(config: FitConfig) -> Card:
         raise UserError("leanet fit: one process only. Do not use `accelerate launch`; it is for run and study.")
     refuse_unfit(config.detector, config.data.image_size)
     refuse_unfit_weights(config.detector, config.data.image_size)
-    executor(config.compute.executor)
+    executor(config.compute)
     refuse_among_images(config.out, config.dataset, config.data)
     out = config.out.resolve()
     work = out.with_name(out.name + ".work")
@@ -256,7 +256,7 @@ def _compute_features(first: DetectConfig, second: DetectConfig, *runs: Run) -> 
     """Compute what heads of both trainings read, in one pass over the images."""
     both = ComputeFeatures(first, (0,), (ComputeFeatures(second, (0,)),))
     if not both.done(Worker({run.folder.path: run for run in runs})):
-        executor(first.compute.executor).execute([both], runs, both.key)
+        executor(first.compute).execute([both], runs, both.key)
 
 
 def everything(run: Run, folder: Path) -> Run:

@@ -27,7 +27,7 @@ from leanet.config import (
 )
 from leanet.config.maps import JOINED
 from leanet.config.options import EARLIER, omitted_by_default, to_options
-from leanet.data.cache import Cache, build_cache
+from leanet.data.cache import Cache, build_cache, open_cache
 from leanet.data.dataset import Dataset, Sample, check_folds, group_copies
 from leanet.data.duplicates import duplicates, refuse_duplicates_across
 from leanet.data.find import cut
@@ -84,6 +84,13 @@ class Run:
     map_coding: MapCoding
     map_source: str = COLOR_MAP
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        """As it is sent to another process, which opens the pixels by their path."""
+        values = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
+        if isinstance(self.pixels, np.memmap):
+            values["pixels"] = Path(str(self.pixels.filename))
+        return _received, (values,)
+
     @property
     def side(self) -> int:
         """Side of the images in pixels."""
@@ -139,6 +146,12 @@ class Run:
     def groups_of(self, rows: NDArray[np.int64]) -> list[str]:
         """The groups of these rows' images."""
         return [self.images[row].group for row in rows]
+
+
+def _received(values: dict[str, Any]) -> Run:
+    """A run that another process sent."""
+    pixels = values.pop("pixels")
+    return Run(**values, pixels=open_cache(pixels) if isinstance(pixels, Path) else pixels)
 
 
 def begin(config: ColorizeConfig) -> Run:

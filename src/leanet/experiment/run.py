@@ -11,7 +11,7 @@ from leanet.config import DetectConfig, RunConfig
 from leanet.experiment.colorize import colorize
 from leanet.experiment.detect import refuse_unfit, refuse_unfit_weights, train_detectors
 from leanet.experiment.estimate import estimate, unfinished
-from leanet.experiment.executors import executor
+from leanet.experiment.executors.registry import executor
 from leanet.experiment.experiment import Experiment
 from leanet.experiment.open_run import begin
 from leanet.experiment.run_folder import plain
@@ -61,7 +61,7 @@ def run(config: RunConfig) -> Results | None:
     first, second = config.stages()
     refuse_unfit(config.detector, config.data.image_size)
     refuse_unfit_weights(config.detector, config.data.image_size)
-    executor(config.compute.executor)
+    executor(config.compute)
     with alone_in(config.out):
         with first_before_others(find_device(config.compute.device)):
             begun = begin(first)  # report problems of the data before timing any step

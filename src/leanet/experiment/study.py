@@ -10,10 +10,10 @@ from functools import partial
 
 from leanet.config import ColorizeConfig, DetectConfig, DetectorConfig, StudyConfig, parse_folds
 from leanet.experiment.colorize import colorize
-from leanet.experiment.detect import refuse_unfit, refuse_unfit_weights, train_detectors
+from leanet.experiment.detect import refuse_unfit, refuse_unfit_weights, train_each
 from leanet.experiment.detector_task import TrainDetector
 from leanet.experiment.estimate import estimate, unfinished
-from leanet.experiment.executors import executor
+from leanet.experiment.executors.registry import executor
 from leanet.experiment.experiment import Experiment
 from leanet.experiment.open_run import Run, begin
 from leanet.experiment.run_folder import RunFolder, plain
@@ -91,7 +91,7 @@ def study(config: StudyConfig, draw: Callable[[Sequence[Cell]], None] | None = N
         refuse_unfit(detector, config.data.image_size)
     for adn in {detector.adn: detector.baseline() for detector in config.cells()}.values():
         refuse_unfit_weights(adn, config.data.image_size)
-    executor(config.compute.executor)
+    executor(config.compute)
     with alone_in(config.out):
         return _study(config, draw)
 
@@ -109,10 +109,13 @@ def _study(config: StudyConfig, draw: Callable[[Sequence[Cell]], None] | None) -
     cells: list[Cell] = []
     beside: dict[float, list[Row]] = {}
     baseline: Row | None = None
-    for number, wanted in enumerate(grid):
-        detector = wanted.detector
+
+    def announce(number: int) -> None:
+        detector = grid[number].detector
         _log.info(f"cell {number + 1} of {len(grid)}: {detector.name}, p_rate {detector.p_rate:g}")
-        trained = train_detectors(wanted)
+
+    for number, trained in enumerate(train_each(grid, announce)):
+        detector = grid[number].detector
         if not is_first():
             continue
         rows, held_out = detector_rows(trained).rows, held_out_row(trained)

@@ -54,7 +54,7 @@ class Task(Protocol):
 
     @property
     def key(self) -> str:
-        """A readable name, unique in a plan: 'fold 0: colorizer'."""
+        """A readable name: 'fold 0: colorizer'. Tasks of one key follow each other."""
         ...
 
     @property
@@ -80,7 +80,14 @@ class Task(Protocol):
 
 
 class Executor(Protocol):
-    """Decides where tasks run."""
+    """Decides where tasks run; built with the options of the computation.
+
+    Attributes:
+        at_once: whether it takes the tasks of all trainings in one call. If not, they come training by training,
+            each with its lines in the log before it.
+    """
+
+    at_once: bool
 
     def execute(self, tasks: Sequence[Task], runs: Sequence[Run], title: str) -> None:
         """Run the unfinished tasks, each after those it needs.

@@ -1,41 +1,26 @@
-"""Executors by name, and the local one, which runs tasks in this process one after another."""
+"""The local executor: tasks in this process, one after another."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from leanet.errors import OptionError
+from leanet.config import ComputeConfig
+from leanet.experiment.executors.registry import refuse_options, register_executor
 from leanet.experiment.open_run import Run
-from leanet.experiment.tasks import Executor, Task, Worker, perform
+from leanet.experiment.tasks import Task, Worker, perform
 from leanet.progress import progress_bar
-
-EXECUTORS: dict[str, Callable[[], Executor]] = {}
-
-
-def register_executor(name: str) -> Callable[[type[Executor]], type[Executor]]:
-    """A decorator that registers an executor's class under a name."""
-
-    def register(kind: type[Executor]) -> type[Executor]:
-        EXECUTORS[name] = kind
-        return kind
-
-    return register
-
-
-def executor(name: str) -> Executor:
-    """A new executor of this name.
-
-    Raises:
-        OptionError: there is none.
-    """
-    if name not in EXECUTORS:
-        raise OptionError("executor", name, f"choose from {', '.join(EXECUTORS)}.")
-    return EXECUTORS[name]()
 
 
 @register_executor("local")
 class Local:
     """One task after another in this process, or together with the others of `accelerate launch`."""
+
+    at_once = False
+
+    def __init__(self, compute: ComputeConfig) -> None:
+        either = "--executor processes or --executor ray"
+        only_ray = dict.fromkeys(("address", "num_gpus"), "--executor ray")
+        refuse_options(compute, only_ray | dict.fromkeys(("num_cpus", "memory"), either))
 
     def execute(self, tasks: Sequence[Task], runs: Sequence[Run], title: str) -> None:
         """See `Executor`."""

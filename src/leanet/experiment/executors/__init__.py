@@ -1,0 +1,1 @@
+"""Executors, one per file; the contract is in leanet.experiment.tasks."""

@@ -1,0 +1,169 @@
+"""Ray: a cluster of several nodes on this machine, one of which dies, writes what one process writes."""
+
+from __future__ import annotations
+
+import contextlib
+import re
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from commands import train
+from same_files import assert_same_files
+from threadpoolctl import threadpool_limits
+
+from leanet.cli import main
+from leanet.errors import UserError
+from leanet.experiment.executors.ray import complaint, connect
+from leanet.experiment.study import study
+
+ray: Any = pytest.importorskip("ray")
+
+OPTIONS = ["--image-size", "64", "--n-splits", "2", "--device", "cpu"]
+TRAINED = ["--adn", "CNN", "--caan", "MobileNet", "--epochs", "1", "--colorizer-epochs", "1", "--no-compare"]
+
+HERE = {"leanet": "0.2.0", "torch": "2.14.1"}
+
+
+@pytest.mark.parametrize(
+    ("read", "there", "said"),
+    [
+        ("secret", HERE, None),
+        ("secret", {**HERE, "leanet": None}, 'leanet is not installed there.*pip install "leanet'),
+        ("secret", {**HERE, "leanet": "0.1.0"}, "has leanet 0.1.0, and this machine 0.2.0"),
+        ("secret", {**HERE, "torch": "2.9.0"}, "has torch 2.9.0, and this machine 2.14.1"),
+        ("", HERE, "does not see the run folder"),
+    ],
+)
+def test_what_is_wrong_with_a_node_is_said(read: str, there: dict[str, str | None], said: str | None) -> None:
+    found = complaint(read, there, "secret", HERE)
+    assert found is None if said is None else re.search(said, found or "")
+
+
+@pytest.mark.parametrize(
+    ("address", "said"),
+    [
+        ("ray://127.0.0.1:1", "--address ray://127.0.0.1:1: no cluster there .Connection refused."),
+        ("127.0.0.1:1", "--address 127.0.0.1:1: no cluster there"),
+        ("head", "--address head: expected auto, or ray://HOST:PORT"),
+        ("http://head:8265", "--address http://head:8265: expected auto"),
+        ("auto", "--address auto: no cluster .Could not find any running Ray instance.. Start one with `ray start"),
+    ],
+)
+def test_no_cluster_at_the_address_is_one_line(
+    address: str,
+    said: str,
+    leaves: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    monkeypatch.setenv("RAY_TMPDIR", str(tmp_path))  # where 'auto' looks for the last cluster
+    command = ["run", str(leaves), "--out", str(tmp_path / "run"), *OPTIONS, "--executor", "ray"]
+    assert main([*command, "--address", address]) == 2
+    error = capsys.readouterr().err
+    assert re.search(said, error)
+    assert error.count("\n") == 1
+
+
+@pytest.fixture(scope="module")
+def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
+    """A head without cores, and a node with one."""
+    from ray.cluster_utils import Cluster
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("RAY_USAGE_STATS_ENABLED", "0")
+        patch.chdir(tmp_path_factory.mktemp("elsewhere"))  # of the nodes; relative paths are the driver's
+        made: Any = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, "include_dashboard": False})
+        made.add_node(num_cpus=1)
+    connect(made.address)
+    yield made
+    ray.shutdown()
+    made.shutdown()
+
+
+def is_at_work(node: Any, run: Path) -> bool:
+    """Whether a process that a node has started runs a task of this run."""
+    raylets = {started.process.pid for started in node.all_processes["raylet"]}
+    for lock in run.glob(".leanet-task-*"):
+        with contextlib.suppress(OSError):  # the task has ended
+            found = re.search(r"\(process (\d+) on", lock.read_text(errors="replace"))
+            if found and _parent(int(found[1])) in raylets:
+                return True
+    return False
+
+
+def _parent(process: int) -> int:
+    try:
+        return int(Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[1])
+    except OSError:
+        return 0
+
+
+@pytest.mark.slow
+def test_a_run_ends_with_the_same_bytes_when_a_node_is_killed(
+    cluster: Any, leaves: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    command = ["run", str(leaves), *OPTIONS, *TRAINED, "--out", "run"]
+    alone, spread = tmp_path / "alone", tmp_path / "spread"
+    for folder in (alone, spread):
+        folder.mkdir()
+    monkeypatch.chdir(alone)
+    with threadpool_limits(1):
+        train(*command)
+    node = cluster.add_node(num_cpus=1)
+    killed = threading.Event()
+
+    def kill() -> None:
+        while not is_at_work(node, spread / "run"):
+            time.sleep(0.005)
+        cluster.remove_node(node, allow_graceful=False)
+        killed.set()
+
+    threading.Thread(target=kill, daemon=True).start()
+    monkeypatch.chdir(spread)
+    train(*command, "--executor", "ray")
+    assert killed.is_set()
+    assert_same_files(alone / "run", spread / "run")
+
+
+@pytest.mark.slow
+def test_a_study_and_a_fit_write_the_same_bytes(cluster: Any, leaves: Path, tmp_path: Path) -> None:  # noqa: ARG001
+    from leanet.cli import parse
+
+    grid = ["study", str(leaves), *OPTIONS, "--tune", "head", "--adn", "EfficientNet-Lite0", "--seeds", "2"]
+    grid += ["--p-rate", "0.5", "1", "--map-source", "features"]
+    for place, executor in (("alone", "local"), ("spread", "ray")):
+        options = ["--executor", executor, "--out"]
+        with threadpool_limits(1):
+            study(parse("study", [*grid[1:], *options, str(tmp_path / place / "study")]))
+            assert main(["fit", str(leaves), *OPTIONS, *options, str(tmp_path / place / "model")]) == 0
+    assert_same_files(tmp_path / "alone" / "study", tmp_path / "spread" / "study")
+    for name in ("weights.safetensors", "maps.safetensors"):
+        files = [next((tmp_path / place / "model").rglob(name), None) for place in ("alone", "spread")]
+        assert [file.read_bytes() for file in files if file][:1] == [file.read_bytes() for file in files if file][
+            1:
+        ]
+
+
+@pytest.mark.slow
+def test_a_node_with_another_version_is_named(cluster: Any, leaves: Path, tmp_path: Path) -> None:
+    (tmp_path / "old" / "leanet").mkdir(parents=True)
+    (tmp_path / "old" / "leanet" / "__init__.py").write_text('__version__ = "0.0.9"\n')
+    node = cluster.add_node(num_cpus=1, env_vars={"PYTHONPATH": str(tmp_path / "old")})
+    try:
+        with pytest.raises(UserError, match=r"node .*: has leanet 0.0.9, and this machine"):
+            train("run", str(leaves), "--out", str(tmp_path / "run"), *OPTIONS, "--executor", "ray")
+    finally:
+        cluster.remove_node(node)
+
+
+@pytest.mark.slow
+def test_more_than_any_node_has_is_refused(cluster: Any, leaves: Path, tmp_path: Path) -> None:  # noqa: ARG001
+    command = ["run", str(leaves), "--out", str(tmp_path / "run"), *OPTIONS, "--executor", "ray"]
+    with pytest.raises(UserError, match="no node has --num-cpus 64, --num-gpus 2 for a task"):
+        train(*command, "--num-cpus", "64", "--num-gpus", "2")
