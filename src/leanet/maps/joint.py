@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
+import math
 from collections.abc import Iterator, Mapping
 
 import numpy as np
@@ -92,7 +93,10 @@ def _fitted(part: MapSource, normals: Normals, session: Session) -> tuple[Histor
         return history, _mean(part, normals, session.compute)
     normals = _described(part, normals, session.compute)
     half, other = (dataclasses.replace(normals, rows=rows) for rows in np.array_split(normals.rows, 2))
-    part.fit(half, session)
+    never_saved = dataclasses.replace(
+        session.checkpoint, path=session.checkpoint.path.with_name("half"), every_seconds=math.inf
+    )
+    part.fit(half, dataclasses.replace(session, checkpoint=never_saved))
     scale = _mean(part, other if len(other) else half, session.compute)
     return part.fit(normals, session), scale
 
