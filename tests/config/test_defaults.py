@@ -111,3 +111,11 @@ def test_check_offers_the_same_run_in_few_options(given: str) -> None:
     offered = shlex.split(quick_command(asked))
     assert parse("run", offered[2:]) == parse("run", [*offered[2:5], *offered[5:9], *given.split()])
     assert len(offered) <= 9 + len(given.split())
+
+
+def test_the_earlier_name_of_the_maps_in_a_config_file_is_read(tmp_path: Path) -> None:
+    file = tmp_path / "config.yaml"
+    file.write_text("map_source: colorizer\n")
+    assert read_options(file)["maps"] == ["color"]
+    file.write_text("map_source: features\nmaps: [color]\n")
+    assert read_options(file)["maps"] == ["color"]

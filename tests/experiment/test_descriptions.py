@@ -133,6 +133,22 @@ def test_a_resumed_run_reads_the_descriptions_and_makes_damaged_ones_again(confi
         np.testing.assert_array_equal(maps_of(find(config.out), 1), before)
 
 
+def test_maps_by_another_version_of_the_source_are_made_again(
+    config: ColorizeConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    leanet.colorize(config)
+    before = [maps_of(find(config.out), number) for number in range(2)]
+    monkeypatch.setattr(CountedMap, "version", "2")
+    monkeypatch.setattr(CountedMap, "unit", "doubled")
+    compare = CountedMap.compare
+    monkeypatch.setattr(
+        CountedMap, "compare", lambda self, d: AnomalyMap(2 * compare(self, d).values, CountedMap.unit)
+    )
+    leanet.colorize(config)
+    for number in range(2):
+        np.testing.assert_allclose(maps_of(find(config.out), number), 2 * before[number], atol=2 * CountedMap.step)
+
+
 def test_descriptions_by_another_source_of_the_name_are_made_again(
     config: ColorizeConfig, monkeypatch: pytest.MonkeyPatch
 ) -> None:

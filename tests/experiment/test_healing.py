@@ -244,7 +244,7 @@ def test_what_two_folds_exchanged_is_made_anew(
     leaves: Path, run_copy: Path, capsys: pytest.CaptureFixture[str], names: list[str]
 ) -> None:
     said = {
-        "colorizer/weights.safetensors": "weights.safetensors: trained on other images; this colorizer is trained",
+        "colorizer/weights.safetensors": "trained on other images, or by another version; it is trained",
         "maps.zarr": "maps.zarr: another fold's; these anomaly maps are made again",
         f"{DETECTOR}/weights.safetensors": "damaged or incomplete; this detector is trained again",
     }

@@ -13,7 +13,7 @@ from leanet.errors import OptionError
 FEATURE_PARTS = 5
 """Parts of `cross_fit` for feature maps, which would be 0 at an image's own patches."""
 
-COLOR_MAP, FEATURE_MAP = "color", "features"
+COLOR_MAP, FEATURE_MAP, RECONSTRUCTION = "color", "features", "reconstruction"
 """The map source of the paper, and of earlier versions; and that of pretrained features."""
 
 JOINED = "+"

@@ -121,7 +121,8 @@ def read_options(path: Path) -> dict[str, Any]:
         if key != "recorded" and not all(map(_is_plain, value if isinstance(value, list) else [value])):
             raise ValueError(f"{key}: expected a plain value or a list of these")
     if "map_source" in loaded:  # what the option was called while it took one name
-        loaded["maps"] = [loaded.pop("map_source")]
+        source = loaded.pop("map_source")
+        loaded.setdefault("maps", ["color" if source == "colorizer" else source])
     return loaded
 
 

@@ -20,7 +20,7 @@ from leanet.experiment.open_run import Run, normal_rows, parts_of_training_side
 from leanet.experiment.run_folder import MapFolder, RunFolder, write_history
 from leanet.experiment.tasks import Worker, fingerprint_of
 from leanet.files import remove
-from leanet.maps.registry import build_map_source, find_map_source
+from leanet.maps.registry import build_map_source, find_map_source, version_of
 from leanet.maps.source import AnomalyMap, MapSource, Normals
 from leanet.maps.sources.color import CHROMA
 from leanet.maps.store import DELTA_E_STEP, Maps, MapWriter
@@ -101,7 +101,7 @@ class FitMap:
             return False
         run = worker.run_at(self.config.out)
         if made_from(weights) not in ("", images_of(self.normals(run), run)):
-            _log.info(f"note: {weights}: trained on other images; this colorizer is trained again")
+            _log.info(f"note: {weights}: trained on other images, or by another version; it is trained again")
             return False
         return True
 
@@ -244,8 +244,10 @@ def compute_of(config: ColorizeConfig, run: Run) -> Compute:
 
 
 def images_of(normals: NDArray[np.int64], run: Run) -> str:
-    """A fingerprint of the images, by their rows, that a map source learned from."""
-    return hashlib.sha256(repr([run.images[row].sha256 for row in normals]).encode()).hexdigest()
+    """A fingerprint of the images, by their rows, that a map source learned from, and of its version."""
+    images = [run.images[row].sha256 for row in normals]
+    version = version_of(run.map_source)
+    return hashlib.sha256(repr((images, version) if version else images).encode()).hexdigest()
 
 
 def is_made(run: Run, number: int, say: Say = _log.info) -> bool:

@@ -61,3 +61,8 @@ def find_map_source(name: str) -> type[MapSource]:
 def described_sources(name: str) -> tuple[str, ...]:
     """Those of a map source's parts, or itself, that have descriptions; see `MapSource.described_by`."""
     return tuple(each for each in name.split(JOINED) if find_map_source(each).described_by)
+
+
+def version_of(name: str) -> str:
+    """The versions of a map source's parts, or its own; '' if none has one."""
+    return JOINED.join(filter(None, (find_map_source(each).version for each in name.split(JOINED))))

@@ -72,6 +72,7 @@ class MapSource(nn.Module, ABC):
         has_chroma: whether `forward` returns the recolored chrominance as the extra 'chroma', to be stored.
         described_by: what `describe` depends on besides the images, such as the network and its weights; stored
             descriptions of another value are made again. '' if the source has no descriptions.
+        version: of what `fit` learns, if a source of this name did otherwise before; runs fit it again then.
         compiled: whether `forward` may compile elementwise functions, which pays off for thousands of images.
 
     Args:
@@ -83,6 +84,7 @@ class MapSource(nn.Module, ABC):
     step: ClassVar[float] = 0.005
     has_chroma: bool = False
     described_by: ClassVar[str] = ""
+    version: ClassVar[str] = ""
 
     def __init__(self, image_size: int, config: ColorizerConfig) -> None:
         super().__init__()

@@ -15,6 +15,7 @@ from PIL import Image
 from pydantic import BaseModel, Field
 
 from leanet.config import COLOR_MAP, ServeConfig, Tune
+from leanet.config.maps import JOINED, RECONSTRUCTION
 from leanet.model.card import Card, Heat
 from leanet.model.predict_files import Loaded
 from leanet.model.result import Result, beyond_normals, layer, shown_from
@@ -162,7 +163,7 @@ def _png(image: Image.Image) -> str:
 def model_info(name: str, card: Card, config: ServeConfig) -> ModelInfo:
     """The public facts of a model."""
     maps: list[MapName] = ["overlay", "anomaly_map", "input"]
-    if card.colorizer:
+    if card.colorizer or RECONSTRUCTION in (card.map_source or "").split(JOINED):
         maps.append("recoloured")
     if card.has_attention:
         maps.append("attention")
@@ -172,5 +173,5 @@ def model_info(name: str, card: Card, config: ServeConfig) -> ModelInfo:
         "max_megapixels": config.max_megapixels,
         "max_files": config.max_files,
     }
-    unit: Literal["ΔE", ""] = "ΔE" if card.map_source == COLOR_MAP else ""
+    unit: Literal["ΔE", ""] = "ΔE" if card.map_source in (COLOR_MAP, RECONSTRUCTION) else ""
     return ModelInfo(name=name, maps=tuple(maps), limits=limits, map_unit=unit, **shown)

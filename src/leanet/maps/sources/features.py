@@ -54,6 +54,7 @@ class FeatureMap(MapSource):
 
     unit = "times the normal distance"
     step = 0.001
+    version = "relative"
     described_by = f"{ADN_NAME}, ImageNet, points {POINTS}, averaged over {SMOOTHED}"
 
     bank: Tensor
