@@ -37,7 +37,7 @@ QUEUED = 2
 PATIENCE = 5.0
 """Seconds in which a cluster must take a connection."""
 
-SLOWEST_NODE = 120.0
+SLOWEST_NODE = 300.0
 """Seconds in which a node must start a process and look at the run folder."""
 
 Node = Mapping[str, Any]
