@@ -231,6 +231,26 @@ def test_answers_of_something_else_are_refused(
     assert {path: path.read_bytes() for path in out.iterdir()} == before
 
 
+@pytest.mark.parametrize("suffix", [".parquet", ".csv"])
+def test_answers_about_another_folder_of_the_same_names_are_refused(
+    predict: Predict, place: Path, capsys: pytest.CaptureFixture[str], suffix: str
+) -> None:
+    for folder in ("one", "two"):
+        table(f"{folder}/pool.parquet", ["a.png"])
+        Path(folder, "pool.csv").write_text("file\na.png\n")
+    shutil.copy(place / "photos" / "a.png", "one")
+    shutil.copy(place / "photos" / "far" / "c.png", "two/a.png")
+    before = parts(predict(f"one/pool{suffix}", code=0))
+    predict(f"two/pool{suffix}", code=2)
+    assert "the folder of the pictures was" in said(capsys)
+    assert parts(predict(str(place / "one" / f"pool{suffix}"), code=0)) == before
+    other = predict(f"two/pool{suffix}", code=0, out="other")
+    descriptions = {
+        pq.read_metadata(out / "part-00000.parquet").metadata[b"leanet"] for out in (place / "answers", other)
+    }
+    assert len(descriptions) == 2
+
+
 def test_answers_of_another_model_are_refused(
     predict: Predict, exported_onnx: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -347,6 +367,10 @@ def test_a_row_that_cannot_be_read_is_an_error_of_its_own(predict: Predict, plac
         "tar://a.png": "expected tar://MEMBER::SHARD",
         "gone.tar": "no such file or directory",
         "z" * 300: "file name too long",
+        "a\0b.png": "a name with a zero in it",
+        "a\0b.tar": "a name with a zero in it",
+        "tar://a.png::a\0b.tar": "a name with a zero in it",
+        "memory://b/a\0b.png": "a name with a zero in it",
         "pool.parquet": "not an image, or of an unknown format",
     }
     (place / "s.tar").rename(place / "photos" / "s.tar")

@@ -84,14 +84,15 @@ def is_table(given: str) -> bool:
 
 
 def facts_of(given: str) -> dict[str, object]:
-    """What identifies a manifest: a file's size and hash, or the place that is listed.
+    """What identifies a manifest: a file's size and hash and the folder of its relative names, or the listed place.
 
     Raises:
         UserError: no such file, or it cannot be read.
     """
     if is_table(given):
-        return dict(zip(("bytes", "hash"), brief_hash(given), strict=True))
-    return {"place": given if is_url(given) else os.path.abspath(given)}  # noqa: PTH100 - a pattern is no path
+        size, digest = brief_hash(given)
+        return {"bytes": size, "hash": digest, "root": _absolute(_parent(given))}
+    return {"place": _absolute(given)}
 
 
 def open_manifest(given: str, column: str, listing: Path) -> Manifest:
@@ -123,6 +124,10 @@ def brief_hash(place: str) -> tuple[int, str]:
             file.seek(start)
             digest.update(file.read(_ENDS))
     return size, digest.hexdigest()
+
+
+def _absolute(place: str) -> str:
+    return place if is_url(place) else os.path.abspath(place)  # noqa: PTH100 - a pattern is no path
 
 
 def _parent(given: str) -> str:

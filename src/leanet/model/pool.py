@@ -247,6 +247,7 @@ _WORDS = {
     "bytes": "the manifest's size in bytes",
     "hash": "the manifest's content",
     "place": "the place that was listed",
+    "root": "the folder of the pictures",
     "listing": LISTING,
     "model": "the model",
     "decoding": "the version of decoding",
