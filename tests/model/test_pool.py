@@ -289,7 +289,10 @@ def test_what_is_in_the_folder_is_kept(predict: Predict, place: Path, capsys: py
         ("nowhere/*.tar", "no pictures and no tar shards"),
         ("empty.parquet", "no rows"),
         ("empty.csv", "no rows"),
-        ("bare.csv", "no column file"),
+        ("bare.csv", "no columns. Its first row must name them"),
+        ("headless.csv", "no column file. It has a.png"),
+        ("twice.csv", "several columns file"),
+        ("twice.parquet", "several columns file"),
         ("other.parquet", "no column file. It has image"),
         ("number.parquet", "expected text, found int64"),
         ("text.parquet", "not a readable Parquet file"),
@@ -309,9 +312,12 @@ def test_bad_manifests_are_refused_in_one_line(
     table("gone.parquet", ["memory://gone/a.png"])
     pq.write_table(pa.table({"image": ["a.png"]}), "other.parquet")
     pq.write_table(pa.table({"file": [1]}), "number.parquet")
+    pq.write_table(pa.table([["a.png"], ["b.png"]], names=["file", "file"]), "twice.parquet")
     for name, text in (
         ("empty.csv", "file\n"),
         ("bare.csv", ""),
+        ("headless.csv", "a.png\n"),
+        ("twice.csv", "file,file\na.png,b.png\n"),
         ("short.csv", "file,id\na.png,1\nb.png\n"),
         ("text.parquet", "no table"),
     ):
@@ -340,6 +346,32 @@ def test_options_that_do_not_fit(
     assert main(["predict", str(tiny_model), "--manifest", "photos", *options]) == 2
     assert words in said(capsys)
     assert not (place / "answers").exists()
+
+
+def test_a_bucket_is_listed_as_a_folder_is(
+    predict: Predict, place: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    content = (place / "photos" / "a.png").read_bytes()
+    memory = fsspec.filesystem("memory")
+    for name in ("a.png", ".b.png", ".c/d.png", "far/.e.png", "Ground_Truth/f.png", "far/ground_truth/g.png"):
+        memory.pipe(f"/listed/{name}", content)
+    out = predict("memory://listed/", code=0, out="1")
+    assert [row["file"] for row in answers(out)] == ["memory:///listed/a.png"]
+    told = capsys.readouterr().out
+    assert "left out, hidden: 3" in told
+    assert "left out, folder of masks: 2" in told
+    assert len(answers(predict("memory://listed/**/*.png", code=0, out="2"))) == 3
+    assert len(answers(predict("memory://listed/.c/*.png", code=0, out="3"))) == 1
+
+
+def test_the_packages_that_fsspec_needs_are_named(
+    predict: Predict, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "smbclient", None)
+    predict("smb://server/photos/", code=2)
+    line = said(capsys)
+    assert "smbprotocol" in line
+    assert "fsspec is missing" not in line
 
 
 def test_a_package_that_is_missing_is_named(
