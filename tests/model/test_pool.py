@@ -337,6 +337,9 @@ def test_bad_manifests_are_refused_in_one_line(
         (["a.png", "--out", "answers"], "names the pictures. Leave out a.png"),
         (["--out", "answers", "--maps", "maps"], "--maps maps: --manifest has no overlays"),
         ([], "expected the name of a folder"),
+        (["--out", "-"], "--out -: with --manifest, expected the name of a folder"),
+        (["--out", "answers", "--column", "image"], "--column image: photos is no table. Leave it out."),
+        (["--out", "answers", "--manifest", ""], "--manifest '': expected a file, a folder, a pattern or a URL"),
         (["--out", "answers", "--shard-rows", "0"], "--shard-rows 0: expected at least 1"),
     ],
 )
@@ -346,6 +349,44 @@ def test_options_that_do_not_fit(
     assert main(["predict", str(tiny_model), "--manifest", "photos", *options]) == 2
     assert words in said(capsys)
     assert not (place / "answers").exists()
+
+
+@pytest.mark.parametrize(("option", "value"), [("--column", "image"), ("--shard-rows", "3")])
+def test_options_of_a_manifest_need_one(
+    tiny_model: Path, capsys: pytest.CaptureFixture[str], option: str, value: str
+) -> None:
+    assert main(["predict", str(tiny_model), "photos", option, value]) == 2
+    assert f"{option} {value}: is an option of --manifest. Leave it out." in said(capsys)
+
+
+@pytest.mark.parametrize("threshold", ["nan", "inf", "2"])
+def test_a_bad_threshold_can_be_corrected(
+    predict: Predict, place: Path, capsys: pytest.CaptureFixture[str], threshold: str
+) -> None:
+    predict("photos", "--threshold", threshold, code=2)
+    assert f"--threshold {threshold}" in said(capsys)
+    assert not (place / "answers").exists()
+    predict("photos", "--threshold", "0.5")
+
+
+def test_a_damaged_model_can_be_corrected(
+    predict: Predict, tiny_model: Path, place: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shutil.copytree(tiny_model, place / "broken")
+    (place / "broken" / "model.json").write_text("{}")
+    assert main(["predict", "broken", "--manifest", "photos", "--out", "answers"]) == 2
+    assert "model.json" in said(capsys)
+    predict("photos")
+
+
+def test_a_damaged_listing_names_the_remedy(predict: Predict, capsys: pytest.CaptureFixture[str]) -> None:
+    listing = predict("photos") / "_listing.parquet"
+    content = listing.read_bytes()
+    for damaged in (b"", content[:-20], content.replace(b"a.png", b"z.png")):
+        listing.write_bytes(damaged)
+        capsys.readouterr()
+        predict("photos", code=2)
+        assert "_listing.parquet: damaged or changed. Choose another --out, which lists again." in said(capsys)
 
 
 def test_a_bucket_is_listed_as_a_folder_is(
