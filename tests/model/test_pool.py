@@ -231,6 +231,26 @@ def test_answers_of_something_else_are_refused(
     assert {path: path.read_bytes() for path in out.iterdir()} == before
 
 
+@pytest.mark.parametrize("suffix", [".parquet", ".csv"])
+def test_answers_about_another_folder_of_the_same_names_are_refused(
+    predict: Predict, place: Path, capsys: pytest.CaptureFixture[str], suffix: str
+) -> None:
+    for folder in ("one", "two"):
+        table(f"{folder}/pool.parquet", ["a.png"])
+        Path(folder, "pool.csv").write_text("file\na.png\n")
+    shutil.copy(place / "photos" / "a.png", "one")
+    shutil.copy(place / "photos" / "far" / "c.png", "two/a.png")
+    before = parts(predict(f"one/pool{suffix}", code=0))
+    predict(f"two/pool{suffix}", code=2)
+    assert "the folder of the pictures was" in said(capsys)
+    assert parts(predict(str(place / "one" / f"pool{suffix}"), code=0)) == before
+    other = predict(f"two/pool{suffix}", code=0, out="other")
+    descriptions = {
+        pq.read_metadata(out / "part-00000.parquet").metadata[b"leanet"] for out in (place / "answers", other)
+    }
+    assert len(descriptions) == 2
+
+
 def test_answers_of_another_model_are_refused(
     predict: Predict, exported_onnx: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -269,7 +289,10 @@ def test_what_is_in_the_folder_is_kept(predict: Predict, place: Path, capsys: py
         ("nowhere/*.tar", "no pictures and no tar shards"),
         ("empty.parquet", "no rows"),
         ("empty.csv", "no rows"),
-        ("bare.csv", "no column file"),
+        ("bare.csv", "no columns. Its first row must name them"),
+        ("headless.csv", "no column file. It has a.png"),
+        ("twice.csv", "several columns file"),
+        ("twice.parquet", "several columns file"),
         ("other.parquet", "no column file. It has image"),
         ("number.parquet", "expected text, found int64"),
         ("text.parquet", "not a readable Parquet file"),
@@ -289,9 +312,12 @@ def test_bad_manifests_are_refused_in_one_line(
     table("gone.parquet", ["memory://gone/a.png"])
     pq.write_table(pa.table({"image": ["a.png"]}), "other.parquet")
     pq.write_table(pa.table({"file": [1]}), "number.parquet")
+    pq.write_table(pa.table([["a.png"], ["b.png"]], names=["file", "file"]), "twice.parquet")
     for name, text in (
         ("empty.csv", "file\n"),
         ("bare.csv", ""),
+        ("headless.csv", "a.png\n"),
+        ("twice.csv", "file,file\na.png,b.png\n"),
         ("short.csv", "file,id\na.png,1\nb.png\n"),
         ("text.parquet", "no table"),
     ):
@@ -311,6 +337,9 @@ def test_bad_manifests_are_refused_in_one_line(
         (["a.png", "--out", "answers"], "names the pictures. Leave out a.png"),
         (["--out", "answers", "--maps", "maps"], "--maps maps: --manifest has no overlays"),
         ([], "expected the name of a folder"),
+        (["--out", "-"], "--out -: with --manifest, expected the name of a folder"),
+        (["--out", "answers", "--column", "image"], "--column image: photos is no table. Leave it out."),
+        (["--out", "answers", "--manifest", ""], "--manifest '': expected a file, a folder, a pattern or a URL"),
         (["--out", "answers", "--shard-rows", "0"], "--shard-rows 0: expected at least 1"),
     ],
 )
@@ -320,6 +349,70 @@ def test_options_that_do_not_fit(
     assert main(["predict", str(tiny_model), "--manifest", "photos", *options]) == 2
     assert words in said(capsys)
     assert not (place / "answers").exists()
+
+
+@pytest.mark.parametrize(("option", "value"), [("--column", "image"), ("--shard-rows", "3")])
+def test_options_of_a_manifest_need_one(
+    tiny_model: Path, capsys: pytest.CaptureFixture[str], option: str, value: str
+) -> None:
+    assert main(["predict", str(tiny_model), "photos", option, value]) == 2
+    assert f"{option} {value}: is an option of --manifest. Leave it out." in said(capsys)
+
+
+@pytest.mark.parametrize("threshold", ["nan", "inf", "2"])
+def test_a_bad_threshold_can_be_corrected(
+    predict: Predict, place: Path, capsys: pytest.CaptureFixture[str], threshold: str
+) -> None:
+    predict("photos", "--threshold", threshold, code=2)
+    assert f"--threshold {threshold}" in said(capsys)
+    assert not (place / "answers").exists()
+    predict("photos", "--threshold", "0.5")
+
+
+def test_a_damaged_model_can_be_corrected(
+    predict: Predict, tiny_model: Path, place: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shutil.copytree(tiny_model, place / "broken")
+    (place / "broken" / "model.json").write_text("{}")
+    assert main(["predict", "broken", "--manifest", "photos", "--out", "answers"]) == 2
+    assert "model.json" in said(capsys)
+    predict("photos")
+
+
+def test_a_damaged_listing_names_the_remedy(predict: Predict, capsys: pytest.CaptureFixture[str]) -> None:
+    listing = predict("photos") / "_listing.parquet"
+    content = listing.read_bytes()
+    for damaged in (b"", content[:-20], content.replace(b"a.png", b"z.png")):
+        listing.write_bytes(damaged)
+        capsys.readouterr()
+        predict("photos", code=2)
+        assert "_listing.parquet: damaged or changed. Choose another --out, which lists again." in said(capsys)
+
+
+def test_a_bucket_is_listed_as_a_folder_is(
+    predict: Predict, place: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    content = (place / "photos" / "a.png").read_bytes()
+    memory = fsspec.filesystem("memory")
+    for name in ("a.png", ".b.png", ".c/d.png", "far/.e.png", "Ground_Truth/f.png", "far/ground_truth/g.png"):
+        memory.pipe(f"/listed/{name}", content)
+    out = predict("memory://listed/", code=0, out="1")
+    assert [row["file"] for row in answers(out)] == ["memory:///listed/a.png"]
+    told = capsys.readouterr().out
+    assert "left out, hidden: 3" in told
+    assert "left out, folder of masks: 2" in told
+    assert len(answers(predict("memory://listed/**/*.png", code=0, out="2"))) == 3
+    assert len(answers(predict("memory://listed/.c/*.png", code=0, out="3"))) == 1
+
+
+def test_the_packages_that_fsspec_needs_are_named(
+    predict: Predict, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "smbclient", None)
+    predict("smb://server/photos/", code=2)
+    line = said(capsys)
+    assert "smbprotocol" in line
+    assert "fsspec is missing" not in line
 
 
 def test_a_package_that_is_missing_is_named(
@@ -347,6 +440,10 @@ def test_a_row_that_cannot_be_read_is_an_error_of_its_own(predict: Predict, plac
         "tar://a.png": "expected tar://MEMBER::SHARD",
         "gone.tar": "no such file or directory",
         "z" * 300: "file name too long",
+        "a\0b.png": "a name with a zero in it",
+        "a\0b.tar": "a name with a zero in it",
+        "tar://a.png::a\0b.tar": "a name with a zero in it",
+        "memory://b/a\0b.png": "a name with a zero in it",
         "pool.parquet": "not an image, or of an unknown format",
     }
     (place / "s.tar").rename(place / "photos" / "s.tar")

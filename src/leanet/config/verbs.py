@@ -252,18 +252,25 @@ class PredictConfig:
     """Column of --manifest that names the pictures: paths relative to the manifest, absolute paths, URLs,
     tar shards, or members of shards such as tar://1.jpg::shards/0.tar."""
     shard_rows: int = 10_000
-    """Rows of --manifest for one file of answers; a tar shard always has a file of its own."""
+    """Rows of --manifest for one file of answers; each tar shard of a listing has a file of its own."""
 
     def __post_init__(self) -> None:
         at_least("shard_rows", self.shard_rows, 1)
         if self.manifest is None:
+            for name in ("column", "shard_rows"):
+                if (value := getattr(self, name)) != getattr(PredictConfig, name):
+                    raise OptionError(name, value, "is an option of --manifest. Leave it out.")
             return
+        if not self.manifest:
+            raise OptionError("manifest", "''", "expected a file, a folder, a pattern or a URL.")
         if self.images:
             raise OptionError("manifest", self.manifest, f"names the pictures. Leave out {self.images[0]}.")
         if self.maps is not None:
             raise OptionError(
                 "maps", self.maps, "--manifest has no overlays and maps. Name a few pictures instead."
             )
+        if self.out == Path("-"):
+            raise OptionError("out", self.out, "with --manifest, expected the name of a folder for the answers.")
         if self.out == PREDICTIONS:
             raise UserError("--out: with --manifest, expected the name of a folder for the answers.")
 

@@ -84,14 +84,15 @@ def is_table(given: str) -> bool:
 
 
 def facts_of(given: str) -> dict[str, object]:
-    """What identifies a manifest: a file's size and hash, or the place that is listed.
+    """What identifies a manifest: a file's size and hash and the folder of its relative names, or the listed place.
 
     Raises:
         UserError: no such file, or it cannot be read.
     """
     if is_table(given):
-        return dict(zip(("bytes", "hash"), brief_hash(given), strict=True))
-    return {"place": given if is_url(given) else os.path.abspath(given)}  # noqa: PTH100 - a pattern is no path
+        size, digest = brief_hash(given)
+        return {"bytes": size, "hash": digest, "root": _absolute(_parent(given))}
+    return {"place": _absolute(given)}
 
 
 def open_manifest(given: str, column: str, listing: Path) -> Manifest:
@@ -123,6 +124,10 @@ def brief_hash(place: str) -> tuple[int, str]:
             file.seek(start)
             digest.update(file.read(_ENDS))
     return size, digest.hexdigest()
+
+
+def _absolute(place: str) -> str:
+    return place if is_url(place) else os.path.abspath(place)  # noqa: PTH100 - a pattern is no path
 
 
 def _parent(given: str) -> str:
@@ -158,8 +163,7 @@ def _checked(manifest: Manifest, given: str) -> Manifest:
     import pyarrow as pa
 
     metadata, schema, _ = _layout_of(manifest.table)
-    if manifest.column not in schema.names:
-        raise _no_column(given, manifest.column, schema.names)
+    _check_column(given, manifest.column, schema.names)
     kind = schema.field(manifest.column).type
     kind = kind.value_type if pa.types.is_dictionary(kind) else kind
     if not (pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_string_view(kind)):
@@ -169,8 +173,13 @@ def _checked(manifest: Manifest, given: str) -> Manifest:
     return Manifest(manifest.table, manifest.column, manifest.root, metadata.num_rows)
 
 
-def _no_column(given: str, column: str, names: Iterable[str]) -> UserError:
-    return UserError(f"{given}: no column {column}. It has {', '.join(names)}; name one with --column.")
+def _check_column(given: str, column: str, names: list[str]) -> None:
+    if not names:
+        raise UserError(f"{given}: no columns. Its first row must name them.")
+    if column not in names:
+        raise UserError(f"{given}: no column {column}. It has {', '.join(names)}; name one with --column.")
+    if names.count(column) > 1:
+        raise UserError(f"{given}: several columns {column}. Rename all but one, or name another with --column.")
 
 
 def _layout_of(table: str) -> tuple[Any, Any, list[int]]:
@@ -236,8 +245,7 @@ def _csv_rows(given: str, column: str) -> Iterator[str]:
         rows = csv.reader(text, strict=True)
         try:
             header = next(rows, [])
-            if column not in header:
-                raise _no_column(given, column, header)
+            _check_column(given, column, header)
             at = header.index(column)
             for row in rows:
                 if len(row) == len(header):
@@ -300,17 +308,37 @@ class _Listing:
         system, path = remote.file_system(given)
         with remote.user_errors(given):
             if _MAGIC & {*given}:
-                names: Iterable[str] = system.glob(path)
+                names: Iterable[str] = self._matching(system, path)
             elif system.info(path)["type"] == "file":
                 names = [path]
             else:
-                walk = system.walk(path, detail=False, on_error="raise")
-                names = (f"{folder}/{name}" for folder, _, files in walk for name in files)
+                names = self._walked_remote(system, path)
             for name in names:
                 if PurePosixPath(name).suffix.lower() in (SHARD, *IMAGE_SUFFIXES):
                     yield str(system.unstrip_protocol(name))
                 else:
                     self._left_out["no suffix of a picture"] += 1
+
+    def _matching(self, system: Any, pattern: str) -> Iterator[str]:
+        """The objects that match a pattern; hidden ones only if the pattern names some."""
+        for name in system.glob(pattern):
+            if "/." in name and "/." not in pattern:
+                self._left_out["hidden"] += 1
+            else:
+                yield name
+
+    def _walked_remote(self, system: Any, path: str) -> Iterator[str]:
+        """The objects below a folder, except those that `_walked` leaves out."""
+        for folder, folders, files in system.walk(path, detail=True, on_error="raise"):
+            for name in [*folders]:
+                if why := "hidden" if name.startswith(".") else "folder of masks" if same_name(name, MASKS) else "":
+                    self._left_out[why] += 1
+                    del folders[name]  # the walk does not enter it then
+            for name in files:
+                if name.startswith("."):
+                    self._left_out["hidden"] += 1
+                else:
+                    yield f"{folder}/{name}"
 
 
 def _walked(folder: Path, left_out: Counter[str]) -> Iterator[Path]:

@@ -58,6 +58,8 @@ def pictures_of(rows: Iterable[tuple[int, str]], root: str) -> Iterator[Picture]
         for row, file in rows:
             if not file:
                 yield _broken(row, file, "the row is empty")
+            elif "\0" in file:  # which opening a file reports as a ValueError
+                yield _broken(row, file, "a name with a zero in it")
             elif file.startswith(MEMBER):
                 yield _named_member(shard, row, file, root)
             elif file.lower().endswith(SHARD):

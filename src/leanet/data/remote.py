@@ -49,8 +49,10 @@ def _file_system(scheme: str, start: str) -> Any:
         raise UserError(f"{start}: fsspec is missing. {install('pool')}") from None
     try:
         return fsspec.core.url_to_fs(start)[0]
-    except ImportError:
+    except ImportError as error:
         package = str(known_implementations.get(scheme, {}).get("class", scheme)).split(".")[0]
+        if package == "fsspec":  # a file system of its own, which needs other packages
+            raise UserError(f"{start}: a package is missing ({in_short(error)}). Install it.") from None
         raise UserError(f"{start}: {package} is missing. Install it: pip install {package}") from None
     except Exception as error:  # each file system raises classes of its own
         raise UserError(f"{start}: cannot be opened ({in_short(error)}). Check the address.") from None

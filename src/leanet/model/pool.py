@@ -16,15 +16,17 @@ from typing import Any
 
 from leanet.config import PredictConfig
 from leanet.data.decode import RESIZE_VERSION, UnreadableImageError, decode_bytes
-from leanet.data.manifest import Manifest, brief_hash, facts_of, is_table, open_manifest
+from leanet.data.manifest import COLUMN, Manifest, brief_hash, facts_of, is_table, open_manifest
 from leanet.data.pictures import Picture, pictures_of
 from leanet.data.threads import THREADS
-from leanet.errors import UserError
+from leanet.errors import OptionError, UserError
 from leanet.files import contents, write_json
 from leanet.lock import alone_in
 from leanet.model.anomaly_model import AnomalyModel
 from leanet.model.answers import OnPicture, Tally, read_answers, write_answers
-from leanet.model.card import CARD, sha256_of_file
+from leanet.model.card import CARD, read_card, sha256_of_file, with_threshold
+from leanet.model.exported import is_exported
+from leanet.model.load import load
 from leanet.model.predict_files import Loaded, loaded, results_ahead
 from leanet.progress import SetDone, progress_bar
 from leanet.reading import parse_json, read_bytes
@@ -186,12 +188,15 @@ def open_pool(config: PredictConfig) -> Pool:
     """
     assert config.manifest is not None, "checked before"
     given, record = config.manifest, config.out / RECORD
+    if config.column != COLUMN and not is_table(given):
+        raise OptionError("column", config.column, f"{given} is no table. Leave it out.")
     found = _read_record(config.out)
     asked = {"format": _RECORD_FORMAT, **facts_of(given), **_options_of(config)}
     if found is not None:
         _refuse_changed(config, found, asked)
-        if "listing" in found and not (config.out / LISTING).exists():
-            raise UserError(f"{config.out / LISTING}: missing. Choose another --out, which lists again.")
+        _check_listing(config.out / LISTING, found.get("listing"))
+    else:
+        _check_model(config)
     manifest = open_manifest(given, config.column, config.out / LISTING)
     listed = {} if manifest.table == given else {"listing": brief_hash(manifest.table)[1]}
     content = {**asked, "rows": manifest.rows, **listed}
@@ -201,6 +206,27 @@ def open_pool(config: PredictConfig) -> Pool:
         _refuse_changed(config, found, content)
     identity = hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:16]
     return Pool(config, manifest, 1 if manifest.has_shards() else config.shard_rows, identity)
+
+
+def _check_model(config: PredictConfig) -> None:
+    """Refuse a bad model or threshold before the record names it, because a corrected one would then be another."""
+    if is_exported(config.model):
+        card = load(config.model, device=config.device, precision=config.precision).card
+    else:
+        card = read_card(config.model)
+    if config.threshold is not None:
+        with_threshold(card, config.threshold)
+
+
+def _check_listing(listing: Path, expected: str | None) -> None:
+    """Raise UserError unless a listing is as it was written."""
+    if expected is None:
+        return
+    remedy = "Choose another --out, which lists again."
+    if not listing.exists():
+        raise UserError(f"{listing}: missing. {remedy}")
+    if brief_hash(str(listing))[1] != expected:
+        raise UserError(f"{listing}: damaged or changed. {remedy}")
 
 
 def _options_of(config: PredictConfig) -> dict[str, object]:
@@ -247,7 +273,7 @@ _WORDS = {
     "bytes": "the manifest's size in bytes",
     "hash": "the manifest's content",
     "place": "the place that was listed",
-    "listing": LISTING,
+    "root": "the folder of the pictures",
     "model": "the model",
     "decoding": "the version of decoding",
 }
@@ -263,7 +289,7 @@ def _refuse_changed(config: PredictConfig, found: dict[str, Any], asked: dict[st
 
 def _change(name: str, before: object, now: object) -> str:
     words = _WORDS.get(name, name)
-    is_hash = name in ("hash", "listing", "model")
+    is_hash = name in ("hash", "model")
     return f"{words} changed" if is_hash else f"{words} was {before!s:.80}, now {now!s:.80}"
 
 
