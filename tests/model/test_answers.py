@@ -60,8 +60,8 @@ def by_service(model: Path, images: Sequence[Path], monkeypatch: pytest.MonkeyPa
     """What the application answers that `leanet serve` puts on a port."""
     served: list[AnomalyModel] = []
 
-    def serve(_config: ServeConfig, load_model: Callable[[], AnomalyModel]) -> int:
-        served.append(load_model())
+    def serve(_config: ServeConfig, load_model: Callable[[Path], AnomalyModel]) -> int:
+        served.append(load_model(model))
         return 0
 
     monkeypatch.setattr("leanet.serve.server.serve", serve)
