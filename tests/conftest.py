@@ -5,8 +5,10 @@ from __future__ import annotations
 import gc
 import os
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from unittest.mock import patch
 
 import numpy as np
 import pytest
@@ -23,8 +25,11 @@ from leanet.experiment.open_run import Run
 from leanet.experiment.run_folder import ImageRow, RunFolder
 from leanet.lock import alone_in
 from leanet.model.model import Model, load, save
+from leanet.networks.registry import ADNS, CAANS, COLORIZERS
 
 __all__ = ["blank_figures", "tiny_networks"]
+
+REAL = dict(ADNS), dict(CAANS), dict(COLORIZERS)
 
 SHARED = Path(__file__).parents[2] / "shared"
 
@@ -60,19 +65,28 @@ def potato() -> Path:
     return path
 
 
+@contextmanager
+def real_networks() -> Iterator[None]:
+    """Register the real networks, for what all tests share, even if a module's tests have tiny ones."""
+    with patch.dict(ADNS, REAL[0]), patch.dict(CAANS, REAL[1]), patch.dict(COLORIZERS, REAL[2]):
+        yield
+
+
 @pytest.fixture(scope="session")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A small model, saved."""
-    model = made("CNN", "Direct", 2)
     out = tmp_path_factory.mktemp("models") / "model"
-    save(out, model.card, model.network, model.maps)
+    with real_networks():
+        model = made("CNN", "Direct", 2)
+        save(out, model.card, model.network, model.maps)
     return out
 
 
 @pytest.fixture(scope="session")
 def loaded(folder: Path) -> Model:
     """The small model, loaded."""
-    return load(folder)
+    with real_networks():
+        return load(folder)
 
 
 @pytest.fixture(scope="session")
@@ -81,7 +95,7 @@ def exported_onnx(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Pat
     base = tmp_path_factory.getbasetemp()
     # An export takes seconds. The processes of pytest-xdist share it: their base folders have one parent.
     shared = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "exported" / "m.onnx"
-    with alone_in(shared.parent, wait=True):
+    with alone_in(shared.parent, wait=True), real_networks():
         if not shared.exists():
             assert main(["export", str(folder), "--out", str(shared)]) == 0
     return Path(shutil.copy(shared, folder.with_name("m.onnx")))
