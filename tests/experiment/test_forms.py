@@ -156,6 +156,7 @@ def run(leaves: Path, tmp_path: Path, tiny_networks: None) -> Run:  # noqa: ARG0
     return find(tmp_path / "run")
 
 
+@pytest.mark.slow
 def test_one_epoch_gives_all_rows_and_is_resumed(
     run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

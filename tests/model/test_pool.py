@@ -157,6 +157,7 @@ def test_every_way_to_name_pictures_gives_the_same_answers(predict: Predict, pla
     assert {row["file"] for row in answers(place / "out9")} == {f"memory:///bucket/photos/{name}" for name in NAMES}
 
 
+@pytest.mark.slow
 def test_an_exported_model_needs_no_torch(exported_onnx: Path, place: Path) -> None:
     manifest = table("photos/pool.parquet", NAMES[:2])
     program = (

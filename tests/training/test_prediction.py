@@ -95,3 +95,23 @@ def test_threads_give_the_results_of_one_in_order() -> None:
         assert torch.get_num_threads() == 3
     finally:
         torch.set_num_threads(before)
+
+
+def test_threads_that_predict_leave_the_precision_of_convolutions_as_it_was() -> None:
+    convolutions: Any = torch.backends.cudnn.conv  # type: ignore[attr-defined]  # torch declares it at run time
+    before, seen, both = convolutions.fp32_precision, [], threading.Barrier(2, timeout=10)
+
+    class Meeting(torch.nn.Module):
+        def forward(self, x: Tensor) -> Tensor:
+            both.wait()  # until the other thread predicts too
+            seen.append(convolutions.fp32_precision)
+            return x
+
+    predict = predictor(Meeting(), Compute(torch.device("cpu"), False, compiled=False))
+    threads = [threading.Thread(target=predict, args=(torch.zeros(1, 1, 2, 2),)) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert seen == ["ieee", "ieee"]
+    assert convolutions.fp32_precision == before

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from typing import Any, TypeVar
 
 import torch
@@ -38,7 +38,7 @@ def predictor(network: nn.Module, compute: Compute, method: str = "__call__") ->
     @torch.inference_mode()
     def predict(*inputs: torch.Tensor) -> Any:
         placed = [_laid_out(x.to(compute.device)) for x in inputs]
-        with _no_tf32(), torch.autocast(compute.device.type, torch.bfloat16, enabled=compute.bfloat16):
+        with _NO_TF32, torch.autocast(compute.device.type, torch.bfloat16, enabled=compute.bfloat16):
             return getattr(folded, method)(*placed)
 
     return predict
@@ -67,13 +67,31 @@ def _laid_out(x: torch.Tensor) -> torch.Tensor:
     return x.contiguous(memory_format=torch.channels_last) if x.dim() == 4 else x
 
 
-@contextmanager
-def _no_tf32() -> Iterator[None]:
-    """Make CUDA convolutions compute in float32: by default, PyTorch rounds their inputs to TF32's ten bits."""
-    convolutions: Any = torch.backends.cudnn.conv  # type: ignore[attr-defined]  # torch declares it at run time
-    before = convolutions.fp32_precision
-    convolutions.fp32_precision = "ieee"
-    try:
-        yield
-    finally:
-        convolutions.fp32_precision = before
+class _NoTf32:
+    """Makes CUDA convolutions compute in float32: by default, PyTorch rounds their inputs to TF32's ten bits.
+
+    The setting is the process's. Threads may be inside at once; the last one to leave restores it.
+    """
+
+    def __init__(self) -> None:
+        self._lock, self._inside, self._before = threading.Lock(), 0, ""
+
+    def __enter__(self) -> None:
+        with self._lock:
+            if self._inside == 0:
+                self._before = _convolutions().fp32_precision
+                _convolutions().fp32_precision = "ieee"
+            self._inside += 1
+
+    def __exit__(self, *_: object) -> None:
+        with self._lock:
+            self._inside -= 1
+            if self._inside == 0:
+                _convolutions().fp32_precision = self._before
+
+
+_NO_TF32 = _NoTf32()
+
+
+def _convolutions() -> Any:
+    return torch.backends.cudnn.conv  # type: ignore[attr-defined]  # torch declares it at run time
