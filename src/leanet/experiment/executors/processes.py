@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from leanet.config import ComputeConfig
+from leanet.data.threads import processors
 from leanet.errors import UserError
 from leanet.experiment.executors.elsewhere import Job, Outcome, Report, at_a_time, perform_alone
 from leanet.experiment.executors.registry import refuse_options, register_executor
@@ -57,7 +58,7 @@ class Processes:
 
     def _slots(self) -> int:
         """Tasks that cores and memory suffice for, at least one."""
-        slots = cores() // self._threads
+        slots = processors() // self._threads
         if self._memory and (free := free_memory()):
             slots = min(slots, int(free / 1e9 / self._memory))
         return max(1, slots)
@@ -126,11 +127,6 @@ def _end_with_parent() -> None:
 
 def _perform(number: int, task: Task, job: Job) -> Outcome:
     return perform_alone(number, task, job, _send[0])
-
-
-def cores() -> int:
-    """The processor cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def free_memory() -> int | None:
