@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shlex
 from pathlib import Path
+from unittest.mock import patch
 
 import pytest
 
@@ -13,6 +14,7 @@ from leanet.config.options import from_options, read_options, to_options
 from leanet.errors import OptionError
 from leanet.experiment.check import quick_command
 from leanet.experiment.run_folder import write_config
+from leanet.maps.registry import MAP_SOURCES, find_map_source
 
 HEAD = "EfficientNet-Lite0-head-attention"
 
@@ -65,13 +67,16 @@ def test_feature_maps_have_no_coding(capsys: pytest.CaptureFixture[str]) -> None
     [
         (["color", "color"], "--maps color color: color stands there twice. Name each source once."),
         (["auto", "color"], "--maps auto color: auto stands alone. Omit it, or the others."),
-        (["colour"], "unknown map source 'colour' (nearest: color): choose from color, "),
+        (["colour"], "unknown map source 'colour' (nearest: color): choose from color, features, reconstruction"),
     ],
 )
 def test_maps_that_are_none_are_refused(
     leaves: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], maps: list[str], remedy: str
 ) -> None:
-    assert main(["run", str(leaves), "--out", str(tmp_path / "o"), "--n-splits", "2", "--maps", *maps]) == 2
+    find_map_source("color")  # registers the package's
+    own = {name: kind for name, kind in MAP_SOURCES.items() if kind.__module__.startswith("leanet.")}
+    with patch.dict(MAP_SOURCES, own, clear=True):  # without those that other tests registered
+        assert main(["run", str(leaves), "--out", str(tmp_path / "o"), "--n-splits", "2", "--maps", *maps]) == 2
     assert remedy in capsys.readouterr().err
 
 

@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from commands import train
+from sklearn.metrics import roc_auc_score
 from tiny import registered
 
 import leanet
@@ -20,6 +21,7 @@ from leanet.experiment.finished import recorded_detector
 from leanet.experiment.open_run import find
 from leanet.experiment.run_folder import RunFolder
 from leanet.experiment.tasks import Worker
+from leanet.experiment.training_set import labelled_rows
 from leanet.training.checkpoint import read_safetensors
 
 FROZEN = ("--adn", "EfficientNet-Lite0", "--tune", "head", "--maps", "features", "--image-size", "64")
@@ -152,8 +154,18 @@ def test_the_baseline_is_the_head_that_reads_no_maps(finished: RunFolder) -> Non
         for name in (NAME, "EfficientNet-Lite0-head")
     )
     assert (plain, with_maps) == (2352, 2352 + 784 + 3)
-    parts = finished.fold(0).detector(NAME).read_metrics()["parts"]
-    assert tuple(parts) in {("features",), ("features", "attention"), ("features", "attention", "anomaly map")}
+
+
+def test_the_map_is_read_unless_it_ranks_the_labeled_anomalies_below_the_normals(finished: RunFolder) -> None:
+    run = find(finished.path)
+    for fold in range(2):
+        task = TrainDetector(recorded_detector(finished, NAME), fold, 0)
+        rows = labelled_rows(task.config, run, fold, 0)
+        means = task.features.read(run, fold)["anomaly map"][rows, 0]
+        expected = ["features", "attention"] if roc_auc_score(run.labels[rows], means) >= 0.5 else ["features"]
+        parts = finished.fold(fold).detector(NAME).read_metrics()["parts"]
+        assert [part for part in parts if part != "anomaly map"] == expected
+        assert expected == ["features", "attention"] or "anomaly map" not in parts
 
 
 def test_other_maps_guide_anew(finished: RunFolder) -> None:
