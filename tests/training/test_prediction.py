@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from leanet.networks.leanet import LEANetOutput
 from leanet.networks.registry import build_colorizer, build_leanet
 from leanet.training.compute import Compute
-from leanet.training.prediction import in_threads, predictor
+from leanet.training.prediction import in_single_threads, predictor
 
 
 def trained_a_little(network: torch.nn.Module, *inputs: torch.Tensor) -> torch.nn.Module:
@@ -85,13 +85,13 @@ def test_threads_give_the_results_of_one_in_order() -> None:
     expected = [predict(images[i : i + 1]) for i in range(40)]
     torch.set_num_threads(3)
     try:
-        found = list(in_threads(of_image, range(40), torch.device("cpu")))
+        found = list(in_single_threads(of_image, range(40), torch.device("cpu")))
         assert torch.get_num_threads() == 3
         assert threads
         assert threading.get_ident() not in threads
         assert all(torch.equal(one, other) for one, other in zip(found, expected, strict=True))
         with pytest.raises(ZeroDivisionError):
-            list(in_threads(lambda i: 1 / (i - 20), range(40), torch.device("cpu")))
+            list(in_single_threads(lambda i: 1 / (i - 20), range(40), torch.device("cpu")))
         assert torch.get_num_threads() == 3
     finally:
         torch.set_num_threads(before)

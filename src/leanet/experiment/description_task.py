@@ -23,7 +23,7 @@ from leanet.maps.registry import build_map_source, find_map_source
 from leanet.ranks import is_first
 from leanet.reading import parse_json, read_bytes, sha256_of
 from leanet.training.compute import find_device, resolve
-from leanet.training.prediction import in_threads, predictor
+from leanet.training.prediction import in_single_threads, predictor
 from leanet.training.processes import wait_for_all
 
 BATCH = 32
@@ -81,7 +81,7 @@ class DescribeImages:
             return np.ascontiguousarray(describe(images_to_tensor(run.pixels, rows)).cpu().numpy())
 
         with path.open("wb") as file:
-            for found in in_threads(described, batches, find_device(self.config.compute.device)):
+            for found in in_single_threads(described, batches, find_device(self.config.compute.device)):
                 if file.tell() == 0:
                     header = {"descr": found.dtype.str, "fortran_order": False, "shape": (count, *found.shape[1:])}
                     np.lib.format.write_array_header_1_0(file, header)

@@ -34,7 +34,7 @@ from leanet.ranks import is_first
 from leanet.reading import sha256_of
 from leanet.training.checkpoint import made_from, read_safetensors, save_weights
 from leanet.training.compute import find_device, resolve
-from leanet.training.prediction import in_threads, predictor
+from leanet.training.prediction import in_single_threads, predictor
 from leanet.training.processes import wait_for_all
 
 Described = dict[str, Tensor]
@@ -151,7 +151,7 @@ class ComputeFeatures:
             return found
 
         # One image at a time, in four orientations: larger batches leave the processor's cache.
-        for found in in_threads(described, range(len(run.images)), find_device(self.config.compute.device)):
+        for found in in_single_threads(described, range(len(run.images)), find_device(self.config.compute.device)):
             some.append(found)
             worker.on_images(1, self.key)
         return {name: torch.cat([one[name].cpu() for one in some], -2) for name in some[0]}

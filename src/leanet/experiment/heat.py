@@ -21,7 +21,7 @@ from leanet.model.heat import heat_map
 from leanet.model.where import ceilings, strength
 from leanet.networks.folding import fold_batch_norm
 from leanet.training.checkpoint import load_weights
-from leanet.training.prediction import in_threads
+from leanet.training.prediction import in_single_threads
 
 MOST = 100
 """Images of each sort to look at: training normals, unseen normals, unseen anomalies."""
@@ -137,7 +137,7 @@ def _reader(trained: Experiment, fold: int) -> Callable[[NDArray[np.int64]], tup
         return head.evidence(network.adn, images_to_tensor(run.pixels, row), scaled(row))
 
     def read(rows: NDArray[np.int64]) -> tuple[Tensor, Tensor]:
-        each = list(in_threads(evidence, list(rows[:, None]), torch.device("cpu")))
+        each = list(in_single_threads(evidence, list(rows[:, None]), torch.device("cpu")))
         return torch.from_numpy(maps.delta_e(rows))[:, None], torch.cat(each)
 
     return read

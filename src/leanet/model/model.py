@@ -31,7 +31,7 @@ from leanet.networks.leanet import LEANet, LEANetOutput, joined, probability
 from leanet.networks.registry import build_leanet
 from leanet.training.checkpoint import built_for_weights, load_weights, save_weights
 from leanet.training.compute import Compute, resolve_for_prediction
-from leanet.training.prediction import in_threads, predictor
+from leanet.training.prediction import in_single_threads, predictor
 
 FLOAT32 = Compute(torch.device("cpu"), bfloat16=False, compiled=False)
 
@@ -98,7 +98,7 @@ class Model(AnomalyModel):
             one: LEANetOutput = self._detector(rgb[i : i + 1], maps[i : i + 1])
             return one
 
-        return joined(list(in_threads(of_image, range(len(rgb)), self.compute.device)))
+        return joined(list(in_single_threads(of_image, range(len(rgb)), self.compute.device)))
 
     def _result(
         self,

@@ -44,7 +44,9 @@ def predictor(network: nn.Module, compute: Compute, method: str = "__call__") ->
     return predict
 
 
-def in_threads(function: Callable[[Item], Result], items: Sequence[Item], device: torch.device) -> Iterator[Result]:
+def in_single_threads(
+    function: Callable[[Item], Result], items: Sequence[Item], device: torch.device
+) -> Iterator[Result]:
     """The function's results, in order, on the CPU by as many threads as PyTorch has.
 
     Each thread computes alone. For one image at a time, that is faster than threads within each operation, and the
