@@ -26,6 +26,7 @@ from leanet.config import DataConfig, DetectorConfig
 from leanet.errors import UserError
 from leanet.experiment.finished import finished as what_is_finished
 from leanet.experiment.finished import recorded_detector
+from leanet.experiment.fold_model import fold_model
 from leanet.experiment.open_run import find, refuse_among_images
 from leanet.experiment.predictions import write_predictions
 from leanet.experiment.run_folder import RunFolder, amend_config, read_config
@@ -165,6 +166,37 @@ def test_the_area_under_the_curve_of_a_report_is_its_auroc(reported: Path) -> No
     own = next(r for r in metrics if (r["row"], r["over"]) == ("CNN-MobileNet-p2: ADN", "fold 0"))
     area = auc([float(r["x"]) for r in points], [float(r["y"]) for r in points])
     assert area == pytest.approx(float(own["auroc"]), abs=1e-4)
+
+
+def test_a_model_of_a_fold_predicts_as_its_detector_did(finished: Path) -> None:
+    trained, _ = what_is_finished(recorded_detector(RunFolder(finished)))
+    for fold in (0, 1):
+        rows = trained.run.rows(trained.run.folds[fold].test)
+        said = fold_model(trained, fold).predict_pixels(list(trained.run.pixels[rows]))
+        recorded = [
+            float(r["adn_probability"])
+            for r in read_csv(finished / str(fold) / "CNN-MobileNet-p2" / "predictions.csv")
+        ]
+        np.testing.assert_allclose([result.probability for result in said], recorded, atol=1e-4)
+
+
+def test_a_report_tries_the_detectors_in_other_light(reported: Path) -> None:
+    lines = {line["change"]: line for line in read_csv(reported / "report" / "robustness.csv")}
+    assert len(lines) == 10
+    predictions = [r for n in (0, 1) for r in read_csv(reported / str(n) / "CNN-MobileNet-p2" / "predictions.csv")]
+    labels, called = ([int(r[name]) for r in predictions] for name in ("label", "prediction"))
+    assert float(lines["as taken"]["f1"]) == pytest.approx(f1_score(labels, called, zero_division=0), abs=1e-5)
+    assert lines["exposure +1"] != lines["exposure -1"]
+    page = (reported / "report" / "index.html").read_text(encoding="utf-8")
+    assert "cast of 12 ΔE" in page
+    assert "40 test pictures" in page
+
+
+def test_a_report_measures_other_light_once(reported: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    before = (reported / "report" / "robustness.csv").read_bytes()
+    monkeypatch.setattr("leanet.experiment.robustness.fold_model", None)
+    assert main(["report", str(reported)]) == 0
+    assert (reported / "report" / "robustness.csv").read_bytes() == before
 
 
 def test_a_report_localises_by_the_masks(reported: Path, leaves: Path) -> None:

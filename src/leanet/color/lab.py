@@ -39,12 +39,7 @@ def rgb_to_lab(rgb: Tensor) -> Tensor:
     Source: IEC 61966-2-1; CIE 15:2004.
     """
     check_three_channels(rgb, "rgb")
-    linear = torch.where(
-        rgb > 0.04045,
-        _power((rgb.clamp(min=0.04045) + 0.055) * (1 / 1.055), 2.4),
-        rgb * (1 / 12.92),
-    )
-    r, g, b = torch.split(linear, 1, dim=-3)
+    r, g, b = torch.split(srgb_to_linear(rgb), 1, dim=-3)
     x, y, z = (
         _cube_root_or_line(r * (kr / white) + g * (kg / white) + b * (kb / white))
         for (kr, kg, kb), white in zip(_XYZ_FROM_RGB, _WHITE, strict=True)
@@ -68,7 +63,21 @@ def lab_to_rgb(lab: Tensor) -> Tensor:
     lightness, a, b = torch.split(lab, 1, dim=-3)
     y = (lightness + 16) / 116
     x, y, z = (_cube_or_line(f) * white for f, white in zip((y + a / 500, y, y - b / 200), _WHITE, strict=True))
-    linear = torch.cat([x * kx + y * ky + z * kz for kx, ky, kz in _RGB_FROM_XYZ], dim=-3).clamp(0, 1)
+    return linear_to_srgb(torch.cat([x * kx + y * ky + z * kz for kx, ky, kz in _RGB_FROM_XYZ], dim=-3))
+
+
+def srgb_to_linear(rgb: Tensor) -> Tensor:
+    """Linear RGB of any floats in [0, 1] that sRGB encodes, in [0, 1]. Source: IEC 61966-2-1."""
+    return torch.where(
+        rgb > 0.04045,
+        _power((rgb.clamp(min=0.04045) + 0.055) * (1 / 1.055), 2.4),
+        rgb * (1 / 12.92),
+    )
+
+
+def linear_to_srgb(linear: Tensor) -> Tensor:
+    """The inverse of `srgb_to_linear`, clipped to [0, 1]; the gradient of a clipped value is 0."""
+    linear = linear.clamp(0, 1)
     rgb = torch.where(
         linear > 0.0031308,
         1.055 * _power(linear.clamp(min=0.0031308), 1 / 2.4) - 0.055,

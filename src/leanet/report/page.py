@@ -23,6 +23,7 @@ from leanet.experiment.experiment import Experiment
 from leanet.experiment.finished import finished, recorded_detector, what_is_missing
 from leanet.experiment.heat import heat_maps
 from leanet.experiment.open_run import Run
+from leanet.experiment.robustness import robustness
 from leanet.experiment.run import write_table
 from leanet.experiment.run_folder import RunFolder, plain, read_config
 from leanet.experiment.table import Table, scores_of, table
@@ -116,6 +117,7 @@ def _report(config: ReportConfig) -> Path:
         notes=results.notes,
         pictures=pictures,
         kinds=kinds_of(run, folder, scored),
+        robustness=_robustness(experiment, scored, folder),
         localisation=_localisation(experiment, folder),
         settings=_settings(experiment),
         fingerprint=run.fingerprint(folds[0]),
@@ -264,6 +266,18 @@ def kinds_of(run: Run, folder: Path, scored: Mapping[Key, Scored]) -> list[tuple
             numbers.append((*named, plain(float(every.mean())), plain(auroc)))
     write_csv(folder / "kinds.csv", ("kind", "images", "found_at_0.5", "auroc"), numbers)
     return lines
+
+
+def _robustness(
+    experiment: Experiment, scored: Mapping[Key, Scored], folder: Path
+) -> tuple[int, list[tuple[str, ...]]]:
+    """The number of test images that were changed, and a line for each change; also written as CSV."""
+    found = robustness(experiment, scored, folder / "robustness.json")
+    header = ("change", "auroc", "f1", "found", "false_alarms")
+    values = [(c.auroc, c.f1, c.found, c.false_alarms) for c in found.conditions]
+    names = [c.name for c in found.conditions]
+    write_csv(folder / "robustness.csv", header, [(n, *map(plain, v)) for n, v in zip(names, values, strict=True)])
+    return found.images, [(n, *map(metric_text, v)) for n, v in zip(names, values, strict=True)]
 
 
 def _localisation(experiment: Experiment, folder: Path) -> list[tuple[str, ...]]:
