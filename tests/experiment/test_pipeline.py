@@ -177,7 +177,7 @@ def test_a_model_of_a_fold_predicts_as_its_detector_did(finished: Path) -> None:
             float(r["adn_probability"])
             for r in read_csv(finished / str(fold) / "CNN-MobileNet-p2" / "predictions.csv")
         ]
-        np.testing.assert_allclose([result.probability for result in said], recorded, atol=1e-4)
+        assert [result.probability for result in said] == pytest.approx(recorded, abs=1e-4)
 
 
 def test_a_report_tries_the_detectors_in_other_light(reported: Path) -> None:
