@@ -7,7 +7,7 @@ import pytest
 import torch
 from skimage.color import deltaE_ciede2000, rgb2lab, rgb2xyz
 
-from leanet.color.light import DIRECTIONS, Cast, cast_gains, relit
+from leanet.color.light import DIRECTIONS, Cast, cast_gains, random_light, relit
 
 GRAY = torch.full((3, 1, 1), 118.9 / 255)  # L* 50
 
@@ -38,3 +38,18 @@ def test_exposure_doubles_the_light_with_each_stop_until_it_clips() -> None:
 def test_a_cast_beyond_the_range_is_refused(delta_e: float) -> None:
     with pytest.raises(ValueError, match="at most 20"):
         cast_gains("warm", delta_e)
+
+
+def test_random_light_is_a_moderate_cast_of_any_direction_and_up_to_a_stop() -> None:
+    drawn = [random_light(seed) for seed in range(200)]
+    assert drawn[7] == random_light(7)
+    before = rgb2lab(GRAY.permute(1, 2, 0).double().numpy())
+    moved = [rgb2lab(relit(GRAY, gains).permute(1, 2, 0).double().numpy()) for gains, _ in drawn]
+    far = [deltaE_ciede2000(before, after)[0, 0] for after in moved]  # type: ignore[no-untyped-call]
+    assert 12 < max(far) < 20
+    assert min(far) < 1
+    stops = np.array([stops for _, stops in drawn])
+    assert (np.abs(stops) <= 1).all()
+    assert stops.std() == pytest.approx(1 / np.sqrt(3), abs=0.1)
+    for channel in (1, 2):  # a* and b*, of either sign
+        assert 0.3 < np.mean([after[0, 0, channel] > 0 for after in moved]) < 0.7

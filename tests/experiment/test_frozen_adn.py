@@ -10,18 +10,24 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from commands import train
 from sklearn.metrics import roc_auc_score
 from tiny import registered
 
 import leanet
 from leanet.cli import main, parse
+from leanet.color.light import random_light, relit
+from leanet.data.tensors import images_to_tensor
 from leanet.experiment.detector_task import TrainDetector
+from leanet.experiment.feature_task import relit_rows
 from leanet.experiment.finished import recorded_detector
 from leanet.experiment.open_run import find
 from leanet.experiment.run_folder import RunFolder
 from leanet.experiment.tasks import Worker
 from leanet.experiment.training_set import labelled_rows
+from leanet.networks.pooled_head import mirrored_blocks, pooled_features
+from leanet.networks.registry import build_leanet
 from leanet.training.checkpoint import read_safetensors
 
 FROZEN = ("--adn", "EfficientNet-Lite0", "--tune", "head", "--maps", "features", "--image-size", "64")
@@ -64,6 +70,18 @@ def test_the_folds_share_features_that_are_computed_once(finished: RunFolder, le
     train("run", str(leaves), "--out", str(finished.path), "--n-splits", "2", *FROZEN)
     assert features.stat().st_mtime_ns == before
     assert finished.fold(1).detector(NAME).metrics.exists()
+
+
+def test_copies_in_other_light_are_described_beside_the_images(finished: RunFolder) -> None:
+    run = find(finished.path)
+    tensors = read_safetensors(finished.features("EfficientNet-Lite0"))[1]
+    row = int(relit_rows(run)[3])
+    image = relit(images_to_tensor(run.pixels, np.array([row])), *random_light(7))  # the second copy
+    adn = build_leanet("EfficientNet-Lite0", None, (), 64, weights="imagenet").adn.eval()
+    with torch.inference_mode():
+        expected = pooled_features(mirrored_blocks(adn, image))[0]
+    torch.testing.assert_close(tensors["relit_features"][7], expected, rtol=1e-3, atol=1e-4)
+    assert len(np.unique(tensors["relit_features"].numpy(), axis=0)) == len(tensors["relit_features"]) == 24
 
 
 def test_damaged_features_are_computed_again(finished: RunFolder, leaves: Path) -> None:

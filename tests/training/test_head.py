@@ -33,6 +33,22 @@ def test_direction_is_that_of_discriminant_analysis_with_a_shrunk_covariance() -
     assert cosine == pytest.approx(1, abs=1e-4)
 
 
+def test_what_other_light_changes_counts_as_scatter_within_a_class() -> None:
+    features, labels, groups = drawn(200, 8, 3.0)
+    changes = (5 * np.random.default_rng(1).normal(size=(40, 1)) * features.std(0)).astype(np.float32)
+    with_changes, without = (
+        fit_head({FEATURES: features}, labels, groups, 1.0, 0, c) for c in ({FEATURES: changes}, None)
+    )
+    x = StandardScaler().fit(features.astype(np.float64))
+    scaled, moved = x.transform(features.astype(np.float64)), changes / x.scale_
+    means = np.stack([scaled[labels == label].mean(0) for label in (0, 1)])
+    covariance = shrunk_covariance(np.cov((scaled - means[labels]).T, bias=True), with_changes.shrinkage)
+    expected = np.linalg.solve(covariance + moved.T @ moved / 40, means[1] - means[0]) / x.scale_
+    cosine = with_changes.weight @ expected / np.linalg.norm(with_changes.weight) / np.linalg.norm(expected)
+    assert cosine == pytest.approx(1, abs=1e-4)
+    assert np.abs(changes @ with_changes.weight).max() < 0.1 * np.abs(changes @ without.weight).max()
+
+
 def test_a_few_anomalies_suffice_where_many_normals_tell_the_covariance() -> None:
     features, labels, groups = drawn(300, 4, 4.0)
     found = fit_head({FEATURES: features}, labels, groups, 1.0, 0)

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from typing import Literal
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from scipy.optimize import brentq
 from torch import Tensor
 
@@ -71,7 +73,20 @@ def relit(rgb: Tensor, gains: Gains = (1.0, 1.0, 1.0), stops: float = 0.0) -> Te
     return linear_to_srgb(srgb_to_linear(rgb) * factors)
 
 
+def random_light(seed: int) -> tuple[Gains, float]:
+    """Gains and exposure that `relit` takes: a cast of up to about 18 ΔE00 in any direction, and up to a stop."""
+    generator = np.random.default_rng(seed)
+    direction = generator.normal(size=3)
+    direction -= direction.mean()
+    direction *= generator.uniform(0, 0.5) / np.linalg.norm(direction)
+    return _with_luminance(np.exp(direction)), float(generator.uniform(-1, 1))
+
+
 def _gains(cast: Cast, strength: float) -> Gains:
-    raw = (torch.tensor(DIRECTIONS[cast], dtype=torch.float64) * strength).exp()
-    r, g, b = (raw / (raw @ torch.tensor(LUMINANCE, dtype=torch.float64))).tolist()
+    return _with_luminance(np.exp(strength * np.array(DIRECTIONS[cast])))
+
+
+def _with_luminance(gains: NDArray[np.float64]) -> Gains:
+    """Gains that keep the luminance of gray, in these proportions."""
+    r, g, b = (gains / (gains @ LUMINANCE)).tolist()
     return r, g, b

@@ -155,7 +155,8 @@ class TrainDetector:
             rows, test = images.train, run.rows(run.folds[self.fold].test)
             seed = self.config.compute.seed + self.seed
             known = {name: values[rows] for name, values in parts.items()}
-            fitted = fit_head(known, run.labels[rows], run.groups_of(rows), d.p_rate, seed)
+            changes = self.features.read_changes(run, self.fold)
+            fitted = fit_head(known, run.labels[rows], run.groups_of(rows), d.p_rate, seed, changes)
             self._record(run, compute, self._facts(run))
             torch.manual_seed(seed)  # the ADN's own head is drawn, and stored, though it does not decide
             model = build_detector(d, run.side, initial_weights(d))

@@ -12,6 +12,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from leanet.color.light import random_light, relit
 from leanet.config import DetectConfig
 from leanet.data.tensors import images_to_tensor
 from leanet.errors import DamagedError
@@ -36,6 +37,12 @@ from leanet.training.checkpoint import made_from, read_safetensors, save_weights
 from leanet.training.compute import find_device, resolve
 from leanet.training.prediction import in_single_threads, predictor
 from leanet.training.processes import wait_for_all
+
+RELIT, COPIES = 48, 2
+"""Normal images, at most half of them, and copies of each in other light, which show a head what to ignore."""
+
+RELIT_KEY = "relit_"
+"""What the names of their tensors begin with."""
 
 Described = dict[str, Tensor]
 """Part -> what describes some images, (N, D); with maps of F folds, (F, N, D) of 'attention' and 'anomaly map'."""
@@ -108,7 +115,8 @@ class ComputeFeatures:
         return (self.path, *map(self.path_of, self.guided))
 
     def cost(self, worker: Worker) -> int:
-        return len(worker.run_at(self.config.run).images)
+        run = worker.run_at(self.config.run)
+        return len(run.images) + COPIES * len(relit_rows(run))
 
     def done(self, worker: Worker) -> bool:
         """Whether all parts are there, of these images and maps by these weights."""
@@ -123,7 +131,7 @@ class ComputeFeatures:
 
     def _is_made(self, path: Path, run: Run, fold: int | None = None) -> bool:
         try:
-            return path.exists() and made_from(path) == self._fingerprint(run, fold)
+            return path.exists() and made_from(path) == self._fingerprints(run, fold)[0]
         except DamagedError:
             return False
 
@@ -136,22 +144,27 @@ class ComputeFeatures:
             ]
             found = self._describe(worker, run, readers)
             if not self._is_made(self.path, run):
-                _save({FEATURES: found.pop(FEATURES)}, self.path, self._fingerprint(run))
+                _save({FEATURES: found[FEATURES]}, len(run.images), self.path, self._fingerprints(run)[0])
             for i, (task, other, fold) in enumerate(lacking):
                 of_fold = {name: found[name][i] for name in (ATTENTION, MAP)}
-                _save(of_fold, task.path_of(fold), task._fingerprint(other, fold))
+                _save(of_fold, len(run.images), task.path_of(fold), task._fingerprints(other, fold)[0])
         wait_for_all(find_device(self.config.compute.device))
 
     def _describe(self, worker: Worker, run: Run, readers: Sequence[ReadMaps]) -> Described:
+        """The parts of all images and then, with the same maps, of the copies in other light."""
         describe, some = self.describer(run.side), []
+        copies = [(int(row), seed) for seed, row in enumerate(np.repeat(relit_rows(run), COPIES))]
 
-        def described(row: int) -> Described:
-            maps = [torch.cat([read(np.array([row])) for read in readers], 1)] if readers else []
-            found: Described = describe(images_to_tensor(run.pixels, np.array([row])), *maps)
+        def described(which: tuple[int, int | None]) -> Described:
+            row, seed = np.array(which[:1]), which[1]
+            maps = [torch.cat([read(row) for read in readers], 1)] if readers else []
+            image = images_to_tensor(run.pixels, row)
+            found: Described = describe(image if seed is None else relit(image, *random_light(seed)), *maps)
             return found
 
         # One image at a time, in four orientations: larger batches leave the processor's cache.
-        for found in in_single_threads(described, range(len(run.images)), find_device(self.config.compute.device)):
+        each = [*((row, None) for row in range(len(run.images))), *copies]
+        for found in in_single_threads(described, each, find_device(self.config.compute.device)):
             some.append(found)
             worker.on_images(1, self.key)
         return {name: torch.cat([one[name].cpu() for one in some], -2) for name in some[0]}
@@ -172,26 +185,55 @@ class ComputeFeatures:
         found = there._read(there.path, run, None)
         return found | there._read(there.path_of(fold), run, fold) if self.guided else found
 
-    def _read(self, path: Path, run: Run, fold: int | None) -> dict[str, NDArray[np.float32]]:
-        if made_from(path) != self._fingerprint(run, fold):
+    def read_changes(self, run: Run, fold: int) -> dict[str, NDArray[np.float32]]:
+        """What other light changes in the parts of the fold's normal training images, each float32 (M, D).
+
+        Raises:
+            DamagedError: as `read`.
+        """
+        rows = np.repeat(relit_rows(run), COPIES)
+        known = np.isin(rows, run.rows(run.folds[fold].train))
+        parts = self.read(run, fold)
+        relit_parts = self._read(self.path, run, None, RELIT_KEY)
+        if self.guided:
+            relit_parts |= self._read(self.path_of(fold), run, fold, RELIT_KEY)
+        return {name: (values - parts[name][rows])[known] for name, values in relit_parts.items()}
+
+    def _read(self, path: Path, run: Run, fold: int | None, of: str = "") -> dict[str, NDArray[np.float32]]:
+        """The parts of all images in a file or, with RELIT_KEY, of the copies in other light."""
+        if made_from(path) not in self._fingerprints(run, fold):
             raise DamagedError(path, "of other images or weights. Repeat `leanet detect` to make it again.")
         tensors = read_safetensors(path)[1]
-        return {name: tensors[_key(name)].numpy() for name in (FEATURES, ATTENTION, MAP) if _key(name) in tensors}
+        keys = {name: of + _key(name) for name in (FEATURES, ATTENTION, MAP)}
+        return {name: tensors[key].numpy() for name, key in keys.items() if key in tensors}
 
-    def _fingerprint(self, run: Run, fold: int | None = None) -> str:
+    def _fingerprints(self, run: Run, fold: int | None = None) -> tuple[str, str]:
+        """What the file of these images, maps and weights is marked with, now and by earlier versions.
+
+        Earlier versions had no copies in other light.
+        """
         weights = self.config.detector.weights or ""
         of_file = sha256_of(Path(weights)) if Path(weights).is_file() else weights
         images = [image.sha256 for image in run.images]
         made: tuple[object, ...] = (images, run.side, self.config.detector.adn, of_file)
         if fold is not None:
             made = (*made, run.maps(fold, unpack=False).identity, map_scale(self.config))
-        return hashlib.sha256(repr(made).encode()).hexdigest()
+        now, earlier = (hashlib.sha256(repr(each).encode()).hexdigest() for each in ((*made, RELIT, COPIES), made))
+        return now, earlier
 
 
-def _save(parts: Described, path: Path, made_of: str) -> None:
+def relit_rows(run: Run) -> NDArray[np.int64]:
+    """Rows of the normal images that are described in other light too, at even steps."""
+    normal = np.flatnonzero(run.labels == 0)
+    return normal[np.linspace(0, len(normal) - 1, min(RELIT, -(-len(normal) // 2))).astype(np.int64)]
+
+
+def _save(parts: Described, images: int, path: Path, made_of: str) -> None:
+    """Write parts of so many images, and then of copies in other light."""
     holder = nn.Module()
     for name, values in parts.items():
-        holder.register_buffer(_key(name), values.contiguous())
+        holder.register_buffer(_key(name), values[:images].contiguous())
+        holder.register_buffer(RELIT_KEY + _key(name), values[images:].contiguous())
     save_weights(holder, path, made_of)
 
 

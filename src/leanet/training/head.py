@@ -7,12 +7,13 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
+from sklearn.base import BaseEstimator
+from sklearn.covariance import empirical_covariance, shrunk_covariance
 from sklearn.decomposition import PCA
 from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import roc_auc_score
 from sklearn.model_selection import PredefinedSplit, cross_val_predict
-from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from leanet.data.splits import inner_parts
@@ -82,10 +83,12 @@ def fit_head(
     groups: Sequence[str],
     p_rate: float,
     seed: int,
+    changes: Mapping[str, NDArray[np.float32]] | None = None,
 ) -> FittedHead:
     """Fit on all images; choose and calibrate by the scores of heads that were fitted without them.
 
-    Features and attention are one set of features. The map's own statistics are fitted apart, and added if the sum
+    Features and attention are one set of features. What other light changes in them counts as scatter within a
+    class, and therefore for little. The map's own statistics are fitted apart, and added if the sum
     ranks unseen images better. Where the map's mean ranks the anomalous images below the normal ones, the map
     misleads, and both of its parts are left out.
 
@@ -95,6 +98,7 @@ def fit_head(
         groups: (N,), images of one group are never on both sides.
         p_rate: share of the anomalies that these images have left; each one counts for as many as there were.
         seed: of the inner parts.
+        changes: what changes of light add to the parts of normal images, each (M, D of the part); none by default.
     Raises:
         UserError: fewer than two images of a class.
     """
@@ -102,7 +106,8 @@ def fit_head(
     inner = _parts(labels, groups, seed)
     misled = MAP in parts and float(roc_auc_score(labels, parts[MAP][:, 0])) < GUESSING
     used = (FEATURES,) if misled else tuple(name for name in parts if name != MAP)
-    shrinkage, found = _best(np.concatenate([parts[name] for name in used], 1), labels, inner)
+    ignored = np.concatenate([changes[name] for name in used], 1) if changes else None
+    shrinkage, found = _best(np.concatenate([parts[name] for name in used], 1), labels, inner, ignored)
     if MAP in parts and not misled:
         both = _sum(found, _scores(parts[MAP], labels, inner, (SHRINKAGES[0],))[0])
         if both.unseen is not None and _auroc(labels, both) > _auroc(labels, found):
@@ -127,11 +132,26 @@ def refuse_too_few(labels: NDArray[np.int64]) -> None:
         )
 
 
+class _Scatter(BaseEstimator):  # type: ignore[misc]  # scikit-learn has no types
+    """The covariance of a class's images, shrunk to a sphere, and that of what is to be ignored."""
+
+    def __init__(self, shrinkage: float, ignored: NDArray[np.float64]) -> None:
+        self.shrinkage, self.ignored = shrinkage, ignored
+
+    def fit(self, reduced: NDArray[np.float64]) -> _Scatter:
+        shrunk = shrunk_covariance(empirical_covariance(reduced), self.shrinkage)
+        self.covariance_ = shrunk + self.ignored.T @ self.ignored / max(len(self.ignored), 1)
+        return self
+
+
 def _best(
-    features: NDArray[np.float32], labels: NDArray[np.int64], inner: NDArray[np.int64] | None
+    features: NDArray[np.float32],
+    labels: NDArray[np.int64],
+    inner: NDArray[np.int64] | None,
+    ignored: NDArray[np.float32] | None,
 ) -> tuple[float, _Scores]:
     """The shrinkage that ranks unseen images best, and its scores; the first unless another is clearly better."""
-    first, *others = _scores(features, labels, inner, SHRINKAGES)
+    first, *others = _scores(features, labels, inner, SHRINKAGES, ignored)
     for shrinkage, other in zip(SHRINKAGES[1:], others, strict=True):
         if inner is not None and 1 - _auroc(labels, other) < CLEARLY * (1 - _auroc(labels, first)):
             return shrinkage, other
@@ -143,33 +163,38 @@ def _scores(
     labels: NDArray[np.int64],
     inner: NDArray[np.int64] | None,
     shrinkages: Sequence[float],
+    ignored: NDArray[np.float32] | None = None,
 ) -> list[_Scores]:
     """Linear discriminant analysis of standardized features, with a covariance that is shrunk to a sphere.
 
     Few anomalous images suffice, because the normal ones alone tell most of the covariance. In the span of the
-    images, which principal components give, it is the same and cheaper. Labels are unknown to standardization and
-    components, which therefore are those of all images in the inner cross-validation too.
+    images, and of what is to be ignored, (M, D), it is the same and cheaper; principal components give that span.
+    Labels are unknown to standardization and components, which therefore are those of all images in the inner
+    cross-validation too.
     """
-    span = make_pipeline(
-        StandardScaler(),
-        PCA(min(len(labels) - 1, features.shape[1], MOST_COMPONENTS), svd_solver="full"),
-    )
-    reduced = span.fit_transform(features)
+    scaler = StandardScaler().fit(features)
+    scaled = scaler.transform(features)
+    unwanted = (features[:0] if ignored is None else ignored) / scaler.scale_
+    spanning = np.concatenate([scaled, unwanted])
+    pca = PCA(min(len(spanning) - 1, features.shape[1], MOST_COMPONENTS), svd_solver="full").fit(spanning)
+    reduced, unwanted = pca.transform(scaled), unwanted @ pca.components_.T
     found = []
     for shrinkage in shrinkages:
-        analysis = LinearDiscriminantAnalysis(solver="lsqr", shrinkage=shrinkage)
+        scatter = _Scatter(shrinkage, unwanted)
+        analysis = LinearDiscriminantAnalysis(solver="lsqr", covariance_estimator=scatter)
         unseen = None
         if inner is not None:
             unseen = cross_val_predict(
                 analysis, reduced, labels, cv=PredefinedSplit(inner), method="decision_function"
             )
-        found.append(_Scores(*_linear(span, analysis.fit(reduced, labels)), unseen))
+        found.append(_Scores(*_linear(scaler, pca, analysis.fit(reduced, labels)), unseen))
     return found
 
 
-def _linear(span: Pipeline, analysis: LinearDiscriminantAnalysis) -> tuple[NDArray[np.float64], float]:
+def _linear(
+    scaler: StandardScaler, pca: PCA, analysis: LinearDiscriminantAnalysis
+) -> tuple[NDArray[np.float64], float]:
     """All steps as one linear function of the features."""
-    scaler, pca = (step for _, step in span.steps)
     weight = pca.components_.T @ analysis.coef_[0] / scaler.scale_
     bias = analysis.intercept_[0] - pca.mean_ @ pca.components_.T @ analysis.coef_[0] - scaler.mean_ @ weight
     return np.asarray(weight, dtype=np.float64), float(bias)
