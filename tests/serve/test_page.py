@@ -550,3 +550,69 @@ def test_one_model_is_not_chosen(browser: Browser, exported_onnx: Path) -> None:
         expect(page.locator("#about")).to_contain_text("Model m:")
         expect(page.locator("#choice")).to_be_hidden()
         page.close()
+
+
+def test_labels_are_given_by_keys_and_kept_in_the_file(
+    opened: Opener, leaves_and_model: tuple[Path, Path], tmp_path: Path
+) -> None:
+    leaves, model = leaves_and_model
+    with served(model, "--labels", str(tmp_path / "labels.csv")) as (address, _):
+        page = opened(address=address)
+        drop(page, *spotted(leaves, 3))
+        expect(page.locator("#status")).to_contain_text("3 images:")
+        page.locator("button.card").first.focus()
+        page.keyboard.press("Enter")
+        called = []
+        for key in "rwu":
+            name = page.locator("#title").inner_text()
+            decision = page.locator("#verdict .badge").inner_text().split()[-1]
+            page.keyboard.press(key)
+            expect(page.locator("#label button[aria-pressed=true]")).to_have_text(
+                {"r": "Right", "w": "Wrong", "u": "Unsure"}[key]
+            )
+            other = {"normal": "anomalous", "anomalous": "normal"}[decision]
+            called.append((name, {"r": decision, "w": other, "u": ""}[key]))
+            page.keyboard.press("ArrowRight")
+        page.keyboard.press("Escape")
+        expect(card(page, called[0][0])).to_contain_text(f"labeled {called[0][1]}")
+        with (tmp_path / "labels.csv").open(newline="", encoding="utf-8") as file:
+            assert [(row["file"], row["label"]) for row in csv.DictReader(file)] == called
+        page.reload()
+        expect(card(page, called[2][0])).to_contain_text("labeled unsure")
+    page.locator("button.card").first.click()
+    page.keyboard.press("w")
+    expect(page.locator("#kept-label")).to_contain_text("does not answer")
+    page.keyboard.press("Escape")
+
+
+def test_without_the_option_no_label_is_asked_for(opened: Opener, leaves_and_model: tuple[Path, Path]) -> None:
+    page = opened()
+    drop(page, *spotted(leaves_and_model[0], 1))
+    page.locator("button.card").click()
+    expect(page.locator("#label")).not_to_be_visible()
+    page.keyboard.press("r")
+    expect(page.locator("#detail")).to_be_visible()
+
+
+def test_arrow_keys_go_through_the_gallery(opened: Opener) -> None:
+    page = opened()
+    take_examples(page, 3)
+    cards = page.locator("button.card")
+    cards.first.focus()
+    page.keyboard.press("ArrowRight")
+    expect(cards.nth(1)).to_be_focused()
+    page.keyboard.press("End")
+    expect(cards.nth(2)).to_be_focused()
+    page.keyboard.press("ArrowLeft")
+    expect(cards.nth(1)).to_be_focused()
+
+
+def test_a_phone_offers_its_camera(opened: Opener, leaves_and_model: tuple[Path, Path]) -> None:
+    page = opened(PHONE)
+    expect(page.locator("#camera")).to_be_visible()
+    assert page.locator("#shot").get_attribute("capture") == "environment"
+    name, content = spotted(leaves_and_model[0], 1)[0]
+    page.locator("#shot").set_input_files({"name": name, "mimeType": "image/png", "buffer": content})
+    expect(page.locator(".card .badge")).to_be_visible()
+    desk = opened()
+    expect(desk.locator("#camera")).not_to_be_visible()

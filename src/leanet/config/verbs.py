@@ -290,6 +290,8 @@ class ServeConfig:
     Without it, the service answers everyone."""
     examples: Path | None = None
     """Folder of images to offer on the page."""
+    labels: Path | None = None
+    """CSV file for labels that are given on the page, which `fit` takes as DATASET; put it beside the pictures."""
     max_megabytes: int = 32
     """Largest size of a request, in millions of bytes."""
     max_megapixels: int = 50

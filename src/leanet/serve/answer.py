@@ -95,6 +95,7 @@ class ModelInfo(BaseModel):
     validation: dict[str, Any]
     versions: dict[str, str]
     limits: dict[str, int]
+    takes_labels: bool = False
 
 
 def prediction(name: str, result: Result, image: Loaded, card: Card, maps: Sequence[MapName]) -> Prediction:
@@ -174,4 +175,5 @@ def model_info(name: str, card: Card, config: ServeConfig) -> ModelInfo:
         "max_files": config.max_files,
     }
     unit: Literal["ΔE", ""] = "ΔE" if card.map_source in (COLOR_MAP, RECONSTRUCTION) else ""
-    return ModelInfo(name=name, maps=tuple(maps), limits=limits, map_unit=unit, **shown)
+    takes_labels = config.labels is not None
+    return ModelInfo(name=name, maps=tuple(maps), limits=limits, map_unit=unit, takes_labels=takes_labels, **shown)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib.util
 import ipaddress
 import logging
@@ -104,18 +105,20 @@ def serve(config: ServeConfig, load: Load) -> int:
         config: address, limits and number of processes.
         load: loads a model, once the port is open.
     Raises:
-        UserError: the extra `serve` is missing, the port is in use, no such model, two models with one name, or an
-            empty token.
+        UserError: the extra `serve` is missing, the port is in use, no such model, two models with one name, an
+            empty token, or a file of labels that another service writes or that holds something else.
     """
     for name in NEEDED:
         if importlib.util.find_spec(name) is None:
             raise UserError(f"{name} is missing. {install('serve')}")
+    from leanet.serve.labels import LabelFile
     from leanet.serve.models import named_models
     from leanet.serve.workers import supervise
 
     named_models(config)
     token = None if config.token_file is None else read_token(config.token_file)
-    with _bound(config.host, config.port) as listening:
+    kept = contextlib.nullcontext() if config.labels is None else LabelFile(config.labels).kept()
+    with kept, _bound(config.host, config.port) as listening:
         job = _Job(config, load, token, listening)
         if config.workers == 1:
             return job.answer()

@@ -39,6 +39,7 @@ from leanet.serve.answer import (
     prediction,
 )
 from leanet.serve.ending import Door
+from leanet.serve.labels import Label, LabelFile, Labels
 from leanet.serve.lane import Flow, Lane, together
 from leanet.serve.metrics import Metrics
 from leanet.serve.models import Asked, Served, named_models
@@ -215,6 +216,8 @@ def make_app(
     app.state.door = service.door
     guarded = [] if token is None else [Depends(_bearer(token))]
     _add_page(app, example_files(config.examples), guarded)
+    if config.labels is not None:
+        _add_labels(app, LabelFile(config.labels), guarded)
     _add_state(app, service, guarded)
     _add_api(app, service, guarded)
     _answer_head(app)
@@ -239,6 +242,20 @@ def _add_page(app: FastAPI, examples: Sequence[Path], guarded: Sequence[params.D
         if not 0 <= number < len(examples) or not examples[number].is_file():
             raise HTTPException(404, "no such example")
         return FileResponse(examples[number])
+
+
+def _add_labels(app: FastAPI, kept: LabelFile, guarded: Sequence[params.Depends]) -> None:
+    """The page's routes for labels, which other sites' pages cannot use: CORS allows no PUT."""
+
+    @app.get("/v1/labels", dependencies=guarded, include_in_schema=False)
+    def list_labels() -> Labels:
+        """All labels."""
+        return Labels(labels=list(kept.read().values()))
+
+    @app.put("/v1/labels", dependencies=guarded, include_in_schema=False, status_code=204)
+    def add_label(label: Label) -> None:
+        """Add a label, or replace that of the same name."""
+        kept.add(label)
 
 
 def _add_state(app: FastAPI, service: Service, guarded: Sequence[params.Depends]) -> None:
@@ -270,7 +287,7 @@ def _add_api(app: FastAPI, service: Service, guarded: Sequence[params.Depends]) 
     @app.exception_handler(RequestValidationError)
     async def bad_parameter(_request: Request, error: RequestValidationError) -> JSONResponse:
         first = error.errors()[0]
-        return JSONResponse({"detail": f"{first['loc'][1]}: {first['msg']}"}, 400)
+        return JSONResponse({"detail": f"{[*first['loc'], first['loc'][0]][1]}: {first['msg']}"}, 400)
 
     def info(name: str | None) -> ModelInfo:
         served = service.served(name)
