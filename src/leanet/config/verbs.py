@@ -358,6 +358,19 @@ class CheckConfig:
 
 
 @dataclass(frozen=True)
+class ArrangeConfig:
+    """A manifest of one of the authors' data sets, made of its download."""
+
+    name: Annotated[str, *positional("NAME")]
+    """'plantvillage/CROP' such as plantvillage/Potato, 'mvtec/CATEGORY' such as mvtec/leather, 'concrete',
+    'hurricane', 'dr2' or 'cloud'."""
+    download: Annotated[Path, *positional("DOWNLOAD")]
+    """Folder that the download was unpacked to; its files stay as they are."""
+    out: Path
+    """Manifest to write, a .csv file. An existing file is replaced only if it is such a manifest."""
+
+
+@dataclass(frozen=True)
 class ImportAuthorsConfig:
     """The authors' files in this program's formats: a model file as a model folder, or fold folders as a run."""
 

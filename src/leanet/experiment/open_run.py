@@ -279,8 +279,11 @@ def _fill(folder: RunFolder, dataset: Dataset, config: ColorizeConfig) -> Run:
     untested = len(dataset.samples) - sum(len(fold.test) for fold in folds)
     if untested:
         _log.info(f"note: {folder.splits}: {untested} of {len(dataset.samples)} images are in no test side")
-    said = too_large_groups(dataset, len(folds)) if hold_out is None else described(folds, dataset, hold_out)
-    for text in cut(said, "groups are as large"):
+    if hold_out is None:
+        said = cut(too_large_groups(dataset, len(folds)), "groups are as large")
+    else:
+        said = described(folds, dataset, hold_out)
+    for text in said:
         _log.info(f"note: {text}")
     all_labels, maps = np.array(labels, dtype=np.int64), config.colorizer
     run = Run(folder, images, all_labels, cache.pixels, folds, maps.map_coding, maps.map_source)
