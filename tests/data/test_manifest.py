@@ -15,6 +15,7 @@ from leanet.cli import main
 from leanet.config import DataConfig
 from leanet.data.cache import build_cache
 from leanet.data.dataset import Dataset
+from leanet.data.masks import mask_pixels, refuse_other_sizes
 from leanet.data.registry import list_images, open_source
 from leanet.errors import UserError
 
@@ -97,6 +98,21 @@ def test_absolute_paths_urls_and_backslashes(home: Path) -> None:
         build_cache(gone, 64, home / "other")
 
 
+def test_masks_may_be_urls_and_folders(home: Path) -> None:
+    (home / "parts").mkdir()
+    halves = np.zeros((2, 24, 36), np.uint8)
+    halves[0, :12], halves[1, :, 30:] = 255, 9
+    for i, half in enumerate(halves):
+        Image.fromarray(half).save(home / f"parts/{i}.png")
+    url = (home / "m.png").as_uri()
+    path = written(home, "a.png,0,", f"c.png,1,{url}", "sub/d.png,1,parts", header="file,label,mask")
+    dataset = list_images(path, DataConfig(), 0)
+    infos = build_cache(dataset, 64, home / "cache").infos
+    refuse_other_sizes(dataset, {info.file: (info.width, info.height) for info in infos})
+    assert mask_pixels(url).all()
+    np.testing.assert_array_equal(mask_pixels(str(home / "parts")), halves.any(0))
+
+
 def test_a_manifest_in_an_object_store(home: Path) -> None:
     import fsspec
 
@@ -154,6 +170,9 @@ def test_missing_files_and_masks_of_another_size_are_problems_of_the_check(
     path = written(home, *(row.replace("m.png", "no.png") for row in ROWS))
     assert main(["check", str(path), "--n-splits", "2", "--no-estimate"]) == 2
     assert "no.png: cannot read the mask of c.png (no such file or directory)" in capsys.readouterr().out
+    (home / "m.txt").write_text("file,label")
+    assert main(["check", str(home / "m.txt")]) == 2
+    assert "no such dataset folder. A manifest's name ends in .csv or .parquet" in capsys.readouterr().err
     assert main(["check", str(home / "none.csv")]) == 2
     assert "none.csv: no such file or directory. Check the path of the manifest." in capsys.readouterr().err
 

@@ -8,11 +8,12 @@ from pathlib import Path
 import pytest
 
 from leanet.cli import main, parse
-from leanet.config import ColorizeConfig
+from leanet.config import ColorizeConfig, FitConfig
 from leanet.data.hold_out import held_out_folds
 from leanet.data.registry import list_images
 from leanet.errors import UserError
 from leanet.experiment.open_run import begin, find
+from leanet.model.card import Card
 
 
 @pytest.fixture(scope="module")
@@ -58,6 +59,21 @@ def test_folds_of_another_origin_are_refused(manifest: Path, tmp_path: Path) -> 
     (tmp_path / "plain" / "splits.json").rename(tmp_path / "own" / "splits.json")
     with pytest.raises(UserError, match=r"splits\.json: not made with --hold-out\. Remove it, or omit the option"):
         begin(config(manifest, tmp_path / "own", "--hold-out", "kind"))
+
+
+def test_a_fit_ignores_the_option_of_a_run(
+    manifest: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    fitted: list[str | None] = []
+
+    def recorded(config: FitConfig, work: Path) -> Card:  # noqa: ARG001
+        fitted.append(config.data.hold_out)
+        raise UserError("enough")
+
+    monkeypatch.setattr("leanet.experiment.fit._fit", recorded)
+    assert main(["fit", str(manifest), "--hold-out", "camera", "--out", str(tmp_path / "model")]) == 2
+    assert fitted == [None]
+    assert "note: --hold-out: not used; a model is fitted to all images" in capsys.readouterr().out
 
 
 def test_the_check_says_what_each_fold_tests(manifest: Path, capsys: pytest.CaptureFixture[str]) -> None:

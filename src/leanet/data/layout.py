@@ -99,7 +99,12 @@ def arrange(root: Path, normal_dir: str, abnormal_dir: str, normal: Sequence[str
         UserError: no such folder; the two classes share images; or two folders match one name.
     """
     if not root.is_dir():
-        raise UserError(f"{root}: no such dataset folder. Check the path.")
+        remedy = (
+            "A manifest's name ends in .csv or .parquet, that of a Label Studio export in .json."
+            if root.is_file()
+            else "Check the path."
+        )
+        raise UserError(f"{root}: no such dataset folder. {remedy}")
     if normal:
         return _by_kind(root, normal)
     folders = descend(root, normal_dir), descend(root, abnormal_dir)
