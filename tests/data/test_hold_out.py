@@ -118,9 +118,13 @@ def test_many_values_share_the_folds() -> None:
         (
             of_cameras({"a": (3, 3), "b": (3, 0)}),
             "camera",
-            "fold 0, which tests a, has no anomalous image",
+            "which tests a, has 3 normal and 0 anomalous images to train on",
         ),
-        (of_cameras({"a": (3, 3), "b": (1, 3)}), "camera", "fold 0, which tests a: 1 normal image to train on"),
+        (
+            of_cameras({"a": (3, 3), "b": (1, 3)}),
+            "camera",
+            "which tests a, has 1 normal and 3 anomalous images to train on; at least 2 and 1",
+        ),
     ],
 )
 def test_what_is_refused(dataset: Dataset, hold_out: str, text: str) -> None:

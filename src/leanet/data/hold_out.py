@@ -10,7 +10,7 @@ from sklearn.model_selection import StratifiedGroupKFold
 
 from leanet.data.dataset import CLASS_NAMES, Dataset, Sample
 from leanet.data.find import listed
-from leanet.data.splits import Fold, make_folds, refuse_one_normal
+from leanet.data.splits import Fold, make_folds
 from leanet.data.tables import column_name
 from leanet.errors import UserError
 
@@ -19,6 +19,9 @@ MOST_VALUES = 10
 
 OF_EVERY_IMAGE: dict[str, Callable[[Sample], str]] = {"kind": lambda s: s.kind, "group": lambda s: s.group}
 """Columns that every source has."""
+
+LEAST_NORMALS = 2
+"""Normal images of a training side, as `leanet.data.splits.refuse_one_normal` demands them."""
 
 _NEITHER = -1
 """The side of an image that no fold uses."""
@@ -143,6 +146,8 @@ def _refuse_empty_sides(dataset: Dataset, folds: Sequence[Fold], hold_out: str) 
     for number, fold in enumerate(folds):
         where = f"--hold-out {hold_out}: fold {number}, which tests {listed(fold.held_out)}"
         counts = Counter(labels[file] for file in fold.train)
-        refuse_one_normal(where, counts[0])
-        if not counts[1]:
-            raise UserError(f"{where}, has no anomalous image to train on. Choose another column.")
+        if counts[0] < LEAST_NORMALS or not counts[1]:
+            raise UserError(
+                f"{where}, has {counts[0]} normal and {counts[1]} anomalous images to train on; at least "
+                f"{LEAST_NORMALS} and 1 are needed, of groups that it does not test. Choose another column."
+            )

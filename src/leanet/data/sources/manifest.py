@@ -9,6 +9,8 @@ from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import ClassVar
 
+from leanet.config import DataConfig
+from leanet.config.data import FIELDS
 from leanet.data.dataset import CLASS_NAMES, Dataset, Sample
 from leanet.data.find import listed
 from leanet.data.labels import REMEDY, meaning
@@ -43,6 +45,11 @@ class ManifestSource(DataSource):
 
     suffixes: ClassVar[tuple[str, ...]] = (".csv", ".parquet")
 
+    def __init__(self, dataset: Path, options: DataConfig) -> None:
+        super().__init__(dataset, options)
+        self._columns = {field: column_name(options.column(field)) for field in FIELDS}
+        self._words = dict[str, None]()  # the first labels, for messages
+
     def scan(self) -> Dataset:
         """The images of both classes, normal ones first, in the manifest's order."""
         dataset = self._read()
@@ -62,17 +69,16 @@ class ManifestSource(DataSource):
         return bool(self._read().of_class(1))
 
     def _read(self, normals_only: bool = False) -> Dataset:
-        self._words = dict[str, None]()
         place = address(self.dataset)
         table = self._table(place)
-        home = self.dataset.parent
+        root = place.rpartition("/")[0] if is_url(place) else str(self.dataset.parent)
         lines, samples, unlabeled = dict[str, tuple[int, int]](), list[Sample](), 0
         for line, cells in table.rows:
             said = self._label(place, line, cells)
             if said is None:
                 unlabeled += 1
                 continue
-            sample = self._sample(place, line, cells, *said)
+            sample = self._sample(f"{place}: line {line}", root, cells, *said)
             if before := lines.get(sample.file):
                 raise _twice(place, sample, before, line)
             lines[sample.file] = line, sample.label
@@ -81,13 +87,12 @@ class ManifestSource(DataSource):
         if unlabeled:
             notes.append(f"left out, without a label: {unlabeled} of {len(table.rows)} rows")
         if SPLIT in table.header and self.options.hold_out is None:
-            notes.append(f"column {SPLIT}: not used; a run makes its own folds. To test on a part: --hold-out "
-                         f"{SPLIT}=test")  # fmt: skip
+            notes.append(f"column {SPLIT}: not used; a run makes its own folds, or --hold-out {SPLIT}=test")
         kept = [s for s in samples if s.label == 0] + [s for s in samples if s.label and not normals_only]
-        return Dataset(self.dataset, tuple(kept), tuple(notes), base=home, is_exact=True)
+        return Dataset(self.dataset, tuple(kept), tuple(notes), base=self.dataset.parent, is_exact=True)
 
     def _table(self, place: str) -> Table:
-        columns = [column_name(self.options.column(field)) for field in ("file", "label")]
+        columns = [self._columns[field] for field in ("file", "label")]
         data = content(place, MOST_BYTES, "Check the path of the manifest.")
         if is_parquet(place):
             table = parse_parquet(data, place)
@@ -122,11 +127,10 @@ class ManifestSource(DataSource):
         label, kind = said
         return label, (self._cell(cells, "kind") or kind) if label else ""
 
-    def _sample(self, place: str, line: int, cells: Mapping[str, str], label: int, kind: str) -> Sample:
-        root = place.rpartition("/")[0] if is_url(place) else str(self.dataset.parent)
+    def _sample(self, where: str, root: str, cells: Mapping[str, str], label: int, kind: str) -> Sample:
         name = self._cell(cells, "file")
         if not name:
-            raise UserError(f"{place}: line {line} names no file. Complete or remove it.")
+            raise UserError(f"{where} names no file. Complete or remove it.")
         file, mask = _normal(name, root), self._cell(cells, "mask")
         facts = {column: from_cell(cell) for column, cell in cells.items()}
         return Sample(
@@ -135,12 +139,16 @@ class ManifestSource(DataSource):
             unicodedata.normalize("NFC", kind),
             unicodedata.normalize("NFC", self._cell(cells, "group")),
             _normal(mask, root) if mask and label else None,
-            partial(read_place, joined(root, file)),
+            partial(_read, root, file),
             facts,
         )
 
     def _cell(self, cells: Mapping[str, str], field: str) -> str:
-        return from_cell(cells.get(column_name(self.options.column(field)), ""))
+        return from_cell(cells.get(self._columns[field], ""))
+
+
+def _read(root: str, file: str) -> bytes:
+    return read_place(joined(root, file))
 
 
 def _normal(name: str, root: str) -> str:
