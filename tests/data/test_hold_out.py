@@ -56,6 +56,14 @@ def test_each_camera_is_tested_by_a_fold_that_never_saw_it() -> None:
     assert planned_folds(dataset, 3, 0) == make_folds(dataset, 3, 0)
 
 
+def test_spellings_of_a_value_are_said() -> None:
+    dataset = of_cameras({"Nikon": (3, 3), "nikon": (3, 3)})
+    folds = held_out_folds(dataset, "camera", 5, 0)
+    assert described(folds, dataset, "camera")[-1] == (
+        "--hold-out camera: values that differ only in case or spaces count as different: Nikon / nikon"
+    )
+
+
 def test_images_of_an_unknown_camera_are_in_no_fold() -> None:
     dataset = of_cameras({"a": (3, 3), "b": (3, 3), "": (2, 1)})
     folds = held_out_folds(dataset, "camera", 5, 0)

@@ -87,6 +87,13 @@ def test_other_names_of_columns_and_of_the_normal_label(home: Path) -> None:
         list_images(path, DataConfig(columns=columns, normal=("helthy",)), 0)
 
 
+def test_spellings_of_a_kind_are_one_and_those_of_groups_are_said(home: Path) -> None:
+    path = written(home, "a.png,0,,T 1", "c.png,1,Rust,t1", "sub/d.png,1,rust,", header="file,label,kind,group")
+    found = list_images(path, DataConfig(), 0)
+    assert [s.kind for s in found.samples] == ["", "Rust", "Rust"]
+    assert found.notes == ("groups that differ only in case or spaces count as different: T 1 / t1",)
+
+
 def test_absolute_paths_urls_and_backslashes(home: Path) -> None:
     url = (home / "c.png").as_uri()
     path = written(home, f"{home}/a.png,0", "./b.png,0", f"{url},1", "sub\\d.png,1", header="file,label")

@@ -55,7 +55,7 @@ def read_groups(
             f"{path}: names {first}{more}, not in {root}. "
             f"Files are named relative to the dataset, as in {files[0]}."
         )
-    return groups, facts, [*_alone(path, len(files) - len(groups)), *_alike(groups.values())]
+    return groups, facts, [*_alone(path, len(files) - len(groups)), *alike("groups", groups.values())]
 
 
 class _Names:
@@ -105,12 +105,12 @@ def _alone(path: Path, count: int) -> list[str]:
     return [f"{count} {have} no entry in {path.name} and {are} own"]
 
 
-def _alike(groups: Iterable[str]) -> list[str]:
-    """A note on groups whose names differ only in case or inner blanks, and may have been meant as one."""
+def alike(what: str, names: Iterable[str]) -> list[str]:
+    """A note on groups or others whose names differ only in case or blanks, and may have been meant as one."""
     spellings: dict[str, set[str]] = {}
-    for group in groups:
-        spellings.setdefault("".join(group.split()).casefold(), set()).add(group)
-    pairs = [" / ".join(sorted(names)) for names in spellings.values() if len(names) > 1]
+    for name in names:
+        spellings.setdefault("".join(name.split()).casefold(), set()).add(name)
+    pairs = [" / ".join(sorted(same)) for same in spellings.values() if len(same) > 1]
     if not pairs:
         return []
-    return [f"groups that differ only in case or spaces count as different: {listed(sorted(pairs))}"]
+    return [f"{what} that differ only in case or spaces count as different: {listed(sorted(pairs))}"]

@@ -10,6 +10,7 @@ from sklearn.model_selection import StratifiedGroupKFold
 
 from leanet.data.dataset import CLASS_NAMES, Dataset, Sample
 from leanet.data.find import listed
+from leanet.data.groups import alike
 from leanet.data.splits import Fold, make_folds
 from leanet.data.tables import column_name
 from leanet.errors import UserError
@@ -53,7 +54,8 @@ def held_out_folds(dataset: Dataset, hold_out: str, n_splits: int, seed: int) ->
     column, _, asked = hold_out.partition("=")
     values = _values(dataset, column)
     tested = _tested(dataset, hold_out, values, asked.strip(), n_splits, seed)
-    sides = {file: number for number, names in enumerate(tested) for file, v in values.items() if v in names}
+    number_of = {name: number for number, names in enumerate(tested) for name in names}
+    sides = {file: number_of[value] for file, value in values.items() if value in number_of}
     for label in (0, 1):
         if not any(values[sample.file] for sample in dataset.of_class(label)):
             sides |= _parts(dataset, label, sides, max(n_splits, len(tested)), seed)
@@ -78,7 +80,8 @@ def described(folds: Sequence[Fold], dataset: Dataset, hold_out: str) -> list[st
             f"--hold-out {column}: fold {number} tests {listed(fold.held_out)} "
             f"({counts[0]} normal, {counts[1]} anomalous){neither}{undefined}"
         )
-    return said
+    every = (value for value in _values(dataset, column).values() if value)
+    return said + [f"--hold-out {column}: {note}" for note in alike("values", every)]
 
 
 def _values(dataset: Dataset, column: str) -> dict[str, str]:

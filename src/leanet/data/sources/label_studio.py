@@ -10,14 +10,13 @@ from pathlib import Path, PurePosixPath
 from typing import ClassVar
 from urllib.parse import parse_qs, unquote, urlsplit
 
-from leanet.data.dataset import CLASS_NAMES, Dataset, Sample
+from leanet.data.dataset import Dataset, Sample
 from leanet.data.find import IMAGE_SUFFIXES, folded, listed
 from leanet.data.label_studio import EXPORT, Annotation, Task, label_of, read_export, task_place
-from leanet.data.labels import REMEDY, meaning
+from leanet.data.labels import REMEDY, LabelFile, in_order, meaning
 from leanet.data.pictures import joined, read_place
 from leanet.data.registry import register_source
 from leanet.data.remote import address, is_url
-from leanet.data.source import DataSource
 from leanet.data.tables import column_name
 from leanet.errors import UserError
 
@@ -26,7 +25,7 @@ _LOADED = re.compile(r"[0-9a-f]{8}-")
 
 
 @register_source("label-studio")
-class LabelStudioSource(DataSource):
+class LabelStudioSource(LabelFile):
     """The tasks of a JSON export.
 
     A task's choice is its label. A region makes its picture anomalous, of the kind that the region's label names,
@@ -36,24 +35,8 @@ class LabelStudioSource(DataSource):
 
     suffixes: ClassVar[tuple[str, ...]] = (".json",)
 
-    def scan(self) -> Dataset:
-        """The images of both classes, normal ones first, in the export's order."""
-        dataset = self._read()
-        for label, name in enumerate(CLASS_NAMES):
-            if not dataset.of_class(label):
-                alone = " With normal images alone, only `leanet fit` works." if label else ""
-                raise UserError(f"{address(self.dataset)}: no {name} images. {REMEDY}.{alone}")
-        return dataset
-
-    def scan_normals(self) -> Dataset:
-        """The normal images of an export that may have no others."""
-        return self._read(normals_only=True)
-
-    def has_anomalies(self) -> bool:
-        """Whether a task is anomalous."""
-        return bool(self._read().of_class(1))
-
-    def _read(self, normals_only: bool = False) -> Dataset:
+    def read(self, *, normals_only: bool = False) -> tuple[Dataset, Sequence[str]]:
+        """The tasks that have a label."""
         place = address(self.dataset)
         tasks = read_export(place)
         asked = self._question(place, tasks)
@@ -70,8 +53,8 @@ class LabelStudioSource(DataSource):
             raise UserError(f"{place}: no task has a label. {EXPORT}, after labeling.")
         left = len(tasks) - len(samples)
         notes = (f"left out, without a label: {left} of {len(tasks)} tasks",) if left else ()
-        kept = [s for s in samples if s.label == 0] + [s for s in samples if s.label and not normals_only]
-        return Dataset(self.dataset, tuple(kept), notes, base=self.dataset.parent, is_exact=True)
+        kept = in_order(samples, normals_only=normals_only)
+        return Dataset(self.dataset, kept, notes, base=self.dataset.parent, is_exact=True), ()
 
     def _question(self, place: str, tasks: Sequence[Task]) -> str | None:
         """The name of the choices that are labels; None if there are none."""

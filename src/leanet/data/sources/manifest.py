@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import unicodedata
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import ClassVar
@@ -13,11 +13,11 @@ from leanet.config import DataConfig
 from leanet.config.data import FIELDS
 from leanet.data.dataset import CLASS_NAMES, Dataset, Sample
 from leanet.data.find import listed
-from leanet.data.labels import REMEDY, meaning
+from leanet.data.groups import alike
+from leanet.data.labels import REMEDY, LabelFile, in_order, meaning
 from leanet.data.pictures import joined, read_place
 from leanet.data.registry import register_source
 from leanet.data.remote import address, content, is_url
-from leanet.data.source import DataSource
 from leanet.data.tables import (
     MOST_BYTES,
     Table,
@@ -35,7 +35,7 @@ SPLIT = "split"
 
 
 @register_source("manifest")
-class ManifestSource(DataSource):
+class ManifestSource(LabelFile):
     """The rows of a CSV or Parquet file.
 
     A column `file` names the picture: a path relative to the manifest, an absolute path or a URL. `label` is 0 or
@@ -48,27 +48,9 @@ class ManifestSource(DataSource):
     def __init__(self, dataset: Path, options: DataConfig) -> None:
         super().__init__(dataset, options)
         self._columns = {field: column_name(options.column(field)) for field in FIELDS}
-        self._words = dict[str, None]()  # the first labels, for messages
 
-    def scan(self) -> Dataset:
-        """The images of both classes, normal ones first, in the manifest's order."""
-        dataset = self._read()
-        for label, name in enumerate(CLASS_NAMES):
-            if not dataset.of_class(label):
-                said = f" The labels are {listed(self._words)}." if self._words else ""
-                alone = " With normal images alone, only `leanet fit` works." if label else ""
-                raise UserError(f"{address(self.dataset)}: no {name} images.{said} {REMEDY}.{alone}")
-        return dataset
-
-    def scan_normals(self) -> Dataset:
-        """The normal images of a manifest that may have no others."""
-        return self._read(normals_only=True)
-
-    def has_anomalies(self) -> bool:
-        """Whether a row is anomalous."""
-        return bool(self._read().of_class(1))
-
-    def _read(self, normals_only: bool = False) -> Dataset:
+    def read(self, *, normals_only: bool = False) -> tuple[Dataset, Sequence[str]]:
+        """The rows that have a label."""
         place = address(self.dataset)
         table = self._table(place)
         root = place.rpartition("/")[0] if is_url(place) else str(self.dataset.parent)
@@ -88,8 +70,11 @@ class ManifestSource(DataSource):
             notes.append(f"left out, without a label: {unlabeled} of {len(table.rows)} rows")
         if SPLIT in table.header and self.options.hold_out is None:
             notes.append(f"column {SPLIT}: not used; a run makes its own folds, or --hold-out {SPLIT}=test")
-        kept = [s for s in samples if s.label == 0] + [s for s in samples if s.label and not normals_only]
-        return Dataset(self.dataset, tuple(kept), tuple(notes), base=self.dataset.parent, is_exact=True)
+        notes += alike("groups", (sample.group for sample in samples if sample.group != sample.file))
+        kept = in_order(samples, normals_only=normals_only)
+        words = dict.fromkeys(self._cell(cells, "label") for _, cells in table.rows)
+        dataset = Dataset(self.dataset, kept, tuple(notes), base=self.dataset.parent, is_exact=True)
+        return dataset, [*filter(None, words)]
 
     def _table(self, place: str) -> Table:
         columns = [self._columns[field] for field in ("file", "label")]
@@ -119,8 +104,6 @@ class ManifestSource(DataSource):
         text = self._cell(cells, "label")
         if not text:
             return None
-        if len(self._words) < 20:
-            self._words[text] = None
         said = meaning(text, self.options.normal)
         if said is None:
             raise UserError(f"{place}: line {line}: unknown label {text!r:.60}. {REMEDY}.")
