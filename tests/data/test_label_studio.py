@@ -89,6 +89,8 @@ def test_choices_for_whole_images(home: Path) -> None:
         task(3, (home / "c.png").as_uri(), [choice("scab")]),
         task(4, "s3://bucket/d.png", [choice("healthy")]),
         task(5, "e.png"),
+        task(6, "http://localhost:8080/data/upload/3/99ab34cd-d.png", [choice("rust")]),
+        task(7, "http://localhost:8080/data/upload/3/f.png", [choice("rust")]),
     ]
     config = DataConfig(normal=("healthy",), columns=("label=state", "group=plant"))
     dataset = list_images(exported(home, tasks), config, 0)
@@ -99,9 +101,11 @@ def test_choices_for_whole_images(home: Path) -> None:
         ("s3://bucket/d.png", 0, "", "s3://bucket/d.png"),
         ("b.png", 1, "rust", "p2"),
         (url, 1, "scab", url),
+        ("d.png", 1, "rust", "d.png"),
+        ("http://localhost:8080/data/upload/3/f.png", 1, "rust", "http://localhost:8080/data/upload/3/f.png"),
     ]
     assert dataset.samples[0].facts["camera"] == "canon"
-    assert dataset.notes == ("left out, without a label: 1 of 5 tasks",)
+    assert dataset.notes == ("left out, without a label: 1 of 7 tasks",)
     with pytest.raises(UserError, match=r"several choices for an image: state, camera\. Name"):
         list_images(home / "labels.json", DataConfig(normal=("healthy",)), 0)
     with pytest.raises(UserError, match=r"has no such choices\. It has state, camera"):
@@ -135,6 +139,18 @@ def test_regions_are_anomalies_with_masks(home: Path) -> None:
     for gone in ("labels.json#9", "labels.json#1", "none.json"):
         with pytest.raises(OSError, match=gone.replace("#", ".")):
             mask_pixels(f"{home}/{gone}" + "#1" * ("#" not in gone))
+
+
+def test_a_shape_and_its_labels_may_be_two_results(home: Path) -> None:
+    shape = {**box("", 25, 50, 50, 25), "type": "rectangle", "id": "r1"}
+    labels = {**shape, "type": "labels", "value": {**shape["value"], "labels": ["Leaf"]}}
+    remark = {"type": "choices", "from_name": "sure", "id": "r1", "value": {**shape["value"], "choices": ["no"]}}
+    tasks = [task(1, "a.png", [shape, labels, remark]), task(2, "b.png", [{**shape, "id": "r2"}])]
+    dataset = list_images(exported(home, tasks), DataConfig(normal=("leaf",)), 0)
+    assert [(s.file, s.label, s.mask) for s in dataset.samples] == [
+        ("a.png", 0, None),
+        ("b.png", 1, "labels.json#2"),
+    ]
 
 
 def test_shapes_agree_with_scikit_image(home: Path) -> None:

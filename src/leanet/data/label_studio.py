@@ -28,6 +28,9 @@ REGIONS = frozenset((*SHAPES, *(f"{shape}labels" for shape in SHAPES)))
 
 CHOICES = "choices"
 
+_PLACE = frozenset(("x", "points", "rle"))
+"""What the values of results have that belong to a region."""
+
 REMARKS = frozenset(("textarea", "rating", "number", "datetime", "taxonomy", "relation"))
 """Types of results that leave labels and places as they are."""
 
@@ -172,23 +175,25 @@ def _task(place: str, number: int, task: dict[str, Any]) -> Task:
 
 
 def _annotation(place: str, task: str, results: list[dict[str, Any]]) -> Annotation:
-    choices, regions = dict[str, tuple[str, ...]](), list[Region]()
-    for result in results:
+    choices, regions = dict[str, tuple[str, ...]](), dict[str, Region]()
+    for number, result in enumerate(results):
         kind = result["type"]
         value = result.get("value", {})
-        if kind in REGIONS:
-            labels = value.get(kind, []) if kind not in SHAPES else []
+        has_place = bool(_PLACE & value.keys())
+        if kind in REGIONS or (kind == "labels" and has_place):
+            name = str(result.get("id", number))  # a shape and its labels may be two results of one region
+            labels = regions[name].labels if name in regions else ()
             size = int(result["original_width"]), int(result["original_height"])
-            regions.append(Region(tuple(map(str, labels)), size, value))
+            regions[name] = Region((*labels, *map(str, value.get(kind, ()))), size, value)
         elif kind == CHOICES:
-            if not {"x", "points", "rle"} & value.keys():  # of a region
+            if not has_place:  # else it describes a region
                 choices[result["from_name"]] = tuple(map(str, value[CHOICES]))
         elif kind not in REMARKS:
             raise UserError(
                 f"{place}: task {task} has {kind}, another type of project. leanet reads choices for whole images, "
                 "rectangles, polygons, ellipses and brushes."
             )
-    return Annotation(choices, tuple(regions))
+    return Annotation(choices, tuple(regions.values()))
 
 
 def label_of(region: Region) -> str:

@@ -20,6 +20,9 @@ from leanet.data.remote import address, is_url
 from leanet.data.tables import column_name
 from leanet.errors import UserError
 
+_SERVED = re.compile(r"https?://[^/]+(/[^?]*)?/data/(upload|local-files)/", re.IGNORECASE)
+"""An address at which Label Studio itself serves a picture, to those who are logged in."""
+
 _LOADED = re.compile(r"[0-9a-f]{8}-")
 """What Label Studio puts before the name of a file that is uploaded to it."""
 
@@ -128,11 +131,12 @@ class LabelStudioSource(LabelFile):
                 f"{place}: task {task.id} has no image, but {listed(list(task.data)) or 'nothing'}. {EXPORT}, or "
                 "name its field with --columns file=FIELD."
             )
-        if is_url(texts[name]) or is_url(place):
-            return texts[name]
+        text = texts[name]
+        if is_url(place) or (is_url(text) and not _SERVED.match(text)):
+            return text
         home = self.dataset.parent
-        found = (path for path in _candidates(_path_of(texts[name])) if (home / path).is_file())
-        return str(next(found, _path_of(texts[name])))
+        found = (str(path) for path in _candidates(_path_of(text)) if (home / path).is_file())
+        return next(found, text if is_url(text) else str(_path_of(text)))
 
 
 def _two_labels(place: str, task: Task) -> UserError:
@@ -141,11 +145,9 @@ def _two_labels(place: str, task: Task) -> UserError:
 
 def _path_of(text: str) -> PurePosixPath:
     """The path that an image's address in Label Studio stands for, without its host."""
-    if is_url(text):
-        return PurePosixPath(unquote(urlsplit(text).path))
     parts = urlsplit(text)
     served = parse_qs(parts.query).get("d") if parts.path.rstrip("/").endswith("/data/local-files") else None
-    return PurePosixPath(served[0]) if served else PurePosixPath(unquote(text))
+    return PurePosixPath(served[0] if served else unquote(parts.path if is_url(text) else text))
 
 
 def _candidates(path: PurePosixPath) -> Iterator[Path]:
