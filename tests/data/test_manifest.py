@@ -177,6 +177,9 @@ def test_missing_files_and_masks_of_another_size_are_problems_of_the_check(
     path = written(home, *(row.replace("m.png", "no.png") for row in ROWS))
     assert main(["check", str(path), "--n-splits", "2", "--no-estimate"]) == 2
     assert "no.png: cannot read the mask of c.png (no such file or directory)" in capsys.readouterr().out
+    path = written(home, *(row.replace("m.png", "m\0.png") for row in ROWS))
+    assert main(["check", str(path), "--n-splits", "2", "--no-estimate"]) == 2
+    assert "cannot read the mask of c.png (embedded null byte)" in capsys.readouterr().out
     (home / "m.txt").write_text("file,label")
     assert main(["check", str(home / "m.txt")]) == 2
     assert "no such dataset folder. A manifest's name ends in .csv or .parquet" in capsys.readouterr().err

@@ -10,7 +10,6 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from leanet.data.dataset import Dataset, Sample
-from leanet.data.decode import UnreadableImageError
 from leanet.data.find import find_images, is_special
 from leanet.data.label_studio import is_task, mask_of_task, size_of_task
 from leanet.data.pictures import joined, read_place
@@ -60,7 +59,7 @@ def _refuse_other_size(dataset: Dataset, sample: Sample, size: tuple[int, int]) 
     mask = joined(address(dataset.home), sample.mask)
     try:
         found = _size(mask)
-    except (OSError, UnreadableImageError) as error:
+    except (OSError, ValueError, Image.DecompressionBombError) as error:  # ValueError: a name with a zero in it
         said = str(getattr(error, "strerror", None) or error).lower()
         raise UserError(f"{mask}: cannot read the mask of {sample.file} ({said}). Correct or remove it.") from None
     if found != size:
