@@ -171,7 +171,8 @@ def _task(place: str, number: int, task: dict[str, Any]) -> Task:
     answers = task["annotations"] if "annotations" in task else task["completions"]
     submitted = [answer for answer in answers if not answer.get("was_cancelled")]
     name = str(task.get("id", number))
-    return Task(name, dict(task["data"]), tuple(_annotation(place, name, answer["result"]) for answer in submitted))
+    data = {str(key): value for key, value in task["data"].items()}
+    return Task(name, data, tuple(_annotation(place, name, answer["result"]) for answer in submitted))
 
 
 def _annotation(place: str, task: str, results: list[dict[str, Any]]) -> Annotation:
