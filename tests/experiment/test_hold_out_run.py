@@ -71,7 +71,8 @@ def test_a_fit_ignores_the_option_of_a_run(
         raise UserError("enough")
 
     monkeypatch.setattr("leanet.experiment.fit._fit", recorded)
-    assert main(["fit", str(manifest), "--hold-out", "camera", "--out", str(tmp_path / "model")]) == 2
+    options = ["--hold-out", "camera", "--adn", "CNN", "--out", str(tmp_path / "model")]
+    assert main(["fit", str(manifest), *options]) == 2
     assert fitted == [None]
     assert "note: --hold-out: not used; a model is fitted to all images" in capsys.readouterr().out
 
