@@ -259,8 +259,7 @@ def differing_option(recorded: dict[str, Any], now: dict[str, Any]) -> str | Non
 def _fill(folder: RunFolder, dataset: Dataset, config: ColorizeConfig) -> Run:
     cache = decode_images(folder, dataset, config.data)
     dataset = dataset.without([file for file, _ in cache.skipped])
-    hold_out = config.data.hold_out
-    if hold_out is None:
+    if config.data.hold_out is None:
         check_folds(dataset, config.data.n_splits)
     labels = [sample.label for sample in dataset.samples]
     refuse_duplicates_across(cache.infos, labels)
@@ -270,11 +269,27 @@ def _fill(folder: RunFolder, dataset: Dataset, config: ColorizeConfig) -> Run:
     refuse_other_images(folder, images)
     refuse_other_pixels(folder, cache)
     made = not folder.splits.exists()
+    folds = _folds_of(folder, dataset, config)
+    all_labels, maps = np.array(labels, dtype=np.int64), config.colorizer
+    run = Run(folder, images, all_labels, cache.pixels, folds, maps.map_coding, maps.map_source)
+    if k := config.colorizer.cross_fit:
+        for number in range(len(folds)):  # before the option is recorded
+            parts_of_training_side(run, number, k, config.compute.seed)
     if made:
-        folds = planned_folds(dataset, config.data.n_splits, config.compute.seed, hold_out)
-    else:
+        write_splits(folder.splits, folds, config.compute.seed, config.data.hold_out)
+    write_images(folder, images)
+    record(folder, to_options(config), **facts_of_pixels(cache), images_in=absolute(dataset.home))
+    return run
+
+
+def _folds_of(folder: RunFolder, dataset: Dataset, config: ColorizeConfig) -> tuple[Fold, ...]:
+    """The folds of a run's splits.json, or new ones; log what is remarkable about them."""
+    hold_out = config.data.hold_out
+    if folder.splits.exists():
         folds = read_splits(folder.splits, dataset)
         refuse_other_folds(folder, folds, hold_out)
+    else:
+        folds = planned_folds(dataset, config.data.n_splits, config.compute.seed, hold_out)
     parse_folds(config.compute.folds, len(folds))
     untested = len(dataset.samples) - sum(len(fold.test) for fold in folds)
     if untested:
@@ -285,16 +300,7 @@ def _fill(folder: RunFolder, dataset: Dataset, config: ColorizeConfig) -> Run:
         said = described(folds, dataset, hold_out)
     for text in said:
         _log.info(f"note: {text}")
-    all_labels, maps = np.array(labels, dtype=np.int64), config.colorizer
-    run = Run(folder, images, all_labels, cache.pixels, folds, maps.map_coding, maps.map_source)
-    if k := config.colorizer.cross_fit:
-        for number in range(len(folds)):  # before the option is recorded
-            parts_of_training_side(run, number, k, config.compute.seed)
-    if made:
-        write_splits(folder.splits, folds, config.compute.seed, hold_out)
-    write_images(folder, images)
-    record(folder, to_options(config), **facts_of_pixels(cache), images_in=absolute(dataset.home))
-    return run
+    return folds
 
 
 def write_images(folder: RunFolder, images: Sequence[ImageRow]) -> None:
