@@ -68,8 +68,8 @@ class ManifestSource(LabelFile):
         notes = []
         if unlabeled:
             notes.append(f"left out, without a label: {unlabeled} of {len(table.rows)} rows")
-        if SPLIT in table.header and self.options.hold_out is None:
-            notes.append(f"column {SPLIT}: not used; a run makes its own folds, or --hold-out {SPLIT}=test")
+        if self.options.hold_out is None and any(cells.get(SPLIT) for _, cells in table.rows):
+            notes.append(f"column {SPLIT}: not used, unless --hold-out {SPLIT}=VALUE names the part to test on")
         notes += alike("groups", (sample.group for sample in samples if sample.group != sample.file))
         kept = in_order(samples, normals_only=normals_only)
         words = dict.fromkeys(self._cell(cells, "label") for _, cells in table.rows)
