@@ -165,6 +165,15 @@ def _check(config: Any) -> int:
     return check_and_print(config)
 
 
+def _arrange(config: Any) -> int:
+    from leanet.data.downloads import arrange_download, summary
+
+    for line in summary(arrange_download(config.name, config.download, config.out)):
+        print(line)
+    print(f"manifest: {config.out}")
+    return 0
+
+
 def _demo(config: Any) -> int:
     from leanet.config import ExportConfig, PredictConfig, ReportConfig
     from leanet.experiment.demo import demo, demo_model, finish_demo
@@ -299,6 +308,15 @@ VERBS = {
         "Check a dataset folder: counts, unreadable files, duplicates, and how long a run will take.",
         ("leanet check leaves", "leanet check leaves --image-size 128 --no-estimate"),
         _check,
+    ),
+    "arrange": Verb(
+        "ArrangeConfig",
+        "Write a manifest of a download of one of the authors' data sets.",
+        (
+            "leanet arrange plantvillage/Potato PlantVillage-Dataset --out potato.csv",
+            "leanet run potato.csv --out potato-run",
+        ),
+        _arrange,
     ),
     "demo": Verb(
         "DemoConfig",

@@ -10,8 +10,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from leanet.config import DataConfig
 from leanet.data.dataset import Dataset, Sample, by_group, check_folds, group_copies, limit_per_class, with_groups
-from leanet.data.sources.folder import has_anomalies, scan, scan_normals
+from leanet.data.sources.folder import FolderSource, has_anomalies, scan, scan_normals
 from leanet.errors import UserError
 
 SHARED = Path(__file__).parents[3] / "shared" / "data"
@@ -406,3 +407,31 @@ def test_real_sets_hold_what_their_readme_says(
     assert (len(dataset.of_class(0)), len(dataset.of_class(1))) == (normal, anomalous)
     assert sum(s.group == s.file for s in dataset.samples) == (alone if groups else normal + anomalous)
     assert any(note.startswith(f"{alone} files have no entry") for note in dataset.notes) == bool(alone)
+
+
+def test_a_folder_for_each_kind_with_normal_ones_named(tmp_path: Path) -> None:
+    touch(tmp_path, ("Healthy/a.png", "young/b.png", "rust/c.png", "scab/deep/d.png", "ground_truth/rust/c.png"))
+    dataset = scan(tmp_path, normal=("healthy", "Young"))
+    assert [(s.file, s.label, s.kind, s.mask) for s in dataset.samples] == [
+        ("Healthy/a.png", 0, "", None),
+        ("young/b.png", 0, "", None),
+        ("rust/c.png", 1, "rust", "ground_truth/rust/c.png"),
+        ("scab/deep/d.png", 1, "scab", None),
+    ]
+    with pytest.raises(UserError, match=r"--normal sick: no such folder in .*\. Found Healthy/"):
+        scan(tmp_path, normal=("sick",))
+    with pytest.raises(UserError, match=r"no folder <kind>/ of anomalous images"):
+        scan(tmp_path, normal=("healthy", "young", "rust", "scab"))
+    assert FolderSource(tmp_path, DataConfig(normal=("healthy",))).searched()[0] == tmp_path
+
+
+def test_a_folder_for_each_kind_in_splits(tmp_path: Path) -> None:
+    touch(tmp_path, ("train/healthy/a.png", "train/rust/b.png", "val/healthy/c.png", "val/scab/d.png"))
+    dataset = scan(tmp_path, normal=("healthy",))
+    assert [(s.file, s.label, s.kind) for s in dataset.samples] == [
+        ("train/healthy/a.png", 0, ""),
+        ("val/healthy/c.png", 0, ""),
+        ("train/rust/b.png", 1, "rust"),
+        ("val/scab/d.png", 1, "scab"),
+    ]
+    assert dataset.notes[0].startswith("a folder for each kind: all images of train/ and val/ pooled")

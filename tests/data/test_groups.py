@@ -55,13 +55,13 @@ def test_accents_may_be_composed_or_not(
     files = [unicodedata.normalize(stored, f"Negative/é{i}.png") for i in range(2)]
     text = f"file,group\n{unicodedata.normalize(form, files[0])},café\n{files[1]},cafe\u0301\n"
     (tmp_path / "groups.csv").write_text(text, encoding="utf-8")
-    found, _ = read_groups(tmp_path / "groups.csv", files, tmp_path)
+    found, *_ = read_groups(tmp_path / "groups.csv", files, tmp_path)
     assert found == dict.fromkeys(files, "café")
 
 
 def test_groups_that_look_alike_are_said(tmp_path: Path) -> None:
     (tmp_path / "groups.csv").write_text("file,group\nNegative/a.png,Plant 1\nNegative/b c.png,plant  1\n")
-    groups, notes = read_groups(tmp_path / "groups.csv", FILES, tmp_path)
+    groups, _, notes = read_groups(tmp_path / "groups.csv", FILES, tmp_path)
     assert len(set(groups.values())) == 2
     assert notes[-1] == "groups that differ only in case or spaces count as different: Plant 1 / plant  1"
 

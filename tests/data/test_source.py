@@ -15,6 +15,7 @@ from PIL import Image
 from leanet.cli import main, parse
 from leanet.config import ColorizerConfig, ComputeConfig, DataConfig, DetectorConfig, RunConfig
 from leanet.config.options import to_options
+from leanet.config.shown import AUTO
 from leanet.data import registry
 from leanet.data.cache import build_cache
 from leanet.data.check import check_dataset
@@ -117,7 +118,9 @@ def test_what_cannot_be_read_is_named_like_an_unreadable_file(tmp_path: Path) ->
 
 
 def test_an_unknown_source_is_answered_with_the_known() -> None:
-    with pytest.raises(OptionError, match=r"source no: no such source .* choose from folder, memory\."):
+    with pytest.raises(
+        OptionError, match=r"source no: no such source .* choose from folder, label-studio, manifest, memory\."
+    ):
         list_images(Path("shelf"), DataConfig(source="no"), 0)
 
 
@@ -127,9 +130,9 @@ def test_the_command_line_reads_folders_and_says_so_of_a_file_that_asks_for_more
     assert main(["run", "--help"]) == 0
     assert "--source" not in capsys.readouterr().out
     file = tmp_path / "config.yaml"
-    for source in ("folder", "memory"):
+    for source in (AUTO, "memory"):
         write_config(file, to_options(RunConfig(Path("shelf"), tmp_path, DataConfig(source=source))), {})
-        if source == "folder":
+        if source == AUTO:
             assert parse("run", ["--config", str(file)]).data == DataConfig()
             assert parse("detect", ["--config", str(file), "a-run"]).run == Path("a-run")
     with pytest.raises(UserError, match=r"config\.yaml: source memory: only Python callers can set this"):

@@ -9,6 +9,7 @@ from leanet.config.detector import NO_CAAN, TIMM, AttentionForm, DetectorConfig,
 from leanet.config.limits import check_image_size
 from leanet.config.maps import COLOR_MAP, ColorizerConfig, MapCoding
 from leanet.config.verbs import (
+    ArrangeConfig,
     CheckConfig,
     ColorizeConfig,
     DemoConfig,
@@ -29,6 +30,7 @@ __all__ = [
     "COLOR_MAP",
     "NO_CAAN",
     "TIMM",
+    "ArrangeConfig",
     "AttentionForm",
     "CheckConfig",
     "ColorizeConfig",

@@ -7,7 +7,11 @@ from pathlib import Path
 from typing import Annotated
 
 from leanet.config.limits import at_least, check_image_size
-from leanet.config.shown import hidden
+from leanet.config.shown import AUTO, hidden, recent
+from leanet.errors import OptionError
+
+FIELDS = ("file", "label", "kind", "group", "mask")
+"""What a manifest says of an image; other columns are facts."""
 
 
 @dataclass(frozen=True)
@@ -19,21 +23,42 @@ class DataConfig:
     abnormal_dir: str = "Positive"
     """Folder of anomalous images inside DATASET (case does not matter).
     Its subfolders name the kinds of anomaly."""
+    normal: Annotated[tuple[str, ...], *recent("NAME [NAME ...]")] = ()
+    """Names of the normal class: of folders in DATASET, or labels in a manifest or an export.
+    All other folders and labels are kinds of anomaly."""
+    columns: Annotated[tuple[str, ...], *recent("FIELD=COLUMN [FIELD=COLUMN ...]")] = ()
+    """Other names of a manifest's columns, such as 'file=path label=class'.
+    The fields are file, label, kind, group and mask."""
     groups: Path | None = None
-    """CSV file with the columns file and group. Images of one group stay on the same side of every split."""
+    """CSV file with the columns file and group. Images of one group stay on the same side of every split.
+    Further columns are for --hold-out."""
     image_size: int = 256
     """Every image is resized to a square of this side in pixels: a multiple of 32 from 64 to 512."""
     n_splits: int = 5
     """Number of cross-validation folds, at least 2."""
+    hold_out: Annotated[str | None, *recent("COLUMN[=VALUE]")] = None
+    """Test on images whose value of a column does not occur in training, each value in turn or only VALUE.
+    'kind', 'group', or a column of a manifest or of --groups, such as the camera, the site or the day."""
     max_per_class: int | None = None
     """Use only about this many images of each class (random by --seed, whole groups), for a quick look."""
     skip_unreadable: bool = False
     """Skip unreadable files and list them, instead of stopping."""
-    source: Annotated[str, *hidden()] = "folder"
-    """Data source that reads DATASET: 'folder', or one that a program registered."""
+    source: Annotated[str, *hidden()] = AUTO
+    """Data source that reads DATASET: 'auto' (by its suffix), or the name of one, which a program may have
+    registered."""
 
     def __post_init__(self) -> None:
         at_least("n_splits", self.n_splits, 2)
         check_image_size(self.image_size)
+        for pair in self.columns:
+            field, sign, column = pair.partition("=")
+            if not sign or field not in FIELDS or not column.strip():
+                raise OptionError("columns", pair, f"expected FIELD=COLUMN, FIELD one of {', '.join(FIELDS)}.")
+        if self.hold_out is not None and not self.hold_out.partition("=")[0].strip():
+            raise OptionError("hold_out", self.hold_out, "expected the name of a column, or COLUMN=VALUE.")
         if self.max_per_class is not None:
             at_least("max_per_class", self.max_per_class, self.n_splits)
+
+    def column(self, field: str) -> str:
+        """The name of a field's column."""
+        return dict(pair.split("=", 1) for pair in self.columns).get(field, field)

@@ -25,7 +25,8 @@ class ColorizeConfig:
     """Stage 1 over the folds: colorizers and anomaly maps."""
 
     dataset: Annotated[Path, *positional("DATASET")]
-    """Folder with Negative/ and Positive/, or in the MVTec AD layout."""
+    """Folder with Negative/ and Positive/ or in the MVTec AD layout, manifest (.csv, .parquet), or
+    Label Studio's export (.json)."""
     out: Path
     """Run folder to make, or to resume."""
     data: DataConfig = field(default_factory=DataConfig)
@@ -67,7 +68,8 @@ class RunConfig:
     """Both stages: from a folder of images to predictions and metrics."""
 
     dataset: Annotated[Path, *positional("DATASET")]
-    """Folder with Negative/ and Positive/, or in the MVTec AD layout."""
+    """Folder with Negative/ and Positive/ or in the MVTec AD layout, manifest (.csv, .parquet), or
+    Label Studio's export (.json)."""
     out: Path
     """Run folder to make, or to resume."""
     data: DataConfig = field(default_factory=DataConfig)
@@ -93,7 +95,8 @@ class StudyConfig:
     """A grid of detectors on one data set, each beside its baseline, with shared colorizers and anomaly maps."""
 
     dataset: Annotated[Path, *positional("DATASET")]
-    """Folder with Negative/ and Positive/, or in the MVTec AD layout."""
+    """Folder with Negative/ and Positive/ or in the MVTec AD layout, manifest (.csv, .parquet), or
+    Label Studio's export (.json)."""
     out: Path
     """Run folder to make, or to resume; finished cells of the grid are not trained again."""
     adn: tuple[Annotated[str, *network_in("adn", other="timm/NAME")], ...] = ("ResNet18",)
@@ -186,8 +189,9 @@ class FitConfig:
     """One model from a folder of images, to predict new ones."""
 
     dataset: Annotated[Path, *positional("DATASET")]
-    """Folder with Negative/ and Positive/, or in the MVTec AD layout.
-    Without Positive/, the model has only anomaly maps, and a threshold on their mean."""
+    """Folder with Negative/ and Positive/ or in the MVTec AD layout, manifest (.csv, .parquet), or
+    Label Studio's export (.json).
+    Without anomalous images, the model has only anomaly maps, and a threshold on their mean."""
     out: Path
     """Model folder to make; unfinished work is in OUT.work beside it."""
     data: DataConfig = field(default_factory=DataConfig)
@@ -342,7 +346,8 @@ class CheckConfig:
     """The content of a dataset folder, and how long a run on it takes."""
 
     dataset: Annotated[Path, *positional("DATASET")]
-    """Folder with Negative/ and Positive/, or in the MVTec AD layout."""
+    """Folder with Negative/ and Positive/ or in the MVTec AD layout, manifest (.csv, .parquet), or
+    Label Studio's export (.json)."""
     data: DataConfig = field(default_factory=DataConfig)
     colorizer: ColorizerConfig = field(default_factory=ColorizerConfig)
     detector: DetectorConfig = field(default_factory=DetectorConfig)
@@ -352,6 +357,19 @@ class CheckConfig:
 
     def __post_init__(self) -> None:
         _settle(self)
+
+
+@dataclass(frozen=True)
+class ArrangeConfig:
+    """A manifest of one of the authors' data sets, made of its download."""
+
+    name: Annotated[str, *positional("NAME")]
+    """'plantvillage/CROP' such as plantvillage/Potato, 'mvtec/CATEGORY' such as mvtec/leather, 'concrete',
+    'hurricane', 'dr2' or 'cloud'."""
+    download: Annotated[Path, *positional("DOWNLOAD")]
+    """Folder that the download was unpacked to; its files stay as they are."""
+    out: Path
+    """Manifest to write, a .csv file. An existing file is replaced only if it is such a manifest."""
 
 
 @dataclass(frozen=True)

@@ -99,7 +99,7 @@ def build_cache(
     facts, broken_profiles = stored
     skipped = tuple((s.file, fact) for s, fact in zip(samples, facts, strict=True) if isinstance(fact, str))
     if skipped and not skip_unreadable:
-        raise skippable(dataset.root / skipped[0][0], skipped[0][1], len(skipped) - 1)
+        raise skippable(dataset.place(skipped[0][0]), skipped[0][1], len(skipped) - 1)
     infos = tuple(
         ImageInfo(sample.file, sha256, *fact)
         for sample, sha256, fact in zip(samples, hashes, facts, strict=True)

@@ -2,14 +2,15 @@
 
 import hashlib
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from leanet.data.cache import ImageInfo, skippable
 from leanet.data.dataset import CLASS_NAMES, Dataset, Sample, by_group, group_copies
 from leanet.data.decode import Decoded, UnreadableImageError, decode_bytes
 from leanet.data.duplicates import Duplicates, contradiction, duplicates
-from leanet.data.splits import make_folds
+from leanet.data.hold_out import described, planned_folds
+from leanet.data.masks import refuse_other_sizes
 from leanet.data.threads import in_threads
 from leanet.errors import UserError
 
@@ -72,6 +73,7 @@ def check_dataset(
     n_splits: int,
     seed: int = 0,
     *,
+    hold_out: str | None = None,
     skip_unreadable: bool = False,
     on_progress: Callable[[int], None] | None = None,
 ) -> CheckReport:
@@ -79,7 +81,7 @@ def check_dataset(
 
     Args:
         dataset: from `list_images`, which refuses missing and empty classes.
-        n_splits, seed: options of the folds that a run would make.
+        n_splits, seed, hold_out: options of the folds that a run would make.
         skip_unreadable: skip unreadable files without a problem, as a run with --skip-unreadable does.
         on_progress: called with the number of files examined so far.
     """
@@ -95,9 +97,10 @@ def check_dataset(
     members = by_group(dataset)
     largest_group = max(members, key=lambda group: len(members[group]))
     stop_at = {} if skip_unreadable else errors
-    problems = _fold_problems(group_copies(readable, same.within)[0], n_splits, seed)
+    problems, planned = _folds(group_copies(readable, same.within)[0], n_splits, seed, hold_out)
+    problems += _mask_problems(dataset, facts)
     problems += [contradiction(files, labels) for files in same.across]
-    problems += [str(skippable(dataset.root / file, error.reason)) for file, error in stop_at.items()]
+    problems += [str(skippable(dataset.place(file), error.reason)) for file, error in stop_at.items()]
     return CheckReport(
         counts={name: len(dataset.of_class(label)) for label, name in enumerate(CLASS_NAMES)},
         kinds=dict(sorted(Counter(sample.kind for sample in dataset.of_class(1)).items())),
@@ -116,7 +119,7 @@ def check_dataset(
         aspect=aspects[len(aspects) // 2] if aspects else None,
         unreadable=tuple((file, error.reason) for file, error in errors.items()),
         duplicates=same,
-        notes=dataset.notes,
+        notes=(*dataset.notes, *planned),
         problems=tuple(problems),
     )
 
@@ -144,9 +147,18 @@ def _profile_of(decoded: Decoded) -> str:
     return f"{decoded.profile.name} (converted to sRGB)"
 
 
-def _fold_problems(dataset: Dataset, n_splits: int, seed: int) -> list[str]:
+def _folds(dataset: Dataset, n_splits: int, seed: int, hold_out: str | None) -> tuple[list[str], list[str]]:
+    """Problems of the folds that a run would make, and with --hold-out what each tests."""
     try:
-        make_folds(dataset, n_splits, seed)
+        folds = planned_folds(dataset, n_splits, seed, hold_out)
+    except UserError as error:
+        return [str(error)], []
+    return [], [] if hold_out is None else described(folds, dataset, hold_out)
+
+
+def _mask_problems(dataset: Dataset, facts: Sequence[_Facts]) -> list[str]:
+    try:
+        refuse_other_sizes(dataset, {fact.info.file: (fact.info.width, fact.info.height) for fact in facts})
     except UserError as error:
         return [str(error)]
     return []

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -11,6 +11,8 @@ import numpy as np
 
 from leanet.data.decode import UnreadableImageError
 from leanet.data.groups import read_groups
+from leanet.data.pictures import joined
+from leanet.data.remote import address
 from leanet.errors import UserError
 
 CLASS_NAMES = ("normal", "anomalous")
@@ -35,6 +37,7 @@ class Sample:
             form it together; None if there is none.
         read: returns the image file's content, in a format that `leanet.data.decode` reads; OSError if it cannot be
             read. Several threads call it, repeatedly.
+        facts: further columns of a manifest or of groups.csv, by their names in lowercase, such as the camera.
     """
 
     file: str
@@ -43,6 +46,7 @@ class Sample:
     group: str = ""
     mask: str | None = None
     read: Callable[[], bytes] = field(default=_no_bytes, compare=False, repr=False)
+    facts: Mapping[str, str] = field(default_factory=dict, compare=False, repr=False)
 
     def __post_init__(self) -> None:
         if not self.group:
@@ -54,14 +58,23 @@ class Dataset:
     """The images of a data set: normals first, sorted within each class folder.
 
     Attributes:
-        root: the DATASET argument, for messages; masks are relative to it.
+        root: the DATASET argument, for messages.
         samples: the images.
         notes: remarks for the user.
+        base: what names of images and masks are relative to, if it is not the root: a manifest's folder.
+        is_exact: whether each mask must have its image's size.
     """
 
     root: Path
     samples: tuple[Sample, ...]
     notes: tuple[str, ...]
+    base: Path | None = None
+    is_exact: bool = False
+
+    @property
+    def home(self) -> Path:
+        """The folder that names of images and masks are relative to."""
+        return self.root if self.base is None else self.base
 
     def of_class(self, label: int) -> tuple[Sample, ...]:
         """Return the samples with this label."""
@@ -72,8 +85,12 @@ class Dataset:
         return replace(self, samples=tuple(s for s in self.samples if s.file not in files))
 
     def place_of(self, sample: Sample) -> Path:
-        """An image's name in messages: in a folder, its path."""
-        return self.root / sample.file
+        """An image's name in messages: its path or URL."""
+        return self.place(sample.file)
+
+    def place(self, file: str) -> Path:
+        """Where a file lies that is named as images and masks are."""
+        return Path(joined(address(self.home), file))
 
     def read(self, sample: Sample) -> bytes:
         """The content of an image file.
@@ -166,11 +183,14 @@ def group_copies(dataset: Dataset, copies: Sequence[Sequence[str]]) -> tuple[Dat
 
 
 def with_groups(dataset: Dataset, path: Path) -> Dataset:
-    """The data set with groups from a CSV file with the columns file and group.
+    """The data set with groups, and further facts, from a CSV file with the columns file and group.
 
     Raises:
         UserError: see `leanet.data.groups.read_groups`.
     """
-    groups, said = read_groups(path, [sample.file for sample in dataset.samples], dataset.root)
-    samples = tuple(replace(sample, group=groups.get(sample.file, sample.file)) for sample in dataset.samples)
+    groups, facts, said = read_groups(path, [sample.file for sample in dataset.samples], dataset.root)
+    samples = tuple(
+        replace(s, group=groups.get(s.file, s.file), facts={**s.facts, **facts.get(s.file, {})})
+        for s in dataset.samples
+    )
     return replace(dataset, samples=samples, notes=(*dataset.notes, *said))

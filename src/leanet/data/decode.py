@@ -14,6 +14,7 @@ from PIL import ExifTags, Image, UnidentifiedImageError
 from leanet.data.color_profile import BROKEN, Profile, read_profile
 from leanet.data.find import HEAD, advice, is_special, unread_format
 from leanet.data.headers import jpeg_scans, webp_canvas, without_profile
+from leanet.data.remote import address
 from leanet.errors import UserError
 
 MAX_PIXELS = 200_000_000
@@ -54,7 +55,7 @@ class UnreadableImageError(UserError):
 
     def __init__(self, path: Path, reason: str, remedy: str = "Remove it or replace it.", more: int = 0) -> None:
         others = f", and {more} more" if more else ""
-        super().__init__(f"{path}: not a readable image ({reason}){others}. {remedy}")
+        super().__init__(f"{address(path)}: not a readable image ({reason}){others}. {remedy}")
         self.reason = reason
 
 

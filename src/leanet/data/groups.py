@@ -2,44 +2,43 @@
 
 from __future__ import annotations
 
-import codecs
 import csv
-import io
 import unicodedata
 from collections.abc import Iterable, Sequence
 from pathlib import Path, PurePosixPath
 
 from leanet.data.find import folded, listed
+from leanet.data.tables import MOST_BYTES, Table, decoded, parse_csv
 from leanet.errors import UserError
 from leanet.reading import read_bytes
 
-DELIMITERS = (",", ";", "\t", "|")
-MOST_BYTES = 200_000_000  # enough for more than a million images
 COLUMNS = ("file", "group")
 
-_UTF16 = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
 
-
-def read_groups(path: Path, files: Sequence[str], root: Path) -> tuple[dict[str, str], list[str]]:
+def read_groups(
+    path: Path, files: Sequence[str], root: Path
+) -> tuple[dict[str, str], dict[str, dict[str, str]], list[str]]:
     r"""Read the groups of a data set's files.
 
-    The first line names the columns file and group; other columns are ignored. The separator is a comma, semicolon,
-    tab or bar. Blanks around a cell and the composition of accents are ignored; \ separates folders as / does.
+    The first line names the columns file and group; others are facts about the images. The separator is a comma,
+    semicolon, tab or bar. Blanks around a cell and the composition of accents are ignored; \ separates folders as /
+    does.
 
     Args:
         path: a CSV file in UTF-8, or in UTF-16 with a byte order mark.
         files: the data set's files, relative to the root.
         root: the data set's folder, for messages.
     Returns:
-        The group of each file that has one, and notes for the user.
+        The group of each file that has one, its other columns, and notes for the user.
     Raises:
         UserError: no such file, or another format; it names a file that is not in the data set, or puts one in two
             groups.
     """
-    groups: dict[str, str] = {}
+    groups, facts = dict[str, str](), dict[str, dict[str, str]]()
     unknown: list[str] = []
     known = _Names(files)
-    for line, name, group in _rows(path):
+    for line, cells in _rows(path).rows:
+        name, group = cells.get("file", ""), unicodedata.normalize("NFC", cells.get("group", ""))
         if not name or not group:
             raise UserError(f"{path}: line {line} lacks a file or a group. Complete or remove it.")
         file = known.find(name)
@@ -47,6 +46,8 @@ def read_groups(path: Path, files: Sequence[str], root: Path) -> tuple[dict[str,
             unknown.append(name)
         elif groups.setdefault(file, group) != group:
             raise UserError(f"{path}: {file} is in two groups, {groups[file]} and {group}. Keep one.")
+        else:
+            facts[file] = {column: cell for column, cell in cells.items() if column not in COLUMNS}
     if unknown:
         first = min(unknown)
         more = f" and {len(set(unknown)) - 1} more" if len(set(unknown)) > 1 else ""
@@ -54,7 +55,7 @@ def read_groups(path: Path, files: Sequence[str], root: Path) -> tuple[dict[str,
             f"{path}: names {first}{more}, not in {root}. "
             f"Files are named relative to the dataset, as in {files[0]}."
         )
-    return groups, [*_alone(path, len(files) - len(groups)), *_alike(groups.values())]
+    return groups, facts, [*_alone(path, len(files) - len(groups)), *alike("groups", groups.values())]
 
 
 class _Names:
@@ -77,43 +78,20 @@ class _Names:
         return None
 
 
-def _rows(path: Path) -> Iterable[tuple[int, str, str]]:
-    """Line, file and group of each row, stripped; rows of empty cells are skipped."""
-    text = _text(path)
+def _rows(path: Path) -> Table:
+    """The file's rows; UserError if it is no such CSV file."""
     try:
-        first = next(iter(io.StringIO(text, newline="")), "")
-        delimiter = next((d for d in DELIMITERS if set(COLUMNS) <= set(_header(first, d))), ",")
-        header = _header(first, delimiter)
-        if missing := sorted(set(COLUMNS) - set(header)):
-            raise UserError(
-                f"{path}: no column {' and no column '.join(missing)}. The first line must be file,group, "
-                "separated by commas, semicolons or tabs."
-            )
-        reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter)
-        next(reader)
-        rows = []
-        for row in reader:
-            if any(cell.strip() for cell in row):
-                cells = dict(zip(header, (cell.strip() for cell in row), strict=False))
-                group = unicodedata.normalize("NFC", cells.get("group", ""))
-                rows.append((reader.line_num, cells.get("file", ""), group))
-    except csv.Error:
-        raise _not_csv(path) from None
-    return rows
-
-
-def _text(path: Path) -> str:
-    try:
-        data = read_bytes(path, MOST_BYTES)
-        return data.decode("utf-16" if data.startswith(_UTF16) else "utf-8-sig")
+        table = parse_csv(decoded(read_bytes(path, MOST_BYTES)), COLUMNS)
     except OSError as error:
         raise UserError(f"{path}: cannot read the groups file ({error.strerror}). Check --groups.") from None
-    except UnicodeDecodeError:
+    except (UnicodeDecodeError, csv.Error):
         raise _not_csv(path) from None
-
-
-def _header(line: str, delimiter: str) -> list[str]:
-    return [cell.strip().casefold() for cell in next(csv.reader([line], delimiter=delimiter), [])]
+    if missing := sorted(set(COLUMNS) - set(table.header)):
+        raise UserError(
+            f"{path}: no column {' and no column '.join(missing)}. The first line must be file,group, "
+            "separated by commas, semicolons or tabs."
+        )
+    return table
 
 
 def _not_csv(path: Path) -> UserError:
@@ -127,12 +105,12 @@ def _alone(path: Path, count: int) -> list[str]:
     return [f"{count} {have} no entry in {path.name} and {are} own"]
 
 
-def _alike(groups: Iterable[str]) -> list[str]:
-    """A note on groups whose names differ only in case or inner blanks, and may have been meant as one."""
+def alike(what: str, names: Iterable[str]) -> list[str]:
+    """A note on groups or others whose names differ only in case or blanks, and may have been meant as one."""
     spellings: dict[str, set[str]] = {}
-    for group in groups:
-        spellings.setdefault("".join(group.split()).casefold(), set()).add(group)
-    pairs = [" / ".join(sorted(names)) for names in spellings.values() if len(names) > 1]
+    for name in names:
+        spellings.setdefault("".join(name.split()).casefold(), set()).add(name)
+    pairs = [" / ".join(sorted(same)) for same in spellings.values() if len(same) > 1]
     if not pairs:
         return []
-    return [f"groups that differ only in case or spaces count as different: {listed(sorted(pairs))}"]
+    return [f"{what} that differ only in case or spaces count as different: {listed(sorted(pairs))}"]

@@ -1,9 +1,9 @@
-"""The layout of a data set folder: one folder per class, or MVTec AD's splits with masks."""
+"""The layout of a data set folder: one folder per class or per kind, or MVTec AD's splits with masks."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePath, PurePosixPath
 
@@ -45,6 +45,7 @@ class Layout:
         mvtec: whether it is the MVTec AD layout.
         splits: names of its splits; masks: name of its masks' folder, "" if there is none.
         notes: for the user: what is not read.
+        by_kind: whether each folder in the root is one of images.
     """
 
     places: tuple[Place, ...]
@@ -52,6 +53,7 @@ class Layout:
     splits: tuple[str, ...]
     masks: str
     notes: tuple[str, ...]
+    by_kind: bool = False
 
     def of_class(self, label: int) -> tuple[Place, ...]:
         """The places of this label."""
@@ -60,7 +62,7 @@ class Layout:
     @property
     def searched(self) -> list[Path]:
         """The folders that are searched for images, kinds or masks."""
-        folders = [place.folder.parent if self.mvtec else place.folder for place in self.places]
+        folders = [place.folder.parent if self.mvtec or self.by_kind else place.folder for place in self.places]
         return folders + [place.masks for place in self.places if place.masks]
 
 
@@ -86,23 +88,54 @@ class Masks:
         return next((self._of[name] for name in (*names, *map(folded, names)) if name in self._of), None)
 
 
-def arrange(root: Path, normal_dir: str, abnormal_dir: str) -> Layout:
+def arrange(root: Path, normal_dir: str, abnormal_dir: str, normal: Sequence[str] = ()) -> Layout:
     """Find the folders of the classes; either class may be missing.
 
+    Args:
+        root: the data set's folder.
+        normal_dir, abnormal_dir: names of the classes' folders.
+        normal: names of the folders of normal images beside those of the kinds; replaces the two.
     Raises:
         UserError: no such folder; the two classes share images; or two folders match one name.
     """
     if not root.is_dir():
-        raise UserError(f"{root}: no such dataset folder. Check the path.")
+        remedy = (
+            "A manifest's name ends in .csv or .parquet, that of a Label Studio export in .json."
+            if root.is_file()
+            else "Check the path."
+        )
+        raise UserError(f"{root}: no such dataset folder. {remedy}")
+    if normal:
+        return _by_kind(root, normal)
     folders = descend(root, normal_dir), descend(root, abnormal_dir)
-    if folders == (None, None) and (splits := _splits(root, normal_dir)):
-        return _mvtec(root, splits, normal_dir, abnormal_dir)
+    if folders == (None, None) and (splits := _splits(root, *GOOD, normal_dir)):
+        return _mvtec(root, splits, (*GOOD, normal_dir), abnormal_dir)
     found = [Place(folder, label) for label, folder in enumerate(folders) if folder is not None]
     remedy = f"--normal-dir {normal_dir} and --abnormal-dir {abnormal_dir} share images. Name two separate folders."
     _refuse_shared(found, f"{root}: {remedy}")
     read = {PurePosixPath(name).parts[0] for name in (normal_dir, abnormal_dir) if PurePosixPath(name).parts}
     unread = _unread(root, read, f"{normal_dir}/ and {abnormal_dir}/") if found else ()
     return Layout(tuple(found), False, (), "", unread)
+
+
+def _by_kind(root: Path, normal: Sequence[str]) -> Layout:
+    """The layout of ImageFolder: a folder for each kind, in the root or in splits."""
+    if splits := _splits(root, *normal):
+        return _mvtec(root, splits, normal)
+    good = {folded(name) for name in normal}
+    masks, folders = _only(root, MASKS), _subfolders(root)
+    masked = _subfolders(masks) if masks else []
+    if missing := [name for name in normal if not any(same_name(path.name, name) for path in folders)]:
+        raise UserError(f"--normal {missing[0]}: no such folder in {root}. {found_in(root)}")
+    places = [
+        Place(path, 0) if folded(path.name) in good else Place(path, 1, path.name, _closest(masked, path.name))
+        for path in folders
+        if path != masks
+    ]
+    places.sort(key=lambda place: place.label)
+    _refuse_shared(places)
+    loose = _loose_images(root, "the folder of their kind")
+    return Layout(tuple(places), False, (), masks.name if masks else "", tuple(loose), by_kind=True)
 
 
 def found_in(root: Path) -> str:
@@ -136,8 +169,9 @@ def _closest(folders: list[Path], name: str) -> Path | None:
     return min((path for path in folders if same_name(path.name, name)), key=lambda p: p.name != name, default=None)
 
 
-def _mvtec(root: Path, splits: list[Path], normal_dir: str, abnormal_dir: str) -> Layout:
-    good = {folded(name) for name in (*GOOD, normal_dir)}
+def _mvtec(root: Path, splits: list[Path], normal: Sequence[str], abnormal_dir: str | None = None) -> Layout:
+    """The layout of MVTec AD; folders named as in `normal` hold normal images, others a kind of anomaly."""
+    good = {folded(name) for name in normal}
     masks = _only(root, MASKS)
     masked = _subfolders(masks) if masks else []
     normals, anomalies = list[Place](), list[Place]()
@@ -146,28 +180,29 @@ def _mvtec(root: Path, splits: list[Path], normal_dir: str, abnormal_dir: str) -
             if folded(folder.name) in good:
                 normals.append(Place(folder, 0))
             else:
-                kind = "" if same_name(folder.name, abnormal_dir) else folder.name
+                kind = "" if abnormal_dir and same_name(folder.name, abnormal_dir) else folder.name
                 anomalies.append(Place(folder, 1, kind, _closest(masked, folder.name)))
     _refuse_shared([*normals, *anomalies])
     anomalies.sort(key=lambda place: not same_name(place.folder.parent.name, "test"))  # whose masks they are
     names = tuple(f"{split.name}/" for split in splits)
     pooled = " and ".join(filter(None, (", ".join(names[:-1]), names[-1])))
+    kept = "MVTec AD layout" if abnormal_dir else "a folder for each kind"
     notes = (
-        f"MVTec AD layout: all images of {pooled} pooled into new folds",
+        f"{kept}: all images of {pooled} pooled into new folds",
         *_unread(root, {*SPLITS, MASKS}, ", ".join(names)),
         *(
             note
             for split in splits
-            for note in _loose_images(split, f"{split.name}/{GOOD[0]}/ or a folder of their kind")
+            for note in _loose_images(split, f"{split.name}/{normal[0]}/ or a folder of their kind")
         ),
     )
     return Layout((*normals, *anomalies), True, names, masks.name if masks else "", notes)
 
 
-def _splits(root: Path, normal_dir: str) -> list[Path]:
+def _splits(root: Path, *normal: str) -> list[Path]:
     """The split folders, in SPLITS' order, if one of them has a folder of normal images; else none."""
     found = [path for name in SPLITS for path in _subfolders(root) if same_name(path.name, name)]
-    good = {folded(name) for name in (*GOOD, normal_dir)}
+    good = {folded(name) for name in normal}
     return found if any(folded(path.name) in good for split in found for path in _subfolders(split)) else []
 
 

@@ -66,7 +66,7 @@ def pictures_of(rows: Iterable[tuple[int, str]], root: str) -> Iterator[Picture]
                 yield from _all_members(row, file, root)
             else:
                 place = joined(root, file)
-                yield Picture(row, file, partial(_read, place), is_url(place))
+                yield Picture(row, file, partial(read_place, place), is_url(place))
 
 
 def joined(root: str, file: str) -> str:
@@ -83,7 +83,13 @@ def _broken(row: int, file: str, reason: str) -> Picture:
     return Picture(row, file, read)
 
 
-def _read(place: str) -> bytes:
+def read_place(place: str) -> bytes:
+    """The content of a path's or a URL's picture.
+
+    Raises:
+        UnreadableImageError: it cannot be read.
+        UserError: its whole bucket cannot be read.
+    """
     if not is_url(place):
         return read_image_file(Path(place))
     try:

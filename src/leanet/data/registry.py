@@ -13,12 +13,16 @@ from pathlib import Path
 from typing import TypeVar
 
 from leanet.config import DataConfig
+from leanet.config.shown import AUTO
 from leanet.data import sources
 from leanet.data.dataset import Dataset, limit_per_class, with_groups
 from leanet.data.source import DataSource
 from leanet.errors import OptionError, UserError
 
 SOURCES: dict[str, type[DataSource]] = {}
+
+FOLDER = "folder"
+"""The source of what no other source reads."""
 
 Source = TypeVar("Source", bound=type[DataSource])
 
@@ -34,11 +38,20 @@ def register_source(name: str) -> Callable[[Source], Source]:
 
 
 def open_source(dataset: Path, data: DataConfig) -> DataSource:
-    """The source that the options name; OptionError if it is not registered."""
+    """The source that the options name, or that reads files like this one; OptionError if it is not registered."""
+    if data.source == AUTO:
+        return _source_of(dataset)(dataset, data)
     if data.source not in SOURCES:
         remedy = f"no such source of images. Register it, or choose from {', '.join(SOURCES)}."
         raise OptionError("source", data.source, remedy)
     return SOURCES[data.source](dataset, data)
+
+
+def _source_of(dataset: Path) -> type[DataSource]:
+    """The last source that was registered for a file's suffix, or that of folders."""
+    suffix = dataset.suffix.lower()
+    fitting = [source for source in SOURCES.values() if suffix in source.suffixes and not dataset.is_dir()]
+    return fitting[-1] if fitting else SOURCES[FOLDER]
 
 
 def list_images(dataset: Path, data: DataConfig, seed: int, *, normals_only: bool = False) -> Dataset:

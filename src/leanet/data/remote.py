@@ -6,10 +6,12 @@ import contextlib
 import functools
 import re
 from collections.abc import Iterator
+from pathlib import Path
 from typing import IO, Any
 from urllib.parse import urlsplit
 
 from leanet.errors import UserError, install
+from leanet.reading import read_bytes, read_within
 
 _URL = re.compile(r"[a-z][a-z0-9+.-]*://", re.IGNORECASE)
 
@@ -27,6 +29,18 @@ class NotReadError(Exception):
 def is_url(place: str) -> bool:
     """Whether a place is a URL rather than a path."""
     return _URL.match(place) is not None
+
+
+def address(path: Path) -> str:
+    """The URL of which a path lost a slash, because paths join them; another path as it is."""
+    text = str(path)
+    return re.sub(r"^([a-zA-Z][a-zA-Z0-9+.-]+):/(?!/)", r"\1://", re.sub(r"^file:/(?!/)", "file:///", text))
+
+
+def absolute(path: Path) -> str:
+    """The URL that a path stands for, or the absolute path."""
+    place = address(path)
+    return place if is_url(place) else str(path.resolve())
 
 
 def file_system(url: str) -> tuple[Any, str]:
@@ -70,6 +84,21 @@ def opened(url: str) -> Iterator[IO[bytes]]:
         file = system.open(path, "rb")
     with file:
         yield file
+
+
+def content(place: str, limit: int, remedy: str) -> bytes:
+    """The content of a path's or URL's file, of at most `limit` bytes.
+
+    Raises:
+        UserError: no such file, it cannot be read, or it is larger; the message ends in the remedy.
+    """
+    if is_url(place):
+        with opened(place) as file, user_errors(place):
+            return read_within(file, limit)
+    try:
+        return read_bytes(Path(place), limit)
+    except OSError as error:
+        raise UserError(f"{place}: {(error.strerror or str(error)).lower()}. {remedy}") from None
 
 
 @contextlib.contextmanager

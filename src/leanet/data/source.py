@@ -5,6 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from dataclasses import replace
 from pathlib import Path
+from typing import ClassVar
 
 from leanet.config import DataConfig
 from leanet.data.dataset import Dataset
@@ -16,9 +17,12 @@ class DataSource(ABC):
     A source must define only `scan`. It decodes nothing: each `Sample` reads its own bytes.
 
     Attributes:
+        suffixes: of files that this source reads unless `DataConfig.source` names another, in lowercase.
         dataset: the DATASET argument, which each source interprets in its own way.
         options: options that select images. `groups` and `max_per_class` apply to the images of any source.
     """
+
+    suffixes: ClassVar[tuple[str, ...]] = ()
 
     def __init__(self, dataset: Path, options: DataConfig) -> None:
         self.dataset = dataset

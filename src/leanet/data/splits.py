@@ -24,10 +24,15 @@ _SHAPE = '{"n_splits": 2, "seed": 0, "folds": [{"train": ["Negative/a.png", ...]
 
 @dataclass(frozen=True)
 class Fold:
-    """The files of one fold's train and test sides, by the images' names."""
+    """The files of one fold's train and test sides, by the images' names.
+
+    Attributes:
+        held_out: with --hold-out, the column's values on the test side, none of which is on the train side.
+    """
 
     train: tuple[str, ...]
     test: tuple[str, ...]
+    held_out: tuple[str, ...] = ()
 
 
 def make_folds(dataset: Dataset, n_splits: int, seed: int) -> tuple[Fold, ...]:
@@ -81,15 +86,22 @@ def too_large_groups(dataset: Dataset, n_splits: int) -> list[str]:
     return said
 
 
-def write_splits(path: Path, folds: Sequence[Fold], seed: int) -> None:
+def write_splits(path: Path, folds: Sequence[Fold], seed: int, hold_out: str | None = None) -> None:
     """Write folds as JSON: n_splits, seed, and the files of each fold's train and test sides.
+
+    With --hold-out also its value, and each fold's held-out values.
 
     Raises:
         UserError: the file cannot be written.
     """
-    sides = [{"train": list(fold.train), "test": list(fold.test)} for fold in folds]
+    sides = [
+        ({"held_out": list(fold.held_out)} if fold.held_out else {})
+        | {"train": list(fold.train), "test": list(fold.test)}
+        for fold in folds
+    ]
+    column = {} if hold_out is None else {"hold_out": hold_out}
     try:
-        write_json(path, {"n_splits": len(folds), "seed": seed, "folds": sides}, indent=1)
+        write_json(path, {"n_splits": len(folds), "seed": seed, **column, "folds": sides}, indent=1)
     except OSError as error:
         raise UserError(
             f"{path}: cannot write the splits ({error.strerror}). Choose another place with --out."
@@ -188,9 +200,12 @@ def _parse(path: Path) -> tuple[Fold, ...]:
     except ValueError as error:
         raise UserError(f"{path}: not a JSON file ({error}). Correct it, or remove it to get new folds.") from None
     try:
-        folds = tuple(Fold(_files(fold["train"]), _files(fold["test"])) for fold in content["folds"])
+        folds = tuple(
+            Fold(_files(fold["train"]), _files(fold["test"]), _files(fold.get("held_out", [])))
+            for fold in content["folds"]
+        )
         n_splits = content["n_splits"]
-    except (KeyError, TypeError):
+    except (AttributeError, KeyError, TypeError):
         raise UserError(f"{path}: not a file of splits. It must look like {_SHAPE}.") from None
     if n_splits != len(folds) or not folds:
         raise UserError(f"{path}: n_splits is {n_splits!r:.40}, but there are {len(folds)} folds. Make them equal.")

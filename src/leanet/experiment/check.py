@@ -15,8 +15,9 @@ from leanet.config.options import argument, from_options, to_options
 from leanet.data.check import CheckReport, check_dataset
 from leanet.data.dataset import Dataset
 from leanet.data.find import cut, listed
+from leanet.data.hold_out import planned_folds
 from leanet.data.registry import list_images
-from leanet.data.splits import make_folds, too_large_groups
+from leanet.data.splits import too_large_groups
 from leanet.experiment.detect import refuse_unfit
 from leanet.experiment.estimate import Planned, estimate, minutes, time_of, unfinished
 from leanet.experiment.open_run import Run, refuse_unfit_maps
@@ -43,12 +44,14 @@ def check_and_print(config: CheckConfig) -> int:
             dataset,
             data.n_splits,
             config.compute.seed,
+            hold_out=data.hold_out,
             skip_unreadable=data.skip_unreadable,
             on_progress=lambda done: set_done(done, ""),
         )
     for line in _lines(report, data.image_size):
         _log.info(line)
-    for line in cut([f"note: {text}" for text in too_large_groups(dataset, data.n_splits)], "groups are as large"):
+    large = [] if data.hold_out else too_large_groups(dataset, data.n_splits)
+    for line in cut([f"note: {text}" for text in large], "groups are as large"):
         _log.info(line)
     for line in cut([f"problem: {problem}" for problem in report.problems], "problems"):
         _log.info(line)
@@ -79,7 +82,7 @@ def _planned(config: CheckConfig, dataset: Dataset) -> tuple[list[Planned], Run]
     rows = tuple(ImageRow(s.file, s.label, s.kind, s.group, s.mask or "", "", 0, 0) for s in dataset.samples)
     pixels = np.broadcast_to(np.uint8(0), (len(rows), side, side, 3))
     labels = np.array([row.label for row in rows], dtype=np.int64)
-    folds = make_folds(dataset, config.data.n_splits, config.compute.seed)
+    folds = planned_folds(dataset, config.data.n_splits, config.compute.seed, config.data.hold_out)
     with TemporaryDirectory() as empty:
         run = Run(RunFolder(Path(empty)), rows, labels, pixels, folds, maps.map_coding, maps.map_source)
         first = ColorizeConfig(config.dataset, run.folder.path, config.data, maps, config.compute)

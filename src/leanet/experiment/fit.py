@@ -87,6 +87,9 @@ def fit(config: FitConfig) -> Card:
     refuse_unfit(config.detector, config.data.image_size)
     refuse_unfit_weights(config.detector, config.data.image_size)
     executor(config.compute)
+    if config.data.hold_out is not None:  # among a run's options
+        _log.info("note: --hold-out: not used; a model is fitted to all images")
+        config = dataclasses.replace(config, data=dataclasses.replace(config.data, hold_out=None))
     refuse_among_images(config.out, config.dataset, config.data)
     out = config.out.resolve()
     work = out.with_name(out.name + ".work")

@@ -27,12 +27,16 @@ from leanet.config import (
 )
 from leanet.config.maps import JOINED
 from leanet.config.options import EARLIER, omitted_by_default, to_options
+from leanet.config.shown import AUTO
 from leanet.data.cache import Cache, build_cache, open_cache
 from leanet.data.dataset import Dataset, Sample, check_folds, group_copies
 from leanet.data.duplicates import duplicates, refuse_duplicates_across
 from leanet.data.find import cut
+from leanet.data.hold_out import MOST_VALUES, described, planned_folds
+from leanet.data.masks import refuse_other_sizes
 from leanet.data.registry import SOURCES, list_images, open_source
-from leanet.data.splits import Fold, inner_parts, make_folds, read_splits, too_large_groups, write_splits
+from leanet.data.remote import absolute
+from leanet.data.splits import Fold, inner_parts, read_splits, too_large_groups, write_splits
 from leanet.errors import OptionError, UserError, install
 from leanet.experiment.run_folder import ImageRow, RunFolder, write_config
 from leanet.files import contents, remove, write_csv
@@ -164,13 +168,14 @@ def begin(config: ColorizeConfig) -> Run:
     refuse_unfit_maps(config.colorizer)
     refuse_among_images(config.out, config.dataset, config.data)
     dataset = read_dataset(config.dataset, config.data, config.compute.seed)
-    parse_folds(config.compute.folds, config.data.n_splits)
+    if config.data.hold_out is None:
+        parse_folds(config.compute.folds, config.data.n_splits)
     find_device(config.compute.device)
     for text in dataset.notes:
         _log.info(f"note: {text}")
     folder, is_new = RunFolder(config.out), not contents(config.out)
     refuse_other_options(folder, config)
-    folder.refuse_others(config.data.n_splits)
+    folder.refuse_others(max(config.data.n_splits, MOST_VALUES) if config.data.hold_out else config.data.n_splits)
     folder.make()
     try:
         return _fill(folder, dataset, config)
@@ -219,7 +224,7 @@ def normal_rows(run: Run, number: int) -> NDArray[np.int64]:
 
 def refuse_among_images(written: Path, dataset: Path, data: DataConfig) -> None:
     """Raise UserError if an output folder is inside a folder whose images are read."""
-    if data.source not in SOURCES:  # detectors are trained without it
+    if data.source not in (AUTO, *SOURCES):  # detectors are trained without it
         return
     for folder in open_source(dataset, data).searched():
         if written.resolve().is_relative_to(folder.resolve()):
@@ -232,13 +237,17 @@ def refuse_among_images(written: Path, dataset: Path, data: DataConfig) -> None:
 def read_dataset(path: Path, data: DataConfig, seed: int) -> Dataset:
     """List the images of a data set by the options; UserError if they are too few for the folds."""
     dataset = list_images(path, data, seed)
-    check_folds(dataset, data.n_splits)
+    if data.hold_out is None:
+        check_folds(dataset, data.n_splits)
     return dataset
 
 
 def differing_option(recorded: dict[str, Any], now: dict[str, Any]) -> str | None:
-    """The first option that changes the results and has another recorded value, as '--x OLD, now NEW'."""
-    unsaid = {"source": DataConfig.source, "maps": [COLOR_MAP]}  # recorded if another alone
+    """The first option that changes the results and has another recorded value, as '--x OLD, now NEW'.
+
+    Some are recorded only if they are set.
+    """
+    unsaid = {"source": DataConfig.source, "maps": [COLOR_MAP], "normal": [], "columns": [], "hold_out": None}
     recorded, now = ({**unsaid, **options} if options else options for options in (recorded, now))
     for key, value in now.items():
         if key not in FREE_TO_CHANGE and key in recorded and recorded[key] != value:
@@ -250,33 +259,48 @@ def differing_option(recorded: dict[str, Any], now: dict[str, Any]) -> str | Non
 def _fill(folder: RunFolder, dataset: Dataset, config: ColorizeConfig) -> Run:
     cache = decode_images(folder, dataset, config.data)
     dataset = dataset.without([file for file, _ in cache.skipped])
-    check_folds(dataset, config.data.n_splits)
+    if config.data.hold_out is None:
+        check_folds(dataset, config.data.n_splits)
     labels = [sample.label for sample in dataset.samples]
     refuse_duplicates_across(cache.infos, labels)
+    refuse_other_sizes(dataset, {info.file: (info.width, info.height) for info in cache.infos})
     dataset = with_copies_grouped(dataset, cache)
     images = image_rows(dataset, cache)
     refuse_other_images(folder, images)
     refuse_other_pixels(folder, cache)
     made = not folder.splits.exists()
-    if made:
-        folds = make_folds(dataset, config.data.n_splits, config.compute.seed)
-    else:
-        folds = read_splits(folder.splits, dataset)
-    untested = len(dataset.samples) - sum(len(fold.test) for fold in folds)
-    if untested:
-        _log.info(f"note: {folder.splits}: {untested} of {len(dataset.samples)} images are in no test side")
-    for text in cut(too_large_groups(dataset, len(folds)), "groups are as large"):
-        _log.info(f"note: {text}")
+    folds = _folds_of(folder, dataset, config)
     all_labels, maps = np.array(labels, dtype=np.int64), config.colorizer
     run = Run(folder, images, all_labels, cache.pixels, folds, maps.map_coding, maps.map_source)
     if k := config.colorizer.cross_fit:
         for number in range(len(folds)):  # before the option is recorded
             parts_of_training_side(run, number, k, config.compute.seed)
     if made:
-        write_splits(folder.splits, folds, config.compute.seed)
+        write_splits(folder.splits, folds, config.compute.seed, config.data.hold_out)
     write_images(folder, images)
-    record(folder, to_options(config), **facts_of_pixels(cache), images_in=str(dataset.root.resolve()))
+    record(folder, to_options(config), **facts_of_pixels(cache), images_in=absolute(dataset.home))
     return run
+
+
+def _folds_of(folder: RunFolder, dataset: Dataset, config: ColorizeConfig) -> tuple[Fold, ...]:
+    """The folds of a run's splits.json, or new ones; log what is remarkable about them."""
+    hold_out = config.data.hold_out
+    if folder.splits.exists():
+        folds = read_splits(folder.splits, dataset)
+        refuse_other_folds(folder, folds, hold_out)
+    else:
+        folds = planned_folds(dataset, config.data.n_splits, config.compute.seed, hold_out)
+    parse_folds(config.compute.folds, len(folds))
+    untested = len(dataset.samples) - sum(len(fold.test) for fold in folds)
+    if untested:
+        _log.info(f"note: {folder.splits}: {untested} of {len(dataset.samples)} images are in no test side")
+    if hold_out is None:
+        said = cut(too_large_groups(dataset, len(folds)), "groups are as large")
+    else:
+        said = described(folds, dataset, hold_out)
+    for text in said:
+        _log.info(f"note: {text}")
+    return folds
 
 
 def write_images(folder: RunFolder, images: Sequence[ImageRow]) -> None:
@@ -381,6 +405,15 @@ def refuse_other_images(folder: RunFolder, images: tuple[ImageRow, ...]) -> None
         raise UserError(
             f"{folder.path}: this run was made with other --groups (they differ in {min(regrouped)[0]}). "
             "Use the same, or choose another --out."
+        )
+
+
+def refuse_other_folds(folder: RunFolder, folds: Sequence[Fold], hold_out: str | None) -> None:
+    """Raise UserError if a run's splits.json holds out values without --hold-out, or the other way round."""
+    if any(fold.held_out for fold in folds) == (hold_out is None):
+        made = "not made with" if hold_out else "made with"
+        raise UserError(
+            f"{folder.splits}: {made} --hold-out. Remove it, or {'omit' if hold_out else 'pass'} the option."
         )
 
 

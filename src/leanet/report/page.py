@@ -18,6 +18,8 @@ from numpy.typing import NDArray
 from sklearn.metrics import roc_auc_score
 
 from leanet.config import ReportConfig
+from leanet.data.pictures import joined
+from leanet.data.remote import address
 from leanet.errors import UserError
 from leanet.experiment.experiment import Experiment
 from leanet.experiment.finished import finished, recorded_detector, what_is_missing
@@ -330,7 +332,9 @@ def _localisation(experiment: Experiment, folder: Path) -> list[tuple[str, ...]]
 
 def _mask(dataset: Path, run: Run, row: int) -> NDArray[np.bool_]:
     image = run.images[row]
-    return read_mask(dataset / image.mask, run.side) if image.mask else np.zeros((run.side, run.side), dtype=bool)
+    if not image.mask:
+        return np.zeros((run.side, run.side), dtype=bool)
+    return read_mask(joined(address(dataset), image.mask), run.side)
 
 
 def _settings(experiment: Experiment) -> str:

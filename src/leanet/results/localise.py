@@ -11,7 +11,7 @@ from scipy.ndimage import distance_transform_edt
 from scipy.ndimage import label as connected_regions
 from sklearn.metrics import auc, roc_auc_score, roc_curve
 
-from leanet.data.find import find_images, is_special
+from leanet.data.masks import mask_pixels
 
 FALSE_POSITIVE_LIMIT = 0.3
 """AUPRO is the area up to this false positive rate, the usual one."""
@@ -21,29 +21,17 @@ NEAR = 1 / 16
 """Distance from a mask up to which a map's peak is on it, as a share of the side: at 256 px one patch, 16 px."""
 
 
-def read_mask(path: Path, side: int) -> NDArray[np.bool_]:
+def read_mask(place: str | Path, side: int) -> NDArray[np.bool_]:
     """A ground-truth mask as bool (side, side): True where at least half of a pixel's area is anomalous.
 
     Args:
-        path: an image, anomalous where it is not black, or a folder of such images of one size, which make up one
-            mask together. Color profiles do not count.
+        place: see `leanet.data.masks.mask_pixels`.
         side: in pixels.
     Raises:
         OSError: no such image, or an unreadable one.
     """
-    parts = [_anomalous(file) for file in (find_images(path).images if path.is_dir() else (path,))]
-    if not parts or any(part.shape != parts[0].shape for part in parts):
-        raise OSError(f"{path}: no masks of one size")
-    whole = Image.fromarray(np.where(np.any(parts, axis=0), np.uint8(255), np.uint8(0)))
+    whole = Image.fromarray(np.where(mask_pixels(str(place)), np.uint8(255), np.uint8(0)))
     return np.asarray(whole.resize((side, side), Image.Resampling.BOX)) >= 128
-
-
-def _anomalous(file: Path) -> NDArray[np.bool_]:
-    if is_special(file.stat()):
-        raise OSError(f"{file}: a pipe, device or socket")
-    with Image.open(file) as image:
-        grey = image if image.mode.startswith(("I", "F")) else image.convert("L")
-        return np.asarray(grey) > 0
 
 
 def pixel_auroc(maps: NDArray[np.float32], masks: NDArray[np.bool_]) -> float | None:

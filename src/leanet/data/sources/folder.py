@@ -20,41 +20,49 @@ _CLASS_REMEDY = (
 
 @register_source("folder")
 class FolderSource(DataSource):
-    """A folder of images in one of the two layouts that `scan` knows."""
+    """A folder of images in one of the layouts that `scan` knows."""
+
+    @property
+    def _folders(self) -> tuple[str, str, tuple[str, ...]]:
+        return self.options.normal_dir, self.options.abnormal_dir, self.options.normal
 
     def scan(self) -> Dataset:
-        return scan(self.dataset, self.options.normal_dir, self.options.abnormal_dir)
+        return scan(self.dataset, *self._folders)
 
     def scan_normals(self) -> Dataset:
-        return scan_normals(self.dataset, self.options.normal_dir, self.options.abnormal_dir)
+        return scan_normals(self.dataset, *self._folders)
 
     def has_anomalies(self) -> bool:
-        return has_anomalies(self.dataset, self.options.normal_dir, self.options.abnormal_dir)
+        return has_anomalies(self.dataset, *self._folders)
 
     def searched(self) -> list[Path]:
         if not self.dataset.is_dir():
             return []
-        return arrange(self.dataset, self.options.normal_dir, self.options.abnormal_dir).searched
+        return arrange(self.dataset, *self._folders).searched
 
 
-def scan(root: Path, normal_dir: str = "Negative", abnormal_dir: str = "Positive") -> Dataset:
+def scan(
+    root: Path, normal_dir: str = "Negative", abnormal_dir: str = "Positive", normal: Sequence[str] = ()
+) -> Dataset:
     """List the images of a data set folder.
 
-    Two layouts are supported: one folder per class, with subfolders; and, if neither class folder exists, MVTec AD
-    (train/good, test/good, test/<defect>, ground_truth/<defect>), see `leanet.data.layout`. Other content of the
+    Three layouts are supported, see `leanet.data.layout`: one folder per class, with subfolders; if neither class
+    folder exists, MVTec AD (train/good, test/good, test/<defect>, ground_truth/<defect>); and, with names in
+    `normal`, one folder per kind, normal ones among them. Other content of the
     root is ignored; a run may be written there too. The notes list what is not read. Folder names match in any
     case. Each file is read once, whatever the number of links to it.
 
     Args:
         root: data set folder.
         normal_dir, abnormal_dir: class folders, relative to the root.
+        normal: names of folders of normal images; all other folders are kinds of anomaly.
 
     Raises:
         UserError: a missing root; a missing, empty, ambiguous or shared class folder.
     """
     root = Path(root)
-    layout = arrange(root, normal_dir, abnormal_dir)
-    for label, asked in enumerate((normal_dir, abnormal_dir)):
+    layout = arrange(root, normal_dir, abnormal_dir, normal)
+    for label, asked in enumerate((normal[0], "<kind>") if normal else (normal_dir, abnormal_dir)):
         if not layout.of_class(label) and not layout.mvtec:
             raise UserError(
                 f"{root}: no folder {asked}/ of {CLASS_NAMES[label]} images. {found_in(root)} {_CLASS_REMEDY}"
@@ -71,14 +79,16 @@ def scan(root: Path, normal_dir: str = "Negative", abnormal_dir: str = "Positive
     return dataset
 
 
-def has_anomalies(root: Path, normal_dir: str = "Negative", abnormal_dir: str = "Positive") -> bool:
+def has_anomalies(
+    root: Path, normal_dir: str = "Negative", abnormal_dir: str = "Positive", normal: Sequence[str] = ()
+) -> bool:
     """Whether a data set folder holds any anomalous images, in either layout.
 
     Raises:
         UserError: as `arrange`; or there are anomalous images, but none is readable.
     """
     root = Path(root)
-    layout = arrange(root, normal_dir, abnormal_dir)
+    layout = arrange(root, normal_dir, abnormal_dir, normal)
     samples, left_out = _read_class(root, layout, 1)
     if not samples and any(item.is_missed for item in left_out):
         remedy = "To fit the normal images alone, move these out of the data set."
@@ -86,10 +96,12 @@ def has_anomalies(root: Path, normal_dir: str = "Negative", abnormal_dir: str = 
     return bool(samples)
 
 
-def scan_normals(root: Path, normal_dir: str = "Negative", abnormal_dir: str = "Positive") -> Dataset:
+def scan_normals(
+    root: Path, normal_dir: str = "Negative", abnormal_dir: str = "Positive", normal: Sequence[str] = ()
+) -> Dataset:
     """List the normal images of a data set folder without others; arguments and errors as in `scan`."""
     root = Path(root)
-    layout = arrange(root, normal_dir, abnormal_dir)
+    layout = arrange(root, normal_dir, abnormal_dir, normal)
     if not layout.of_class(0):
         raise UserError(f"{root}: no folder {normal_dir}/ of normal images. {found_in(root)} {_CLASS_REMEDY}")
     samples, left_out = _read_class(root, layout, 0)
