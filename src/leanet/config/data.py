@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 from leanet.config.limits import at_least, check_image_size
 from leanet.config.shown import AUTO, hidden, recent
 from leanet.errors import OptionError
+
+WhiteBalance = Literal["none", "grey-world", "shades-of-grey", "border"]
+"""How the light's color is estimated and divided out."""
 
 FIELDS = ("file", "label", "kind", "group", "mask")
 """What a manifest says of an image; other columns are facts."""
