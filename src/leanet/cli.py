@@ -113,6 +113,8 @@ def _info(config: Any) -> int:
     card = dataclasses.asdict(found)
     if card["normals_peaks"]:
         card["normals_peaks"] = [" ".join(f"{value:.1f}" for value in row) for row in card["normals_peaks"]]
+    if card["familiar_distances"]:
+        card["familiar_distances"] = " ".join(f"{value:.2f}" for value in card["familiar_distances"])
     print(yaml.safe_dump(card, sort_keys=False, allow_unicode=True), end="")
     return 0
 

@@ -23,6 +23,7 @@ from leanet.experiment.detector_task import build_detector
 from leanet.experiment.estimate import estimate, unfinished
 from leanet.experiment.executors.registry import executor
 from leanet.experiment.experiment import Experiment
+from leanet.experiment.familiar import add_familiarity
 from leanet.experiment.feature_task import ComputeFeatures
 from leanet.experiment.heat import choose_heat, for_another_head, peaks_of_maps
 from leanet.experiment.map_reader import map_scale
@@ -176,6 +177,7 @@ def _fit_detector(config: FitConfig, first: ColorizeConfig, work: Path) -> Card:
         scored = adn_scored(outcome(whole, whole.folder.fold(0).detector(d.name), 0), d)
     network = build_detector(d, run.side)
     load_weights(network, whole.folder.fold(0).detector(d.name).weights)
+    distances = add_familiarity(network, second_training)
     maps = _trained_source(first, whole)
     card = dataclasses.replace(
         _card(config, whole),
@@ -187,6 +189,7 @@ def _fit_detector(config: FitConfig, first: ColorizeConfig, work: Path) -> Card:
         map_scale=map_scale(final),
         threshold=PLAIN_THRESHOLD if scored.threshold is None else scored.threshold,
         **asdict(heat),
+        familiar_distances=distances,
         validation={
             "what": f"a detector trained on {parts}, tested on the others",
             "found": said,

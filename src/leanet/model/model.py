@@ -116,7 +116,8 @@ class Model(AnomalyModel):
         caan = None if output.caan_logits is None else float(probability(output.caan_logits[i : i + 1])[0])
         finest = output.attention[min(output.attention)][i, 0].float().cpu().numpy() if output.attention else None
         shown = None if heat is None else heat[i]
-        return make_result(self.card, size, anomaly_map, adn, caan, finest, painted, shown)
+        distance = None if output.distance is None else float(output.distance[i])
+        return make_result(self.card, size, anomaly_map, adn, caan, finest, painted, shown, distance)
 
     @functools.cached_property
     def _make_maps(self) -> Callable[..., Any]:
@@ -135,6 +136,17 @@ class Model(AnomalyModel):
     def _detector(self) -> Callable[..., Any]:
         assert self.network is not None, "checked before"
         return predictor(self.network, self.compute)
+
+
+def _built(card: Card) -> LEANet:
+    """The network that a card describes."""
+    network = build_leanet(
+        card.adn, card.caan, card.attention_points, card.image_size, card.attention, tune=card.tune
+    )
+    if card.familiar_distances is not None:
+        assert network.head is not None, "only a card with a head has distances"
+        network.head.add_familiarity()
+    return network
 
 
 def save(folder: Path, card: Card, network: LEANet | None, maps: MapSource | None = None) -> None:
@@ -189,11 +201,7 @@ def load(folder: Path, compute: ComputeConfig | None = None, at_once: int = 1) -
     try:
         if card.adn:
             check_hash(folder / WEIGHTS, card.weights_sha256)
-            network = built_for_weights(
-                lambda: build_leanet(
-                    card.adn, card.caan, card.attention_points, card.image_size, card.attention, tune=card.tune
-                )
-            )
+            network = built_for_weights(lambda: _built(card))
             load_weights(network, folder / WEIGHTS)
         if card.map_source:
             check_hash(folder / COLORIZER, card.colorizer_sha256)

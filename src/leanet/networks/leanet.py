@@ -29,12 +29,14 @@ class LEANetOutput:
         caan_logits: (N, 2), the same from the anomaly map alone; None without a CAAN that has logits.
         attention: attention point -> attention map (N, 1, h, w) in [0, 1].
         evidence: (N, 1, h, w), of a head: what each place adds to the logit, see `PooledHead.forward`; else None.
+        distance: (N,), of a head with familiarity: from the training images, see `Familiarity`; else None.
     """
 
     adn_logits: Tensor
     caan_logits: Tensor | None
     attention: dict[int, Tensor]
     evidence: Tensor | None = None
+    distance: Tensor | None = None
 
 
 @dataclass(frozen=True)
@@ -113,9 +115,9 @@ class LEANet(nn.Module):
             ValueError: no anomaly map for a CAAN.
         """
         if self.head is not None:
-            logits, guide, evidence = self.head(self.adn, image, anomaly_map)
+            logits, guide, evidence, distance = self.head(self.adn, image, anomaly_map)
             point = point_of(image.shape[-1] // evidence.shape[-1])
-            return LEANetOutput(logits, None, {} if guide is None else {point: guide}, evidence)
+            return LEANetOutput(logits, None, {} if guide is None else {point: guide}, evidence, distance)
         features = self.features(image, anomaly_map)
         last = features.after[self.adn.points[-1]]
         return LEANetOutput(self.adn.head(last), features.caan_logits, features.attention)
@@ -175,6 +177,7 @@ def joined(outputs: Sequence[LEANetOutput]) -> LEANetOutput:
         None if first.caan_logits is None else _joined([each.caan_logits for each in outputs]),
         {point: torch.cat([each.attention[point] for each in outputs]) for point in first.attention},
         None if first.evidence is None else _joined([each.evidence for each in outputs]),
+        None if first.distance is None else _joined([each.distance for each in outputs]),
     )
 
 
