@@ -53,8 +53,8 @@ def main() -> None:
     for folder in given.runs:
         run = find(folder)
         found = told(run, [*given.runs, *given.others])
-        print(_name(run), *(f"{name} {share:.3f}" for name, share in found.items()), sep=" | ", flush=True)
-        lines.append({"trained on": _name(run), **found})
+        print(name_of(run), *(f"{name} {share:.3f}" for name, share in found.items()), sep=" | ", flush=True)
+        lines.append({"trained on": name_of(run), **found})
     names = dict.fromkeys(name for line in lines for name in line)
     write_csv(given.csv or Path("unfamiliar.csv"), [{n: line.get(n, "") for n in names} for line in lines], facts())
 
@@ -88,8 +88,7 @@ def told(run: Run, others: Sequence[Path]) -> dict[str, float]:
 
 def _fit(run: Run, features: NDArray[np.float32], rows: NDArray[np.int64]) -> tuple[Distance, float]:
     """A distance from these rows' images, and its limit."""
-    channels = [block.shape[1] for block in _blocks(run.side)]
-    fitted = fit_familiarity(features[rows], channels, run.labels[rows], run.groups_of(rows), 0)
+    fitted = fit_familiarity(features[rows], block_channels(run.side), run.labels[rows], run.groups_of(rows), 0)
     assert fitted is not None, "enough images"
     return fitted[0], float(np.percentile(fitted[1], UNFAMILIAR))
 
@@ -98,9 +97,11 @@ def _share(fitted: tuple[Distance, float], features: NDArray[np.float32]) -> flo
     return float((fitted[0].of(features) > fitted[1]).mean())
 
 
-def _blocks(side: int) -> list[torch.Tensor]:
+def block_channels(side: int) -> list[int]:
+    """The channels of each of the network's blocks."""
     with torch.device("meta"):
-        return find_adn(ADN)(side).eval().blocks(torch.empty(1, 3, side, side))
+        blocks = find_adn(ADN)(side).eval().blocks(torch.empty(1, 3, side, side))
+    return [block.shape[1] for block in blocks]
 
 
 def _describer(task: ComputeFeatures, side: int) -> Describe:
@@ -119,10 +120,10 @@ def _some(items: Sequence[Item], most: int) -> Sequence[Item]:
 
 
 def _named(place: Path) -> str:
-    return _name(find(place)) if (place / "images.csv").exists() else place.name
+    return name_of(find(place)) if (place / "images.csv").exists() else place.name
 
 
-def _name(run: Run) -> str:
+def name_of(run: Run) -> str:
     return Path(run.folder.read_config()["dataset"]).name
 
 

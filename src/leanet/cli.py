@@ -132,6 +132,12 @@ def _predict(config: Any) -> int:
     return predict(config, model)
 
 
+def _next(config: Any) -> int:
+    from leanet.model.next_labels import next_labels
+
+    return next_labels(config, lambda: _model(config.model, config.device, "float32"))
+
+
 def _serve(config: Any) -> int:
     from leanet.serve.server import serve
 
@@ -269,6 +275,15 @@ VERBS = {
             "leanet predict leaf-model --manifest pool.parquet --out answers     # millions; resumes",
         ),
         _predict,
+    ),
+    "next": Verb(
+        "NextConfig",
+        "Choose the unlabeled pictures whose labels help a model most.",
+        (
+            "leanet next leaf-model new-leaves --count 20        # writes next.csv",
+            "leanet next leaf-model new-leaves --out tasks.json  # for Label Studio, with predictions",
+        ),
+        _next,
     ),
     "export": Verb(
         "ExportConfig",

@@ -8,7 +8,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from made import made
 from scipy.spatial.distance import mahalanobis
 
 from leanet.errors import DamagedError
@@ -32,7 +31,7 @@ def measured(distance: Distance, features: np.ndarray) -> np.ndarray:
     network = Familiarity(features.shape[1])
     network.set(*(torch.from_numpy(each) for each in (distance.scale, distance.shift, distance.weight)))
     with torch.inference_mode():
-        found: np.ndarray = network(torch.from_numpy(features)).numpy()
+        found: np.ndarray = network(torch.from_numpy(features))[0].numpy()
     return found
 
 
@@ -73,8 +72,11 @@ def test_too_few_images_or_groups_have_no_distance(images: int) -> None:
     assert fit_familiarity(drawn(images), CHANNELS, labels, ["one"] * images, 0) is None
 
 
-def head_card(distances: tuple[float, ...] | None) -> Card:
-    return replace(made("CNN", "none", 1).card, attention_points=(), tune="head", familiar_distances=distances)
+def head_card(distances: tuple[float, ...]) -> Card:
+    made = Card(
+        "EfficientNet-Lite0", "Direct", (), 64, "true", "normals", 7.5, 0.3, "made for a test", map_source="color"
+    )
+    return replace(made, tune="head", familiar_distances=distances)
 
 
 @pytest.mark.parametrize(

@@ -24,8 +24,18 @@ from leanet.files import beside, is_free, write_text
 from leanet.maps.registry import build_map_source
 from leanet.maps.source import AnomalyMap, MapSource
 from leanet.model.anomaly_model import NO_COLORIZER, AnomalyModel, checked_maps
-from leanet.model.card import CARD, COLORIZER, WEIGHTS, Card, check_hash, read_card, sha256_of_file, to_json
+from leanet.model.card import (
+    CARD,
+    COLORIZER,
+    WEIGHTS,
+    Card,
+    check_hash,
+    read_card,
+    sha256_of_file,
+    to_json,
+)
 from leanet.model.heat import heat_map
+from leanet.model.known import Known, write_known
 from leanet.model.result import Result, make_result
 from leanet.networks.leanet import LEANet, LEANetOutput, joined, probability
 from leanet.networks.registry import build_leanet
@@ -117,7 +127,10 @@ class Model(AnomalyModel):
         finest = output.attention[min(output.attention)][i, 0].float().cpu().numpy() if output.attention else None
         shown = None if heat is None else heat[i]
         distance = None if output.distance is None else float(output.distance[i])
-        return make_result(self.card, size, anomaly_map, adn, caan, finest, painted, shown, distance)
+        result = make_result(self.card, size, anomaly_map, adn, caan, finest, painted, shown, distance)
+        if output.components is None:
+            return result
+        return dataclasses.replace(result, components=output.components[i].float().cpu().numpy())
 
     @functools.cached_property
     def _make_maps(self) -> Callable[..., Any]:
@@ -149,9 +162,17 @@ def _built(card: Card) -> LEANet:
     return network
 
 
-def save(folder: Path, card: Card, network: LEANet | None, maps: MapSource | None = None) -> None:
+def save(
+    folder: Path,
+    card: Card,
+    network: LEANet | None,
+    maps: MapSource | None = None,
+    known: Known | None = None,
+) -> None:
     """Write a model's folder, completely or not at all.
 
+    Args:
+        known: what it keeps of its training images, if anything.
     Raises:
         UserError: the folder exists and is not empty, or cannot be written.
     """
@@ -165,6 +186,8 @@ def save(folder: Path, card: Card, network: LEANet | None, maps: MapSource | Non
             if maps is not None:
                 save_weights(maps.stored, partial / COLORIZER)
                 card = dataclasses.replace(card, colorizer_sha256=sha256_of_file(partial / COLORIZER))
+            if known is not None:
+                write_known(partial, known)
             write_text(partial / CARD, to_json(card, indent=2) + "\n")
     except OSError as error:
         raise UserError(f"{folder}: cannot write there ({error.strerror}). Choose another --out.") from None

@@ -48,6 +48,8 @@ class Result:
         heat: float32 (S, S), 0 or more, which the box and the overlay are of; None if that is the anomaly map.
         unfamiliarity: how far the image is from the training images: share, 0 to 100, of held-out training images
             that are nearer; None for a model without head on a frozen network, and of earlier versions.
+        components: float32 (C,), the image's place among the training images: images are alike where theirs are
+            near; None where `unfamiliarity` is, and for an exported model.
     """
 
     probability: float | None
@@ -61,6 +63,7 @@ class Result:
     recoloured: NDArray[np.uint8] | None = None
     heat: NDArray[np.float32] | None = None
     unfamiliarity: float | None = None
+    components: NDArray[np.float32] | None = None
 
     @property
     def unfamiliar(self) -> bool:

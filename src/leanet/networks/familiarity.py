@@ -36,9 +36,13 @@ class Familiarity(nn.Module):
         self.linear.weight.zero_()
         self.linear.weight[: len(weight)].copy_(weight)
 
-    def forward(self, features: Tensor) -> Tensor:
-        """Features (N, D) to distances (N,), float32, 0 or more; those of training images are about 1."""
+    def forward(self, features: Tensor) -> tuple[Tensor, Tensor]:
+        """Distances (N,), float32, of training images about 1; and components W u, float32 (N, COMPONENTS).
+
+        Args:
+            features: (N, D).
+        """
         with torch.autocast(features.device.type, enabled=False):
             u = features.float() * self.scale + self.shift
-            squares: Tensor = u.square().sum(1) + self.linear(u).square().sum(1)
-            return squares.sqrt()
+            components: Tensor = self.linear(u)
+            return (u.square().sum(1) + components.square().sum(1)).sqrt(), components

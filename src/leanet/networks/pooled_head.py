@@ -59,11 +59,11 @@ class PooledHead(nn.Module):
 
     def forward(
         self, adn: ADN, images: Tensor, maps: Tensor | None
-    ) -> tuple[Tensor, Tensor | None, Tensor, Tensor | None]:
-        """Logits, attention map, evidence and distance.
+    ) -> tuple[Tensor, Tensor | None, Tensor, tuple[Tensor, Tensor] | None]:
+        """Logits, attention map, evidence, and what `familiarity` gives.
 
-        Logits (N, 2) are symmetric about 0; the attention map (N, 1, h, w) is in [0, 1], if there is one; the
-        distance (N,) from the training images is None without `familiarity`.
+        Logits (N, 2) are symmetric about 0; the attention map (N, 1, h, w) is in [0, 1], if there is one; distance
+        and components are None without `familiarity`.
 
         Args:
             adn: the network.
@@ -84,8 +84,8 @@ class PooledHead(nn.Module):
         if self.with_maps and maps is not None:
             finest = plain[deepest(plain)[0]]
             attention = pooled_attention(finest, at_resolution(maps, finest.shape[-1]))[1]
-        distance = None if self.familiarity is None else self.familiarity(parts[FEATURES])
-        return logits, attention, self._evidence(plain, maps), distance
+        place = None if self.familiarity is None else self.familiarity(parts[FEATURES])
+        return logits, attention, self._evidence(plain, maps), place
 
     def evidence(self, adn: ADN, images: Tensor, maps: Tensor | None) -> Tensor:
         """What each place of the last blocks adds to the logit, float (N, 1, h, w); arguments as in `forward`.

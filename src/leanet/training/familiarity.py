@@ -43,6 +43,11 @@ class Distance:
         found: NDArray[np.float64] = np.sqrt(np.square(u).sum(1) + np.square(u @ self.weight.T).sum(1))
         return found
 
+    def components(self, features: NDArray[np.float32]) -> NDArray[np.float64]:
+        """Components (N, k) of features (N, D)."""
+        found: NDArray[np.float64] = (features * self.scale + self.shift) @ self.weight.T
+        return found
+
 
 def fit_familiarity(
     features: NDArray[np.float32],
