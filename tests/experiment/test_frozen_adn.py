@@ -131,6 +131,17 @@ def test_a_fitted_model_says_what_the_network_says(leaves: Path, tmp_path: Path)
     assert Graph(model)(torch.from_numpy(noise))[-1].item() > model.card.familiar_distances[-1]
 
 
+@pytest.mark.slow
+def test_an_exported_head_measures_the_same_distance(leaves: Path, tmp_path: Path) -> None:
+    assert main(["fit", str(leaves), "--out", str(tmp_path / "model"), "--n-splits", "2", *FROZEN]) == 0
+    assert main(["export", str(tmp_path / "model")]) == 0
+    files = sorted((leaves / "test").rglob("*.png"))[:6]
+    for file in files:
+        expected, found = (leanet.load(tmp_path / name).predict(file) for name in ("model", "model.onnx"))
+        assert found.unfamiliarity == pytest.approx(expected.unfamiliarity, abs=0.05)
+        assert found.decision == expected.decision
+
+
 @pytest.mark.parametrize(
     ("arguments", "remedy"),
     [

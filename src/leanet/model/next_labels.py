@@ -39,8 +39,8 @@ COLUMNS = ("file", "probability", "decision", "unfamiliarity", "box")
 CLASSES = ("Negative", "Positive")
 """What Label Studio's choices are called: normal and anomalous."""
 
-_KNOWN, _TWICE = "known", "twice"
-"""Why a picture is left out, in place of its pixels."""
+_KNOWN = "known"
+"""In place of a picture's pixels: the model was trained on it."""
 
 
 @dataclass(frozen=True)
@@ -132,31 +132,29 @@ def _predicted(
 ) -> list[Candidate]:
     """What the model says of all pictures that it does not know."""
     found: list[Candidate] = []
-    seen: set[str] = set()
+    digests: dict[str, str] = {}
 
     def load(picture: Picture) -> Loaded | str:
         try:
             data = picture.read()
-            digest = hashlib.sha256(data).hexdigest()
-            if digest in known:
+            digests[picture.file] = hashlib.sha256(data).hexdigest()
+            if digests[picture.file] in known:
                 return _KNOWN
-            if digest in seen:
-                return _TWICE
-            seen.add(digest)
             return loaded(decode_bytes(data, Path(picture.file)), model.card.image_size)
         except UnreadableImageError as error:
             return error.reason
 
+    seen: set[str] = set()
     with progress_bar("images", total) as set_done:
         for done, (picture, _, said) in enumerate(results_ahead(model, pictures, load)):
-            if isinstance(said, Result):
-                found.append(Candidate(picture.file, _without_maps(said)))
-            elif said == _KNOWN:
-                left.known += 1
-            elif said == _TWICE:
+            if isinstance(said, str):
+                left.known += said == _KNOWN
+                left.unreadable += said != _KNOWN
+            elif (digest := digests[picture.file]) in seen:
                 left.twice += 1
             else:
-                left.unreadable += 1
+                seen.add(digest)
+                found.append(Candidate(picture.file, _without_maps(said)))
             set_done(done + 1, "")
     return found
 
