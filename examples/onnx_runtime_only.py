@@ -31,8 +31,7 @@ def main(model_path: str, *pictures: str) -> None:
             decision = "anomalous" if probability >= card["threshold"] else "normal"
         else:  # a model of normal pictures only decides by the map's mean
             decision = "anomalous" if anomaly_map.mean() >= card["map_threshold"] else "normal"
-        row, column = np.unravel_index(heat.argmax(), heat.shape)
-        place = f"row {row}, column {column} of {heat.shape[0]}"
+        place = "row {}, column {}".format(*np.unravel_index(heat.argmax(), heat.shape)) + f" of {heat.shape[0]}"
         print(f"{picture}: {decision}, probability {probability:.3f}, heat up to {heat.max():.1f} at {place}")
 
 
