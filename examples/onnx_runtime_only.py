@@ -20,16 +20,18 @@ def main(model_path: str, *pictures: str) -> None:
     session = onnxruntime.InferenceSession(model_path, providers=["CPUExecutionProvider"])
     card = json.loads(session.get_modelmeta().custom_metadata_map["leanet"])
     (pixels,) = session.get_inputs()
+    familiar = card.get("familiar_distances")  # percentiles of the distances of familiar pictures
     for picture in pictures:
         image = ImageOps.exif_transpose(Image.open(picture)).convert("RGB")  # sRGB; (H, W, 3), uint8
-        outputs = ["probability", "anomaly_map", "heat"]
-        probability, anomaly_map, heat = session.run(outputs, {pixels.name: np.asarray(image)})
-        if card["adn"]:
+        outputs = ["probability", "anomaly_map", "heat", *(["distance"] if familiar else [])]
+        probability, anomaly_map, heat, *distance = session.run(outputs, {pixels.name: np.asarray(image)})
+        if familiar and distance[0] > familiar[98]:
+            decision = "unfamiliar"
+        elif card["adn"]:
             decision = "anomalous" if probability >= card["threshold"] else "normal"
         else:  # a model of normal pictures only decides by the map's mean
             decision = "anomalous" if anomaly_map.mean() >= card["map_threshold"] else "normal"
-        row, column = np.unravel_index(heat.argmax(), heat.shape)
-        place = f"row {row}, column {column} of {heat.shape[0]}"
+        place = "row {}, column {}".format(*np.unravel_index(heat.argmax(), heat.shape)) + f" of {heat.shape[0]}"
         print(f"{picture}: {decision}, probability {probability:.3f}, heat up to {heat.max():.1f} at {place}")
 
 

@@ -113,6 +113,8 @@ def _info(config: Any) -> int:
     card = dataclasses.asdict(found)
     if card["normals_peaks"]:
         card["normals_peaks"] = [" ".join(f"{value:.1f}" for value in row) for row in card["normals_peaks"]]
+    if card["familiar_distances"]:
+        card["familiar_distances"] = " ".join(f"{value:.2f}" for value in card["familiar_distances"])
     print(yaml.safe_dump(card, sort_keys=False, allow_unicode=True), end="")
     return 0
 
@@ -128,6 +130,12 @@ def _predict(config: Any) -> int:
     from leanet.model.predict_files import predict
 
     return predict(config, model)
+
+
+def _next(config: Any) -> int:
+    from leanet.model.next_labels import next_labels
+
+    return next_labels(config, lambda: _model(config.model, config.device, "float32"))
 
 
 def _serve(config: Any) -> int:
@@ -276,6 +284,15 @@ VERBS = {
             "leanet predict leaf-model --manifest pool.parquet --out answers     # millions; resumes",
         ),
         _predict,
+    ),
+    "next": Verb(
+        "NextConfig",
+        "Choose the unlabeled pictures whose labels help a model most.",
+        (
+            "leanet next leaf-model new-leaves --count 20        # writes next.csv",
+            "leanet next leaf-model new-leaves --out tasks.json  # for Label Studio, with predictions",
+        ),
+        _next,
     ),
     "export": Verb(
         "ExportConfig",

@@ -26,6 +26,8 @@ from leanet.experiment.open_run import find
 from leanet.experiment.run_folder import RunFolder
 from leanet.experiment.tasks import Worker
 from leanet.experiment.training_set import labelled_rows
+from leanet.model.export import Graph
+from leanet.model.model import Model
 from leanet.networks.pooled_head import mirrored_blocks, pooled_features
 from leanet.networks.registry import build_leanet
 from leanet.training.checkpoint import read_safetensors
@@ -131,11 +133,30 @@ def test_check_names_a_quick_run_with_a_head(leaves: Path, capsys: pytest.Captur
 def test_a_fitted_model_says_what_the_network_says(leaves: Path, tmp_path: Path) -> None:
     assert main(["fit", str(leaves), "--out", str(tmp_path / "model"), "--n-splits", "2", *FROZEN]) == 0
     model = leanet.load(tmp_path / "model")
+    assert isinstance(model, Model)
     assert model.card.tune == "head"
     assert model.card.map_source == "features"
     files = sorted((leaves / "test").rglob("*.png")), sorted((leaves / "train").rglob("*.png"))
     said = [[result.probability for result in model.predict(some)] for some in files]
     assert np.mean(np.array(said[0], dtype=float)) > 0.5 > np.mean(np.array(said[1], dtype=float))
+    noise = np.random.default_rng(0).integers(0, 256, (80, 90, 3), dtype=np.uint8)
+    strange = model.predict([np.zeros((64, 64, 3), np.uint8), noise])
+    assert [result.decision for result in strange] == ["unfamiliar"] * 2
+    familiar = model.predict(files[1])
+    assert sum(result.unfamiliar for result in familiar) <= len(familiar) // 4
+    assert model.card.familiar_distances is not None
+    assert Graph(model)(torch.from_numpy(noise))[-1].item() > model.card.familiar_distances[-1]
+
+
+@pytest.mark.slow
+def test_an_exported_head_measures_the_same_distance(leaves: Path, tmp_path: Path) -> None:
+    assert main(["fit", str(leaves), "--out", str(tmp_path / "model"), "--n-splits", "2", *FROZEN]) == 0
+    assert main(["export", str(tmp_path / "model")]) == 0
+    files = sorted((leaves / "test").rglob("*.png"))[:6]
+    for file in files:
+        expected, found = (leanet.load(tmp_path / name).predict(file) for name in ("model", "model.onnx"))
+        assert found.unfamiliarity == pytest.approx(expected.unfamiliarity, abs=0.05)
+        assert found.decision == expected.decision
 
 
 @pytest.mark.parametrize(

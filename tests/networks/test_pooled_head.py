@@ -95,7 +95,7 @@ def test_evidence_is_what_each_place_adds_to_the_logit(images: Tensor, maps: Ten
     weight[-3:] = 0  # of the map's statistics
     head.set(weight, 0.0)
     with torch.inference_mode():
-        logits, _, evidence = head(Pixels(64), images, maps)
+        logits, _, evidence, _ = head(Pixels(64), images, maps)
     assert evidence.shape == (3, 1, 64, 64)
     torch.testing.assert_close(evidence.mean((1, 2, 3)), logits[:, 1] - logits[:, 0], atol=1e-4, rtol=1e-4)
 

@@ -325,6 +325,28 @@ def test_boxes_follow_the_threshold_as_those_of_predict_do(
         expect(page.locator("#box")).to_be_visible()
 
 
+def test_a_picture_unlike_the_others_is_unfamiliar_whatever_the_threshold(browser: Browser, tmp_path: Path) -> None:
+    make_leaves(tmp_path / "leaves", n_normal=24, n_anomalous=16, image_size=64, seed=3)
+    options = ["--n-splits", "2", "--image-size", "64"]
+    assert main(["fit", str(tmp_path / "leaves"), "--out", str(tmp_path / "head"), *options]) == 0
+    stream = io.BytesIO()
+    Image.effect_noise((80, 90), 90).convert("RGB").save(stream, "PNG")
+    with served(tmp_path / "head") as (address, _):
+        page = browser.new_page()
+        page.goto(address)
+        drop(page, ("noise.png", stream.getvalue()))
+        expect(page.locator("#status")).to_contain_text("? 1 unfamiliar")
+        page.locator("#exact").fill("0")
+        expect(page.locator("#status")).to_contain_text("? 1 unfamiliar")
+        card(page, "noise.png").click()
+        expect(page.locator("#numbers")).to_contain_text("the model knows little about it")
+        expect(page.locator("#box")).to_be_hidden()
+        page.locator("#close").click()
+        (row,) = table(page, tmp_path / "p.csv")
+        assert (row["decision"], row["box"], float(row["unfamiliarity"]) > 98) == ("unfamiliar", "", True)
+        page.close()
+
+
 @pytest.mark.parametrize("wrong", ["5", "-3", "1.001"])
 def test_a_threshold_that_is_no_probability_is_not_taken(opened: Opener, wrong: str) -> None:
     page = opened()

@@ -280,6 +280,30 @@ class PredictConfig:
 
 
 @dataclass(frozen=True)
+class NextConfig:
+    """The unlabeled pictures whose labels help a model most."""
+
+    model: Annotated[Path, *positional("MODEL")]
+    """Model folder made by `leanet fit`, with a head on a frozen network."""
+    pool: Annotated[str, *positional("POOL")]
+    """Unlabeled pictures: a folder, a pattern, or a manifest as `leanet predict --manifest` takes it.
+    Pictures that the model was trained on are left out."""
+    count: int = 20
+    """Pictures to choose."""
+    out: Path = Path("next.csv")
+    """File to write: a .csv table, or .json, tasks for Label Studio with the model's predictions."""
+    column: str = "file"
+    """Column of a manifest that names the pictures."""
+    device: str = "auto"
+    """'auto' (CUDA or MPS if present), or 'cpu', 'cuda', 'mps'."""
+
+    def __post_init__(self) -> None:
+        at_least("count", self.count, 1)
+        if self.out.suffix.lower() not in (".csv", ".json"):
+            raise OptionError("out", self.out, "expected a name that ends in .csv, or in .json for Label Studio.")
+
+
+@dataclass(frozen=True)
 class ServeConfig:
     """A model served over HTTP, with a page for the browser."""
 

@@ -23,6 +23,7 @@ from leanet.experiment.detector_task import build_detector
 from leanet.experiment.estimate import estimate, unfinished
 from leanet.experiment.executors.registry import executor
 from leanet.experiment.experiment import Experiment
+from leanet.experiment.familiar import add_familiarity
 from leanet.experiment.feature_task import ComputeFeatures
 from leanet.experiment.heat import choose_heat, for_another_head, peaks_of_maps
 from leanet.experiment.map_reader import map_scale
@@ -52,6 +53,7 @@ from leanet.lock import alone_in
 from leanet.maps.source import MapSource
 from leanet.model.card import Card
 from leanet.model.deviation import deviation
+from leanet.model.known import Known
 from leanet.model.model import Model, refuse_existing, save
 from leanet.ranks import count
 from leanet.results.metrics import PLAIN_THRESHOLD, score
@@ -179,6 +181,7 @@ def _fit_detector(config: FitConfig, first: ColorizeConfig, work: Path) -> Card:
         scored = adn_scored(outcome(whole, whole.folder.fold(0).detector(d.name), 0), d)
     network = build_detector(d, run.side)
     load_weights(network, whole.folder.fold(0).detector(d.name).weights)
+    distances, known = add_familiarity(network, second_training)
     maps = _trained_source(first, whole)
     card = dataclasses.replace(
         _card(config, whole),
@@ -190,6 +193,7 @@ def _fit_detector(config: FitConfig, first: ColorizeConfig, work: Path) -> Card:
         map_scale=map_scale(final),
         threshold=PLAIN_THRESHOLD if scored.threshold is None else scored.threshold,
         **asdict(heat),
+        familiar_distances=distances,
         validation={
             "what": f"a detector trained on {parts}, tested on the others",
             "found": said,
@@ -202,7 +206,7 @@ def _fit_detector(config: FitConfig, first: ColorizeConfig, work: Path) -> Card:
             **metrics["adn"],
         },
     )
-    return _save(config, Model(card, network.eval(), maps), run)
+    return _save(config, Model(card, network.eval(), maps), run, known)
 
 
 def _fit_map(config: FitConfig, first: ColorizeConfig, work: Path) -> Card:
@@ -227,11 +231,12 @@ def _fit_map(config: FitConfig, first: ColorizeConfig, work: Path) -> Card:
     return _save(config, Model(card, None, maps), run)
 
 
-def _save(config: FitConfig, model: Model, held_out: Run) -> Card:
+def _save(config: FitConfig, model: Model, held_out: Run, known: Known | None = None) -> Card:
     """Write the model; if the machine has bfloat16, measure its effect for the card.
 
     Args:
         held_out: the first training's run; its test images are used to measure.
+        known: what the model keeps of its training images.
     """
     card, device = model.card, find_device(config.compute.device)
     if has_bfloat16(device):
@@ -244,7 +249,7 @@ def _save(config: FitConfig, model: Model, held_out: Run) -> Card:
         found = deviation(exact, coarse, list(pixels))
         _log.info(f"--precision bfloat16, which is faster, {found}")
         card = dataclasses.replace(card, validation=card.validation | {"bfloat16": dataclasses.asdict(found)})
-    save(config.out, card, model.network, model.maps)
+    save(config.out, card, model.network, model.maps, known)
     return card
 
 

@@ -123,6 +123,7 @@ def schema() -> Any:
             *((name, pa.float32()) for name in numbers),
             ("box", pa.list_(pa.int32())),
             ("error", pa.string()),
+            ("unfamiliarity", pa.float32()),
         ]
     )
 
@@ -138,11 +139,11 @@ class _Columns:
 
     def add(self, file: str, found: Result | str) -> None:
         if isinstance(found, str):
-            self._rows.append((file, *[None] * 7, found))
+            self._rows.append((file, *[None] * 7, found, None))
             return
         numbers = (found.probability, found.caan_probability, found.mean_delta_e, found.peak_delta_e)
         box = None if found.box is None else list(found.box)
-        self._rows.append((file, found.probability, found.decision, *numbers, box, None))
+        self._rows.append((file, found.probability, found.decision, *numbers, box, None, found.unfamiliarity))
 
     def taken(self) -> Any:
         """The answers as a table; none are left."""

@@ -15,14 +15,21 @@ from leanet.config.maps import JOINED
 from leanet.errors import DamagedError, OptionError, UserError
 from leanet.reading import fits, parse_json, read_bytes
 
-FORMAT = 4
-"""Earlier formats are read too: 1 has no hash of the card itself, 2 no name of a map source, 3 no heat map."""
+FORMAT = 5
+"""Earlier formats are read too: 1 has no hash of the card itself, 2 no name of a map source, 3 no heat map, 4 no
+distances of familiar images."""
 
 Heat = Literal["map", "evidence", "both"]
 """What is shown over an image: the anomaly map, the evidence of a head, or the sum of both."""
 
 Scales = tuple[tuple[float, float], tuple[float, float]]
 """Mean and standard deviation over normal images' pixels: of a head's evidence, and of the anomaly map."""
+
+PERCENTILES = 101
+"""Percentiles 0 to 100 of the distances that a card holds."""
+
+UNFAMILIAR = 98.0
+"""Percentile of held-out training images' distances beyond which an image is unfamiliar."""
 
 HASH = "card_sha256"
 """The key of the hash of all other fields in a stored card."""
@@ -58,6 +65,8 @@ class Card:
         map_source: what makes the maps, as `build_map_source` takes it; None: maps must be given.
         heat: what the overlay and the box are of; normals_peaks is in its unit.
         heat_scales: what `leanet.model.heat` needs for it; None for the anomaly map.
+        familiar_distances: distances of held-out training images from the others, at their PERCENTILES; None if the
+            model has no distance.
     """
 
     adn: str
@@ -84,6 +93,7 @@ class Card:
     map_source: str | None = None
     heat: Heat = "map"
     heat_scales: Scales | None = None
+    familiar_distances: tuple[float, ...] | None = None
 
     def __post_init__(self) -> None:
         if self.colorizer is not None and self.map_source in (None, "colorizer"):  # as earlier versions called it
@@ -147,7 +157,14 @@ def card_from(text: str | bytes, where: Path) -> Card:
         peaks = None if peaks is None else tuple(tuple(row) for row in peaks)
         scales = content.get("heat_scales")
         scales = None if scales is None else tuple(tuple(pair) for pair in scales)
-        card = Card(**{**content, "attention_points": points, "normals_peaks": peaks, "heat_scales": scales})
+        distances = content.get("familiar_distances")
+        given = {
+            "attention_points": points,
+            "normals_peaks": peaks,
+            "heat_scales": scales,
+            "familiar_distances": None if distances is None else tuple(distances),
+        }
+        card = Card(**{**content, **given})
         _check_values(card)
     except (KeyError, RecursionError, TypeError, ValueError) as error:
         raise DamagedError(where, f"damaged, not a model's card ({error!s:.120}). Make the model again.") from None
@@ -172,6 +189,8 @@ def _check_values(card: Card) -> None:
         "normals_peaks": card.normals_peaks is None or _are_peaks(card.normals_peaks),
         "heat": card.heat == "map" or (card.tune == "head" and card.heat_scales is not None),
         "heat_scales": card.heat_scales is None or all(spread > 0 for _, spread in card.heat_scales),
+        "familiar_distances": card.familiar_distances is None
+        or (card.tune == "head" and _are_percentiles(card.familiar_distances)),
     }
     if wrong := [name for name, is_right in known.items() if not is_right]:
         raise ValueError(f"{wrong[0]} cannot be {getattr(card, wrong[0])!r:.40}")
@@ -208,6 +227,11 @@ def _are_peaks(rows: tuple[tuple[float, ...], ...]) -> bool:
     return bool(rows) and all(len(row) == len(rows) and 0 < min(row) <= max(row) < MOST_DELTA_E for row in rows)
 
 
+def _are_percentiles(distances: tuple[float, ...]) -> bool:
+    """Whether these are as many distances as percentiles, in order."""
+    return len(distances) == PERCENTILES and list(distances) == sorted(distances) and distances[0] >= 0
+
+
 def in_words(card: Card) -> list[str]:
     """A model and its results, in a few sentences."""
     made_of = f"{card.image_size} px"
@@ -226,7 +250,10 @@ def in_words(card: Card) -> list[str]:
     if "found" in card.validation:
         lines.append(f"{card.validation['what']}: {card.validation['found']}")
     threshold = card.threshold if card.adn else card.map_threshold
-    return [*lines, f"anomalous from a {card.decisive} of {threshold:.3g} on"]
+    lines.append(f"anomalous from a {card.decisive} of {threshold:.3g} on")
+    if card.familiar_distances is not None:
+        lines.append(f"unfamiliar where farther from the training images than {UNFAMILIAR:g} % of such images are")
+    return lines
 
 
 def read_card(folder: Path) -> Card:

@@ -51,7 +51,7 @@ def deviation(exact: AnomalyModel, coarse: AnomalyModel, images: Sequence[NDArra
         exact.card.decisive,
         len(pairs),
         max(abs(_measure(one) - _measure(other)) for one, other in pairs),
-        sum(one.anomalous != other.anomalous for one, other in pairs),
+        sum(one.decision != other.decision for one, other in pairs),
     )
 
 

@@ -25,7 +25,7 @@ from leanet.files import beside, partial_of, refuse_other, unfinished
 from leanet.lock import alone_in
 from leanet.model.card import to_json
 from leanet.model.deviation import deviation
-from leanet.model.exported import HEAT, METADATA, OUTPUTS, PAINTED, load_exported
+from leanet.model.exported import DISTANCE, HEAT, METADATA, OUTPUTS, PAINTED, load_exported
 from leanet.model.heat import heat_map
 from leanet.model.model import Model, load
 from leanet.model.predict_files import at_even_steps, find_files
@@ -48,7 +48,8 @@ class Graph(nn.Module):
 
     Takes uint8 (H, W, 3) sRGB of any height and width. Returns the probability () and the CAAN's (), 0 if there is
     none; the anomaly map (S, S) in its unit; attention (h, w) at the finest point (ones without attention); the
-    recolored image, uint8 (S, S, 3); and the heat map (S, S).
+    recolored image, uint8 (S, S, 3); the heat map (S, S); and, if the model has one, the distance () from the
+    training images.
     """
 
     def __init__(self, model: Model) -> None:
@@ -64,7 +65,7 @@ class Graph(nn.Module):
         self.maps = fold_batch_norm(model.maps)
         self.network = None if model.network is None else fold_batch_norm(model.network)
 
-    def forward(self, image: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:
+    def forward(self, image: Tensor) -> tuple[Tensor, ...]:
         rgb = resized(image, self.card.image_size).permute(2, 0, 1)[None].contiguous() / 255
         found = self.maps(rgb)
         delta_e, recoloured = found.values, self.maps.paint(rgb, found)
@@ -80,7 +81,14 @@ class Graph(nn.Module):
         attention = points[min(points)][0, 0] if points else torch.ones_like(delta_e[0, 0])
         heat = heat_map(self.card.heat, self.card.heat_scales, delta_e, output.evidence)
         # An output of its own even where it is the anomaly map: the exporter joins equal ones.
-        return probabilities[0], probabilities[1], delta_e[0, 0], attention, painted, heat[0, 0] * 1
+        shown = (delta_e[0, 0], attention, painted, heat[0, 0] * 1)
+        distance = () if output.distance is None else (output.distance[0],)
+        return (*probabilities, *shown, *distance)
+
+    @property
+    def outputs(self) -> list[str]:
+        """The names of what `forward` returns."""
+        return [*OUTPUTS, PAINTED, HEAT, *([] if self.card.familiar_distances is None else [DISTANCE])]
 
 
 def _refuse_too_large(model: Model) -> None:
@@ -199,7 +207,7 @@ def write_onnx(model: Model, path: Path) -> None:
             dynamo=True,
             dynamic_shapes=sizes,
             input_names=["image"],
-            output_names=[*OUTPUTS, PAINTED, HEAT],
+            output_names=graph.outputs,
             external_data=False,
         )
     assert program is not None

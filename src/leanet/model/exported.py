@@ -37,6 +37,10 @@ HEAT = "heat"
 """The output that earlier versions' files lack; it is asked for where it is not the anomaly map."""
 
 
+DISTANCE = "distance"
+"""The output that is asked for where the card has distances of familiar images; earlier versions' files lack it."""
+
+
 class ExportedModel(AnomalyModel):
     """A file that `leanet export` wrote, in any runtime.
 
@@ -99,14 +103,17 @@ class ExportedModel(AnomalyModel):
         return [self._predict(i, shape, paint) for i, shape in zip(images, shapes, strict=True)]
 
     def _predict(self, image: NDArray[np.uint8], size: tuple[int, ...], paint: bool) -> Result:
-        names = (*OUTPUTS, *([PAINTED] if paint else []), *([HEAT] if self.card.heat != "map" else []))
+        card = self.card
+        names = [*OUTPUTS]
+        names += [PAINTED] if paint else []
+        names += [HEAT] if card.heat != "map" else []
+        names += [DISTANCE] if card.familiar_distances is not None else []
         try:
             found = dict(zip(names, self._run(np.ascontiguousarray(image), names), strict=True))
         except MemoryError:
             raise
         except Exception:  # as when opened: a file of an earlier version, without a seal, may be damaged anywhere
             raise _damaged(self._path) from None
-        card = self.card
         return make_result(
             card,
             size,
@@ -116,6 +123,7 @@ class ExportedModel(AnomalyModel):
             found["attention"] if card.has_attention else None,
             found.get(PAINTED),
             found.get(HEAT),
+            None if DISTANCE not in found else float(found[DISTANCE]),
         )
 
 

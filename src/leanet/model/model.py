@@ -24,8 +24,18 @@ from leanet.files import beside, is_free, write_text
 from leanet.maps.registry import build_map_source
 from leanet.maps.source import AnomalyMap, MapSource
 from leanet.model.anomaly_model import NO_COLORIZER, AnomalyModel, checked_maps
-from leanet.model.card import CARD, COLORIZER, WEIGHTS, Card, check_hash, read_card, sha256_of_file, to_json
+from leanet.model.card import (
+    CARD,
+    COLORIZER,
+    WEIGHTS,
+    Card,
+    check_hash,
+    read_card,
+    sha256_of_file,
+    to_json,
+)
 from leanet.model.heat import heat_map
+from leanet.model.known import Known, write_known
 from leanet.model.result import Result, make_result
 from leanet.networks.leanet import LEANet, LEANetOutput, joined, probability
 from leanet.networks.registry import build_leanet
@@ -116,7 +126,11 @@ class Model(AnomalyModel):
         caan = None if output.caan_logits is None else float(probability(output.caan_logits[i : i + 1])[0])
         finest = output.attention[min(output.attention)][i, 0].float().cpu().numpy() if output.attention else None
         shown = None if heat is None else heat[i]
-        return make_result(self.card, size, anomaly_map, adn, caan, finest, painted, shown)
+        distance = None if output.distance is None else float(output.distance[i])
+        result = make_result(self.card, size, anomaly_map, adn, caan, finest, painted, shown, distance)
+        if output.components is None:
+            return result
+        return dataclasses.replace(result, components=output.components[i].float().cpu().numpy())
 
     @functools.cached_property
     def _make_maps(self) -> Callable[..., Any]:
@@ -137,9 +151,28 @@ class Model(AnomalyModel):
         return predictor(self.network, self.compute)
 
 
-def save(folder: Path, card: Card, network: LEANet | None, maps: MapSource | None = None) -> None:
+def _built(card: Card) -> LEANet:
+    """The network that a card describes."""
+    network = build_leanet(
+        card.adn, card.caan, card.attention_points, card.image_size, card.attention, tune=card.tune
+    )
+    if card.familiar_distances is not None:
+        assert network.head is not None, "only a card with a head has distances"
+        network.head.add_familiarity()
+    return network
+
+
+def save(
+    folder: Path,
+    card: Card,
+    network: LEANet | None,
+    maps: MapSource | None = None,
+    known: Known | None = None,
+) -> None:
     """Write a model's folder, completely or not at all.
 
+    Args:
+        known: what it keeps of its training images, if anything.
     Raises:
         UserError: the folder exists and is not empty, or cannot be written.
     """
@@ -153,6 +186,8 @@ def save(folder: Path, card: Card, network: LEANet | None, maps: MapSource | Non
             if maps is not None:
                 save_weights(maps.stored, partial / COLORIZER)
                 card = dataclasses.replace(card, colorizer_sha256=sha256_of_file(partial / COLORIZER))
+            if known is not None:
+                write_known(partial, known)
             write_text(partial / CARD, to_json(card, indent=2) + "\n")
     except OSError as error:
         raise UserError(f"{folder}: cannot write there ({error.strerror}). Choose another --out.") from None
@@ -189,11 +224,7 @@ def load(folder: Path, compute: ComputeConfig | None = None, at_once: int = 1) -
     try:
         if card.adn:
             check_hash(folder / WEIGHTS, card.weights_sha256)
-            network = built_for_weights(
-                lambda: build_leanet(
-                    card.adn, card.caan, card.attention_points, card.image_size, card.attention, tune=card.tune
-                )
-            )
+            network = built_for_weights(lambda: _built(card))
             load_weights(network, folder / WEIGHTS)
         if card.map_source:
             check_hash(folder / COLORIZER, card.colorizer_sha256)

@@ -74,6 +74,7 @@ class Counts:
     broken_profiles: int = 0
     anomalous: int = 0
     without_box: int = 0
+    unfamiliar: int = 0
 
     def add(self, image: Loaded | None, found: Result | str) -> None:
         """Count one file, from its pixels and its result or the reason why it is unreadable."""
@@ -83,6 +84,7 @@ class Counts:
             self.unreadable += 1
         else:
             self.anomalous += found.anomalous
+            self.unfamiliar += found.unfamiliar
             self.without_box += found.anomalous and found.box is None
 
     def told(self, out: Path) -> int:
@@ -93,6 +95,8 @@ class Counts:
                 f"{self.without_box} of {self.anomalous} anomalous images without a box: no region of the map "
                 "exceeds normal images"
             )
+        if self.unfamiliar:
+            _log.info(f"{self.unfamiliar} unfamiliar: unlike the training images, see the column unfamiliarity")
         if self.several:
             _log.info(f"{self.several} with several frames or pages: the first was used")
         if self.broken_profiles:

@@ -9,10 +9,10 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
-from leanet.model.card import Card
+from leanet.model.card import UNFAMILIAR, Card
 from leanet.model.where import Box, Ceilings, strength, strongest_region
 
-Decision = Literal["normal", "anomalous"]
+Decision = Literal["normal", "anomalous", "unfamiliar"]
 
 FAINTEST = 0.35
 """Where overlays start in the color map: its lower part is as dark as the spots to be shown."""
@@ -27,6 +27,7 @@ COLUMNS = (
     "peak_delta_e",
     "box",
     "error",
+    "unfamiliarity",
 )
 
 
@@ -36,15 +37,19 @@ class Result:
 
     Attributes:
         probability: the ADN's probability of an anomaly, in [0, 1]; None for a model without detector.
-        anomalous: whether it reaches the model's threshold.
+        anomalous: whether it reaches the model's threshold, and is familiar.
         caan_probability: the CAAN's probability, in [0, 1]; None if the CAAN has no logits.
         mean_delta_e, peak_delta_e: mean and maximum of the anomaly map, in its unit.
-        box: box around the map's strongest region above normal pictures' peaks; None if the decision is normal or
-            no region exceeds them.
+        box: box around the map's strongest region above normal pictures' peaks; None if the decision is not
+            anomalous or no region exceeds them.
         anomaly_map: float32 (S, S), 0 or more, ΔE00 of a colorizer's; S is the model's image size.
         attention: float32 (h, w) in [0, 1], at the finest of the model's points; None without attention.
         recoloured: uint8 (S, S, 3), the recolored image; None without a colorizer.
         heat: float32 (S, S), 0 or more, which the box and the overlay are of; None if that is the anomaly map.
+        unfamiliarity: how far the image is from the training images: share, 0 to 100, of held-out training images
+            that are nearer; None for a model without head on a frozen network, and of earlier versions.
+        components: float32 (C,), the image's place among the training images: images are alike where theirs are
+            near; None where `unfamiliarity` is, and for an exported model.
     """
 
     probability: float | None
@@ -57,6 +62,13 @@ class Result:
     attention: NDArray[np.float32] | None = None
     recoloured: NDArray[np.uint8] | None = None
     heat: NDArray[np.float32] | None = None
+    unfamiliarity: float | None = None
+    components: NDArray[np.float32] | None = None
+
+    @property
+    def unfamiliar(self) -> bool:
+        """Whether the image is unlike what the model was trained on; its probability then tells little."""
+        return _is_unfamiliar(self.unfamiliarity)
 
     @property
     def shown(self) -> NDArray[np.float32] | None:
@@ -65,7 +77,9 @@ class Result:
 
     @property
     def decision(self) -> Decision:
-        """`anomalous` as a word."""
+        """What the image is called: `unfamiliar`, whatever its probability, or else `anomalous` as a word."""
+        if self.unfamiliar:
+            return "unfamiliar"
         return "anomalous" if self.anomalous else "normal"
 
 
@@ -78,6 +92,7 @@ def make_result(
     attention: NDArray[np.float32] | None,
     recoloured: NDArray[np.uint8] | None = None,
     heat: NDArray[np.float32] | None = None,
+    distance: float | None = None,
 ) -> Result:
     """A result with its derived parts: the decision, the map's mean and maximum, the box.
 
@@ -85,17 +100,30 @@ def make_result(
         card: the model's card.
         size: height and width of the original image.
         anomaly_map, probability, caan_probability, attention, recoloured, heat: as in Result.
+        distance: from the training images, of a model whose card has such distances.
     """
-    mean = float(anomaly_map.mean())
+    mean, unfamiliarity = float(anomaly_map.mean()), _percentile(card, distance)
     if probability is not None:
         anomalous = probability >= card.threshold
     else:
         anomalous = card.map_threshold is not None and mean >= card.map_threshold
+    anomalous = anomalous and not _is_unfamiliar(unfamiliarity)
     box = beyond_normals(card, anomaly_map if heat is None else heat, size) if anomalous else None
     peak = float(anomaly_map.max())
-    return Result(
-        probability, anomalous, caan_probability, mean, peak, box, anomaly_map, attention, recoloured, heat
-    )
+    maps = (anomaly_map, attention, recoloured, heat)
+    return Result(probability, anomalous, caan_probability, mean, peak, box, *maps, unfamiliarity)
+
+
+def _percentile(card: Card, distance: float | None) -> float | None:
+    """The share, 0 to 100, of held-out training images that are nearer than this distance."""
+    if distance is None or card.familiar_distances is None:
+        return None
+    known = card.familiar_distances
+    return float(np.interp(distance, known, np.linspace(0, 100, len(known))))
+
+
+def _is_unfamiliar(percentile: float | None) -> bool:
+    return percentile is not None and percentile > UNFAMILIAR
 
 
 def beyond_normals(card: Card, anomaly_map: NDArray[np.float32], size: tuple[int, ...]) -> Box | None:
@@ -113,11 +141,11 @@ def beyond_normals(card: Card, anomaly_map: NDArray[np.float32], size: tuple[int
 def csv_row(file: str, result: Result | None, error: str = "") -> list[str]:
     """One row of predictions.csv, in the order of COLUMNS."""
     if result is None:
-        return [file, *[""] * (len(COLUMNS) - 2), error]
+        return [file, *[""] * (len(COLUMNS) - 3), error, ""]
     r = result
     numbers = [_text(r.probability), _text(r.caan_probability), _text(r.mean_delta_e), _text(r.peak_delta_e)]
     box = "" if r.box is None else " ".join(map(str, r.box))
-    return [file, numbers[0], r.decision, *numbers, box, error]
+    return [file, numbers[0], r.decision, *numbers, box, error, _text(r.unfamiliarity)]
 
 
 def overlay(image: NDArray[np.uint8], result: Result, ceilings: Ceilings) -> Image.Image:

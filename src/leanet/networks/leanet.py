@@ -29,12 +29,16 @@ class LEANetOutput:
         caan_logits: (N, 2), the same from the anomaly map alone; None without a CAAN that has logits.
         attention: attention point -> attention map (N, 1, h, w) in [0, 1].
         evidence: (N, 1, h, w), of a head: what each place adds to the logit, see `PooledHead.forward`; else None.
+        distance, components: (N,) and (N, C), of a head with familiarity: from the training images, see
+            `Familiarity`; else None.
     """
 
     adn_logits: Tensor
     caan_logits: Tensor | None
     attention: dict[int, Tensor]
     evidence: Tensor | None = None
+    distance: Tensor | None = None
+    components: Tensor | None = None
 
 
 @dataclass(frozen=True)
@@ -113,9 +117,9 @@ class LEANet(nn.Module):
             ValueError: no anomaly map for a CAAN.
         """
         if self.head is not None:
-            logits, guide, evidence = self.head(self.adn, image, anomaly_map)
+            logits, guide, evidence, place = self.head(self.adn, image, anomaly_map)
             point = point_of(image.shape[-1] // evidence.shape[-1])
-            return LEANetOutput(logits, None, {} if guide is None else {point: guide}, evidence)
+            return LEANetOutput(logits, None, {} if guide is None else {point: guide}, evidence, *(place or ()))
         features = self.features(image, anomaly_map)
         last = features.after[self.adn.points[-1]]
         return LEANetOutput(self.adn.head(last), features.caan_logits, features.attention)
@@ -175,6 +179,8 @@ def joined(outputs: Sequence[LEANetOutput]) -> LEANetOutput:
         None if first.caan_logits is None else _joined([each.caan_logits for each in outputs]),
         {point: torch.cat([each.attention[point] for each in outputs]) for point in first.attention},
         None if first.evidence is None else _joined([each.evidence for each in outputs]),
+        None if first.distance is None else _joined([each.distance for each in outputs]),
+        None if first.components is None else _joined([each.components for each in outputs]),
     )
 
 

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from leanet.networks.contract import ADN
 from leanet.networks.external_attention import at_resolution, pooled_attention
+from leanet.networks.familiarity import Familiarity
 
 ORIENTATIONS: tuple[tuple[int, ...], ...] = ((), (3,), (2,), (2, 3))
 """Axes to mirror an image along: features are averaged over these four."""
@@ -31,6 +32,9 @@ class PooledHead(nn.Module):
     Args:
         channels: of each block of the ADN.
         with_maps: whether it reads anomaly maps too.
+
+    Attributes:
+        familiarity: measures how far an image is from the training images; None if nothing was fitted.
     """
 
     def __init__(self, channels: Sequence[int], with_maps: bool = False) -> None:
@@ -40,6 +44,12 @@ class PooledHead(nn.Module):
         self.linear = nn.Linear(sum(sizes.values()) if with_maps else sizes[FEATURES], 1)
         nn.init.zeros_(self.linear.weight)
         nn.init.zeros_(self.linear.bias)
+        self.familiarity: Familiarity | None = None
+
+    def add_familiarity(self) -> Familiarity:
+        """Make the part that measures how far an image is from the training images, for its weights."""
+        self.familiarity = Familiarity(sizes_of(self.channels)[FEATURES])
+        return self.familiarity
 
     @torch.no_grad()
     def set(self, weight: Tensor, bias: float) -> None:
@@ -47,8 +57,13 @@ class PooledHead(nn.Module):
         self.linear.weight.copy_(weight[None])
         self.linear.bias.fill_(bias)
 
-    def forward(self, adn: ADN, images: Tensor, maps: Tensor | None) -> tuple[Tensor, Tensor | None, Tensor]:
-        """Logits (N, 2), symmetric about 0; the attention map (N, 1, h, w) in [0, 1], if any; the evidence.
+    def forward(
+        self, adn: ADN, images: Tensor, maps: Tensor | None
+    ) -> tuple[Tensor, Tensor | None, Tensor, tuple[Tensor, Tensor] | None]:
+        """Logits, attention map, evidence, and what `familiarity` gives.
+
+        Logits (N, 2) are symmetric about 0; the attention map (N, 1, h, w) is in [0, 1], if there is one; distance
+        and components are None without `familiarity`.
 
         Args:
             adn: the network.
@@ -69,7 +84,8 @@ class PooledHead(nn.Module):
         if self.with_maps and maps is not None:
             finest = plain[deepest(plain)[0]]
             attention = pooled_attention(finest, at_resolution(maps, finest.shape[-1]))[1]
-        return logits, attention, self._evidence(plain, maps)
+        place = None if self.familiarity is None else self.familiarity(parts[FEATURES])
+        return logits, attention, self._evidence(plain, maps), place
 
     def evidence(self, adn: ADN, images: Tensor, maps: Tensor | None) -> Tensor:
         """What each place of the last blocks adds to the logit, float (N, 1, h, w); arguments as in `forward`.

@@ -18,7 +18,7 @@ from leanet.config import COLOR_MAP, ServeConfig, Tune
 from leanet.config.maps import JOINED, RECONSTRUCTION
 from leanet.model.card import Card, Heat
 from leanet.model.predict_files import Loaded
-from leanet.model.result import Result, beyond_normals, layer, shown_from
+from leanet.model.result import Decision, Result, beyond_normals, layer, shown_from
 from leanet.model.where import Box
 
 MapName = Literal["overlay", "anomaly_map", "recoloured", "attention", "input"]
@@ -35,12 +35,13 @@ class Prediction(BaseModel):
     """One image's result; with `error`, all fields but `file` are null.
 
     `region` is the map's strongest region above normal images' peaks, whatever the decision; `box` is the same for
-    anomalous images only.
+    anomalous images only. `unfamiliarity` is how far the image is from the training images: the share, 0 to 100, of
+    held-out ones that are nearer; beyond a limit, the decision is 'unfamiliar'.
     """
 
     file: str
     probability: float | None = None
-    decision: Literal["normal", "anomalous"] | None = None
+    decision: Decision | None = None
     adn_probability: float | None = None
     caan_probability: float | None = None
     mean_delta_e: float | None = None
@@ -51,6 +52,7 @@ class Prediction(BaseModel):
     height: int | None = None
     note: str | None = None
     error: str | None = None
+    unfamiliarity: float | None = None
     maps: dict[MapName, str] | None = None
 
 
@@ -108,6 +110,7 @@ def prediction(name: str, result: Result, image: Loaded, card: Card, maps: Seque
         caan_probability=result.caan_probability,
         mean_delta_e=result.mean_delta_e,
         peak_delta_e=result.peak_delta_e,
+        unfamiliarity=result.unfamiliarity,
         box=result.box,
         region=_region(result, image, card),
         width=image.size[1],
