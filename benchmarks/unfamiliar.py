@@ -30,7 +30,7 @@ from leanet.experiment.open_run import Run, find
 from leanet.model.card import UNFAMILIAR
 from leanet.networks.pooled_head import FEATURES
 from leanet.networks.registry import find_adn
-from leanet.training.familiarity import Distance, fit_familiarity
+from leanet.training.familiarity import Distance, farthest_of_classes, fit_familiarity
 
 ADN = "EfficientNet-Lite0"
 OTHERS, OWN = 200, 60
@@ -90,7 +90,7 @@ def _fit(run: Run, features: NDArray[np.float32], rows: NDArray[np.int64]) -> tu
     """A distance from these rows' images, and its limit."""
     fitted = fit_familiarity(features[rows], block_channels(run.side), run.labels[rows], run.groups_of(rows), 0)
     assert fitted is not None, "enough images"
-    return fitted[0], float(np.percentile(fitted[1], UNFAMILIAR))
+    return fitted[0], float(farthest_of_classes(fitted[1], run.labels[rows], UNFAMILIAR))
 
 
 def _share(fitted: tuple[Distance, float], features: NDArray[np.float32]) -> float:

@@ -14,7 +14,7 @@ from leanet.errors import DamagedError
 from leanet.model.card import Card, card_from, to_json
 from leanet.model.result import Decision, csv_row, make_result
 from leanet.networks.familiarity import Familiarity
-from leanet.training.familiarity import Distance, fit_familiarity
+from leanet.training.familiarity import Distance, farthest_of_classes, fit_familiarity
 
 CHANNELS = (2, 3, 4, 5)
 FIRST = 3 * (2 + 3)
@@ -104,3 +104,10 @@ def test_distances_of_a_card_are_kept_and_checked() -> None:
             card_from(to_json(head_card(tuple(map(float, wrong)))), Path("m"))
     with pytest.raises(DamagedError, match="familiar_distances"):
         card_from(to_json(replace(card, tune="all")), Path("m"))
+
+
+def test_the_class_that_varies_more_sets_the_limit() -> None:
+    distances, labels = np.arange(110.0), np.repeat([0, 1], [100, 10])  # the anomalous ones are the farthest
+    found = farthest_of_classes(distances, labels, np.array([0.0, 50.0, 98.0]))
+    np.testing.assert_allclose(found, [100, 104.5, 100 + 0.98 * 9])
+    np.testing.assert_allclose(farthest_of_classes(distances, np.zeros(110), 98), np.percentile(distances, 98))

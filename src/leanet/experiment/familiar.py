@@ -13,7 +13,7 @@ from leanet.model.card import PERCENTILES
 from leanet.model.known import Known
 from leanet.networks.leanet import LEANet
 from leanet.networks.pooled_head import FEATURES
-from leanet.training.familiarity import fit_familiarity
+from leanet.training.familiarity import farthest_of_classes, fit_familiarity
 
 _log = logging.getLogger(__name__)
 
@@ -39,7 +39,7 @@ def add_familiarity(network: LEANet, trained: Experiment) -> tuple[tuple[float, 
     values = (torch.from_numpy(each) for each in (distance.scale, distance.shift, distance.weight))
     familiarity = network.head.add_familiarity()
     familiarity.set(*values)
-    percentiles = np.percentile(unseen, np.linspace(0, 100, PERCENTILES))
+    percentiles = farthest_of_classes(unseen, run.labels[rows], np.linspace(0, 100, PERCENTILES))
     with torch.inference_mode():
         components = familiarity(torch.from_numpy(features))[1].numpy()
     known = Known([image.sha256 for image in run.images], components)

@@ -83,6 +83,19 @@ def fit_familiarity(
     return _fit(features, first, components, seed), unseen
 
 
+def farthest_of_classes(
+    distances: NDArray[np.float64], labels: NDArray[np.int64], percent: NDArray[np.float64] | float
+) -> NDArray[np.float64]:
+    """The distances that so many percent of the images are within, of the class where these are larger.
+
+    A few anomalous images vary more than the many normal ones: by the percentiles of all, a third of the anomalous
+    ones may be unfamiliar.
+    """
+    of_classes = [np.percentile(distances[labels == label], percent) for label in np.unique(labels)]
+    found: NDArray[np.float64] = np.max(of_classes, 0)
+    return found
+
+
 def _fit(features: NDArray[np.float32], first: int, components: int, seed: int) -> Distance:
     """The distance from these images by features from the first on."""
     deep = features[:, first:].astype(np.float64)
