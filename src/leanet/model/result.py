@@ -45,6 +45,8 @@ class Result:
         attention: float32 (h, w) in [0, 1], at the finest of the model's points; None without attention.
         recoloured: uint8 (S, S, 3), the recolored image; None without a colorizer.
         heat: float32 (S, S), 0 or more, which the box and the overlay are of; None if that is the anomaly map.
+        strength: float32, the heat as a multiple of normal pictures' peaks, if the maps do not show a whole picture
+            as a square; None otherwise, since `leanet.model.where.strength` then gives it.
     """
 
     probability: float | None
@@ -57,6 +59,7 @@ class Result:
     attention: NDArray[np.float32] | None = None
     recoloured: NDArray[np.uint8] | None = None
     heat: NDArray[np.float32] | None = None
+    strength: NDArray[np.float32] | None = None
 
     @property
     def shown(self) -> NDArray[np.float32] | None:
@@ -130,7 +133,8 @@ def overlay(image: NDArray[np.uint8], result: Result, ceilings: Ceilings) -> Ima
     picture = Image.fromarray(image)
     if result.shown is None:
         return picture
-    over = layer(result.shown, ceilings).resize(picture.size, Image.Resampling.BILINEAR)
+    strong = strength(result.shown, ceilings) if result.strength is None else result.strength
+    over = layer_of(strong).resize(picture.size, Image.Resampling.BILINEAR)
     picture = Image.alpha_composite(picture.convert("RGBA"), over).convert("RGB")
     if result.box is not None:
         left, top, width, height = result.box
@@ -141,9 +145,14 @@ def overlay(image: NDArray[np.uint8], result: Result, ceilings: Ceilings) -> Ima
 
 def layer(anomaly_map: NDArray[np.float32], ceilings: Ceilings) -> Image.Image:
     """A map to lay over its image, RGBA (S, S): transparent below the ceilings, most opaque at twice these."""
+    return layer_of(strength(anomaly_map, ceilings))
+
+
+def layer_of(strong: NDArray[np.float32]) -> Image.Image:
+    """As `layer`, of a map that is a multiple of its ceilings."""
     import matplotlib as mpl  # slow to import, and not needed for predictions
 
-    beyond = (strength(anomaly_map, ceilings) - 1).clip(0, 1)
+    beyond = (strong - 1).clip(0, 1)
     rgba = mpl.colormaps["inferno"](FAINTEST + (1 - FAINTEST) * beyond)
     rgba[..., 3] = 0.75 * np.sqrt(beyond)
     return Image.fromarray((rgba * 255).astype(np.uint8))
