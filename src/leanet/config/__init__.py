@@ -4,7 +4,7 @@ Imports neither torch nor the command line's parser.
 """
 
 from leanet.config.compute import ComputeConfig, Precision, RecipeName, parse_folds
-from leanet.config.data import DataConfig
+from leanet.config.data import Aspect, DataConfig
 from leanet.config.detector import NO_CAAN, TIMM, AttentionForm, DetectorConfig, Tune
 from leanet.config.limits import check_image_size
 from leanet.config.maps import COLOR_MAP, ColorizerConfig, MapCoding
@@ -29,6 +29,7 @@ __all__ = [
     "COLOR_MAP",
     "NO_CAAN",
     "TIMM",
+    "Aspect",
     "AttentionForm",
     "CheckConfig",
     "ColorizeConfig",

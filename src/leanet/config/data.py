@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 from leanet.config.limits import at_least, check_image_size
-from leanet.config.shown import hidden
+from leanet.config.shown import hidden, recent
+
+Aspect = Literal["squeeze", "letterbox", "crop"]
+"""What becomes of the aspect ratio of a picture that is not square."""
 
 
 @dataclass(frozen=True)
@@ -23,6 +26,9 @@ class DataConfig:
     """CSV file with the columns file and group. Images of one group stay on the same side of every split."""
     image_size: int = 256
     """Every image is resized to a square of this side in pixels: a multiple of 32 from 64 to 512."""
+    aspect: Annotated[Aspect, *recent("{squeeze,letterbox,crop}")] = "squeeze"
+    """How a picture that is not square becomes one: 'squeeze' changes its aspect ratio.
+    'letterbox' keeps it, and fills the square with the picture's mirror image. 'crop' keeps the middle alone."""
     n_splits: int = 5
     """Number of cross-validation folds, at least 2."""
     max_per_class: int | None = None

@@ -238,7 +238,11 @@ def read_dataset(path: Path, data: DataConfig, seed: int) -> Dataset:
 
 def differing_option(recorded: dict[str, Any], now: dict[str, Any]) -> str | None:
     """The first option that changes the results and has another recorded value, as '--x OLD, now NEW'."""
-    unsaid = {"source": DataConfig.source, "maps": [COLOR_MAP]}  # recorded if another alone
+    unsaid = {
+        "source": DataConfig.source,
+        "maps": [COLOR_MAP],
+        "aspect": DataConfig.aspect,
+    }  # recorded if another alone
     recorded, now = ({**unsaid, **options} if options else options for options in (recorded, now))
     for key, value in now.items():
         if key not in FREE_TO_CHANGE and key in recorded and recorded[key] != value:
@@ -356,6 +360,7 @@ def decode_images(folder: RunFolder, dataset: Dataset, data: DataConfig) -> Cach
             folder.pixels,
             skip_unreadable=data.skip_unreadable,
             on_progress=lambda done: set_done(done, ""),
+            aspect=data.aspect,
         )
     if cache.healed:
         _log.info(f"note: {cache.path}: damaged; the pixel cache was made again")

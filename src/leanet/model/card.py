@@ -10,13 +10,16 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal, get_type_hints
 
-from leanet.config import COLOR_MAP, NO_CAAN, AttentionForm, ColorizerConfig, MapCoding, Tune
+from leanet.config import COLOR_MAP, NO_CAAN, Aspect, AttentionForm, ColorizerConfig, MapCoding, Tune
 from leanet.config.maps import JOINED
 from leanet.errors import DamagedError, OptionError, UserError
 from leanet.reading import fits, parse_json, read_bytes
 
-FORMAT = 4
-"""Earlier formats are read too: 1 has no hash of the card itself, 2 no name of a map source, 3 no heat map."""
+FORMAT = 5
+"""Earlier formats are read too: 1 has no hash of the card itself, 2 no name of a map source, 3 no heat map.
+
+Fields that came with format 5 are optional: aspect.
+"""
 
 Heat = Literal["map", "evidence", "both"]
 """What is shown over an image: the anomaly map, the evidence of a head, or the sum of both."""
@@ -58,6 +61,7 @@ class Card:
         map_source: what makes the maps, as `build_map_source` takes it; None: maps must be given.
         heat: what the overlay and the box are of; normals_peaks is in its unit.
         heat_scales: what `leanet.model.heat` needs for it; None for the anomaly map.
+        aspect: how a picture becomes a square, as `leanet.data.shape.to_square` takes it.
     """
 
     adn: str
@@ -84,6 +88,7 @@ class Card:
     map_source: str | None = None
     heat: Heat = "map"
     heat_scales: Scales | None = None
+    aspect: Aspect = "squeeze"
 
     def __post_init__(self) -> None:
         if self.colorizer is not None and self.map_source in (None, "colorizer"):  # as earlier versions called it
@@ -208,9 +213,12 @@ def _are_peaks(rows: tuple[tuple[float, ...], ...]) -> bool:
     return bool(rows) and all(len(row) == len(rows) and 0 < min(row) <= max(row) < MOST_DELTA_E for row in rows)
 
 
+_SHAPED: dict[Aspect, str] = {"squeeze": "", "letterbox": " letterboxed", "crop": " cropped"}
+
+
 def in_words(card: Card) -> list[str]:
     """A model and its results, in a few sentences."""
-    made_of = f"{card.image_size} px"
+    made_of = f"{card.image_size} px" + _SHAPED[card.aspect]
     if not card.adn:
         made_of = f"anomaly maps alone ({card.map_source or 'none'}), {made_of}"
     if card.adn:

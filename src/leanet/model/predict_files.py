@@ -18,9 +18,10 @@ from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
 from leanet.config import PredictConfig
-from leanet.data.decode import Decoded, UnreadableImageError, decode, decode_with_origin, resize
+from leanet.data.decode import Decoded, UnreadableImageError, decode, decode_with_origin
 from leanet.data.find import Identity, find_images, identity, listed, matching, notes
 from leanet.data.layout import MASKS
+from leanet.data.shape import to_square
 from leanet.data.threads import THREADS, ahead
 from leanet.errors import UserError
 from leanet.files import STANDARD_OUTPUT, beside, csv_writer, open_text, refuse_other, remove, written
@@ -281,7 +282,7 @@ def at_even_steps(files: Sequence[Path], count: int) -> list[Path]:
 
 def results_of(model: AnomalyModel, files: Sequence[Path]) -> Iterator[tuple[Path, Loaded | None, Result | str]]:
     """Each file with its pixels and result, or with the reason why it is unreadable."""
-    return results_ahead(model, files, functools.partial(_load, side=model.card.image_size))
+    return results_ahead(model, files, functools.partial(_load, card=model.card))
 
 
 def results_by_tiles(
@@ -322,9 +323,9 @@ def results_ahead(
                     yield item, image, next(results)
 
 
-def loaded(decoded: Decoded, side: int) -> Loaded:
+def loaded(decoded: Decoded, card: Card) -> Loaded:
     """A decoded image reduced to what its prediction needs."""
-    return _loaded(decoded, resize(decoded.pixels, side))
+    return _loaded(decoded, to_square(decoded.pixels, card.image_size, card.aspect))
 
 
 def _loaded(decoded: Decoded, pixels: NDArray[np.uint8]) -> Loaded:
@@ -332,10 +333,10 @@ def _loaded(decoded: Decoded, pixels: NDArray[np.uint8]) -> Loaded:
     return Loaded(pixels, (height, width), decoded.first_of_several, decoded.broken_profile)
 
 
-def _load(file: Path, side: int) -> Loaded | str:
+def _load(file: Path, card: Card) -> Loaded | str:
     """A file's pixels, or why it is unreadable."""
     try:
-        return loaded(decode_with_origin(file), side)
+        return loaded(decode_with_origin(file), card)
     except UnreadableImageError as error:
         return error.reason
 

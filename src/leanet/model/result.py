@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
+from leanet.data.shape import Array, Placement, placement
 from leanet.model.card import Card
-from leanet.model.where import Box, Ceilings, strength, strongest_region
+from leanet.model.where import Box, Ceilings, region_of, strength, strongest_region
 
 Decision = Literal["normal", "anomalous"]
 
@@ -47,6 +48,10 @@ class Result:
         heat: float32 (S, S), 0 or more, which the box and the overlay are of; None if that is the anomaly map.
         strength: float32, the heat as a multiple of normal pictures' peaks, if the maps do not show a whole picture
             as a square; None otherwise, since `leanet.model.where.strength` then gives it.
+        covers: the part of the picture that all maps show, if the model crops it; None: the whole picture.
+
+    The maps of a letterboxed picture have its shape: (h, w), the longer of S pixels, without the letterbox. Their
+    mean and maximum are those of the square that the model saw.
     """
 
     probability: float | None
@@ -60,6 +65,7 @@ class Result:
     recoloured: NDArray[np.uint8] | None = None
     heat: NDArray[np.float32] | None = None
     strength: NDArray[np.float32] | None = None
+    covers: Box | None = None
 
     @property
     def shown(self) -> NDArray[np.float32] | None:
@@ -94,11 +100,48 @@ def make_result(
         anomalous = probability >= card.threshold
     else:
         anomalous = card.map_threshold is not None and mean >= card.map_threshold
-    box = beyond_normals(card, anomaly_map if heat is None else heat, size) if anomalous else None
     peak = float(anomaly_map.max())
-    return Result(
-        probability, anomalous, caan_probability, mean, peak, box, anomaly_map, attention, recoloured, heat
+    place = placement(size[0], size[1], len(anomaly_map), card.aspect)
+    found = Result(
+        probability, anomalous, caan_probability, mean, peak, None, anomaly_map, attention, recoloured, heat
     )
+    if not place.whole:
+        found = _cut(card, found, place, size)
+    return replace(found, box=region(card, found, size)) if anomalous else found
+
+
+def _cut(card: Card, result: Result, place: Placement, size: tuple[int, ...]) -> Result:
+    """A result of a square that holds more than the picture, or less, with maps of the picture."""
+
+    def of_picture(square: Array | None) -> Array | None:
+        return None if square is None else place.cut(square, card.image_size)
+
+    limits = card.normals_peaks or card.normals_unit
+    strong = None if result.shown is None or limits is None else strength(result.shown, limits)
+    return replace(
+        result,
+        anomaly_map=of_picture(result.anomaly_map),
+        attention=of_picture(result.attention),
+        recoloured=of_picture(result.recoloured),
+        heat=of_picture(result.heat),
+        strength=of_picture(strong),
+        covers=None if place.part == (0, 0, size[1], size[0]) else place.part,
+    )
+
+
+def region(card: Card, result: Result, size: tuple[int, ...]) -> Box | None:
+    """The box of a result, whatever the decision; None if no region exceeds normal images' peaks.
+
+    Args:
+        card: the model's card; without statistics of normal images, there is no box.
+        result: a result with its maps.
+        size: height and width of the original image.
+    """
+    if result.strength is None:
+        return None if result.shown is None or result.covers else beyond_normals(card, result.shown, size)
+    left, top, width, height = result.covers or (0, 0, size[1], size[0])
+    box = region_of(result.strength, width, height)
+    return None if box is None else (box[0] + left, box[1] + top, *box[2:])
 
 
 def beyond_normals(card: Card, anomaly_map: NDArray[np.float32], size: tuple[int, ...]) -> Box | None:
@@ -134,7 +177,10 @@ def overlay(image: NDArray[np.uint8], result: Result, ceilings: Ceilings) -> Ima
     if result.shown is None:
         return picture
     strong = strength(result.shown, ceilings) if result.strength is None else result.strength
-    over = layer_of(strong).resize(picture.size, Image.Resampling.BILINEAR)
+    left, top, width, height = result.covers or (0, 0, *picture.size)
+    over = layer_of(strong).resize((width, height), Image.Resampling.BILINEAR)
+    if result.covers is not None:
+        over = over.crop((-left, -top, picture.width - left, picture.height - top))  # transparent beyond it
     picture = Image.alpha_composite(picture.convert("RGBA"), over).convert("RGB")
     if result.box is not None:
         left, top, width, height = result.box

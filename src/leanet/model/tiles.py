@@ -111,7 +111,7 @@ class _Stitched:
         self._map, self._heat, self._ceilings = np.zeros((3, *self._totals.shape), np.float32)
         self._has_heat, self._peak = False, 0.0
         limits = card.normals_peaks or card.normals_unit
-        self._limits = None if limits is None else spread(limits, self.side)
+        self._limits = None if limits is None else spread(limits, (self.side, self.side))
 
     def _at(self, start: int) -> int:
         return round(start * self.scale)

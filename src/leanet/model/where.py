@@ -50,14 +50,14 @@ def ceilings(
 
 def strength(anomaly_map: NDArray[np.float32], ceilings: Ceilings) -> NDArray[np.float32]:
     """A map (S, S), lightly smoothed, as a multiple of its ceilings, float (S, S); above 1 it stands out."""
-    found: NDArray[np.float32] = _smoothed(anomaly_map) / spread(ceilings, len(anomaly_map))
+    found: NDArray[np.float32] = _smoothed(anomaly_map) / spread(ceilings, anomaly_map.shape)
     return found
 
 
-def spread(ceilings: Ceilings, side: int) -> NDArray[np.float32]:
-    """The ceiling of each pixel of a map (side, side), NOTICEABLE or more."""
+def spread(ceilings: Ceilings, shape: tuple[int, ...]) -> NDArray[np.float32]:
+    """The ceiling of each pixel of a map of this shape, (h, w), NOTICEABLE or more."""
     limits = np.atleast_2d(np.asarray(ceilings, dtype=np.float32)).clip(min=NOTICEABLE)
-    return np.asarray(Image.fromarray(limits).resize((side, side), Image.Resampling.BILINEAR))
+    return np.asarray(Image.fromarray(limits).resize((shape[1], shape[0]), Image.Resampling.BILINEAR))
 
 
 def strongest_region(anomaly_map: NDArray[np.float32], ceilings: Ceilings, width: int, height: int) -> Box | None:

@@ -11,7 +11,9 @@ from scipy.ndimage import distance_transform_edt
 from scipy.ndimage import label as connected_regions
 from sklearn.metrics import auc, roc_auc_score, roc_curve
 
+from leanet.config import Aspect
 from leanet.data.find import find_images, is_special
+from leanet.data.shape import placement
 
 FALSE_POSITIVE_LIMIT = 0.3
 """AUPRO is the area up to this false positive rate, the usual one."""
@@ -21,21 +23,35 @@ NEAR = 1 / 16
 """Distance from a mask up to which a map's peak is on it, as a share of the side: at 256 px one patch, 16 px."""
 
 
-def read_mask(path: Path, side: int) -> NDArray[np.bool_]:
+def read_mask(
+    path: Path, side: int, aspect: Aspect = "squeeze", picture: tuple[int, int] | None = None
+) -> NDArray[np.bool_]:
     """A ground-truth mask as bool (side, side): True where at least half of a pixel's area is anomalous.
+
+    What a letterbox adds to the picture is not anomalous.
 
     Args:
         path: an image, anomalous where it is not black, or a folder of such images of one size, which make up one
             mask together. Color profiles do not count.
         side: in pixels.
+        aspect: how the picture became a square, see `leanet.data.shape.to_square`.
+        picture: width and height of the picture; the mask may be smaller or larger, but must have its shape.
     Raises:
-        OSError: no such image, or an unreadable one.
+        OSError: no such image, an unreadable one, or one of another shape than the picture's.
     """
     parts = [_anomalous(file) for file in (find_images(path).images if path.is_dir() else (path,))]
     if not parts or any(part.shape != parts[0].shape for part in parts):
         raise OSError(f"{path}: no masks of one size")
+    down, across = parts[0].shape
+    if picture and abs(across * picture[1] - down * picture[0]) > sum(picture):  # more than by rounding
+        raise OSError(f"{path}: a mask of {across} x {down} pixels for a picture of {picture[0]} x {picture[1]}")
+    place = placement(parts[0].shape[0], parts[0].shape[1], side, aspect)
     whole = Image.fromarray(np.where(np.any(parts, axis=0), np.uint8(255), np.uint8(0)))
-    return np.asarray(whole.resize((side, side), Image.Resampling.BOX)) >= 128
+    (x, y, width, height), (left, top, across, down) = place.part, place.inside
+    shown = whole.resize((across, down), Image.Resampling.BOX, (x, y, x + width, y + height))
+    found = np.zeros((side, side), np.bool_)
+    found[top : top + down, left : left + across] = np.asarray(shown) >= 128
+    return found
 
 
 def _anomalous(file: Path) -> NDArray[np.bool_]:
