@@ -29,7 +29,7 @@ from leanet.lock import alone_in
 from leanet.model.anomaly_model import AnomalyModel
 from leanet.model.card import CARD, Card
 from leanet.model.result import COLUMNS, Result, csv_row, overlay, shown_from
-from leanet.model.tiles import SmallerThanTileError, Tiling, predict_tiled
+from leanet.model.tiles import SmallerThanTileError, Tiling, predict_tiled, without_decisions
 from leanet.progress import progress_bar
 
 _log = logging.getLogger(__name__)
@@ -289,10 +289,11 @@ def results_by_tiles(
     model: AnomalyModel, files: Iterable[Path], tiling: Tiling
 ) -> Iterator[tuple[Path, Loaded | None, Result | str]]:
     """As `results_of`, by tiles; the pixels are the whole picture's. One picture is in memory at a time."""
+    undecided = without_decisions(model)
     for file in files:
         try:
             whole = decode_with_origin(file)
-            found = predict_tiled(model, whole.pixels, tiling)
+            found = predict_tiled(model, whole.pixels, tiling, undecided)
         except UnreadableImageError as error:
             yield file, None, error.reason
         except SmallerThanTileError as error:

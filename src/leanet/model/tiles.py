@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import itertools
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from leanet.data.threads import ahead
 from leanet.errors import UserError
 from leanet.model.anomaly_model import BATCH, AnomalyModel
 from leanet.model.card import Card
@@ -50,7 +53,9 @@ class Tiling:
         return [round(i * (length - self.side) / max(1, count - 1)) for i in range(count)]
 
 
-def predict_tiled(model: AnomalyModel, pixels: NDArray[np.uint8], tiling: Tiling) -> Result:
+def predict_tiled(
+    model: AnomalyModel, pixels: NDArray[np.uint8], tiling: Tiling, undecided: AnomalyModel | None = None
+) -> Result:
     """Predict a picture by its tiles.
 
     The tile with the highest probability (without a detector: the highest mean of the map) decides, and the result
@@ -58,9 +63,11 @@ def predict_tiled(model: AnomalyModel, pixels: NDArray[np.uint8], tiling: Tiling
     overlap. A box is around the strongest region of the whole picture.
 
     Args:
-        model: a model that makes its own maps.
+        model: a model that makes its own maps. Loaded for several threads (`at_once`), it predicts as many batches
+            of tiles at a time.
         pixels: uint8 (H, W, 3).
         tiling: side and overlap of the tiles.
+        undecided: the model `without_decisions`; for several pictures, one that has its networks prepared.
     Returns:
         A result whose maps cover the picture in its shape, with at most MOST_MAP_PIXELS pixels; without attention
         and recolored image, which belong to a tile.
@@ -72,19 +79,29 @@ def predict_tiled(model: AnomalyModel, pixels: NDArray[np.uint8], tiling: Tiling
         raise SmallerThanTileError(
             f"{width} x {height} pixels, smaller than a tile of {tiling.side}; give a smaller --tile"
         )
+    undecided = undecided or without_decisions(model)
     stitched = _Stitched(model.card, (height, width), tiling)
-    # No tile is called anomalous: each would get a box, which takes longer than half of a prediction.
-    undecided = model.with_threshold(1.0 if model.card.adn else np.finfo(np.float64).max)
+
+    def results(places: Sequence[tuple[int, int]]) -> list[Result]:
+        tiles = [pixels[top : top + tiling.side, left : left + tiling.side] for top, left in places]
+        return undecided.predict_pixels(tiles)
+
+    places = list(itertools.product(*stitched.starts))
+    batches = [places[i : i + BATCH] for i in range(0, len(places), BATCH)]
     highest: Result | None = None
-    places = itertools.product(stitched.starts[0], stitched.starts[1])
-    while some := list(itertools.islice(places, BATCH)):
-        tiles = [pixels[top : top + tiling.side, left : left + tiling.side] for top, left in some]
-        for place, result in zip(some, undecided.predict_pixels(tiles), strict=True):
-            stitched.add(place, result)
-            if highest is None or _height(result) > _height(highest):
-                highest = result
+    with contextlib.closing(ahead(results, batches, 2 * model.at_once, model.at_once)) as found:
+        for batch, of_batch in found:
+            for place, result in zip(batch, of_batch, strict=True):
+                stitched.add(place, result)
+                if highest is None or _height(result) > _height(highest):
+                    highest = result
     assert highest is not None, "there is at least one tile"
     return stitched.whole(highest)
+
+
+def without_decisions(model: AnomalyModel) -> AnomalyModel:
+    """The same model, which calls no tile anomalous: a box for each would take as long as half a prediction."""
+    return model.with_threshold(1.0 if model.card.adn else np.finfo(np.float64).max)
 
 
 def _height(result: Result) -> float:
