@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import base64
 import dataclasses
+import io
 import json
 from pathlib import Path
+from typing import get_args
 
 import numpy as np
 import onnxruntime
@@ -16,16 +19,22 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import nn
 
-from leanet.config import Aspect
+from leanet.config import Aspect, ColorizeConfig, DataConfig
+from leanet.config.options import to_options
+from leanet.data.cache import build_cache
+from leanet.data.dataset import Dataset, Sample
 from leanet.data.shape import placement, to_square
 from leanet.errors import DamagedError
+from leanet.experiment.open_run import differing_option
 from leanet.model.card import HASH, Card, card_from, in_words, to_json
 from leanet.model.export import squared, write_onnx
 from leanet.model.exported import OnnxModel
 from leanet.model.model import Model, load
-from leanet.model.result import make_result, overlay
+from leanet.model.predict_files import Loaded
+from leanet.model.result import make_result, overlay, region
 from leanet.model.where import CELLS
 from leanet.results.localise import read_mask
+from leanet.serve.answer import prediction
 
 SIDE = 64
 CARD = Card(
@@ -173,3 +182,41 @@ def test_a_mask_lies_where_its_picture_does(tmp_path: Path) -> None:
     read_mask(tmp_path / "m.png", 16, picture=(160, 81))  # a smaller mask of the same shape will do
     with pytest.raises(OSError, match="a mask of 80 x 40 pixels for a picture of 80 x 60"):
         read_mask(tmp_path / "m.png", 16, picture=(80, 60))
+
+
+@pytest.mark.parametrize(("aspect", "shape"), [("letterbox", (64, 32)), ("crop", (128, 64)), ("squeeze", (64, 64))])
+def test_the_services_maps_have_the_pictures_shape(aspect: Aspect, shape: tuple[int, int]) -> None:
+    card = dataclasses.replace(CARD, aspect=aspect)
+    found = make_result(card, (200, 400), spotted((24, 40)), 0.2, None, None)
+    image = Loaded(np.full((SIDE, SIDE, 3), 90, np.uint8), (200, 400), False, False)
+    told = prediction("a.png", found, image, card, ("overlay", "anomaly_map", "input"))
+    assert told.box is None  # it is called normal
+    assert told.region is not None
+    assert told.region == region(card, found, (200, 400))
+    assert told.maps is not None
+    shown = {name: Image.open(io.BytesIO(base64.b64decode(png))) for name, png in told.maps.items()}
+    assert {one.size for one in shown.values()} == {shape}
+    opaque = np.argwhere(np.asarray(shown["overlay"])[..., 3])
+    row, column = opaque.mean(0) / shape[::-1]
+    left, top, width, height = told.region or (0, 0, 0, 0)
+    assert (column, row) == pytest.approx(((left + width / 2) / 400, (top + height / 2) / 200), abs=0.05)
+
+
+def test_a_run_keeps_its_shape(tmp_path: Path) -> None:
+    config = ColorizeConfig(tmp_path, tmp_path, DataConfig(aspect="letterbox"))
+    assert to_options(config)["aspect"] == "letterbox"
+    assert "aspect" not in to_options(ColorizeConfig(tmp_path, tmp_path))  # as earlier versions recorded it
+    earlier = to_options(ColorizeConfig(tmp_path, tmp_path))
+    assert differing_option(earlier, to_options(config)) == "--aspect squeeze, now letterbox"
+    assert differing_option(earlier, earlier) is None
+
+
+def test_the_cache_of_each_shape_is_another(tmp_path: Path) -> None:
+    pixels = np.random.default_rng(0).integers(0, 256, (20, 50, 3), dtype=np.uint8)
+    Image.fromarray(pixels).save(tmp_path / "a.png")
+    dataset = Dataset(tmp_path, (Sample("a.png", 0, "", "a", read=(tmp_path / "a.png").read_bytes),), ())
+    made = {aspect: build_cache(dataset, 16, tmp_path / "cache", aspect=aspect) for aspect in get_args(Aspect)}
+    assert len({cache.path for cache in made.values()}) == 3
+    for aspect, cache in made.items():
+        np.testing.assert_array_equal(cache.pixels[0], to_square(pixels, 16, aspect))
+        assert (cache.infos[0].width, cache.infos[0].height) == (50, 20)
