@@ -1,7 +1,7 @@
 r"""Squeeze, letterbox or crop? Frozen features and feature maps of pictures that are not square, in each shape.
 
     python -m benchmarks.aspect magnetic_tile --p-rate 0.05
-    python -m benchmarks.aspect retina_dr --groups retina_dr/groups.csv --p-rate 0.0667
+    python -m benchmarks.aspect retina_dr --groups retina_dr/groups.csv --max-per-class 300 --p-rate 0.0667
 
 Five folds, as `leanet run` makes them. A logistic regression of the default ADN's pooled features (one orientation)
 is fitted to the normal training pictures and a share of the anomalous ones, three draws a fold, and to all. The map
@@ -26,7 +26,7 @@ from torch.nn import functional as F
 
 from benchmarks.common import facts, parser, write_csv
 from leanet.config import ColorizerConfig
-from leanet.data.dataset import with_groups
+from leanet.data.dataset import limit_per_class, with_groups
 from leanet.data.decode import decode
 from leanet.data.shape import placement, to_square
 from leanet.data.sources.folder import scan
@@ -115,10 +115,12 @@ def main() -> None:
     options = parser(__doc__, "aspect")
     options.add_argument("dataset", type=Path, metavar="DATASET")
     options.add_argument("--groups", type=Path, metavar="FILE", help="groups that no split parts")
+    options.add_argument("--max-per-class", type=int, metavar="N", help="images of each class (default: all)")
     options.add_argument("--p-rate", type=float, default=0.05, help="share of the training anomalies (%(default)s)")
     given = options.parse_args()
     dataset = scan(given.dataset)
     dataset = with_groups(dataset, given.groups) if given.groups else dataset
+    dataset = limit_per_class(dataset, given.max_per_class, 0) if given.max_per_class else dataset
     labels = np.array([sample.label for sample in dataset.samples])
     row = {sample.file: i for i, sample in enumerate(dataset.samples)}
     lines: list[dict[str, object]] = []
@@ -130,7 +132,7 @@ def main() -> None:
             normal, anomalous = train[labels[train] == 0], train[labels[train] == 1]
             for draw in range(DRAWS + 1):
                 share = given.p_rate if draw < DRAWS else 1
-                drawn = np.random.default_rng((number, draw)).permutation(anomalous)
+                drawn = np.random.default_rng(100 * number + draw).permutation(anomalous)
                 rows = np.r_[normal, drawn[: max(1, round(share * len(anomalous)))]]
                 model = make_pipeline(
                     StandardScaler(), LogisticRegression(C=1e-3, class_weight="balanced", max_iter=500)
