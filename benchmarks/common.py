@@ -100,6 +100,7 @@ def experiment_parser(description: str | None, name: str) -> argparse.ArgumentPa
     made.add_argument("--out", type=Path, required=True, help="folder for everything that is made")
     made.set_defaults(csv=None)
     made.add_argument("--image-size", default="128", help="side of the images in pixels (%(default)s)")
+    made.add_argument("--aspect", help="squeeze, letterbox or crop (default: leanet's own)")
     made.add_argument("--p-rate", default="0.05", help="share of the training anomalies (%(default)s)")
     made.add_argument("--groups", metavar="FILE", help="groups that no split parts")
     made.add_argument("--max-per-class", metavar="N", help="images of each class (default: all)")
@@ -111,6 +112,7 @@ def data_options(given: argparse.Namespace) -> list[str]:
     """The options of `experiment_parser` that select images and folds, for `leanet run` and similar commands."""
     options = ["--image-size", given.image_size, "--seed", given.seed]
     options += ["--groups", given.groups] if given.groups else []
+    options += ["--aspect", given.aspect] if given.aspect else []
     return options + (["--max-per-class", given.max_per_class] if given.max_per_class else [])
 
 

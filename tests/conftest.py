@@ -65,6 +65,13 @@ def potato() -> Path:
     return path
 
 
+@pytest.fixture
+def without_heif(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Read neither HEIC nor AVIF, as an installation without the extra heif and an old Pillow."""
+    for module in ("find", "decode"):
+        monkeypatch.setattr(f"leanet.data.{module}.reads", lambda _: False)
+
+
 @contextmanager
 def real_networks() -> Iterator[None]:
     """Register the real networks, for what all tests share, even if a module's tests have tiny ones."""

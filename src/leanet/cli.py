@@ -120,8 +120,11 @@ def _info(config: Any) -> int:
 
 
 def _predict(config: Any) -> int:
+    from leanet.data.threads import processors
+
     def model(images: int) -> AnomalyModel:
-        return _model(config.model, config.device, config.precision, images=images)
+        at_once = 1 if config.tile is None else processors()
+        return _model(config.model, config.device, config.precision, images=images, at_once=at_once)
 
     if config.manifest is not None:
         from leanet.model.pool import predict_pool

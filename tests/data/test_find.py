@@ -76,6 +76,7 @@ def test_what_is_an_image_by_content_is_one(tmp_path: Path) -> None:
     assert all(decode(path).shape == (8, 8, 3) for path in found.images)
 
 
+@pytest.mark.usefixtures("without_heif")
 def test_formats_that_are_not_read_are_named_with_the_remedy(tmp_path: Path) -> None:
     (tmp_path / "a").write_bytes(HEIC)
     (tmp_path / "b.avif").write_bytes(AVIF)
@@ -86,8 +87,8 @@ def test_formats_that_are_not_read_are_named_with_the_remedy(tmp_path: Path) -> 
     found = find_images(tmp_path)
     assert names(found, tmp_path) == ["f.jpg"]
     assert said(found, tmp_path) == [
-        "left out, HEIC is not read; convert to JPEG or PNG: 2 (a, c.HEIC)",
-        "left out, AVIF is not read; convert to JPEG or PNG: 1 (b.avif)",
+        "left out, HEIC is not read; convert to JPEG or PNG, or install the extra heif: 2 (a, c.HEIC)",
+        "left out, AVIF is not read; convert to JPEG or PNG, or install Pillow 11.3 or newer: 1 (b.avif)",
         "left out, no pictures: 1 .mov",
         "left out, camera raw is not read; convert to JPEG or PNG: 1 (e.dng)",
     ]

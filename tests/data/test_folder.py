@@ -175,17 +175,19 @@ def test_normals_alone_follow_the_same_rules(tmp_path: Path) -> None:
     assert has_anomalies(tmp_path)
 
 
+@pytest.mark.usefixtures("without_heif")
 @pytest.mark.parametrize("place", ["Positive", "Positive/rust"])
 def test_anomalies_that_cannot_be_read_are_not_forgotten(tmp_path: Path, place: str) -> None:
     touch(tmp_path, ["Negative/a.png", "Negative/notes.txt", f"{place}/b.heic", f"{place}/c.HEIC", "old/d.png"])
     with pytest.raises(UserError, match=r"Positive: no anomalous images in it\. It has HEIC is not read.*: 2 \("):
         has_anomalies(tmp_path)
-    assert "It has HEIC is not read; convert to JPEG or PNG: 2 (" in message(tmp_path)
+    assert "It has HEIC is not read; convert to JPEG or PNG, or install the extra heif: 2 (" in message(tmp_path)
     (tmp_path / place / "b.heic").unlink()
     (tmp_path / place / "c.HEIC").rename(tmp_path / place / "readme.txt")
     assert not has_anomalies(tmp_path)
 
 
+@pytest.mark.usefixtures("without_heif")
 def test_defects_that_cannot_be_read_are_not_forgotten(tmp_path: Path) -> None:
     touch(tmp_path, ["train/good/a.png", "test/crack/b.avif", "test/crack/readme.txt"])
     (tmp_path / "test" / "crack" / "c.png").symlink_to("nowhere.png")
@@ -243,6 +245,7 @@ def test_a_folder_that_two_places_share_is_read_once(tmp_path: Path) -> None:
     assert "share normal and anomalous images" in message(tmp_path)
 
 
+@pytest.mark.usefixtures("without_heif")
 def test_loose_pictures_are_named_whatever_their_suffix(tmp_path: Path) -> None:
     touch(tmp_path, ["train/good/a.png", "test/bad/b.png", "notes.txt", "loose.png"])
     (tmp_path / "loose.jfif").write_bytes(b"\xff\xd8\xff\xe0")
@@ -258,6 +261,7 @@ def test_loose_pictures_are_named_whatever_their_suffix(tmp_path: Path) -> None:
     ]
 
 
+@pytest.mark.usefixtures("without_heif")
 def test_a_folder_without_readable_pictures_says_what_it_has(tmp_path: Path) -> None:
     touch(tmp_path, ["Negative/a.heic", "Positive/b.png"])
     assert "HEIC is not read; convert to JPEG or PNG" in message(tmp_path)

@@ -53,6 +53,7 @@ def test_each_real_file_is_predicted_once(
     ]
 
 
+@pytest.mark.usefixtures("without_heif")
 def test_a_phones_folder_is_predicted_and_the_rest_is_said(
     tiny_model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -67,10 +68,15 @@ def test_a_phones_folder_is_predicted_and_the_rest_is_said(
         str(tmp_path / "phone" / name) for name in ("a.png", "b.jfif", "c.gif", "d")
     ]
     said = capsys.readouterr().out
-    for words in ("HEIC is not read; convert to JPEG or PNG: 1 (e.heic)", "broken links: 1 (gone", "1 (pipe.png)"):
+    for words in (
+        "HEIC is not read; convert to JPEG or PNG, or install the extra heif: 1 (e.heic)",
+        "broken links: 1 (gone",
+        "1 (pipe.png)",
+    ):
         assert words in said
 
 
+@pytest.mark.usefixtures("without_heif")
 def test_what_is_named_itself_is_a_row_with_its_error(tiny_model: Path, tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe.png")
     (tmp_path / "a.jpg").write_bytes(b"\0\0\0\x18ftypheic\0\0\0\0mif1heic" + bytes(100))
@@ -80,10 +86,12 @@ def test_what_is_named_itself_is_a_row_with_its_error(tiny_model: Path, tmp_path
     assert ["pipe, device" in rows[0], "HEIC is not read" in rows[1], "pipe, device" in rows[2]] == [True] * 3
 
 
+@pytest.mark.usefixtures("without_heif")
 def test_a_folder_of_other_formats_says_what_to_do(tmp_path: Path) -> None:
     (tmp_path / "a.heic").write_bytes(bytes(100))
     with pytest.raises(
-        UserError, match=r"no images in it.*HEIC is not read; convert to JPEG or PNG: 1 \(a\.heic\)"
+        UserError,
+        match=r"no images in it.*HEIC is not read; convert to JPEG or PNG, or install .* heif: 1 \(a\.heic\)",
     ):
         find_files([str(tmp_path)])
 

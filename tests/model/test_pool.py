@@ -488,6 +488,7 @@ def test_hostile_headers_end(predict: Predict, place: Path, field: slice) -> Non
     assert all(row["error"] for row in answers(predict("shards")))
 
 
+@pytest.mark.usefixtures("without_heif")
 def test_what_no_suffix_tells_the_content_does(
     predict: Predict, place: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -508,7 +509,7 @@ def test_what_no_suffix_tells_the_content_does(
     ):
         assert words in told
     inside = {row["file"]: row["error"] for row in answers(predict("s.tar", out="2"))}
-    heic_said = "HEIC is not read; convert to JPEG or PNG"
+    heic_said = "HEIC is not read; convert to JPEG or PNG, or install the extra heif"
     assert inside == {"tar://a::s.tar": None, "tar://b.heic::s.tar": heic_said, "tar://b\\xff.png::s.tar": None}
 
 

@@ -110,4 +110,5 @@ def test_the_class_that_varies_more_sets_the_limit() -> None:
     distances, labels = np.arange(110.0), np.repeat([0, 1], [100, 10])  # the anomalous ones are the farthest
     found = farthest_of_classes(distances, labels, np.array([0.0, 50.0, 98.0]))
     np.testing.assert_allclose(found, [100, 104.5, 100 + 0.98 * 9])
-    np.testing.assert_allclose(farthest_of_classes(distances, np.zeros(110), 98), np.percentile(distances, 98))
+    alone = farthest_of_classes(distances, np.zeros(110, dtype=np.int64), 98)
+    np.testing.assert_allclose(alone, np.percentile(distances, 98))

@@ -4,7 +4,7 @@ Imports neither torch nor the command line's parser.
 """
 
 from leanet.config.compute import ComputeConfig, Precision, RecipeName, parse_folds
-from leanet.config.data import DataConfig, WhiteBalance
+from leanet.config.data import Aspect, DataConfig, WhiteBalance
 from leanet.config.detector import NO_CAAN, TIMM, AttentionForm, DetectorConfig, Tune
 from leanet.config.limits import check_image_size
 from leanet.config.maps import COLOR_MAP, ColorizerConfig, MapCoding
@@ -32,6 +32,7 @@ __all__ = [
     "NO_CAAN",
     "TIMM",
     "ArrangeConfig",
+    "Aspect",
     "AttentionForm",
     "CheckConfig",
     "ColorizeConfig",

@@ -10,6 +10,9 @@ from leanet.config.limits import at_least, check_image_size
 from leanet.config.shown import AUTO, hidden, recent
 from leanet.errors import OptionError
 
+Aspect = Literal["squeeze", "letterbox", "crop"]
+"""What becomes of the aspect ratio of a picture that is not square."""
+
 WhiteBalance = Literal["none", "grey-world", "shades-of-grey", "border"]
 """How the light's color is estimated and divided out."""
 
@@ -37,6 +40,9 @@ class DataConfig:
     Further columns are for --hold-out."""
     image_size: int = 256
     """Every image is resized to a square of this side in pixels: a multiple of 32 from 64 to 512."""
+    aspect: Annotated[Aspect, *recent("{squeeze,letterbox,crop}")] = "squeeze"
+    """How a picture that is not square becomes one: 'squeeze' changes its aspect ratio.
+    'letterbox' keeps it, and fills the square with the picture's mirror image. 'crop' keeps the middle alone."""
     n_splits: int = 5
     """Number of cross-validation folds, at least 2."""
     hold_out: Annotated[str | None, *recent("COLUMN[=VALUE]")] = None

@@ -19,6 +19,8 @@ from leanet.errors import OptionError, UserError
 
 PREDICTIONS = Path("predictions.csv")
 
+LEAST_TILE, MOST_OVERLAP = 32, 0.75
+
 
 @dataclass(frozen=True)
 class ColorizeConfig:
@@ -249,6 +251,12 @@ class PredictConfig:
     precision: Precision = "float32"
     """Arithmetic: 'float32' ('auto' is the same) predicts as leanet.load and exported files do.
     'bfloat16' is faster if the processor has it in hardware, and less exact: see 'leanet info MODEL'."""
+    tile: int | None = None
+    """Predict large pictures by square tiles of this side, in the pictures' own pixels, at least 32.
+    The tile with the highest probability decides."""
+    overlap: float = 0.25
+    """Share of its side by which a tile overlaps the next one, from 0 to 0.75.
+    The maps of both are blended there."""
     manifest: Annotated[str | None, *shown_as("FILE|PLACE")] = None
     """Predict millions of pictures: the rows of a .parquet or .csv file, or all pictures or tar shards in a place:
     a folder, a pattern such as 'shards/*.tar', or a URL such as s3://bucket/photos/."""
@@ -260,6 +268,7 @@ class PredictConfig:
 
     def __post_init__(self) -> None:
         at_least("shard_rows", self.shard_rows, 1)
+        self._check_tiles()
         if self.manifest is None:
             for name in ("column", "shard_rows"):
                 if (value := getattr(self, name)) != getattr(PredictConfig, name):
@@ -277,6 +286,17 @@ class PredictConfig:
             raise OptionError("out", self.out, "with --manifest, expected the name of a folder for the answers.")
         if self.out == PREDICTIONS:
             raise UserError("--out: with --manifest, expected the name of a folder for the answers.")
+
+    def _check_tiles(self) -> None:
+        if self.tile is None:
+            if self.overlap != PredictConfig.overlap:
+                raise OptionError("overlap", self.overlap, "is an option of --tile. Leave it out.")
+            return
+        at_least("tile", self.tile, LEAST_TILE)
+        if not 0 <= self.overlap <= MOST_OVERLAP:
+            raise OptionError("overlap", self.overlap, f"expected a share from 0 to {MOST_OVERLAP}.")
+        if self.manifest is not None:
+            raise OptionError("tile", self.tile, "--manifest has no tiles. Name the pictures instead.")
 
 
 @dataclass(frozen=True)

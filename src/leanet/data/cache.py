@@ -10,8 +10,10 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
+from leanet.config import Aspect
 from leanet.data.dataset import Dataset, Sample
-from leanet.data.decode import RESIZE_VERSION, UInt8Array, UnreadableImageError, decode_bytes, resize
+from leanet.data.decode import RESIZE_VERSION, UInt8Array, UnreadableImageError, decode_bytes
+from leanet.data.shape import to_square
 from leanet.data.threads import in_threads
 from leanet.errors import UserError
 from leanet.files import unfinished, write_json
@@ -63,12 +65,13 @@ def build_cache(
     *,
     skip_unreadable: bool = False,
     on_progress: Callable[[int], None] | None = None,
+    aspect: Aspect = "squeeze",
 ) -> Cache:
     """Decode and resize images once into a memory-mapped file; later calls reuse the file.
 
     The cache is `<folder>/<key>-<size>.npy`; a JSON file beside it holds its hash. The key depends on the files'
-    bytes, their order and the size, not on their names: a second call hashes the files and decodes nothing. A cache
-    that does not match its hash is made again.
+    bytes, their order, size and aspect, not on their names: a second call hashes the files and decodes nothing. A
+    cache that does not match its hash is made again.
     Memory is bounded by a few decoded images. One process at a time may build a cache.
 
     Args:
@@ -77,6 +80,7 @@ def build_cache(
         folder: folder of the cache; created if missing.
         skip_unreadable: skip unreadable files instead of raising.
         on_progress: called with the number of files decoded so far.
+        aspect: how pictures become squares, see `to_square`.
 
     Raises:
         UnreadableImageError: a file is unreadable; the message has the first and the number of others.
@@ -84,13 +88,13 @@ def build_cache(
     """
     samples = dataset.samples
     hashes = in_threads(lambda sample: _sha256_of_image(dataset, sample), samples)
-    target = folder / f"{_key(hashes, size)[:16]}-{size}.npy"
+    target = folder / f"{_key(hashes, size, aspect)[:16]}-{size}.npy"
     try:
         stored = _stored_facts(target, len(samples))
         healed = stored is None and target.exists()
         if stored is None:
             folder.mkdir(parents=True, exist_ok=True)
-            stored = _fill(target, dataset, size, skip_unreadable, on_progress)
+            stored = _fill(target, dataset, size, aspect, skip_unreadable, on_progress)
         pixels = open_pixels(target)
     except OSError as error:
         raise UserError(
@@ -152,6 +156,7 @@ def _fill(
     target: Path,
     dataset: Dataset,
     size: int,
+    aspect: Aspect,
     skip_unreadable: bool,
     on_progress: Callable[[int], None] | None,
 ) -> tuple[list[Fact], int]:
@@ -159,7 +164,7 @@ def _fill(
     samples = dataset.samples
     _refuse_full_disk(target.parent, len(samples), size)
     with unfinished(target) as partial, unfinished(target.with_suffix(".compact")) as compact:
-        facts, broken_profiles = _decode_rows(partial, dataset, size, on_progress)
+        facts, broken_profiles = _decode_rows(partial, dataset, size, aspect, on_progress)
         bad = [row for row, fact in enumerate(facts) if isinstance(fact, str)]
         if bad and not skip_unreadable:
             raise skippable(dataset.place_of(samples[bad[0]]), str(facts[bad[0]]), len(bad) - 1)
@@ -194,7 +199,7 @@ def _refuse_full_disk(folder: Path, count: int, size: int) -> None:
 
 
 def _decode_rows(
-    partial: Path, dataset: Dataset, size: int, on_progress: Callable[[int], None] | None
+    partial: Path, dataset: Dataset, size: int, aspect: Aspect, on_progress: Callable[[int], None] | None
 ) -> tuple[list[Fact], int]:
     """Decode each file into its row of a new .npy file; rows of unreadable files stay zero.
 
@@ -209,7 +214,7 @@ def _decode_rows(
             decoded = decode_bytes(dataset.read(sample), dataset.place_of(sample))
         except UnreadableImageError as error:
             return error.reason, False
-        rows[row] = resize(decoded.pixels, size)
+        rows[row] = to_square(decoded.pixels, size, aspect)
         height, width, _ = decoded.pixels.shape
         return (width, height), decoded.broken_profile
 
@@ -267,5 +272,6 @@ def _hash_once(path: Path, *_version: int) -> str:
     return sha256_of(path)
 
 
-def _key(hashes: Sequence[str], size: int) -> str:
-    return hashlib.sha256("\n".join([*hashes, str(size), str(RESIZE_VERSION)]).encode()).hexdigest()
+def _key(hashes: Sequence[str], size: int, aspect: Aspect) -> str:
+    own = [] if aspect == "squeeze" else [aspect]  # which earlier versions' caches have in common
+    return hashlib.sha256("\n".join([*hashes, str(size), str(RESIZE_VERSION), *own]).encode()).hexdigest()

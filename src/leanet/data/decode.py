@@ -12,7 +12,7 @@ import numpy.typing as npt
 from PIL import ExifTags, Image, UnidentifiedImageError
 
 from leanet.data.color_profile import BROKEN, Profile, read_profile
-from leanet.data.find import HEAD, advice, is_special, unread_format
+from leanet.data.find import HEAD, advice, is_special, reads, unread_format
 from leanet.data.headers import jpeg_scans, webp_canvas, without_profile
 from leanet.data.remote import address
 from leanet.errors import UserError
@@ -113,7 +113,7 @@ def decode(path: Path) -> UInt8Array:
         Alpha or a transparent color: composited on white (but not the transparent color of 16-bit RGB), after the
             profile.
         Camera raw stored as TIFF (DNG): unreadable, because a TIFF reader finds only the thumbnail.
-        Animation, several pages: the first frame.
+        Animation, several pages, several pictures (MPO, HEIC): the first frame; of HEIC, the primary picture.
         Floating point: unreadable.
     JPEG is decoded at full size (no draft mode).
 
@@ -258,16 +258,30 @@ def _open(data: bytes) -> Image.Image:
     """Read the header only, without Pillow's size limit (179 million pixels), because ours is checked next."""
     with _pillow_limit:
         limit, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None
+        formats = _formats_of(data)
         try:
-            return Image.open(BytesIO(data), formats=FORMATS)
+            return Image.open(BytesIO(data), formats=formats)
         except Exception:  # as in decode_bytes; an unreadable profile need not make the pixels unreadable
             if (bare := without_profile(data)) is None:
                 raise
-            image = Image.open(BytesIO(bare), formats=FORMATS)
+            image = Image.open(BytesIO(bare), formats=formats)
             image.info["icc_profile"] = None
             return image
         finally:
             Image.MAX_IMAGE_PIXELS = limit
+
+
+def _formats_of(data: bytes) -> tuple[str, ...]:
+    """The formats to try: HEIC and AVIF only for such files, because their libraries are slow to import."""
+    name = unread_format(data[:HEAD])
+    if name not in ("HEIC", "AVIF") or not reads(name):
+        return FORMATS
+    if name == "HEIC":
+        import pillow_heif
+
+        pillow_heif.register_heif_opener()
+        return ("HEIF",)
+    return ("AVIF",)
 
 
 def _size_problem(width: int, height: int, limit: int) -> str | None:
@@ -326,7 +340,7 @@ def _from_deep_grey(image: Image.Image, profile: Profile | None) -> Image.Image:
 def _reason(error: Exception, data: bytes) -> str:
     if isinstance(error, UnidentifiedImageError):
         name = unread_format(data[:HEAD])
-        return advice(name) if name else "not an image, or of an unknown format"
+        return advice(name) if name and not reads(name) else "not an image, or of an unknown format"
     text = " ".join(str(error).split()) or type(error).__name__
     if "could not create decoder" in text:  # libwebp's only message
         return "damaged or truncated file"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import glob
+import importlib.util
 import os
 import re
 import stat
@@ -12,6 +13,8 @@ from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeAlias
+
+from PIL import features
 
 IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp"})
 """Files with these suffixes count as pictures; of the others, those whose first bytes show a picture."""
@@ -87,6 +90,7 @@ _UNREAD_SUFFIXES = {
 NO_PICTURE, _HIDDEN, _SPECIAL, _BROKEN = "no picture", "hidden", "no regular file", "broken link"
 _AGAIN, _CLOSED, _MASK = "the same again", "folder that cannot be opened", "mask"
 _CONVERT = "convert to JPEG or PNG"
+_OR_INSTALL = {"HEIC": ", or install the extra heif", "AVIF": ", or install Pillow 11.3 or newer"}
 
 
 @dataclass(frozen=True)
@@ -221,7 +225,14 @@ def unread_format(head: bytes) -> str | None:
 
 def advice(name: str) -> str:
     """What to do about an unsupported format, in a few words."""
-    return f"{name} is not read; {_CONVERT}"
+    return f"{name} is not read; {_CONVERT}{_OR_INSTALL.get(name, '')}"
+
+
+def reads(name: str) -> bool:
+    """Whether this installation reads a format that needs more than Pillow's usual parts: 'HEIC' or 'AVIF'."""
+    if name == "HEIC":
+        return importlib.util.find_spec("pillow_heif") is not None
+    return name == "AVIF" and bool(features.check("avif"))
 
 
 _ENTERED = "entered"
@@ -314,7 +325,8 @@ def why_not_by(suffix: str, head: Callable[[], bytes]) -> str:
     start = head()
     if _is_read(start):
         return ""
-    return unread_format(start) or _UNREAD_SUFFIXES.get(suffix, NO_PICTURE)
+    name = unread_format(start) or _UNREAD_SUFFIXES.get(suffix, NO_PICTURE)
+    return "" if reads(name) else name
 
 
 def _is_read(head: bytes) -> bool:

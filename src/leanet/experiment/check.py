@@ -125,7 +125,7 @@ def _lines(report: CheckReport, side: int) -> list[str]:
         many = sum(report.formats.values())
         lines.append(
             f"not square: {report.squeezed} of {many}, typically {_ratio(report.aspect)}; a run squeezes them to "
-            f"{side} x {side}. Crop them first if shapes matter"
+            f"{side} x {side}, unless --aspect says otherwise"
         )
     lines.append("formats: " + _listed(report.formats))
     if report.converted:

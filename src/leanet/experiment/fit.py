@@ -321,6 +321,7 @@ def _card(config: FitConfig, whole: Run) -> Card:
         caan=NO_CAAN,
         attention_points=(),
         image_size=whole.side,
+        aspect=config.data.aspect,
         map_coding=whole.map_coding,
         map_scale="normals",
         normals_unit=whole.maps(0).normals_p99,

@@ -247,7 +247,14 @@ def differing_option(recorded: dict[str, Any], now: dict[str, Any]) -> str | Non
 
     Some are recorded only if they are set.
     """
-    unsaid = {"source": DataConfig.source, "maps": [COLOR_MAP], "normal": [], "columns": [], "hold_out": None}
+    unsaid = {
+        "source": DataConfig.source,
+        "maps": [COLOR_MAP],
+        "normal": [],
+        "columns": [],
+        "hold_out": None,
+        "aspect": DataConfig.aspect,
+    }
     recorded, now = ({**unsaid, **options} if options else options for options in (recorded, now))
     for key, value in now.items():
         if key not in FREE_TO_CHANGE and key in recorded and recorded[key] != value:
@@ -380,6 +387,7 @@ def decode_images(folder: RunFolder, dataset: Dataset, data: DataConfig) -> Cach
             folder.pixels,
             skip_unreadable=data.skip_unreadable,
             on_progress=lambda done: set_done(done, ""),
+            aspect=data.aspect,
         )
     if cache.healed:
         _log.info(f"note: {cache.path}: damaged; the pixel cache was made again")

@@ -11,7 +11,7 @@ from typing import Any, Literal, Self, overload
 import numpy as np
 from numpy.typing import NDArray
 
-from leanet.data.decode import resize
+from leanet.data.shape import to_square
 from leanet.errors import UserError
 from leanet.model.card import Card, with_threshold
 from leanet.model.picture import Picture, is_picture, to_pixels
@@ -85,7 +85,7 @@ class AnomalyModel(ABC):
             for number, picture in some:
                 image = to_pixels(picture, "picture" if single else f"picture {number} (counted from 0)")
                 sizes.append(image.shape[:2])
-                pixels.append(resize(image, self.card.image_size))
+                pixels.append(to_square(image, self.card.image_size, self.card.aspect))
             maps = None if anomaly_maps is None else anomaly_maps[some[0][0] : some[-1][0] + 1]
             results += self.predict_pixels(pixels, maps, sizes=sizes, paint=True)
         return results[0] if single else results

@@ -18,8 +18,9 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from leanet.color.anomaly_map import scale_map
-from leanet.config import ExportConfig
-from leanet.data.decode import decode, resize
+from leanet.config import Aspect, ExportConfig
+from leanet.data.decode import decode
+from leanet.data.shape import to_square
 from leanet.errors import UserError, install
 from leanet.files import beside, partial_of, refuse_other, unfinished
 from leanet.lock import alone_in
@@ -66,7 +67,7 @@ class Graph(nn.Module):
         self.network = None if model.network is None else fold_batch_norm(model.network)
 
     def forward(self, image: Tensor) -> tuple[Tensor, ...]:
-        rgb = resized(image, self.card.image_size).permute(2, 0, 1)[None].contiguous() / 255
+        rgb = squared(image, self.card.image_size, self.card.aspect).permute(2, 0, 1)[None].contiguous() / 255
         found = self.maps(rgb)
         delta_e, recoloured = found.values, self.maps.paint(rgb, found)
         painted = ((rgb if recoloured is None else recoloured)[0] * 255).round().to(torch.uint8).permute(1, 2, 0)
@@ -123,6 +124,38 @@ def _weights(length: int, size: int) -> Tensor:
     scale = torch.full((), 1.0, dtype=torch.float64) * length / size
     centres = (torch.arange(size, dtype=torch.float64) + 0.5) * scale
     distance = (torch.arange(length, dtype=torch.float64)[None] + 0.5 - centres[:, None]).abs() / scale.clamp(min=1)
+    return _of_distances(distance)
+
+
+def squared(image: Tensor, size: int, aspect: Aspect) -> Tensor:
+    """`leanet.data.shape.to_square`, as `resized` is `resize`."""
+    if aspect == "squeeze":
+        return resized(image, size)
+    x = image.permute(2, 0, 1).double()
+    down, across = (torch.full((), 1.0, dtype=torch.float64) * side for side in image.shape[:2])
+    of_columns = _placed(x.shape[2], across, down, size, aspect)
+    of_rows = _placed(x.shape[1], down, across, size, aspect)
+    x = ((x @ of_columns.T + 0.5 * _ONE) / _ONE).floor()
+    return ((of_rows @ x + 0.5 * _ONE) / _ONE).floor().float().permute(1, 2, 0)
+
+
+def _placed(length: int, side: Tensor, other: Tensor, size: int, aspect: Aspect) -> Tensor:
+    """As `_weights`, for a side of a picture and its other one, both float64 (), the former of `length` pixels."""
+    pixel, place = (torch.arange(n, dtype=torch.float64) for n in (length, size))
+    if aspect == "crop":
+        kept = torch.minimum(side, other)
+        first, scale = ((side - kept) / 2).floor(), kept / size
+    else:
+        count = (side * size / torch.maximum(side, other) + 0.5).floor().clamp(min=1)
+        around = torch.remainder(place - ((size - count) / 2).floor(), 2 * count)
+        place, first, scale, kept = torch.minimum(around, 2 * count - 1 - around), side * 0, side / count, side
+    centres = first + (place + 0.5) * scale
+    distance = (pixel[None] + 0.5 - centres[:, None]).abs() / scale.clamp(min=1)
+    beyond = (pixel < first) | (pixel >= first + kept)
+    return _of_distances(torch.where(beyond[None], 1.0, distance))
+
+
+def _of_distances(distance: Tensor) -> Tensor:
     weights = (1 - distance).clamp(min=0)
     return (weights / weights.sum(1, keepdim=True) * _ONE + 0.5).floor()
 
@@ -148,7 +181,9 @@ def export(config: ExportConfig) -> None:
         raise UserError(f"--out {out}: expected a name that ends in {suffix}.")
     _refuse_others(out, config.model, openvino)
     model = load(config.model)
-    calibration = None if config.int8 is None else calibration_images(config.int8, model.card.image_size)
+    calibration = (
+        None if config.int8 is None else calibration_images(config.int8, model.card.image_size, model.card.aspect)
+    )
     try:
         with alone_in(out.parent, name=f"{partial_of(out).name}.lock"):
             if openvino:
@@ -243,14 +278,14 @@ def write_openvino(model: Model, path: Path, calibration: Sequence[NDArray[np.ui
         weights.replace(path.with_suffix(".bin"))
 
 
-def calibration_images(dataset: Path, side: int) -> list[NDArray[np.uint8]]:
+def calibration_images(dataset: Path, side: int, aspect: Aspect = "squeeze") -> list[NDArray[np.uint8]]:
     """Up to CALIBRATION_IMAGES evenly spaced images of a folder, uint8 (side, side, 3).
 
     Raises:
         UserError: no such folder, no image in it, or an unreadable image.
     """
     files = at_even_steps(find_files([str(dataset)]), CALIBRATION_IMAGES)
-    return [resize(decode(file), side) for file in files]
+    return [to_square(decode(file), side, aspect) for file in files]
 
 
 def _quantized(graph: Any, calibration: Sequence[NDArray[np.uint8]]) -> Any:

@@ -17,7 +17,8 @@ from torch import Tensor
 from leanet.color.anomaly_map import scale_map
 from leanet.color.opencv_lab import check_opencv
 from leanet.config import ComputeConfig
-from leanet.data.decode import checked_images, resize
+from leanet.data.decode import checked_images
+from leanet.data.shape import to_square
 from leanet.data.tensors import images_to_tensor
 from leanet.errors import UnknownNameError, UserError, install
 from leanet.files import beside, is_free, write_text
@@ -79,7 +80,7 @@ class Model(AnomalyModel):
             anomaly_maps = checked_maps(anomaly_maps, (len(images), side, side))
         elif self.maps is None:
             raise UserError(NO_COLORIZER)
-        pixels = np.stack([i if i.shape[:2] == (side, side) else resize(i, side) for i in images])
+        pixels = np.stack([to_square(image, side, self.card.aspect) for image in images])
         rgb = images_to_tensor(pixels, np.arange(len(pixels))).to(self.compute.device)
         recoloured: NDArray[np.uint8] | None = None
         if anomaly_maps is None:

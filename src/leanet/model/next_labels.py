@@ -140,7 +140,7 @@ def _predicted(
             digests[picture.file] = hashlib.sha256(data).hexdigest()
             if digests[picture.file] in known:
                 return _KNOWN
-            return loaded(decode_bytes(data, Path(picture.file)), model.card.image_size)
+            return loaded(decode_bytes(data, Path(picture.file)), model.card)
         except UnreadableImageError as error:
             return error.reason
 

@@ -24,7 +24,7 @@ from leanet.files import contents, write_json
 from leanet.lock import alone_in
 from leanet.model.anomaly_model import AnomalyModel
 from leanet.model.answers import OnPicture, Tally, read_answers, write_answers
-from leanet.model.card import CARD, read_card, sha256_of_file, with_threshold
+from leanet.model.card import CARD, Card, read_card, sha256_of_file, with_threshold
 from leanet.model.exported import is_exported
 from leanet.model.load import load
 from leanet.model.predict_files import Loaded, loaded, results_ahead
@@ -86,7 +86,7 @@ class Shard:
             OSError: the answers cannot be written.
         """
         rows = self.manifest.read(self.first, self.last)
-        load = functools.partial(_load, side=model.card.image_size)
+        load = functools.partial(_load, card=model.card)
         answers = results_ahead(model, pictures_of(rows, self.manifest.root), load, READERS)
         with contextlib.closing(answers):
             return write_answers(self.part, self.description, answers, on_picture)
@@ -293,12 +293,12 @@ def _change(name: str, before: object, now: object) -> str:
     return f"{words} changed" if is_hash else f"{words} was {before!s:.80}, now {now!s:.80}"
 
 
-def _load(picture: Picture, side: int) -> Loaded | str:
+def _load(picture: Picture, card: Card) -> Loaded | str:
     """A picture's pixels, or why it is unreadable; few are decoded at once, because they can be large."""
     try:
         data = picture.read() if picture.waits else None
         with _decoding:
             data = picture.read() if data is None else data
-            return loaded(decode_bytes(data, Path(picture.file)), side)
+            return loaded(decode_bytes(data, Path(picture.file)), card)
     except UnreadableImageError as error:
         return error.reason

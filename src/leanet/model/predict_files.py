@@ -18,9 +18,10 @@ from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
 from leanet.config import PredictConfig
-from leanet.data.decode import Decoded, UnreadableImageError, decode, decode_with_origin, resize
+from leanet.data.decode import Decoded, UnreadableImageError, decode, decode_with_origin
 from leanet.data.find import Identity, find_images, identity, listed, matching, notes
 from leanet.data.layout import MASKS
+from leanet.data.shape import to_square
 from leanet.data.threads import THREADS, ahead
 from leanet.errors import UserError
 from leanet.files import STANDARD_OUTPUT, beside, csv_writer, open_text, refuse_other, remove, written
@@ -28,6 +29,7 @@ from leanet.lock import alone_in
 from leanet.model.anomaly_model import AnomalyModel
 from leanet.model.card import CARD, Card
 from leanet.model.result import COLUMNS, Result, csv_row, overlay, shown_from
+from leanet.model.tiles import SmallerThanTileError, Tiling, predict_tiled, without_decisions
 from leanet.progress import progress_bar
 
 _log = logging.getLogger(__name__)
@@ -128,25 +130,37 @@ def predict(config: PredictConfig, model: Callable[[int], AnomalyModel]) -> int:
         asked = model(len(files))
         if config.threshold is not None:
             asked = asked.with_threshold(config.threshold)
-        counts = predict_files(asked, files, table, config.maps, names)
+        tiling = None if config.tile is None else Tiling(config.tile, config.overlap)
+        counts = predict_files(asked, files, table, config.maps, names, tiling)
         table.flush()  # raises on a full disk
         return counts.told(config.out)
 
 
 def predict_files(
-    model: AnomalyModel, files: Sequence[Path], table: TextIO, maps: Path | None, names: Mapping[Path, str]
+    model: AnomalyModel,
+    files: Sequence[Path],
+    table: TextIO,
+    maps: Path | None,
+    names: Mapping[Path, str],
+    tiling: Tiling | None = None,
 ) -> Counts:
-    """Write a CSV row for each file and, with `maps`, its overlay and map into that folder, named by `names`."""
+    """Write a CSV row for each file and, with `maps`, its overlay and map into that folder, named by `names`.
+
+    Args:
+        tiling: how each picture is divided; None: each is predicted as a whole.
+    """
     counts = Counts(len(files))
+    results = results_of(model, files) if tiling is None else results_by_tiles(model, files, tiling)
     write_row = csv_writer(table)
     write_row(COLUMNS)
     with progress_bar("images", len(files)) as set_done:
-        for done, (file, image, found) in enumerate(results_of(model, files)):
+        for done, (file, image, found) in enumerate(results):
             counts.add(image, found)
             if isinstance(found, str):
                 write_row(csv_row(str(file), None, found))
             else:
-                problem = _write_maps(maps / names[file], file, found, model.card) if maps else ""
+                whole = None if tiling is None or image is None else image.pixels
+                problem = _write_maps(maps / names[file], file, found, model.card, whole) if maps else ""
                 counts.unwritten += bool(problem)
                 write_row(csv_row(str(file), found, problem))
             set_done(done + 1, "")
@@ -253,13 +267,12 @@ def _is_overlay(path: Path) -> bool:
 
 
 def _is_map(path: Path) -> bool:
-    """Whether a file is a raw map: a float32 square beside an overlay, which is written first."""
+    """Whether a file is a raw map: of float32, beside an overlay, which is written first."""
     try:
         found = np.load(path, mmap_mode="r", allow_pickle=False)
     except (OSError, ValueError, EOFError):
         return False
-    square = found.dtype == np.float32 and found.ndim == 2 and found.shape[0] == found.shape[1]
-    return square and _is_overlay(path.with_suffix(".png"))
+    return found.dtype == np.float32 and found.ndim == 2 and _is_overlay(path.with_suffix(".png"))
 
 
 PICTURES = {".png": _is_overlay, ".npy": _is_map}
@@ -273,7 +286,24 @@ def at_even_steps(files: Sequence[Path], count: int) -> list[Path]:
 
 def results_of(model: AnomalyModel, files: Sequence[Path]) -> Iterator[tuple[Path, Loaded | None, Result | str]]:
     """Each file with its pixels and result, or with the reason why it is unreadable."""
-    return results_ahead(model, files, functools.partial(_load, side=model.card.image_size))
+    return results_ahead(model, files, functools.partial(_load, card=model.card))
+
+
+def results_by_tiles(
+    model: AnomalyModel, files: Iterable[Path], tiling: Tiling
+) -> Iterator[tuple[Path, Loaded | None, Result | str]]:
+    """As `results_of`, by tiles; the pixels are the whole picture's. One picture is in memory at a time."""
+    undecided = without_decisions(model)
+    for file in files:
+        try:
+            whole = decode_with_origin(file)
+            found = predict_tiled(model, whole.pixels, tiling, undecided)
+        except UnreadableImageError as error:
+            yield file, None, error.reason
+        except SmallerThanTileError as error:
+            yield file, None, str(error)
+        else:
+            yield file, _loaded(whole, whole.pixels), found
 
 
 def results_ahead(
@@ -298,16 +328,20 @@ def results_ahead(
                     yield item, image, next(results)
 
 
-def loaded(decoded: Decoded, side: int) -> Loaded:
+def loaded(decoded: Decoded, card: Card) -> Loaded:
     """A decoded image reduced to what its prediction needs."""
+    return _loaded(decoded, to_square(decoded.pixels, card.image_size, card.aspect))
+
+
+def _loaded(decoded: Decoded, pixels: NDArray[np.uint8]) -> Loaded:
     height, width = decoded.pixels.shape[:2]
-    return Loaded(resize(decoded.pixels, side), (height, width), decoded.first_of_several, decoded.broken_profile)
+    return Loaded(pixels, (height, width), decoded.first_of_several, decoded.broken_profile)
 
 
-def _load(file: Path, side: int) -> Loaded | str:
+def _load(file: Path, card: Card) -> Loaded | str:
     """A file's pixels, or why it is unreadable."""
     try:
-        return loaded(decode_with_origin(file), side)
+        return loaded(decode_with_origin(file), card)
     except UnreadableImageError as error:
         return error.reason
 
@@ -331,16 +365,22 @@ def _cut(name: str, most: int) -> str:
     return name
 
 
-def _write_maps(path: Path, file: Path, result: Result, card: Card) -> str:
-    """Write a file's overlay and map, both or none; return the reason for a failure, or ""."""
+def _write_maps(path: Path, file: Path, result: Result, card: Card, pixels: NDArray[np.uint8] | None = None) -> str:
+    """Write a file's overlay and map, both or none; return the reason for a failure, or "".
+
+    Args:
+        pixels: the whole picture, if it is in memory; uint8 (H, W, 3).
+    """
     if result.anomaly_map is None:
         return ""
     png, npy = (path.with_name(path.name + suffix) for suffix in PICTURES)
     try:
-        picture, made_by = overlay(decode(file), result, shown_from(card, result)), PngInfo()
+        whole = decode(file) if pixels is None else pixels
+        picture, made_by = overlay(whole, result, shown_from(card, result)), PngInfo()
         made_by.add_text("Software", SOFTWARE)
         with beside(png) as partial:
-            picture.save(partial, format="PNG", pnginfo=made_by)
+            level = 6 if pixels is None else 1  # of a large picture, the usual one takes longer than the prediction
+            picture.save(partial, format="PNG", pnginfo=made_by, compress_level=level)
         with beside(npy) as partial, partial.open("wb") as stream:
             np.save(stream, result.anomaly_map)
     except (UnreadableImageError, OSError) as error:

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
+from leanet.data.shape import Array, Placement, placement
 from leanet.model.card import UNFAMILIAR, Card
-from leanet.model.where import Box, Ceilings, strength, strongest_region
+from leanet.model.where import Box, Ceilings, region_of, strength, strongest_region
 
 Decision = Literal["normal", "anomalous", "unfamiliar"]
 
@@ -50,6 +51,12 @@ class Result:
             that are nearer; None for a model without head on a frozen network, and of earlier versions.
         components: float32 (C,), the image's place among the training images: images are alike where theirs are
             near; None where `unfamiliarity` is, and for an exported model.
+        strength: float32, the heat as a multiple of normal pictures' peaks, if the maps do not show a whole picture
+            as a square; None otherwise, since `leanet.model.where.strength` then gives it.
+        covers: the part of the picture that all maps show, if the model crops it; None: the whole picture.
+
+    The maps of a letterboxed picture have its shape: (h, w), the longer of S pixels, without the letterbox. Their
+    mean and maximum are those of the square that the model saw.
     """
 
     probability: float | None
@@ -64,6 +71,8 @@ class Result:
     heat: NDArray[np.float32] | None = None
     unfamiliarity: float | None = None
     components: NDArray[np.float32] | None = None
+    strength: NDArray[np.float32] | None = None
+    covers: Box | None = None
 
     @property
     def unfamiliar(self) -> bool:
@@ -108,10 +117,13 @@ def make_result(
     else:
         anomalous = card.map_threshold is not None and mean >= card.map_threshold
     anomalous = anomalous and not _is_unfamiliar(unfamiliarity)
-    box = beyond_normals(card, anomaly_map if heat is None else heat, size) if anomalous else None
     peak = float(anomaly_map.max())
+    place = placement(size[0], size[1], len(anomaly_map), card.aspect)
     maps = (anomaly_map, attention, recoloured, heat)
-    return Result(probability, anomalous, caan_probability, mean, peak, box, *maps, unfamiliarity)
+    found = Result(probability, anomalous, caan_probability, mean, peak, None, *maps, unfamiliarity)
+    if not place.whole:
+        found = _cut(card, found, place, size)
+    return replace(found, box=region(card, found, size)) if anomalous else found
 
 
 def _percentile(card: Card, distance: float | None) -> float | None:
@@ -124,6 +136,40 @@ def _percentile(card: Card, distance: float | None) -> float | None:
 
 def _is_unfamiliar(percentile: float | None) -> bool:
     return percentile is not None and percentile > UNFAMILIAR
+
+
+def _cut(card: Card, result: Result, place: Placement, size: tuple[int, ...]) -> Result:
+    """A result of a square that holds more than the picture, or less, with maps of the picture."""
+
+    def of_picture(square: Array | None) -> Array | None:
+        return None if square is None else place.cut(square, card.image_size)
+
+    limits = card.normals_peaks or card.normals_unit
+    strong = None if result.shown is None or limits is None else strength(result.shown, limits)
+    return replace(
+        result,
+        anomaly_map=of_picture(result.anomaly_map),
+        attention=of_picture(result.attention),
+        recoloured=of_picture(result.recoloured),
+        heat=of_picture(result.heat),
+        strength=of_picture(strong),
+        covers=None if place.part == (0, 0, size[1], size[0]) else place.part,
+    )
+
+
+def region(card: Card, result: Result, size: tuple[int, ...]) -> Box | None:
+    """The box of a result, whatever the decision; None if no region exceeds normal images' peaks.
+
+    Args:
+        card: the model's card; without statistics of normal images, there is no box.
+        result: a result with its maps.
+        size: height and width of the original image.
+    """
+    if result.strength is None:
+        return None if result.shown is None or result.covers else beyond_normals(card, result.shown, size)
+    left, top, width, height = result.covers or (0, 0, size[1], size[0])
+    box = region_of(result.strength, width, height)
+    return None if box is None else (box[0] + left, box[1] + top, *box[2:])
 
 
 def beyond_normals(card: Card, anomaly_map: NDArray[np.float32], size: tuple[int, ...]) -> Box | None:
@@ -158,7 +204,11 @@ def overlay(image: NDArray[np.uint8], result: Result, ceilings: Ceilings) -> Ima
     picture = Image.fromarray(image)
     if result.shown is None:
         return picture
-    over = layer(result.shown, ceilings).resize(picture.size, Image.Resampling.BILINEAR)
+    strong = strength(result.shown, ceilings) if result.strength is None else result.strength
+    left, top, width, height = result.covers or (0, 0, *picture.size)
+    over = layer_of(strong).resize((width, height), Image.Resampling.BILINEAR)
+    if result.covers is not None:
+        over = over.crop((-left, -top, picture.width - left, picture.height - top))  # transparent beyond it
     picture = Image.alpha_composite(picture.convert("RGBA"), over).convert("RGB")
     if result.box is not None:
         left, top, width, height = result.box
@@ -169,9 +219,14 @@ def overlay(image: NDArray[np.uint8], result: Result, ceilings: Ceilings) -> Ima
 
 def layer(anomaly_map: NDArray[np.float32], ceilings: Ceilings) -> Image.Image:
     """A map to lay over its image, RGBA (S, S): transparent below the ceilings, most opaque at twice these."""
+    return layer_of(strength(anomaly_map, ceilings))
+
+
+def layer_of(strong: NDArray[np.float32]) -> Image.Image:
+    """As `layer`, of a map that is a multiple of its ceilings."""
     import matplotlib as mpl  # slow to import, and not needed for predictions
 
-    beyond = (strength(anomaly_map, ceilings) - 1).clip(0, 1)
+    beyond = (strong - 1).clip(0, 1)
     rgba = mpl.colormaps["inferno"](FAINTEST + (1 - FAINTEST) * beyond)
     rgba[..., 3] = 0.75 * np.sqrt(beyond)
     return Image.fromarray((rgba * 255).astype(np.uint8))

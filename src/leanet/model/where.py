@@ -50,10 +50,14 @@ def ceilings(
 
 def strength(anomaly_map: NDArray[np.float32], ceilings: Ceilings) -> NDArray[np.float32]:
     """A map (S, S), lightly smoothed, as a multiple of its ceilings, float (S, S); above 1 it stands out."""
-    limits = np.atleast_2d(np.asarray(ceilings, dtype=np.float32)).clip(min=NOTICEABLE)
-    spread = Image.fromarray(limits).resize(anomaly_map.shape[::-1], Image.Resampling.BILINEAR)
-    found: NDArray[np.float32] = _smoothed(anomaly_map) / np.asarray(spread)
+    found: NDArray[np.float32] = _smoothed(anomaly_map) / spread(ceilings, anomaly_map.shape)
     return found
+
+
+def spread(ceilings: Ceilings, shape: tuple[int, ...]) -> NDArray[np.float32]:
+    """The ceiling of each pixel of a map of this shape, (h, w), NOTICEABLE or more."""
+    limits = np.atleast_2d(np.asarray(ceilings, dtype=np.float32)).clip(min=NOTICEABLE)
+    return np.asarray(Image.fromarray(limits).resize((shape[1], shape[0]), Image.Resampling.BILINEAR))
 
 
 def strongest_region(anomaly_map: NDArray[np.float32], ceilings: Ceilings, width: int, height: int) -> Box | None:
@@ -66,26 +70,39 @@ def strongest_region(anomaly_map: NDArray[np.float32], ceilings: Ceilings, width
         ceilings: ΔE to exceed.
         width, height: size in pixels of the image for the box.
     """
+    return region_of(strength(anomaly_map, ceilings), width, height)
+
+
+def region_of(found: NDArray[np.float32], width: int, height: int) -> Box | None:
+    """The box of `strongest_region`, of a map that is a multiple of its ceilings, float (h, w) of any shape."""
     from scipy.ndimage import find_objects
     from scipy.ndimage import label as connected_regions
 
-    found = strength(anomaly_map, ceilings)
     peak = found.max()
     if not peak > 1:
         return None
     regions, _ = connected_regions(found >= peak / 2, np.ones((3, 3)))
     beyond = np.bincount(regions.ravel(), (found - 1).clip(min=0).ravel())[1:]
     rows, columns = find_objects(regions)[int(beyond.argmax())]
-    down, across = anomaly_map.shape
+    down, across = found.shape
     left, top = columns.start * width // across, rows.start * height // down
     right, bottom = -(-columns.stop * width // across), -(-rows.stop * height // down)
     return left, top, right - left, bottom - top
 
 
 def _smoothed(anomaly_map: NDArray[np.float32]) -> NDArray[np.float32]:
+    return smoothed(anomaly_map, len(anomaly_map))
+
+
+def smoothed(anomaly_map: NDArray[np.float32], side: int) -> NDArray[np.float32]:
+    """A map (h, w) without single hot pixels, NOTICEABLE or more.
+
+    Args:
+        side: of the square that a model saw, in pixels of the map.
+    """
     from scipy.ndimage import gaussian_filter  # importing it takes a third as long as loading a model
 
-    found: NDArray[np.float32] = gaussian_filter(anomaly_map, SMOOTHING * len(anomaly_map))
+    found: NDArray[np.float32] = gaussian_filter(anomaly_map, SMOOTHING * side)
     return found.clip(min=NOTICEABLE)
 
 

@@ -17,7 +17,7 @@ from markupsafe import Markup, escape
 from numpy.typing import NDArray
 from sklearn.metrics import roc_auc_score
 
-from leanet.config import ReportConfig
+from leanet.config import DataConfig, ReportConfig
 from leanet.data.pictures import joined
 from leanet.data.remote import address
 from leanet.errors import UserError
@@ -300,7 +300,7 @@ def _localisation(experiment: Experiment, folder: Path) -> list[tuple[str, ...]]
         try:
             masks = np.stack([_mask(dataset, run, int(row)) for row in rows])
         except OSError as error:
-            _log.info(f"note: no localization results: the masks in {dataset} are missing ({error})")
+            _log.info(f"note: no localization results: the masks in {dataset} are missing or unusable ({error})")
             return []
         told = {"anomaly map": run.maps(fold, unpack=False).delta_e(rows)}
         if experiment.detector.has_frozen_adn:
@@ -334,7 +334,8 @@ def _mask(dataset: Path, run: Run, row: int) -> NDArray[np.bool_]:
     image = run.images[row]
     if not image.mask:
         return np.zeros((run.side, run.side), dtype=bool)
-    return read_mask(joined(address(dataset), image.mask), run.side)
+    aspect = run.folder.read_config().get("aspect", DataConfig.aspect)
+    return read_mask(joined(address(dataset), image.mask), run.side, aspect, (image.width, image.height))
 
 
 def _settings(experiment: Experiment) -> str:

@@ -11,7 +11,9 @@ from scipy.ndimage import distance_transform_edt
 from scipy.ndimage import label as connected_regions
 from sklearn.metrics import auc, roc_auc_score, roc_curve
 
+from leanet.config import Aspect
 from leanet.data.masks import mask_pixels
+from leanet.data.shape import placement
 
 FALSE_POSITIVE_LIMIT = 0.3
 """AUPRO is the area up to this false positive rate, the usual one."""
@@ -21,17 +23,32 @@ NEAR = 1 / 16
 """Distance from a mask up to which a map's peak is on it, as a share of the side: at 256 px one patch, 16 px."""
 
 
-def read_mask(place: str | Path, side: int) -> NDArray[np.bool_]:
+def read_mask(
+    place: str | Path, side: int, aspect: Aspect = "squeeze", picture: tuple[int, int] | None = None
+) -> NDArray[np.bool_]:
     """A ground-truth mask as bool (side, side): True where at least half of a pixel's area is anomalous.
+
+    What a letterbox adds to the picture is not anomalous.
 
     Args:
         place: see `leanet.data.masks.mask_pixels`.
         side: in pixels.
+        aspect: how the picture became a square, see `leanet.data.shape.to_square`.
+        picture: width and height of the picture; the mask may be smaller or larger, but must have its shape.
     Raises:
-        OSError: no such image, or an unreadable one.
+        OSError: no such image, an unreadable one, or one of another shape than the picture's.
     """
-    whole = Image.fromarray(np.where(mask_pixels(str(place)), np.uint8(255), np.uint8(0)))
-    return np.asarray(whole.resize((side, side), Image.Resampling.BOX)) >= 128
+    mask = mask_pixels(str(place))
+    down, across = mask.shape
+    if picture and abs(across * picture[1] - down * picture[0]) > sum(picture):  # more than by rounding
+        raise OSError(f"{place}: a mask of {across} x {down} pixels for a picture of {picture[0]} x {picture[1]}")
+    where = placement(down, across, side, aspect)
+    whole = Image.fromarray(np.where(mask, np.uint8(255), np.uint8(0)))
+    (x, y, width, height), (left, top, wide, tall) = where.part, where.inside
+    shown = whole.resize((wide, tall), Image.Resampling.BOX, (x, y, x + width, y + height))
+    found = np.zeros((side, side), np.bool_)
+    found[top : top + tall, left : left + wide] = np.asarray(shown) >= 128
+    return found
 
 
 def pixel_auroc(maps: NDArray[np.float32], masks: NDArray[np.bool_]) -> float | None:

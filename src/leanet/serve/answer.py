@@ -16,9 +16,10 @@ from pydantic import BaseModel, Field
 
 from leanet.config import COLOR_MAP, ServeConfig, Tune
 from leanet.config.maps import JOINED, RECONSTRUCTION
+from leanet.data.shape import placement
 from leanet.model.card import Card, Heat
 from leanet.model.predict_files import Loaded
-from leanet.model.result import Decision, Result, beyond_normals, layer, shown_from
+from leanet.model.result import Decision, Result, layer, layer_of, region, shown_from
 from leanet.model.where import Box
 
 MapName = Literal["overlay", "anomaly_map", "recoloured", "attention", "input"]
@@ -116,15 +117,13 @@ def prediction(name: str, result: Result, image: Loaded, card: Card, maps: Seque
         width=image.size[1],
         height=image.size[0],
         note="; ".join(_notes(image)) or None,
-        maps=_pictures(result, card, maps, image.pixels) if maps else None,
+        maps=_pictures(result, card, maps, image) if maps else None,
     )
 
 
 def _region(result: Result, image: Loaded, card: Card) -> Box | None:
     """The box that the image would have if it were called anomalous."""
-    if result.box is not None or result.shown is None:
-        return result.box
-    return beyond_normals(card, result.shown, image.size)
+    return result.box if result.box is not None else region(card, result, image.size)
 
 
 def _notes(image: Loaded) -> Iterator[str]:
@@ -135,13 +134,16 @@ def _notes(image: Loaded) -> Iterator[str]:
         yield "its color profile cannot be used: taken as sRGB"
 
 
-def _pictures(result: Result, card: Card, maps: Sequence[MapName], pixels: NDArray[np.uint8]) -> dict[MapName, str]:
+def _pictures(result: Result, card: Card, maps: Sequence[MapName], image: Loaded) -> dict[MapName, str]:
+    """The requested maps in the picture's shape; beyond what a crop covers, they are transparent or black."""
     found: dict[MapName, Image.Image] = {}
     for name in maps:
         if name == "input":
-            found[name] = Image.fromarray(pixels)
+            place = placement(*image.size, card.image_size, card.aspect)
+            found[name] = Image.fromarray(place.cut(image.pixels, card.image_size))
         elif name == "overlay" and result.shown is not None:
-            found[name] = layer(result.shown, shown_from(card, result))
+            strong = result.strength
+            found[name] = layer(result.shown, shown_from(card, result)) if strong is None else layer_of(strong)
         elif name == "anomaly_map" and result.anomaly_map is not None:
             grey = np.rint(result.anomaly_map * DELTA_E_STEPS).clip(0, 65535)
             found[name] = Image.fromarray(grey.astype(np.uint16))
@@ -150,7 +152,17 @@ def _pictures(result: Result, card: Card, maps: Sequence[MapName], pixels: NDArr
         elif name == "attention" and result.attention is not None:
             colours = mpl.colormaps["viridis"](_stretched(result.attention))[..., :3]
             found[name] = Image.fromarray((colours * 255).astype(np.uint8))
-    return {name: _png(image) for name, image in found.items()}
+    return {name: _png(_framed(one, result.covers, image.size)) for name, one in found.items()}
+
+
+def _framed(shown: Image.Image, covers: Box | None, size: tuple[int, int]) -> Image.Image:
+    """A map of a part of a picture (height, width) within a frame of the picture's shape."""
+    if covers is None:
+        return shown
+    left, top, width, _ = covers
+    scale = shown.width / width
+    x, y, right, bottom = (round(scale * edge) for edge in (-left, -top, size[1] - left, size[0] - top))
+    return shown.crop((x, y, right, bottom))
 
 
 def _stretched(attention: NDArray[np.float32]) -> NDArray[np.float32]:

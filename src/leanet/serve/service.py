@@ -64,8 +64,8 @@ PAGE_POLICY = (
 )
 
 
-_Encoded: TypeAlias = tuple[bytes, int]
-"""An image that waits to be decoded: its file, and the side to resize it to."""
+_Encoded: TypeAlias = tuple[bytes, Card]
+"""An image that waits to be decoded: its file, and the card of its model, which says its size and shape."""
 
 
 class Service:
@@ -135,12 +135,12 @@ class Service:
         """Decode the images, then predict them; clients take turns in both."""
         costs = await asyncio.to_thread(lambda: [cost_of(data, self._max_pixels) for _, data in files])
         flow = flow_of(request, sum(cost.bytes for cost in costs))
-        timeout, side = self.config.timeout, served.model.card.image_size
+        timeout, card = self.config.timeout, served.model.card
         async with self._admission.images.held_by(flow, len(files)):
             with self.metrics.queued(len(files)):
                 async with self._admission.pixels.held_by(flow, sum(cost.pixels for cost in costs)):
                     decoding = [
-                        self._load(flow, (data, side), cost) for (_, data), cost in zip(files, costs, strict=True)
+                        self._load(flow, (data, card), cost) for (_, data), cost in zip(files, costs, strict=True)
                     ]
                     images = await within(timeout, 429, BUSY, together(decoding))
                 asking = [_result(served, flow, image, "recoloured" in maps) for image in images]
@@ -157,7 +157,7 @@ class Service:
             return f"not a readable image ({error.reason})"
 
     def _decode(self, batch: Sequence[_Encoded]) -> list[Loaded]:
-        return [loaded(decode_bytes(data, Path("image"), self._max_pixels), side) for data, side in batch]
+        return [loaded(decode_bytes(data, Path("image"), self._max_pixels), card) for data, card in batch]
 
 
 async def _result(served: Served, flow: Flow, image: Loaded | str, paint: bool) -> Result | None:

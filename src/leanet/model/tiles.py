@@ -1,0 +1,194 @@
+"""Large pictures: predict overlapping square tiles, and stitch their maps without seams."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import itertools
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from leanet.data.threads import ahead
+from leanet.errors import UserError
+from leanet.model.anomaly_model import BATCH, AnomalyModel
+from leanet.model.card import Card
+from leanet.model.result import Result
+from leanet.model.where import region_of, smoothed, spread
+
+MOST_MAP_PIXELS = 4_000_000
+"""Pixels of a stitched map, at most: the maps of larger pictures are coarser than the picture."""
+
+Map = NDArray[np.float32]
+
+
+class SmallerThanTileError(UserError):
+    """A side of a picture is shorter than a tile's."""
+
+
+@dataclass(frozen=True)
+class Tiling:
+    """How a picture is divided.
+
+    Attributes:
+        side: of a tile, in the picture's pixels.
+        overlap: share of its side by which neighboring tiles overlap at least, in [0, 1).
+    """
+
+    side: int
+    overlap: float
+
+    def starts(self, length: int) -> list[int]:
+        """Where tiles begin along a side of the picture: evenly spaced from one edge to the other.
+
+        Args:
+            length: the side in pixels, at least a tile's.
+        """
+        step = max(1.0, self.side * (1 - self.overlap))
+        count = math.ceil((length - self.side) / step) + 1
+        return [round(i * (length - self.side) / max(1, count - 1)) for i in range(count)]
+
+
+def predict_tiled(
+    model: AnomalyModel, pixels: NDArray[np.uint8], tiling: Tiling, undecided: AnomalyModel | None = None
+) -> Result:
+    """Predict a picture by its tiles.
+
+    The tile with the highest probability (without a detector: the highest mean of the map) decides, and the result
+    has its numbers. Maps are those of all tiles, weighted by a tent that falls to 0 at a tile's edges within the
+    overlap. A box is around the strongest region of the whole picture.
+
+    Args:
+        model: a model that makes its own maps. Loaded for several threads (`at_once`), it predicts as many batches
+            of tiles at a time.
+        pixels: uint8 (H, W, 3).
+        tiling: side and overlap of the tiles.
+        undecided: the model `without_decisions`; for several pictures, one that has its networks prepared.
+    Returns:
+        A result whose maps cover the picture in its shape, with at most MOST_MAP_PIXELS pixels; without attention
+        and recolored image, which belong to a tile.
+    Raises:
+        SmallerThanTileError: the picture is smaller than a tile.
+    """
+    height, width = pixels.shape[:2]
+    if min(height, width) < tiling.side:
+        raise SmallerThanTileError(
+            f"{width} x {height} pixels, smaller than a tile of {tiling.side}; give a smaller --tile"
+        )
+    undecided = undecided or without_decisions(model)
+    stitched = _Stitched(model.card, (height, width), tiling)
+
+    def results(places: Sequence[tuple[int, int]]) -> list[Result]:
+        tiles = [pixels[top : top + tiling.side, left : left + tiling.side] for top, left in places]
+        return undecided.predict_pixels(tiles)
+
+    places = list(itertools.product(*stitched.starts))
+    batches = [places[i : i + BATCH] for i in range(0, len(places), BATCH)]
+    highest: Result | None = None
+    with contextlib.closing(ahead(results, batches, 2 * model.at_once, model.at_once)) as found:
+        for batch, of_batch in found:
+            for place, result in zip(batch, of_batch, strict=True):
+                stitched.add(place, result)
+                if highest is None or _height(result) > _height(highest):
+                    highest = result
+    assert highest is not None, "there is at least one tile"
+    return stitched.whole(highest)
+
+
+def without_decisions(model: AnomalyModel) -> AnomalyModel:
+    """The same model, which calls no tile anomalous: a box for each would take as long as half a prediction."""
+    return model.with_threshold(1.0 if model.card.adn else np.finfo(np.float64).max)
+
+
+def _height(result: Result) -> float:
+    found = result.mean_delta_e if result.probability is None else result.probability
+    return found or 0.0
+
+
+class _Stitched:
+    """The maps of a picture's tiles as one, a weighted mean.
+
+    Attributes:
+        starts: the tiles' first rows, and their first columns, in the picture's pixels.
+    """
+
+    def __init__(self, card: Card, size: tuple[int, int], tiling: Tiling) -> None:
+        self.card, self.size = card, size
+        self.starts = tiling.starts(size[0]), tiling.starts(size[1])
+        self.scale = min(1.0, card.image_size / tiling.side, math.sqrt(MOST_MAP_PIXELS / (size[0] * size[1])))
+        self.side = max(1, round(tiling.side * self.scale))
+        tent = _tent(self.side, tiling.overlap)
+        self._weights = np.outer(tent, tent)
+        down, across = (_sum_of(tent, [self._at(start) for start in starts]) for starts in self.starts)
+        self._totals = np.outer(down, across)
+        self._map, self._heat, self._ceilings = np.zeros((3, *self._totals.shape), np.float32)
+        self._has_heat, self._peak = False, 0.0
+        limits = card.normals_peaks or card.normals_unit
+        self._limits = None if limits is None else spread(limits, (self.side, self.side))
+
+    def _at(self, start: int) -> int:
+        return round(start * self.scale)
+
+    def add(self, place: tuple[int, int], result: Result) -> None:
+        """Add a tile's maps."""
+        top, left = self._at(place[0]), self._at(place[1])
+        inside = slice(top, top + self.side), slice(left, left + self.side)
+        if result.anomaly_map is not None:
+            self._map[inside] += self._weights * _resized(result.anomaly_map, self.side)
+        if result.heat is not None:
+            self._has_heat = True
+            self._heat[inside] += self._weights * _resized(result.heat, self.side)
+        if self._limits is not None:
+            self._ceilings[inside] += self._weights * self._limits
+        self._peak = max(self._peak, result.peak_delta_e or 0.0)
+
+    def whole(self, highest: Result) -> Result:
+        """The picture's result, with the numbers of its highest tile and the highest peak."""
+        totals = self._totals
+        anomaly_map = self._map / totals
+        heat = self._heat / totals if self._has_heat else None
+        decisive, threshold = _height(highest), self.card.threshold if self.card.adn else self.card.map_threshold
+        anomalous = threshold is not None and decisive >= threshold
+        strength, box = None, None
+        if self._limits is not None:
+            shown = anomaly_map if heat is None else heat
+            strength = smoothed(shown, self.side) * totals / self._ceilings
+            box = region_of(strength, self.size[1], self.size[0]) if anomalous else None
+        return dataclasses.replace(
+            highest,
+            anomalous=anomalous,
+            peak_delta_e=self._peak,
+            box=box,
+            anomaly_map=anomaly_map,
+            attention=None,
+            recoloured=None,
+            heat=heat,
+            strength=strength,
+        )
+
+
+def _tent(side: int, overlap: float) -> NDArray[np.float32]:
+    """Weights above 0 of the pixels along a tile's side, (side,): 1, and less within the overlap from its edges."""
+    if not overlap:
+        return np.ones(side, np.float32)
+    centers = np.arange(side, dtype=np.float32) + 0.5
+    found: NDArray[np.float32] = (np.minimum(centers, side - centers) / np.float32(overlap * side)).clip(max=1)
+    return found
+
+
+def _sum_of(tent: NDArray[np.float32], starts: list[int]) -> NDArray[np.float32]:
+    """The sum of the tiles' weights at each pixel along a side of the picture."""
+    total = np.zeros(starts[-1] + len(tent), np.float32)
+    for start in starts:
+        total[start : start + len(tent)] += tent
+    return total
+
+
+def _resized(anomaly_map: NDArray[np.float32], side: int) -> NDArray[np.float32]:
+    if len(anomaly_map) == side:
+        return anomaly_map
+    return np.asarray(Image.fromarray(anomaly_map).resize((side, side), Image.Resampling.BILINEAR))
