@@ -43,6 +43,9 @@ class DataConfig:
     aspect: Annotated[Aspect, *recent("{squeeze,letterbox,crop}")] = "squeeze"
     """How a picture that is not square becomes one: 'squeeze' changes its aspect ratio.
     'letterbox' keeps it, and fills the square with the picture's mirror image. 'crop' keeps the middle alone."""
+    white_balance: Annotated[WhiteBalance, *recent("{none,grey-world,shades-of-grey,border}")] = "none"
+    """Divide the light's color out of every picture: the mean color, its mean of order 6, or that of the border,
+    if the background is neutral. Helps the maps of a colorizer under other cameras and light, not a head."""
     n_splits: int = 5
     """Number of cross-validation folds, at least 2."""
     hold_out: Annotated[str | None, *recent("COLUMN[=VALUE]")] = None

@@ -10,10 +10,12 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
-from leanet.config import Aspect
+from leanet.color.constancy import white_balance
+from leanet.config import Aspect, WhiteBalance
 from leanet.data.dataset import Dataset, Sample
 from leanet.data.decode import RESIZE_VERSION, UInt8Array, UnreadableImageError, decode_bytes
 from leanet.data.shape import to_square
+from leanet.data.tensors import images_to_tensor, tensor_to_image
 from leanet.data.threads import in_threads
 from leanet.errors import UserError
 from leanet.files import unfinished, write_json
@@ -58,6 +60,22 @@ class Cache:
     healed: bool = False
 
 
+@dataclass(frozen=True)
+class _Prepare:
+    """Makes a row of the cache of a decoded picture."""
+
+    size: int
+    aspect: Aspect
+    balance: WhiteBalance
+
+    def __call__(self, picture: UInt8Array) -> UInt8Array:
+        square = to_square(picture, self.size, self.aspect)
+        if self.balance == "none":
+            return square
+        balanced = white_balance(images_to_tensor(square[None], np.arange(1)), self.balance)
+        return tensor_to_image(balanced[0])
+
+
 def build_cache(
     dataset: Dataset,
     size: int,
@@ -66,6 +84,7 @@ def build_cache(
     skip_unreadable: bool = False,
     on_progress: Callable[[int], None] | None = None,
     aspect: Aspect = "squeeze",
+    balance: WhiteBalance = "none",
 ) -> Cache:
     """Decode and resize images once into a memory-mapped file; later calls reuse the file.
 
@@ -81,6 +100,7 @@ def build_cache(
         skip_unreadable: skip unreadable files instead of raising.
         on_progress: called with the number of files decoded so far.
         aspect: how pictures become squares, see `to_square`.
+        balance: how the squares are then balanced, see `white_balance`.
 
     Raises:
         UnreadableImageError: a file is unreadable; the message has the first and the number of others.
@@ -88,13 +108,13 @@ def build_cache(
     """
     samples = dataset.samples
     hashes = in_threads(lambda sample: _sha256_of_image(dataset, sample), samples)
-    target = folder / f"{_key(hashes, size, aspect)[:16]}-{size}.npy"
+    target = folder / f"{_key(hashes, size, aspect, balance)[:16]}-{size}.npy"
     try:
         stored = _stored_facts(target, len(samples))
         healed = stored is None and target.exists()
         if stored is None:
             folder.mkdir(parents=True, exist_ok=True)
-            stored = _fill(target, dataset, size, aspect, skip_unreadable, on_progress)
+            stored = _fill(target, dataset, _Prepare(size, aspect, balance), skip_unreadable, on_progress)
         pixels = open_pixels(target)
     except OSError as error:
         raise UserError(
@@ -155,27 +175,26 @@ def skippable(path: Path, reason: str, more: int = 0) -> UnreadableImageError:
 def _fill(
     target: Path,
     dataset: Dataset,
-    size: int,
-    aspect: Aspect,
+    prepare: _Prepare,
     skip_unreadable: bool,
     on_progress: Callable[[int], None] | None,
 ) -> tuple[list[Fact], int]:
     """Write the cache under a temporary name and rename it; on an error, nothing partial stays behind."""
     samples = dataset.samples
-    _refuse_full_disk(target.parent, len(samples), size)
+    _refuse_full_disk(target.parent, len(samples), prepare.size)
     with unfinished(target) as partial, unfinished(target.with_suffix(".compact")) as compact:
-        facts, broken_profiles = _decode_rows(partial, dataset, size, aspect, on_progress)
+        facts, broken_profiles = _decode_rows(partial, dataset, prepare, on_progress)
         bad = [row for row, fact in enumerate(facts) if isinstance(fact, str)]
         if bad and not skip_unreadable:
             raise skippable(dataset.place_of(samples[bad[0]]), str(facts[bad[0]]), len(bad) - 1)
         if len(bad) == len(samples):
             raise UserError(f"{dataset.root}: no readable image. Check the dataset.")
         if bad:
-            _refuse_full_disk(target.parent, len(samples) - len(bad), size)
+            _refuse_full_disk(target.parent, len(samples) - len(bad), prepare.size)
             _copy_rows(partial, compact, sorted(set(range(len(samples))) - set(bad)))
             compact.replace(partial)
         sha256 = sha256_of(partial)
-        content = {"size": size, "broken_profiles": broken_profiles, "sha256": sha256, "images": facts}
+        content = {"size": prepare.size, "broken_profiles": broken_profiles, "sha256": sha256, "images": facts}
         write_json(_facts_file(target), content, indent=0)
         partial.replace(target)  # last: the cache exists once this file does
     return facts, broken_profiles
@@ -199,14 +218,14 @@ def _refuse_full_disk(folder: Path, count: int, size: int) -> None:
 
 
 def _decode_rows(
-    partial: Path, dataset: Dataset, size: int, aspect: Aspect, on_progress: Callable[[int], None] | None
+    partial: Path, dataset: Dataset, prepare: _Prepare, on_progress: Callable[[int], None] | None
 ) -> tuple[list[Fact], int]:
     """Decode each file into its row of a new .npy file; rows of unreadable files stay zero.
 
     Returns:
         Each file's fact, and the number of unusable color profiles.
     """
-    rows = _new_rows(partial, len(dataset.samples), size)
+    rows = _new_rows(partial, len(dataset.samples), prepare.size)
 
     def one(row: int) -> tuple[Fact, bool]:
         sample = dataset.samples[row]
@@ -214,7 +233,7 @@ def _decode_rows(
             decoded = decode_bytes(dataset.read(sample), dataset.place_of(sample))
         except UnreadableImageError as error:
             return error.reason, False
-        rows[row] = to_square(decoded.pixels, size, aspect)
+        rows[row] = prepare(decoded.pixels)
         height, width, _ = decoded.pixels.shape
         return (width, height), decoded.broken_profile
 
@@ -272,6 +291,6 @@ def _hash_once(path: Path, *_version: int) -> str:
     return sha256_of(path)
 
 
-def _key(hashes: Sequence[str], size: int, aspect: Aspect) -> str:
-    own = [] if aspect == "squeeze" else [aspect]  # which earlier versions' caches have in common
+def _key(hashes: Sequence[str], size: int, aspect: Aspect, balance: WhiteBalance) -> str:
+    own = [name for name in (aspect, balance) if name not in ("squeeze", "none")]  # as earlier versions' caches are
     return hashlib.sha256("\n".join([*hashes, str(size), str(RESIZE_VERSION), *own]).encode()).hexdigest()

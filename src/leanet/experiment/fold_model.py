@@ -36,6 +36,7 @@ def fold_model(trained: Experiment, fold: int, threshold: float | None = None) -
         attention=d.attention,
         tune=d.tune or "all",
         image_size=run.side,
+        white_balance=asked.data.white_balance,
         map_coding=run.map_coding,
         map_scale=map_scale(trained.config),
         normals_unit=run.maps(fold, unpack=False).normals_p99,

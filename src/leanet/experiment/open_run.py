@@ -254,6 +254,7 @@ def differing_option(recorded: dict[str, Any], now: dict[str, Any]) -> str | Non
         "columns": [],
         "hold_out": None,
         "aspect": DataConfig.aspect,
+        "white_balance": DataConfig.white_balance,
     }
     recorded, now = ({**unsaid, **options} if options else options for options in (recorded, now))
     for key, value in now.items():
@@ -388,6 +389,7 @@ def decode_images(folder: RunFolder, dataset: Dataset, data: DataConfig) -> Cach
             skip_unreadable=data.skip_unreadable,
             on_progress=lambda done: set_done(done, ""),
             aspect=data.aspect,
+            balance=data.white_balance,
         )
     if cache.healed:
         _log.info(f"note: {cache.path}: damaged; the pixel cache was made again")

@@ -11,13 +11,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from PIL import Image
 from sklearn.metrics import f1_score, roc_auc_score
 
 from leanet.color.light import DIRECTIONS, Gains, cast_gains, relit
-from leanet.data.tensors import images_to_tensor
+from leanet.data.tensors import images_to_tensor, tensor_to_image
 from leanet.errors import UserError
 from leanet.experiment.experiment import Experiment
 from leanet.experiment.fold_model import fold_model
@@ -156,8 +155,7 @@ def _exposed(stops: float) -> Change:
 
 def _relit(image: Pixels, gains: Gains = (1.0, 1.0, 1.0), stops: float = 0.0) -> Pixels:
     rgb = images_to_tensor(image[None], np.arange(1))
-    changed = (relit(rgb, gains, stops)[0] * 255).round().to(torch.uint8)
-    return changed.permute(1, 2, 0).contiguous().numpy()
+    return tensor_to_image(relit(rgb, gains, stops)[0])
 
 
 def _jpeg(image: Pixels, _: int) -> Pixels:

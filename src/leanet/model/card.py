@@ -10,14 +10,14 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal, get_type_hints
 
-from leanet.config import COLOR_MAP, NO_CAAN, Aspect, AttentionForm, ColorizerConfig, MapCoding, Tune
+from leanet.config import COLOR_MAP, NO_CAAN, Aspect, AttentionForm, ColorizerConfig, MapCoding, Tune, WhiteBalance
 from leanet.config.maps import JOINED
 from leanet.errors import DamagedError, OptionError, UserError
 from leanet.reading import fits, parse_json, read_bytes
 
 FORMAT = 5
 """Earlier formats are read too: 1 has no hash of the card itself, 2 no name of a map source, 3 no heat map, 4 no
-distances of familiar images and no aspect."""
+distances of familiar images, no aspect and no white balance."""
 
 Heat = Literal["map", "evidence", "both"]
 """What is shown over an image: the anomaly map, the evidence of a head, or the sum of both."""
@@ -68,6 +68,7 @@ class Card:
         familiar_distances: distances of held-out training images from the others, at their PERCENTILES; None if the
             model has no distance.
         aspect: how a picture becomes a square, as `leanet.data.shape.to_square` takes it.
+        white_balance: how the square is then balanced, as `leanet.color.constancy.white_balance` takes it.
     """
 
     adn: str
@@ -96,6 +97,7 @@ class Card:
     heat_scales: Scales | None = None
     familiar_distances: tuple[float, ...] | None = None
     aspect: Aspect = "squeeze"
+    white_balance: WhiteBalance = "none"
 
     def __post_init__(self) -> None:
         if self.colorizer is not None and self.map_source in (None, "colorizer"):  # as earlier versions called it
@@ -240,6 +242,7 @@ _SHAPED: dict[Aspect, str] = {"squeeze": "", "letterbox": " letterboxed", "crop"
 def in_words(card: Card) -> list[str]:
     """A model and its results, in a few sentences."""
     made_of = f"{card.image_size} px" + _SHAPED[card.aspect]
+    made_of += "" if card.white_balance == "none" else f", white balance by {card.white_balance}"
     if not card.adn:
         made_of = f"anomaly maps alone ({card.map_source or 'none'}), {made_of}"
     if card.adn:

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from leanet.color.anomaly_map import scale_map
+from leanet.color.constancy import white_balance
 from leanet.config import Aspect, ExportConfig
 from leanet.data.decode import decode
 from leanet.data.shape import to_square
@@ -68,6 +69,7 @@ class Graph(nn.Module):
 
     def forward(self, image: Tensor) -> tuple[Tensor, ...]:
         rgb = squared(image, self.card.image_size, self.card.aspect).permute(2, 0, 1)[None].contiguous() / 255
+        rgb = white_balance(rgb, self.card.white_balance)
         found = self.maps(rgb)
         delta_e, recoloured = found.values, self.maps.paint(rgb, found)
         painted = ((rgb if recoloured is None else recoloured)[0] * 255).round().to(torch.uint8).permute(1, 2, 0)

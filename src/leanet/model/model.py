@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from leanet.color.anomaly_map import scale_map
+from leanet.color.constancy import white_balance
 from leanet.color.opencv_lab import check_opencv
 from leanet.config import ComputeConfig
 from leanet.data.decode import checked_images
@@ -81,7 +82,9 @@ class Model(AnomalyModel):
         elif self.maps is None:
             raise UserError(NO_COLORIZER)
         pixels = np.stack([to_square(image, side, self.card.aspect) for image in images])
-        rgb = images_to_tensor(pixels, np.arange(len(pixels))).to(self.compute.device)
+        rgb = white_balance(
+            images_to_tensor(pixels, np.arange(len(pixels))).to(self.compute.device), self.card.white_balance
+        )
         recoloured: NDArray[np.uint8] | None = None
         if anomaly_maps is None:
             found: AnomalyMap = self._make_maps(rgb)
