@@ -32,8 +32,9 @@ Pixels = NDArray[np.uint8]
 Change = Callable[[Pixels, int], Pixels]
 """Changes an image, given its number: casts take turns."""
 
-MOST = 100
-"""Test images in all, half of them anomalous, evenly from the folds."""
+MOST, FEWEST, SIDE = 100, 40, 256
+"""Test images in all, half of them anomalous, evenly from the folds: MOST up to this side, then fewer, whose
+predictions take about as long, but FEWEST at least."""
 
 VERSION = 1
 """To be raised when the changes are others."""
@@ -119,7 +120,8 @@ def _chosen(trained: Experiment, fold: int) -> NDArray[np.int64]:
     """Rows of test images of a fold, half of them anomalous if there are enough, at even steps."""
     run = trained.run
     rows = run.rows(run.folds[fold].test)
-    most = max(1, MOST // (2 * len(trained.folds)))
+    images = max(FEWEST, MOST * min(1.0, (SIDE / run.side) ** 2))
+    most = max(1, int(images) // (2 * len(trained.folds)))
     of_classes = [rows[run.labels[rows] == label] for label in (0, 1)]
     return np.concatenate([some[:: -(-len(some) // most)] for some in of_classes if len(some)])
 
