@@ -57,8 +57,7 @@ def simple_rows(experiment: Experiment) -> list[Row]:
         name: _classified(experiment, _in_parts(run.pixels, describe), 0.1) for name, describe in COLOR_ROWS.items()
     }
     if experiment.detector.has_frozen_adn:
-        features = ComputeFeatures(experiment.config, ()).read(run, 0)[FEATURES].astype(np.float64)
-        found[FROZEN_ROW] = _classified(experiment, features, FROZEN_C)
+        found[FROZEN_ROW] = _classified(experiment, frozen_features(experiment), FROZEN_C)
         found[FROZEN_AND_COLOR_ROW] = {
             key: _mean(found[FROZEN_ROW][key], found[HISTOGRAM_ROW][key]) for key in experiment.trainings
         }
@@ -68,25 +67,40 @@ def simple_rows(experiment: Experiment) -> list[Row]:
     ]
 
 
+def frozen_features(experiment: Experiment) -> NDArray[np.float64]:
+    """Features of all images, (N, D), by the experiment's frozen ADN."""
+    return ComputeFeatures(experiment.config, ()).read(experiment.run, 0)[FEATURES].astype(np.float64)
+
+
+def frozen_scored(experiment: Experiment) -> dict[Key, Scored]:
+    """What a logistic regression of the frozen ADN's features says about the test images."""
+    return _scored(experiment, _classified(experiment, frozen_features(experiment), FROZEN_C))
+
+
 def _map_rows(experiment: Experiment) -> list[Row]:
     """A row of the maps' means and, if several sources make them, one of each source's own."""
-    run, parts = experiment.run, experiment.run.map_source.split(JOINED)
-    own_name = MAP_ROW if run.map_source == COLOR_MAP else OTHER_MAP_ROW
+    parts, ratio = experiment.run.map_source.split(JOINED), experiment.test_to_train
     of_parts = {PART_ROW.format(name): (MEANS_OF_PARTS, name) for name in parts if len(parts) > 1}
-    keys = {own_name: ("mean_delta_e",), **of_parts}
-    return [_map_row(experiment, name, *where) for name, where in keys.items()]
+    found = {map_name(experiment): map_scored(experiment)}
+    found |= {name: map_scored(experiment, *where) for name, where in of_parts.items()}
+    return [make_row(name, scored, ratio) for name, scored in found.items()]
 
 
-def _map_row(experiment: Experiment, name: str, *keys: str) -> Row:
-    """A row of means of maps, (N,) of all images, which the attributes of a fold's maps have under these keys."""
-    run, d = experiment.run, experiment.detector
+def map_name(experiment: Experiment) -> str:
+    """What the row of the maps' means is called."""
+    return MAP_ROW if experiment.run.map_source == COLOR_MAP else OTHER_MAP_ROW
+
+
+def map_scored(experiment: Experiment, *keys: str) -> dict[Key, Scored]:
+    """Means of the test images' maps; the attributes of a fold's maps have them under these keys."""
+    run, d, keys = experiment.run, experiment.detector, keys or ("mean_delta_e",)
     scored = {}
     for n, s in experiment.trainings:
         means, test = np.array(functools.reduce(getitem, keys, run.maps(n).attributes)), run.rows(run.folds[n].test)
         known = labelled_rows(experiment.config, run, n, s)
         threshold = choose_threshold(run.labels[known], means[known], d.target_recall, d.p_rate)
         scored[n, s] = Scored(run.labels[test], means[test], threshold, is_probability=False)
-    return make_row(name, scored, experiment.test_to_train)
+    return scored
 
 
 def _in_parts(

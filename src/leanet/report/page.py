@@ -29,6 +29,7 @@ from leanet.experiment.robustness import robustness
 from leanet.experiment.run import write_table
 from leanet.experiment.run_folder import RunFolder, plain, read_config
 from leanet.experiment.table import Table, scores_of, table
+from leanet.experiment.unseen_kinds import unseen_kinds
 from leanet.experiment.verdict import MOST_NAMED, Verdict, probability_text, verdict_of, write_mistakes
 from leanet.files import refuse_other, write_csv, write_text
 from leanet.lock import alone_in
@@ -119,6 +120,7 @@ def _report(config: ReportConfig) -> Path:
         notes=results.notes,
         pictures=pictures,
         kinds=kinds_of(run, folder, scored),
+        unseen=unseen_of(experiment, folder),
         robustness=_robustness(experiment, scored, folder),
         localisation=_localisation(experiment, folder),
         settings=_settings(experiment),
@@ -268,6 +270,20 @@ def kinds_of(run: Run, folder: Path, scored: Mapping[Key, Scored]) -> list[tuple
             numbers.append((*named, plain(float(every.mean())), plain(auroc)))
     write_csv(folder / "kinds.csv", ("kind", "images", "found_at_0.5", "auroc"), numbers)
     return lines
+
+
+def unseen_of(experiment: Experiment, folder: Path) -> list[tuple[str, ...]]:
+    """A line for each held-out kind and part of the answer; also written as CSV. Empty if no kind was held out."""
+    path = folder / "unseen_kinds.csv"
+    found = unseen_kinds(experiment)
+    if not found:
+        path.unlink(missing_ok=True)
+        return []
+    named = [(k.kind or "without a kind", str(k.images), k.part) for k in found]
+    values = [(k.auroc, k.f1, k.found, k.false_alarms) for k in found]
+    header = ("kind", "images", "by", "auroc", "f1", "found", "false_alarms")
+    write_csv(path, header, [(*n, *map(plain, v)) for n, v in zip(named, values, strict=True)])
+    return [(*n, *map(metric_text, v)) for n, v in zip(named, values, strict=True)]
 
 
 def _robustness(
