@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from leanet.data.dataset import Dataset, Sample
-from leanet.data.hold_out import MOST_VALUES, described, held_out_folds, planned_folds
+from leanet.data.hold_out import MOST_VALUES, described, held_out_folds, planned_folds, refuse_stale
 from leanet.data.splits import Fold, make_folds, read_splits, write_splits
 from leanet.errors import UserError
 
@@ -148,3 +148,20 @@ def test_the_file_of_splits_keeps_the_values(tmp_path: Path) -> None:
     write_splits(tmp_path / "plain.json", [Fold(fold.train, fold.test) for fold in folds], 0)
     assert "held_out" not in (tmp_path / "plain.json").read_text()
     assert not any(fold.held_out for fold in read_splits(tmp_path / "plain.json", dataset))
+
+
+@pytest.mark.parametrize(("n_splits", "most"), [(12, 11), (30, 11)])
+def test_more_folds_than_values_are_as_many_as_there_can_be(n_splits: int, most: int) -> None:
+    dataset = of_cameras({f"day {i:02}": (9, 9) for i in range(most)})
+    folds = held_out_folds(dataset, "camera", n_splits, 0)
+    assert sorted(name for fold in folds for name in fold.held_out) == [f"day {i:02}" for i in range(most)]
+
+
+def test_folds_of_values_that_changed_since_are_refused() -> None:
+    dataset = of_cameras({"a": (3, 3), "b": (3, 3)})
+    folds = held_out_folds(dataset, "camera", 5, 0)
+    refuse_stale(Path("splits.json"), folds, dataset, "camera")
+    first = dataclasses.replace(dataset.samples[0], facts={"camera": "b"})
+    changed = dataclasses.replace(dataset, samples=(first, *dataset.samples[1:]))
+    with pytest.raises(UserError, match=r"splits\.json: fold 0 was made when a00\.png had another value of camera"):
+        refuse_stale(Path("splits.json"), folds, changed, "camera")

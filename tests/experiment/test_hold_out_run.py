@@ -51,6 +51,16 @@ def test_the_folds_are_written_read_and_resumed(manifest: Path, tmp_path: Path) 
             begin(config(manifest, tmp_path / "run", *options))
 
 
+def test_a_changed_label_is_another_data_set(manifest: Path, tmp_path: Path) -> None:
+    begin(config(manifest, tmp_path / "run"))
+    changed = manifest.with_name("changed.csv")
+    head, first, *rest = manifest.read_text().split("\n")
+    file, label, *others = first.split(",")
+    changed.write_text("\n".join((head, ",".join((file, str(1 - int(label)), *others)), *rest)))
+    with pytest.raises(UserError, match="another data set"):
+        begin(config(changed, tmp_path / "run"))
+
+
 def test_folds_of_another_origin_are_refused(manifest: Path, tmp_path: Path) -> None:
     begin(config(manifest, tmp_path / "plain"))
     with pytest.raises(UserError, match="--hold-out None, now kind"):

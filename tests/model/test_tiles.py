@@ -6,6 +6,7 @@ import csv
 import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -14,6 +15,7 @@ from PIL import Image
 
 from leanet.cli import main
 from leanet.data.decode import resize
+from leanet.errors import UserError
 from leanet.model.anomaly_model import AnomalyModel
 from leanet.model.card import Card
 from leanet.model.model import Model
@@ -167,3 +169,30 @@ def test_predict_by_tiles(folder: Path, tmp_path: Path, capsys: pytest.CaptureFi
         assert main([*asked, *given]) == 2
         (line,) = capsys.readouterr().err.splitlines()
         assert said in line
+
+
+@pytest.mark.parametrize("tile", [250, 100, 37])
+def test_tiles_without_overlap_leave_no_gap(tile: int) -> None:
+    result = predict_tiled(
+        RedModel(dataclasses.replace(CARD, image_size=64)), picture(751, 1003), Tiling(tile, 0.0)
+    )
+    assert result.anomaly_map is not None
+    np.testing.assert_allclose(result.anomaly_map, 10, atol=1e-3)
+
+
+def test_an_unfamiliar_tile_that_decides_is_not_anomalous() -> None:
+    class Strange(RedModel):
+        def predict_pixels(self, images: Sequence[NDArray[np.uint8]], *rest: Any, **options: Any) -> list[Result]:
+            found = super().predict_pixels(images, *rest, **options)
+            return [dataclasses.replace(result, unfamiliarity=100.0) for result in found]
+
+    result = predict_tiled(Strange(), picture(100, 100, 250), Tiling(64, 0.25))
+    assert result.decision == "unfamiliar"
+    assert not result.anomalous
+    assert result.box is None
+
+
+def test_tiles_are_not_balanced_one_by_one() -> None:
+    model = RedModel(dataclasses.replace(CARD, white_balance="border"))
+    with pytest.raises(UserError, match="balance"):
+        predict_tiled(model, picture(100, 100), Tiling(64, 0.25))

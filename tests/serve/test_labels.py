@@ -64,6 +64,8 @@ def test_without_the_option_there_are_no_labels(tiny_model: Path) -> None:
         {"file": "../a.jpg", "label": "normal"},
         {"file": "a\\b.jpg", "label": "normal"},
         {"file": "a\nb.jpg", "label": "normal"},
+        {"file": "a\u2028b.jpg", "label": "normal"},
+        {"file": "a\x85b.jpg", "label": "normal"},
         {"file": "", "label": "normal"},
         {"file": "x" * 256, "label": "normal"},
         {"file": "a.jpg", "label": "good"},
@@ -116,6 +118,8 @@ def test_a_second_service_is_refused(tmp_path: Path) -> None:
     ("name", "content", "said"),
     [
         ("labels.csv", "file,species\na.jpg,oak\n", "not a file of labels"),
+        ("labels.csv", "file,label,decision,probability\na.jpg,normal\n", "not a file of labels"),
+        ("labels.csv", "", "not a file of labels"),
         ("labels.csv", "\x00\xff", "not a file of labels"),
         ("labels.txt", None, "ends in .csv"),
         ("no/labels.csv", None, "no folder"),
@@ -136,3 +140,20 @@ def test_a_full_file_is_refused(tiny_model: Path, tmp_path: Path) -> None:
     with client(tiny_model, path) as page:
         assert page.put("/v1/labels", json={"file": "a.jpg", "label": "normal"}).status_code == 507
         assert page.put("/v1/labels", json={"file": "7.jpg", "label": "anomalous"}).status_code == 204
+
+
+def test_a_long_body_is_refused_and_not_read_without_the_token(tiny_model: Path, tmp_path: Path) -> None:
+    config = ServeConfig(tiny_model, labels=tmp_path / "labels.csv")
+    with TestClient(make_app(load(tiny_model), config)) as page:
+        assert page.put("/v1/labels", content=b" " * 100_000).status_code == 413
+    with TestClient(make_app(load(tiny_model), config, token="secret")) as page:
+        assert page.put("/v1/labels", content=b" " * 100_000).status_code == 401
+
+
+def test_a_file_that_is_spoilt_later_is_told(tiny_model: Path, tmp_path: Path) -> None:
+    path = tmp_path / "labels.csv"
+    with client(tiny_model, path) as page:
+        path.write_text("spoilt")
+        assert page.get("/v1/labels").status_code == 507
+        assert page.put("/v1/labels", json={"file": "a.jpg", "label": "normal"}).status_code == 507
+    assert path.read_text() == "spoilt"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Sequence
+from pathlib import Path
 
 import numpy as np
 from sklearn.model_selection import StratifiedGroupKFold
@@ -66,6 +67,19 @@ def held_out_folds(dataset: Dataset, hold_out: str, n_splits: int, seed: int) ->
     return folds
 
 
+def refuse_stale(place: Path, folds: Sequence[Fold], dataset: Dataset, hold_out: str) -> None:
+    """Raise UserError if the column's values have changed since the folds were made."""
+    values = _values(dataset, hold_out.partition("=")[0])
+    for number, fold in enumerate(folds):
+        stale = [file for file in fold.train if values.get(file) in fold.held_out]
+        stale += [file for file in fold.test if values.get(file, "") not in (*fold.held_out, "")]
+        if stale:
+            raise UserError(
+                f"{place}: fold {number} was made when {stale[0]} had another value of {hold_out}. "
+                "Choose another --out."
+            )
+
+
 def described(folds: Sequence[Fold], dataset: Dataset, hold_out: str) -> list[str]:
     """For the user: what each fold tests, and what no fold uses."""
     labels, column = {sample.file: sample.label for sample in dataset.samples}, hold_out.partition("=")[0]
@@ -115,8 +129,13 @@ def _tested(
         return [(name,) for name in names]
     rows = [(sample.label, value) for sample in dataset.samples if (value := values[sample.file])]
     labels, groups = [label for label, _ in rows], [value for _, value in rows]
-    splitter = StratifiedGroupKFold(n_splits, shuffle=True, random_state=seed)
-    return [tuple(sorted({groups[row] for row in test})) for _, test in splitter.split(rows, labels, groups)]
+    splitter = StratifiedGroupKFold(min(n_splits, len(names)), shuffle=True, random_state=seed)
+    try:
+        return [tuple(sorted({groups[row] for row in test})) for _, test in splitter.split(rows, labels, groups)]
+    except ValueError:
+        raise UserError(
+            f"--n-splits {n_splits}: too many folds for the images with values of {hold_out}. Choose fewer."
+        ) from None
 
 
 def _parts(dataset: Dataset, label: int, sides: dict[str, int], parts: int, seed: int) -> dict[str, int]:

@@ -231,6 +231,8 @@ def offers(experiment: Experiment, seed: int = 0, until: float = 1.0) -> Iterato
     name = config.detector.name + (f", seed {seed}" if seed else "")
     worker = Worker({config.run: run})
     if config.detector.has_frozen_adn and not (features := ComputeFeatures(config, experiment.folds)).done(worker):
+        if features.is_of_earlier_version(run):
+            _log.info("note: finished heads are of an earlier version, and do not ignore other light; new ones do")
         yield Offer(f"features of {config.detector.adn}", [features])
     tasks = [TrainDetector(config, number, seed, until) for number in experiment.folds]
     to_do = [task for task in tasks if not task.done(worker)]

@@ -12,8 +12,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from leanet.color.constancy import white_balance
 from leanet.color.light import random_light, relit
-from leanet.config import DetectConfig
+from leanet.config import DataConfig, DetectConfig
 from leanet.data.tensors import images_to_tensor
 from leanet.errors import DamagedError
 from leanet.experiment.map_reader import ReadMaps, map_reader, map_scale
@@ -150,16 +151,26 @@ class ComputeFeatures:
                 _save(of_fold, len(run.images), task.path_of(fold), task._fingerprints(other, fold)[0])
         wait_for_all(find_device(self.config.compute.device))
 
+    def is_of_earlier_version(self, run: Run) -> bool:
+        """Whether the features are there, but made by a version without copies in other light."""
+        try:
+            return self.path.exists() and made_from(self.path) == self._fingerprints(run)[1]
+        except DamagedError:
+            return False
+
     def _describe(self, worker: Worker, run: Run, readers: Sequence[ReadMaps]) -> Described:
         """The parts of all images and then, with the same maps, of the copies in other light."""
         describe, some = self.describer(run.side), []
         copies = [(int(row), seed) for seed, row in enumerate(np.repeat(relit_rows(run), COPIES))]
+        balance = run.folder.read_config().get("white_balance", DataConfig.white_balance)
 
         def described(which: tuple[int, int | None]) -> Described:
             row, seed = np.array(which[:1]), which[1]
             maps = [torch.cat([read(row) for read in readers], 1)] if readers else []
             image = images_to_tensor(run.pixels, row)
-            found: Described = describe(image if seed is None else relit(image, *random_light(seed)), *maps)
+            if seed is not None:
+                image = white_balance(relit(image, *random_light(seed)), balance)
+            found: Described = describe(image, *maps)
             return found
 
         # One image at a time, in four orientations: larger batches leave the processor's cache.

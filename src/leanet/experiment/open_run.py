@@ -32,7 +32,7 @@ from leanet.data.cache import Cache, build_cache, open_cache
 from leanet.data.dataset import Dataset, Sample, check_folds, group_copies
 from leanet.data.duplicates import duplicates, refuse_duplicates_across
 from leanet.data.find import cut
-from leanet.data.hold_out import MOST_VALUES, described, planned_folds
+from leanet.data.hold_out import MOST_VALUES, described, planned_folds, refuse_stale
 from leanet.data.masks import refuse_other_sizes
 from leanet.data.registry import SOURCES, list_images, open_source
 from leanet.data.remote import absolute
@@ -296,6 +296,8 @@ def _folds_of(folder: RunFolder, dataset: Dataset, config: ColorizeConfig) -> tu
     if folder.splits.exists():
         folds = read_splits(folder.splits, dataset)
         refuse_other_folds(folder, folds, hold_out)
+        if hold_out is not None:
+            refuse_stale(folder.splits, folds, dataset, hold_out)
     else:
         folds = planned_folds(dataset, config.data.n_splits, config.compute.seed, hold_out)
     parse_folds(config.compute.folds, len(folds))
@@ -404,7 +406,7 @@ def refuse_other_images(folder: RunFolder, images: tuple[ImageRow, ...]) -> None
     if not folder.images.exists():
         return
     earlier = folder.read_images()
-    before, now = {(i.file, i.sha256) for i in earlier}, {(i.file, i.sha256) for i in images}
+    before, now = ({(i.file, i.sha256, i.label) for i in each} for each in (earlier, images))
     if before != now:
         file = min(before ^ now)[0]
         raise UserError(

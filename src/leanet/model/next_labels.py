@@ -190,12 +190,13 @@ def _task(candidate: Candidate, config: NextConfig) -> dict[str, Any]:
 
 def _is_table(path: Path) -> bool:
     with open_text(path) as file:
-        return file.readline(200).startswith(",".join(COLUMNS[:4]))
+        return file.readline(200).rstrip("\r\n") == ",".join(COLUMNS)  # others may hold people's labels
 
 
 def _are_tasks(path: Path) -> bool:
     try:
         tasks = parse_json(read_bytes(path, LARGEST))
-        return all("unfamiliarity" in task["data"] and "predictions" in task for task in tasks)
+        answered = {"annotations", "completions"}
+        return all("unfamiliarity" in t["data"] and "predictions" in t and not answered & {*t} for t in tasks)
     except (KeyError, TypeError, ValueError):
         return False

@@ -73,8 +73,11 @@ def predict_tiled(
         and recolored image, which belong to a tile.
     Raises:
         SmallerThanTileError: the picture is smaller than a tile.
+        UserError: the model balances white.
     """
     height, width = pixels.shape[:2]
+    if model.card.white_balance != "none":
+        raise UserError("a model with white balance balances each tile by itself. Fit one without it for tiles.")
     if min(height, width) < tiling.side:
         raise SmallerThanTileError(
             f"{width} x {height} pixels, smaller than a tile of {tiling.side}; give a smaller --tile"
@@ -120,7 +123,7 @@ class _Stitched:
         self.card, self.size = card, size
         self.starts = tiling.starts(size[0]), tiling.starts(size[1])
         self.scale = min(1.0, card.image_size / tiling.side, math.sqrt(MOST_MAP_PIXELS / (size[0] * size[1])))
-        self.side = max(1, round(tiling.side * self.scale))
+        self.side = max(1, math.ceil(tiling.side * self.scale))  # rounded starts are at most that far apart
         tent = _tent(self.side, tiling.overlap)
         self._weights = np.outer(tent, tent)
         down, across = (_sum_of(tent, [self._at(start) for start in starts]) for starts in self.starts)
@@ -152,7 +155,7 @@ class _Stitched:
         anomaly_map = self._map / totals
         heat = self._heat / totals if self._has_heat else None
         decisive, threshold = _height(highest), self.card.threshold if self.card.adn else self.card.map_threshold
-        anomalous = threshold is not None and decisive >= threshold
+        anomalous = threshold is not None and decisive >= threshold and not highest.unfamiliar
         strength, box = None, None
         if self._limits is not None:
             shown = anomaly_map if heat is None else heat

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import csv
-from collections.abc import Iterator
+import io
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Literal
 
@@ -22,6 +23,9 @@ COLUMNS = ("file", "label", "decision", "probability")
 UNSURE = "unsure"
 """Stored as an empty label, which a manifest leaves out."""
 
+LONGEST = 4096
+"""Most bytes of a request with a label."""
+
 MOST_ROWS = 100_000
 MOST_BYTES = 50_000_000
 
@@ -29,7 +33,7 @@ MOST_BYTES = 50_000_000
 class Label(BaseModel):
     """What a person says of a picture, and what the model said."""
 
-    file: str = Field(min_length=1, max_length=255, pattern=r"^[^/\\\x00-\x1f\x7f]+$")
+    file: str = Field(min_length=1, max_length=255, pattern=r"^[^/\\\x00-\x1f\x7f-\x9f\u2028\u2029]+$")
     label: Literal["normal", "anomalous", "unsure"]
     decision: Literal["normal", "anomalous", "unfamiliar", ""] = ""
     probability: float | None = Field(default=None, ge=0, le=1)
@@ -76,11 +80,12 @@ class LabelFile:
         if not self.path.exists():
             return {}
         try:
-            reader = csv.DictReader(read_text(self.path, MOST_BYTES).splitlines())
-            if reader.fieldnames is None or not set(COLUMNS) <= set(reader.fieldnames):
-                raise ValueError("other columns")
-            return {label.file: label for label in map(_label_of, reader)}
-        except (OSError, KeyError, ValueError, csv.Error):
+            text = io.StringIO(read_text(self.path, MOST_BYTES), newline="")
+            header, *rows = csv.reader(text, strict=True)
+            if header != list(COLUMNS) or any(len(row) != len(COLUMNS) for row in rows):
+                raise ValueError("other columns, or a row with more or fewer cells")
+            return {label.file: label for label in map(_label_of, rows)}
+        except (OSError, ValueError, csv.Error):
             raise UserError(
                 f"--labels {self.path}: not a file of labels (columns {', '.join(COLUMNS)}). Choose another file."
             ) from None
@@ -101,8 +106,8 @@ class LabelFile:
             raise HTTPException(507, "the file of labels cannot be written") from None
 
 
-def _label_of(row: dict[str, str]) -> Label:
-    file, label, decision, probability = (from_cell(row[name]) for name in COLUMNS)
+def _label_of(row: Sequence[str]) -> Label:
+    file, label, decision, probability = map(from_cell, row)
     return Label.model_validate(
         {"file": file, "label": label or UNSURE, "decision": decision, "probability": probability or None}
     )

@@ -16,6 +16,7 @@ from fastapi.routing import APIRoute
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 from fastapi_offline import FastAPIOffline
 from prometheus_client import CONTENT_TYPE_LATEST
+from pydantic import ValidationError
 from starlette.middleware.cors import CORSMiddleware
 from starlette.middleware.trustedhost import TrustedHostMiddleware
 from starlette.requests import ClientDisconnect
@@ -24,6 +25,7 @@ from leanet import __version__
 from leanet.config import ServeConfig
 from leanet.data.decode import Cost, UnreadableImageError, cost_of, decode_bytes
 from leanet.data.threads import THREADS
+from leanet.errors import UserError
 from leanet.model.anomaly_model import AnomalyModel
 from leanet.model.card import Card
 from leanet.model.predict_files import Loaded, at_even_steps, find_files, loaded
@@ -39,7 +41,7 @@ from leanet.serve.answer import (
     prediction,
 )
 from leanet.serve.ending import Door
-from leanet.serve.labels import Label, LabelFile, Labels
+from leanet.serve.labels import LONGEST, Label, LabelFile, Labels
 from leanet.serve.lane import Flow, Lane, together
 from leanet.serve.metrics import Metrics
 from leanet.serve.models import Asked, Served, named_models
@@ -250,12 +252,25 @@ def _add_labels(app: FastAPI, kept: LabelFile, guarded: Sequence[params.Depends]
     @app.get("/v1/labels", dependencies=guarded, include_in_schema=False)
     def list_labels() -> Labels:
         """All labels."""
-        return Labels(labels=list(kept.read().values()))
+        try:
+            return Labels(labels=list(kept.read().values()))
+        except UserError:
+            raise HTTPException(507, "the file of labels cannot be read") from None
 
     @app.put("/v1/labels", dependencies=guarded, include_in_schema=False, status_code=204)
-    def add_label(label: Label) -> None:
-        """Add a label, or replace that of the same name."""
-        kept.add(label)
+    async def add_label(request: Request) -> None:
+        """Add a label, or replace that of the same name; the token is checked before the body is read."""
+        body = b""
+        async for part in request.stream():
+            body += part
+            if len(body) > LONGEST:
+                raise HTTPException(413, f"a label has at most {LONGEST} bytes")
+        try:
+            label = Label.model_validate_json(body)
+        except ValidationError as error:
+            first = error.errors()[0]
+            raise HTTPException(400, f"{'.'.join(map(str, first['loc'])) or 'body'}: {first['msg']}") from None
+        await asyncio.to_thread(kept.add, label)
 
 
 def _add_state(app: FastAPI, service: Service, guarded: Sequence[params.Depends]) -> None:
@@ -287,7 +302,7 @@ def _add_api(app: FastAPI, service: Service, guarded: Sequence[params.Depends]) 
     @app.exception_handler(RequestValidationError)
     async def bad_parameter(_request: Request, error: RequestValidationError) -> JSONResponse:
         first = error.errors()[0]
-        return JSONResponse({"detail": f"{[*first['loc'], first['loc'][0]][1]}: {first['msg']}"}, 400)
+        return JSONResponse({"detail": f"{first['loc'][1]}: {first['msg']}"}, 400)
 
     def info(name: str | None) -> ModelInfo:
         served = service.served(name)
