@@ -26,7 +26,7 @@ def study(out: Path, lines: list[Line]) -> argparse.Namespace:
         "cross_fit": "0",
         "attention": "published",
     }
-    return argparse.Namespace(**named, image_size="128", seed="0", groups=None, max_per_class=None)
+    return argparse.Namespace(**named, image_size="128", seed="0", groups=None, aspect=None, max_per_class=None)
 
 
 @pytest.fixture(autouse=True)

@@ -45,7 +45,7 @@ class DataConfig:
     'letterbox' keeps it, and fills the square with the picture's mirror image. 'crop' keeps the middle alone."""
     white_balance: Annotated[WhiteBalance, *recent("{none,grey-world,shades-of-grey,border}")] = "none"
     """Divide the light's color out of every picture: the mean color, its mean of order 6, or that of the border,
-    if the background is neutral. Helps the maps of a colorizer under other cameras and light, not a head."""
+    if the background is neutral. For maps of colors under other cameras and light; measure it."""
     n_splits: int = 5
     """Number of cross-validation folds, at least 2."""
     hold_out: Annotated[str | None, *recent("COLUMN[=VALUE]")] = None
