@@ -20,6 +20,7 @@ from leanet.cli import main
 from leanet.model.choose import NEAR, choose
 from leanet.model.known import Known, read_known, write_known
 from leanet.model.model import save
+from leanet.model.next_labels import COLUMNS
 from leanet.networks.familiarity import COMPONENTS
 from leanet.networks.registry import build_leanet
 
@@ -128,6 +129,8 @@ def test_tasks_for_label_studio_have_the_pictures_place_and_the_answer(model: Pa
         (("MODEL", "pool", "--out", "next.txt"), "--out next.txt: expected a name that ends in .csv"),
         (("MODEL", "pool", "--out", "notes.csv"), "--out notes.csv: exists, and is not an earlier output"),
         (("MODEL", "pool", "--out", "notes.json"), "--out notes.json: exists, and is not an earlier output"),
+        (("MODEL", "pool", "--out", "labeled.csv"), "--out labeled.csv: exists, and is not an earlier output"),
+        (("MODEL", "pool", "--out", "labeled.json"), "--out labeled.json: exists, and is not an earlier output"),
         (("MODEL", "pool/0.png"), "no unlabeled picture"),
         (("PLAIN", "pool"), "does not know its training pictures"),
         (("m.onnx", "pool"), "an exported file does not know"),
@@ -144,6 +147,9 @@ def test_what_cannot_be_chosen_from_is_refused(
 ) -> None:
     (place / "notes.csv").write_text("mine\n")
     (place / "notes.json").write_text('{"mine": 1}')
+    (place / "labeled.csv").write_text(",".join((*COLUMNS, "label")) + "\n")  # with people's labels
+    answered = {"data": {"unfamiliarity": 1.0}, "predictions": [], "annotations": []}
+    (place / "labeled.json").write_text(json.dumps([answered]))
     (place / "m.onnx").touch()
     shutil.copytree(model, place / "damaged")
     (place / "damaged" / "training.safetensors").write_bytes(b"none")
