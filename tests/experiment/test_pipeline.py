@@ -199,6 +199,14 @@ def test_a_report_measures_other_light_once(reported: Path, monkeypatch: pytest.
     assert (reported / "report" / "robustness.csv").read_bytes() == before
 
 
+def test_a_report_needs_no_source_of_the_maps(run: Path) -> None:
+    for weights in run.glob("[01]/colorizer/*.safetensors"):
+        weights.unlink()
+    (run / "report" / "robustness.json").unlink(missing_ok=True)
+    assert main(["report", str(run)]) == 0
+    assert "In other light" not in (run / "report" / "index.html").read_text(encoding="utf-8")
+
+
 def test_a_report_localises_by_the_masks(reported: Path, leaves: Path) -> None:
     localised = read_csv(reported / "report" / "localisation.csv")
     overs = ("fold 0", "fold 1", "mean", "95 % interval, low end", "95 % interval, high end")
