@@ -11,6 +11,7 @@ images blurred, under color casts and at other exposures; and, kind by kind, of 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from itertools import cycle
 from pathlib import Path
 from typing import TypeVar
 
@@ -20,7 +21,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageFilter
 
 from benchmarks.common import facts, parser, write_csv
-from leanet.color.lab import rgb_to_lab
+from leanet.color.light import DIRECTIONS, Gains, cast_gains, relit
 from leanet.config import DataConfig, DetectConfig, DetectorConfig
 from leanet.data.decode import decode_bytes, resize
 from leanet.data.registry import list_images
@@ -155,27 +156,18 @@ def _blurred(share: float) -> Callable[[Pixels], Pixels]:
 
 
 def _cast(delta_e: float) -> Callable[[Pixels], Pixels]:
-    """Gains of the three channels, in a random direction, that move the mean color by so many ΔE (CIE 1976)."""
-    generator = np.random.default_rng(0)
-
-    def change(picture: Pixels) -> Pixels:
-        image = torch.from_numpy(picture).permute(2, 0, 1)[None] / 255
-        direction = torch.from_numpy(generator.normal(size=3)).float()
-        direction = (direction - direction.mean())[:, None, None]
-        before, low, high = rgb_to_lab(image).mean((2, 3)), 0.0, 1.0
-        for _ in range(12):
-            middle = (low + high) / 2
-            moved = (image * (1 + middle * direction).clamp(min=0)).clamp(0, 1)
-            near = float((rgb_to_lab(moved).mean((2, 3)) - before).norm()) < delta_e
-            low, high = (middle, high) if near else (low, middle)
-        return (moved[0].permute(1, 2, 0) * 255).round().byte().numpy()
-
-    return change
+    """A cast of so many ΔE00, of one picture warm, of the next cool, green and magenta."""
+    all_gains = cycle([cast_gains(cast, delta_e) for cast in DIRECTIONS])
+    return lambda picture: _in_light(picture, gains=next(all_gains))
 
 
 def _exposed(stops: float) -> Callable[[Pixels], Pixels]:
-    """So many stops of exposure, by a gamma of 2.2."""
-    return lambda picture: np.rint(((picture / 255) * 2 ** (stops / 2.2)).clip(0, 1) * 255).astype(np.uint8)
+    return lambda picture: _in_light(picture, stops=stops)
+
+
+def _in_light(picture: Pixels, gains: Gains = (1.0, 1.0, 1.0), stops: float = 0.0) -> Pixels:
+    moved = relit(torch.from_numpy(picture).permute(2, 0, 1) / 255, gains, stops)
+    return (moved.permute(1, 2, 0) * 255).round().byte().numpy()
 
 
 CHANGES: dict[str, Callable[[Pixels], Pixels]] = {

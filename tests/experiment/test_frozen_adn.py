@@ -9,11 +9,13 @@ import shutil
 from pathlib import Path
 
 import numpy as np
+import onnx
 import pytest
 import torch
 from commands import train
 from sklearn.metrics import roc_auc_score
 from tiny import registered
+from torch import nn
 
 import leanet
 from leanet.cli import main, parse
@@ -157,6 +159,10 @@ def test_an_exported_head_measures_the_same_distance(leaves: Path, tmp_path: Pat
         expected, found = (leanet.load(tmp_path / name).predict(file) for name in ("model", "model.onnx"))
         assert found.unfamiliarity == pytest.approx(expected.unfamiliarity, abs=0.05)
         assert found.decision == expected.decision
+    network = build_leanet("EfficientNet-Lite0", None, (), 64).adn
+    layers = sum(isinstance(module, nn.Conv2d) for module in network.stages.modules())
+    nodes = [node.op_type for node in onnx.load(tmp_path / "model.onnx").graph.node]
+    assert nodes.count("Conv") == 2 * layers  # of the image as it is, for the map too, and of its mirror images
 
 
 @pytest.mark.parametrize(

@@ -41,6 +41,9 @@ CALIBRATION_IMAGES = 300
 ONNX_BYTES = 2_000_000_000
 """Most bytes of weights in one file: protobuf's limit is 2^31 bytes, and the graph needs a few."""
 
+LARGEST_WEIGHT = 10_000_000
+"""Most numbers of a weight that is looked for a second time."""
+
 CONVOLUTIONS = {"Convolution", "ConvolutionBackpropData", "GroupConvolution"}
 """OpenVINO's names of the operations to convert to int8."""
 
@@ -229,6 +232,7 @@ def _is_openvino_of_ours(path: Path) -> bool:
 def write_onnx(model: Model, path: Path) -> None:
     """Write the graph as ONNX, completely or not at all."""
     import onnx
+    from onnx_ir.passes.common import CommonSubexpressionEliminationPass, DeduplicateInitializersPass
 
     graph = Graph(model).eval()
     side = model.card.image_size
@@ -248,6 +252,8 @@ def write_onnx(model: Model, path: Path) -> None:
             external_data=False,
         )
     assert program is not None
+    for merge in (DeduplicateInitializersPass(LARGEST_WEIGHT), CommonSubexpressionEliminationPass()):
+        merge(program.model)  # the feature map and the head read the same network of the same image
     proto = program.model_proto
     onnx.helper.set_model_props(proto, {METADATA: to_json(model.card)})
     with beside(path) as partial:

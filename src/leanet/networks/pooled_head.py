@@ -121,7 +121,10 @@ class PooledHead(nn.Module):
 
 def mirrored_blocks(adn: ADN, images: Tensor) -> list[Tensor]:
     """Each block's features, float32 (4 N, C, h, w), of images (N, 3, H, W) in the four orientations."""
-    return [block.float() for block in adn.blocks(_mirrored(images))]
+    # The image as it is passes alone: an exported graph shares this pass with the feature map's.
+    flipped = torch.cat([images.flip(axes) for axes in ORIENTATIONS[1:]])
+    passes = zip(adn.blocks(images), adn.blocks(flipped), strict=True)
+    return [torch.cat(both).float() for both in passes]
 
 
 def pooled_features(blocks: Sequence[Tensor]) -> Tensor:

@@ -103,7 +103,10 @@ class FeatureMap(MapSource):
     def describe(self, images: Tensor) -> Tensor:
         """Features of the patches of images (N, 3, H, W): float16 (N, patches, channels)."""
         with in_float32(images):  # bfloat16 would change the maps of normal images by a third
-            return torch.cat([self._patches(some) for some in torch.split(scaled(images), BATCH)]).half()
+            rgb = scaled(images)
+            if len(rgb) == BATCH:  # in a graph, a split into one would keep this pass from being shared
+                return self._patches(rgb).half()
+            return torch.cat([self._patches(some) for some in torch.split(rgb, BATCH)]).half()
 
     def compare(self, descriptions: Tensor) -> AnomalyMap:
         """Maps of images by their patches' features (N, patches, channels)."""
