@@ -134,8 +134,10 @@ def pooled_features(blocks: Sequence[Tensor]) -> Tensor:
 
 def attended_features(blocks: Sequence[Tensor], maps: Tensor) -> Tensor:
     """The mean of every channel of `mirrored_blocks` after `pooled_attention` by maps (N, 1, S, S): (N, all C)."""
-    mirrored = _mirrored(maps)
-    guides = {side: at_resolution(mirrored, side) for side in {block.shape[-1] for block in blocks}}
+    guides: dict[int, Tensor] = {}
+    for side in sorted({block.shape[-1] for block in blocks}, reverse=True):
+        maps = at_resolution(maps, side)  # the largest of the largest values
+        guides[side] = _mirrored(maps)
     pooled = [pooled_attention(block, guides[block.shape[-1]])[0].mean((2, 3)) for block in blocks]
     return _averaged(torch.cat(pooled, 1))
 
