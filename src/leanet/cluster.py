@@ -11,7 +11,7 @@ import secrets
 import socket
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -152,14 +152,18 @@ def check_nodes(nodes: Sequence[Node], folder: Path, packages: Sequence[str], ot
     """Look from every node at the folder that the tasks write to.
 
     Args:
-        packages: those that every node needs in this machine's version, besides leanet.
+        packages: those that every node needs in this machine's version, besides leanet; one that this machine has
+            under another name, as builds for a GPU are, is not compared.
         others: further paths that the tasks read.
     Raises:
         UserError: a node does not see a path, or lacks this version of a package; the node is named.
     """
     ray = ray_package()
     strategy = importlib.import_module("ray.util.scheduling_strategies").NodeAffinitySchedulingStrategy
-    here = {"leanet": __version__} | {name: version(name) for name in packages}
+    here = {"leanet": __version__}
+    for name in packages:
+        with contextlib.suppress(PackageNotFoundError):
+            here[name] = version(name)
     with _marked(folder) as (path, secret):
         looks = [
             ray.remote(_looker())

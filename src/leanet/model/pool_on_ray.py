@@ -95,7 +95,8 @@ def run_spread(pool: Pool, place: Place) -> int:
     Raises:
         UserError: the first error of a shard.
     """
-    began, running = time.perf_counter(), dict[Future[Tally | str], Shard]()
+    running = dict[Future[Tally | str], Shard]()
+    began: float | None = None
     with progress_bar("rows", pool.manifest.rows) as set_done:
         done = _Done(set_done)
         for shard in pool.shards():
@@ -108,12 +109,14 @@ def run_spread(pool: Pool, place: Place) -> int:
                 done.take(running)
             if done.error:
                 break
+            began = began or time.perf_counter()
             running[place.start(shard)] = shard
         while running:
             done.take(running)
     if done.error:
         raise UserError(done.error)
-    return told(done.tally, done.new, time.perf_counter() - began, pool.config.out)
+    seconds = 0.0 if began is None else time.perf_counter() - began
+    return told(done.tally, done.new, seconds, pool.config.out)
 
 
 class _Done:
