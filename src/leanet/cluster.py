@@ -176,6 +176,8 @@ def check_nodes(nodes: Sequence[Node], folder: Path, packages: Sequence[str], ot
             try:
                 read, versions, missing = ray.get(look, timeout=SLOWEST_NODE)
             except ray.exceptions.RayError as error:
+                if not any(other["Alive"] and other["NodeID"] == node["NodeID"] for other in ray.nodes()):
+                    continue  # it has died since, and gets no task
                 said = str(error).strip().split("\n")[-1]
                 raise UserError(f"node {name}: no process starts there ({said}). Remove the node.") from None
             unseen = [str(folder)] if read != secret else missing

@@ -203,6 +203,16 @@ def test_a_node_that_does_not_see_the_pictures_is_named(cluster: Any, folder: Pa
 
 
 @pytest.mark.slow
+def test_a_node_that_has_died_since_gets_no_task(cluster: Any, tmp_path: Path) -> None:
+    node = cluster.add_node(num_cpus=1)
+    nodes = Share(1).nodes()
+    assert len(nodes) == 2
+    cluster.remove_node(node)
+    check_nodes(nodes, tmp_path, ["pyarrow"])
+    assert len(Share(1).nodes()) == 1
+
+
+@pytest.mark.slow
 def test_a_node_with_another_version_is_named(cluster: Any, leaves: Path, tmp_path: Path) -> None:
     (tmp_path / "old" / "leanet").mkdir(parents=True)
     (tmp_path / "old" / "leanet" / "__init__.py").write_text('__version__ = "0.0.9"\n')
