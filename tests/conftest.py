@@ -117,12 +117,6 @@ def tiny_model(tiny_networks: None, tmp_path_factory: pytest.TempPathFactory) ->
     return out
 
 
-@pytest.fixture
-def no_telemetry(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Keep OpenVINO's converter from reporting its use: it forks this process for each message, and waits."""
-    monkeypatch.setenv("CI", "true")
-
-
 @pytest.fixture(name="make_run")
 def run_maker() -> Callable[..., Run]:
     """`make_run` as a fixture."""

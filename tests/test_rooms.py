@@ -15,7 +15,7 @@ ROOMS = (
     ("errors", "ranks", "progress"),
     ("reading", "terminal"),
     ("files",),
-    ("lock", "console"),
+    ("lock", "console", "cluster"),
     ("config",),
     ("color",),
     ("data",),

@@ -126,6 +126,10 @@ def _predict(config: Any) -> int:
         at_once = 1 if config.tile is None else processors()
         return _model(config.model, config.device, config.precision, images=images, at_once=at_once)
 
+    if config.executor == "ray":
+        from leanet.model.pool_on_ray import predict_pool_on_ray
+
+        return predict_pool_on_ray(config)
     if config.manifest is not None:
         from leanet.model.pool import predict_pool
 
@@ -150,14 +154,12 @@ def _serve(config: Any) -> int:
 def _model(path: Path, device: str, precision: Precision, *, images: int = 0, at_once: int = 1) -> AnomalyModel:
     """Load a model for this many images and threads; import torch only if needed."""
     from leanet.console import note
+    from leanet.model.card import refuse_without_maps
     from leanet.model.exported import ExportedModel
     from leanet.model.load import load
 
     model = load(path, device=device, precision=precision, images=images, at_once=at_once)
-    if model.card.map_source is None:
-        raise UserError(
-            f"{path}: has no colorizer and cannot make anomaly maps. Name a model that `leanet fit` made."
-        )
+    refuse_without_maps(model.card, path)
     if isinstance(model, ExportedModel):
         return model
 

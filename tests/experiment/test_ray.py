@@ -10,14 +10,16 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from commands import train
 from same_files import assert_same_files
 from threadpoolctl import threadpool_limits
 
 from leanet.cli import main, parse
+from leanet.cluster import Share, check_nodes, complaint, connect
 from leanet.errors import UserError
-from leanet.experiment.executors.ray import complaint, connect
 from leanet.experiment.fit import fit
 from leanet.experiment.study import study
 
@@ -30,17 +32,19 @@ HERE = {"leanet": "0.2.0", "torch": "2.14.1"}
 
 
 @pytest.mark.parametrize(
-    ("read", "there", "said"),
+    ("unseen", "there", "said"),
     [
-        ("secret", HERE, None),
-        ("secret", {**HERE, "leanet": None}, 'leanet is not installed there.*pip install "leanet'),
-        ("secret", {**HERE, "leanet": "0.1.0"}, "has leanet 0.1.0, and this machine 0.2.0"),
-        ("secret", {**HERE, "torch": "2.9.0"}, "has torch 2.9.0, and this machine 2.14.1"),
-        ("", HERE, "does not see the run folder"),
+        ([], HERE, None),
+        ([], {**HERE, "leanet": None}, 'leanet is not installed there.*pip install "leanet'),
+        ([], {**HERE, "leanet": "0.1.0"}, "has leanet 0.1.0, and this machine 0.2.0"),
+        ([], {**HERE, "torch": "2.9.0"}, "has torch 2.9.0, and this machine 2.14.1"),
+        (["run"], HERE, "does not see run. Put --out and what the command reads where"),
     ],
 )
-def test_what_is_wrong_with_a_node_is_said(read: str, there: dict[str, str | None], said: str | None) -> None:
-    found = complaint(read, there, "secret", HERE)
+def test_what_is_wrong_with_a_node_is_said(
+    unseen: list[str], there: dict[str, str | None], said: str | None
+) -> None:
+    found = complaint(unseen, there, HERE)
     assert found is None if said is None else re.search(said, found or "")
 
 
@@ -150,6 +154,62 @@ def test_a_fit_writes_the_same_model(cluster: Any, leaves: Path, tmp_path: Path)
     made = [{path.name: path.read_bytes() for path in (tmp_path / name).iterdir()} for name in ("local", "ray")]
     assert made[0] == made[1]
     assert {"model.json", "weights.safetensors"} < made[0].keys()
+
+
+@pytest.mark.slow
+def test_a_pool_has_the_same_answers_when_a_node_is_killed(
+    cluster: Any, folder: Path, leaves: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pictures = sorted(leaves.rglob("*.png"))
+    pq.write_table(
+        pa.table({"file": [str(pictures[i % len(pictures)]) for i in range(400)]}), tmp_path / "p.parquet"
+    )
+    monkeypatch.chdir(tmp_path)
+    command = ["predict", str(folder), "--manifest", "p.parquet", "--shard-rows", "20"]
+    with threadpool_limits(1):
+        assert main([*command, "--out", "local"]) == 0
+    node = cluster.add_node(num_cpus=1)
+    killed = threading.Event()
+
+    def kill() -> None:
+        while len(list(Path(tmp_path, "spread").glob("part-*"))) < 3:
+            time.sleep(0.005)
+        cluster.remove_node(node, allow_graceful=False)
+        killed.set()
+
+    threading.Thread(target=kill, daemon=True).start()
+    assert main([*command, "--out", "spread", "--executor", "ray"]) == 0
+    assert killed.is_set()
+    local, spread = ({p.name: p.read_bytes() for p in Path(out).glob("part-*")} for out in ("local", "spread"))
+    assert len(local) == 20
+    assert spread == local
+
+
+@pytest.mark.slow
+def test_a_node_that_does_not_see_the_pictures_is_named(cluster: Any, folder: Path, tmp_path: Path) -> None:
+    del cluster
+    pq.write_table(pa.table({"file": ["a.png"]}), tmp_path / "p.parquet")
+    command = [
+        "predict",
+        str(folder),
+        "--manifest",
+        str(tmp_path / "p.parquet"),
+        "--out",
+        str(tmp_path / "answers"),
+    ]
+    with pytest.raises(UserError, match=r"node .*: does not see .*gone. Put --out and what the command reads"):
+        check_nodes(Share(1).nodes(), tmp_path, ["pyarrow"], [str(tmp_path / "gone")])
+    assert main([*command, "--executor", "ray", "--num-cpus", "64"]) == 2
+
+
+@pytest.mark.slow
+def test_a_node_that_has_died_since_gets_no_task(cluster: Any, tmp_path: Path) -> None:
+    node = cluster.add_node(num_cpus=1)
+    nodes = Share(1).nodes()
+    assert len(nodes) == 2
+    cluster.remove_node(node)
+    check_nodes(nodes, tmp_path, ["pyarrow"])
+    assert len(Share(1).nodes()) == 1
 
 
 @pytest.mark.slow

@@ -173,7 +173,6 @@ def test_what_is_no_export_is_not_written_over(
 
 
 @pytest.mark.slow
-@pytest.mark.usefixtures("no_telemetry")
 def test_an_openvino_export_is_written_over_an_earlier_one(tiny_model: Path, place: Path) -> None:
     command = ["export", str(tiny_model), "--out", "m.xml", "--format", "openvino"]
     assert main(command) == 0

@@ -7,6 +7,7 @@ import io
 import json
 import os
 import pickle
+import re
 import shutil
 import signal
 import subprocess
@@ -14,6 +15,7 @@ import sys
 import tarfile
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -22,10 +24,12 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from made import made
 from PIL import Image
 
 from leanet.cli import main, parse
 from leanet.model.load import load
+from leanet.model.model import save
 from leanet.model.pool import open_pool
 from leanet.model.predict_files import BATCH
 
@@ -388,6 +392,38 @@ def test_a_damaged_listing_names_the_remedy(predict: Predict, capsys: pytest.Cap
         capsys.readouterr()
         predict("photos", code=2)
         assert "_listing.parquet: damaged or changed. Choose another --out, which lists again." in said(capsys)
+
+
+def test_damage_in_the_middle_of_a_listing_is_found(
+    predict: Predict, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("leanet.data.manifest._ENDS", 4)  # only the ends are hashed
+    out = predict("photos")
+    listing, part = out / "_listing.parquet", out / "part-00000.parquet"
+    content, column = listing.read_bytes(), pq.read_metadata(listing).row_group(0).column(0)
+    end = column.dictionary_page_offset + column.total_compressed_size
+    kind = column.data_page_offset + 1  # of the page, which is not among what its checksum covers
+    for at in (column.data_page_offset - 1, end - 1, kind):
+        damaged = bytearray(content)
+        damaged[at] ^= 1
+        listing.write_bytes(damaged)
+        part.unlink(missing_ok=True)
+        capsys.readouterr()
+        predict("photos", code=2)
+        assert re.search("_listing.parquet: not a readable.*Choose another --out, which lists again", said(capsys))
+        assert not part.exists()
+
+
+def test_a_model_that_cannot_make_maps_is_refused_before_the_folder_is_bound_to_it(
+    predict: Predict, tiny_networks: None, place: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    del tiny_networks
+    model = made("CNN", "Direct", 2)
+    save(place / "imported", replace(model.card, map_source=None, colorizer=None), model.network)
+    assert main(["predict", "imported", "--manifest", "photos", "--out", "answers"]) == 2
+    assert "imported: has no colorizer and cannot make anomaly maps" in said(capsys)
+    assert not (place / "answers").exists()
+    predict("photos")
 
 
 def test_a_bucket_is_listed_as_a_folder_is(

@@ -138,12 +138,14 @@ def test_models_are_named_by_their_files(tmp_path: Path, monkeypatch: pytest.Mon
     monkeypatch.chdir(tmp_path)
     (tmp_path / "tile.v2.onnx").touch()
     (tmp_path / "x=y").mkdir()
-    given = [Path(name) for name in ("leaf", "tile.v2.onnx", "old=tile.v2.onnx", "x=y")]
+    (tmp_path / "current").symlink_to("x=y")
+    given = [Path(name) for name in ("leaf", "tile.v2.onnx", "old=tile.v2.onnx", "x=y", "current")]
     assert named_models(ServeConfig(given[0], more=tuple(given[1:]))) == {
         "leaf": given[0],
         "tile.v2": given[1],
         "old": Path("tile.v2.onnx"),
         "x=y": given[3],
+        "current": given[4],
     }
     for first, second, told in (
         ("a/leaf", "b/leaf", "b/leaf: a/leaf has the name 'leaf' already. Give one of them another: NAME=b/leaf"),

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Annotated, Literal
 
-from leanet.config.limits import at_least, check_seed
+from leanet.config.limits import at_least, check_seed, check_share
 from leanet.config.shown import unrecorded
 from leanet.errors import OptionError
 
@@ -49,9 +49,7 @@ class ComputeConfig:
     def __post_init__(self) -> None:
         check_seed(self.seed)
         at_least("checkpoint_seconds", self.checkpoint_seconds, 0)
-        for name, least in (("num_cpus", 1), ("num_gpus", 0), ("memory", 0.1)):
-            if (value := getattr(self, name)) is not None:
-                at_least(name, value, least)
+        check_share(self.num_cpus, self.num_gpus, self.memory)
 
 
 def parse_folds(folds: str, n_splits: int) -> tuple[int, ...]:

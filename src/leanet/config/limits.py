@@ -24,6 +24,13 @@ def check_image_size(image_size: int) -> None:
         raise OptionError("image_size", image_size, f"expected a multiple of 32 from 64 to 512. Try {nearest}.")
 
 
+def check_share(num_cpus: int | None, num_gpus: float | None, memory: float | None) -> None:
+    """Check what each task asks of a machine; None is the default."""
+    for name, value, least in (("num_cpus", num_cpus, 1), ("num_gpus", num_gpus, 0), ("memory", memory, 0.1)):
+        if value is not None:
+            at_least(name, value, least)
+
+
 def training_limits(prefix: str, epochs: int | None, batch_size: int | None, lr: float | None) -> None:
     if epochs is not None:
         at_least(f"{prefix}epochs", epochs, 1)

@@ -12,7 +12,7 @@ from typing import Annotated, Literal
 from leanet.config.compute import ComputeConfig, Precision
 from leanet.config.data import DataConfig
 from leanet.config.detector import DIRECT, NO_CAAN, AttentionForm, DetectorConfig, Tune
-from leanet.config.limits import at_least, check_seed
+from leanet.config.limits import at_least, check_seed, check_share
 from leanet.config.maps import ColorizerConfig, MapCoding
 from leanet.config.shown import network_in, positional, recent, shown_as
 from leanet.errors import OptionError, UserError
@@ -265,12 +265,25 @@ class PredictConfig:
     tar shards, or members of shards such as tar://1.jpg::shards/0.tar."""
     shard_rows: int = 10_000
     """Rows of --manifest for one file of answers; each tar shard of a listing has a file of its own."""
+    executor: Literal["local", "ray"] = "local"
+    """With --manifest: 'local' makes one file of answers after another with all cores; 'ray', several at a time on
+    this machine's cores and GPUs or on a cluster."""
+    address: Annotated[str | None, *shown_as("{auto,ray://HOST:PORT}")] = None
+    """With --executor ray: the cluster. 'auto' is the one that this machine belongs to.
+    By default, Ray is started on this machine for the one command."""
+    num_cpus: Annotated[int | None, *shown_as("INT")] = None
+    """With --executor ray: cores for each file, which is computed with as many threads; 1 by default."""
+    num_gpus: Annotated[float | None, *shown_as("FLOAT")] = None
+    """With --executor ray: GPUs for each file, or a share of one, such as 0.5; none by default."""
+    memory: Annotated[float | None, *shown_as("GIGABYTES")] = None
+    """With --executor ray: memory for each file; as many are computed at once as have room."""
 
     def __post_init__(self) -> None:
         at_least("shard_rows", self.shard_rows, 1)
         self._check_tiles()
+        self._check_executor()
         if self.manifest is None:
-            for name in ("column", "shard_rows"):
+            for name in ("column", "shard_rows", "executor"):
                 if (value := getattr(self, name)) != getattr(PredictConfig, name):
                     raise OptionError(name, value, "is an option of --manifest. Leave it out.")
             return
@@ -286,6 +299,12 @@ class PredictConfig:
             raise OptionError("out", self.out, "with --manifest, expected the name of a folder for the answers.")
         if self.out == PREDICTIONS:
             raise UserError("--out: with --manifest, expected the name of a folder for the answers.")
+
+    def _check_executor(self) -> None:
+        check_share(self.num_cpus, self.num_gpus, self.memory)
+        for name in ("address", "num_cpus", "num_gpus", "memory"):
+            if self.executor == "local" and (value := getattr(self, name)) is not None:
+                raise OptionError(name, value, "is an option of --executor ray. Leave it out, or add that.")
 
     def _check_tiles(self) -> None:
         if self.tile is None:

@@ -31,6 +31,9 @@ _log = logging.getLogger(__name__)
 COLUMN = "file"
 """The column of a listing, and by default of a manifest."""
 
+LISTING, LIST_AGAIN = "_listing.parquet", "Choose another --out, which lists again."
+"""The file of rows beside the answers, if the manifest is no Parquet file; and the remedy where it is damaged."""
+
 GROUP = 100_000
 """Rows of a row group in a listing: a shard's rows are found by skipping less than a group."""
 
@@ -68,8 +71,8 @@ class Manifest:
             UserError: the file cannot be read.
         """
         number = first
-        for batch in _batches(self.table, self.column, first, last):
-            for file in batch.to_pylist():
+        for files in _batches(self.table, self.column, first, last):
+            for file in files:
                 yield number, file or ""
                 number += 1
 
@@ -201,21 +204,22 @@ def _read_layout(table: str, _version: object) -> tuple[Any, Any, list[int]]:
         return metadata, opened.schema_arrow, list(itertools.accumulate(sizes, initial=0))
 
 
-def _batches(table: str, column: str, first: int, last: int) -> Iterator[Any]:
-    """Arrays of the column's rows first..last - 1."""
+def _batches(table: str, column: str, first: int, last: int) -> Iterator[list[str | None]]:
+    """The column's rows first..last - 1, some at a time."""
     import pyarrow.parquet as pq
 
     metadata, _, starts = _layout_of(table)
     start, end = bisect.bisect_right(starts, first) - 1, bisect.bisect_left(starts, last)
     at = starts[start]
     with _parquet_errors(table), _opened(table) as file:
-        opened = pq.ParquetFile(file, metadata=metadata, buffer_size=_BUFFER)
+        opened = pq.ParquetFile(file, metadata=metadata, buffer_size=_BUFFER, page_checksum_verification=True)
         for batch in opened.iter_batches(_BATCH, row_groups=range(start, end), columns=[column]):
             if at + len(batch) > first:
                 skipped = max(0, first - at)
-                yield batch.column(0).slice(skipped, last - at - skipped)
+                yield batch.column(0).slice(skipped, last - at - skipped).to_pylist()
             if (at := at + len(batch)) >= last:
                 return
+        raise ValueError("rows are missing")  # pyarrow skips a page of a damaged kind
 
 
 @contextlib.contextmanager
@@ -225,7 +229,8 @@ def _parquet_errors(table: str) -> Iterator[None]:
     except UserError:
         raise
     except Exception as error:  # pyarrow raises classes of its own, and OSError for damage
-        raise UserError(f"{table}: not a readable Parquet file ({remote.in_short(error)}).") from None
+        remedy = LIST_AGAIN if table.endswith(LISTING) else "Write it again."
+        raise UserError(f"{table}: not a readable Parquet file ({remote.in_short(error)}). {remedy}") from None
 
 
 def _write(listing: Path, rows: Iterable[str]) -> None:
@@ -234,7 +239,7 @@ def _write(listing: Path, rows: Iterable[str]) -> None:
     import pyarrow.parquet as pq
 
     schema, remaining = pa.schema([(COLUMN, pa.string())]), iter(rows)
-    with beside(listing) as partial, pq.ParquetWriter(partial, schema) as writer:
+    with beside(listing) as partial, pq.ParquetWriter(partial, schema, write_page_checksum=True) as writer:
         while group := list(itertools.islice(remaining, GROUP)):
             writer.write_table(pa.table([group], schema=schema))
 

@@ -116,7 +116,7 @@ def _problem(error: Exception) -> str:
     if isinstance(error, FileNotFoundError):
         return "no such file, folder or bucket. Check the name."
     kind = type(error).__name__
-    if isinstance(error, PermissionError) or "Credential" in kind or "Token" in kind:
+    if isinstance(error, PermissionError) or any(word in kind for word in ("Credential", "Profile", "Token")):
         return f"access denied ({in_short(error)}). Check the credentials."
     return f"cannot be read ({in_short(error)}). Check the address and the network, and run the command again."
 

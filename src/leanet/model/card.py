@@ -280,6 +280,18 @@ def read_card(folder: Path) -> Card:
         raise DamagedError(path, f"cannot be read ({error.strerror}). Make the model again.") from None
 
 
+def refuse_without_maps(card: Card, where: Path) -> None:
+    """Raise UserError if the model needs anomaly maps and cannot make them.
+
+    Args:
+        where: the model, for the message.
+    """
+    if card.map_source is None:
+        raise UserError(
+            f"{where}: has no colorizer and cannot make anomaly maps. Name a model that `leanet fit` made."
+        )
+
+
 def check_hash(path: Path, expected: str) -> None:
     """Raise DamagedError unless the file is what it was when the model was saved."""
     if not path.is_file() or sha256_of_file(path) != expected:

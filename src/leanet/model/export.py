@@ -27,7 +27,7 @@ from leanet.files import beside, partial_of, refuse_other, unfinished
 from leanet.lock import alone_in
 from leanet.model.card import to_json
 from leanet.model.deviation import deviation
-from leanet.model.exported import DISTANCE, HEAT, METADATA, OUTPUTS, PAINTED, load_exported
+from leanet.model.exported import DISTANCE, HEAT, METADATA, OUTPUTS, PAINTED, load_exported, no_statistics
 from leanet.model.heat import heat_map
 from leanet.model.model import Model, load
 from leanet.model.predict_files import at_even_steps, find_files
@@ -269,7 +269,8 @@ def write_openvino(model: Model, path: Path, calibration: Sequence[NDArray[np.ui
         path: path of the .xml.
         calibration: training images, uint8 (H, W, 3), that set the ranges of an int8 variant; None: float32.
     """
-    import openvino
+    with no_statistics():
+        import openvino
 
     with unfinished(path) as there:
         there.mkdir()
@@ -298,7 +299,8 @@ def calibration_images(dataset: Path, side: int, aspect: Aspect = "squeeze") -> 
 
 def _quantized(graph: Any, calibration: Sequence[NDArray[np.uint8]]) -> Any:
     """The graph with int8 convolutions; all other operations, above all on colors, stay in float32."""
-    import nncf
+    with no_statistics():
+        import nncf
 
     nncf.set_log_level(logging.ERROR)
     others = {node.get_type_name() for node in graph.get_ops()} - CONVOLUTIONS

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib.util
+import sys
 import threading
 from abc import abstractmethod
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -27,8 +29,6 @@ METADATA = "leanet"
 WEIGHTS_HASH = "leanet_weights_sha256"
 """The key of the .bin file's hash in .xml files of an earlier version."""
 
-SUFFIXES = (".onnx", ".xml")
-
 OUTPUTS = ("probability", "caan_probability", "anomaly_map", "attention")
 PAINTED = "recoloured"
 """The output that is computed only on request."""
@@ -48,6 +48,7 @@ class ExportedModel(AnomalyModel):
         card: the model's card, from the file's metadata.
         runtime, extra: the module that runs it, and the extra that installs the module.
         at_once: threads that call it at once; each then waits for its share of the processors without spinning.
+        threads: threads that compute; None: as many as there are processors.
 
     Raises:
         UserError: the runtime is missing; no such file, or one that `leanet export` did not write.
@@ -57,9 +58,9 @@ class ExportedModel(AnomalyModel):
     extra: ClassVar[str]
     together = 1
 
-    def __init__(self, path: Path, at_once: int = 1) -> None:
+    def __init__(self, path: Path, at_once: int = 1, threads: int | None = None) -> None:
         _require(self.runtime, self.extra, path)
-        self._path, self.at_once = path, at_once
+        self._path, self.at_once, self.threads = path, at_once, threads
         beside = self._beside(path)
         if beside is not None and not beside.is_file():
             raise DamagedError(beside, f"missing; {path.name} needs it. Export the model again.")
@@ -140,6 +141,8 @@ class OnnxModel(ExportedModel):
         if self.at_once > 1:  # waiting threads that spin would take the processors from the other predictions
             options.add_session_config_entry("session.intra_op.allow_spinning", "0")
             options.intra_op_num_threads = processors()
+        if self.threads is not None:
+            options.intra_op_num_threads = self.threads
         # The fallback, to the same provider, would print a banner.
         self._session = onnxruntime.InferenceSession(
             path, options, providers=["CPUExecutionProvider"], enable_fallback=0
@@ -161,7 +164,8 @@ class OpenVinoModel(ExportedModel):
         return path.with_suffix(".bin")
 
     def _open(self, path: Path) -> tuple[str, list[str]]:
-        import openvino
+        with no_statistics():
+            import openvino
 
         model = openvino.Core().read_model(path)
         if not is_sealed(path):
@@ -169,6 +173,8 @@ class OpenVinoModel(ExportedModel):
         settings: dict[str, Any] = {"INFERENCE_PRECISION_HINT": "f32"}
         if self.at_once > 1:
             settings |= {"NUM_STREAMS": self.at_once, "INFERENCE_NUM_THREADS": processors()}
+        if self.threads is not None:
+            settings["INFERENCE_NUM_THREADS"] = self.threads
         self._compiled = openvino.Core().compile_model(model, "CPU", settings)
         self._of_thread = threading.local()  # a request for inference serves one thread
         return model.get_rt_info(METADATA).astype(str), [n for output in model.outputs for n in output.names]
@@ -180,18 +186,36 @@ class OpenVinoModel(ExportedModel):
         return [found[name] for name in names]
 
 
+OF_SUFFIX: dict[str, type[ExportedModel]] = {".onnx": OnnxModel, ".xml": OpenVinoModel}
+"""The class of an exported file, by its suffix."""
+
+
+@contextlib.contextmanager
+def no_statistics() -> Iterator[None]:
+    """Let a first import of OpenVINO or NNCF, which otherwise report their use, find no package for that."""
+    name = "openvino_telemetry"
+    if name in sys.modules:
+        yield
+        return
+    sys.modules[name] = None  # type: ignore[assignment]  # an import of it then fails
+    try:
+        yield
+    finally:
+        del sys.modules[name]
+
+
 def is_exported(path: Path) -> bool:
     """Whether a path has an exported file's suffix, and is not a folder."""
-    return path.suffix.lower() in SUFFIXES and not path.is_dir()
+    return path.suffix.lower() in OF_SUFFIX and not path.is_dir()
 
 
-def load_exported(path: Path, at_once: int = 1) -> ExportedModel:
-    """Load an exported file by its suffix, one of SUFFIXES, for so many threads.
+def load_exported(path: Path, at_once: int = 1, threads: int | None = None) -> ExportedModel:
+    """Load an exported file by its suffix, one of OF_SUFFIX; see `ExportedModel` for the threads.
 
     Raises:
         UserError: the runtime is missing, no such file, or one that `leanet export` did not write.
     """
-    return (OnnxModel if path.suffix.lower() == ".onnx" else OpenVinoModel)(path, at_once)
+    return OF_SUFFIX[path.suffix.lower()](path, at_once, threads)
 
 
 def _require(module: str, extra: str, path: Path) -> None:

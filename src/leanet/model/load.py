@@ -47,7 +47,7 @@ def load(
     if precision not in get_args(Precision):
         raise OptionError("precision", precision, "expected 'float32' or 'bfloat16'.")
     if is_exported(place):
-        _refuse_for_exported(place, str(device), precision)
+        refuse_for_exported(place, str(device), precision)
         return load_exported(place, at_once)
     if not _exists(place):  # before torch is imported
         raise UserError(f"{place}: not a model folder: no such file or folder. Name one that `leanet fit` made.")
@@ -57,7 +57,8 @@ def load(
     return load_folder(place, ComputeConfig(device=str(device), precision=precision, compile=compiled), at_once)
 
 
-def _refuse_for_exported(file: Path, device: str, precision: Precision) -> None:
+def refuse_for_exported(file: Path, device: str, precision: Precision) -> None:
+    """Raise OptionError if an exported file cannot use the device or the precision."""
     if device not in ("auto", "cpu"):
         raise OptionError("device", device, f"{file} is computed on the CPU. Leave it out, or name a model folder.")
     if precision == "bfloat16":

@@ -16,7 +16,16 @@ from typing import Any
 
 from leanet.config import PredictConfig
 from leanet.data.decode import RESIZE_VERSION, UnreadableImageError, decode_bytes
-from leanet.data.manifest import COLUMN, Manifest, brief_hash, facts_of, is_table, open_manifest
+from leanet.data.manifest import (
+    COLUMN,
+    LIST_AGAIN,
+    LISTING,
+    Manifest,
+    brief_hash,
+    facts_of,
+    is_table,
+    open_manifest,
+)
 from leanet.data.pictures import Picture, pictures_of
 from leanet.data.threads import THREADS
 from leanet.errors import OptionError, UserError
@@ -24,7 +33,7 @@ from leanet.files import contents, write_json
 from leanet.lock import alone_in
 from leanet.model.anomaly_model import AnomalyModel
 from leanet.model.answers import OnPicture, Tally, read_answers, write_answers
-from leanet.model.card import CARD, Card, read_card, sha256_of_file, with_threshold
+from leanet.model.card import CARD, Card, read_card, refuse_without_maps, sha256_of_file, with_threshold
 from leanet.model.exported import is_exported
 from leanet.model.load import load
 from leanet.model.predict_files import Loaded, loaded, results_ahead
@@ -33,8 +42,8 @@ from leanet.reading import parse_json, read_bytes
 
 _log = logging.getLogger(__name__)
 
-RECORD, LISTING = "_manifest.json", "_listing.parquet"
-"""The files beside the answers: what they were made from, and the rows if the manifest is no Parquet file."""
+RECORD = "_manifest.json"
+"""The file beside the answers that says what they were made from."""
 
 READERS = 16
 """Pictures that are read at once: reading from another machine mainly waits."""
@@ -136,10 +145,11 @@ def predict_pool(config: PredictConfig, model: Callable[[int], AnomalyModel]) ->
     """
     with alone_in(config.out):
         pool = open_pool(config)
-        return run_shards(pool, functools.cache(lambda: _asked(config, model(pool.manifest.rows))))
+        return run_shards(pool, functools.cache(lambda: with_asked_threshold(model(pool.manifest.rows), config)))
 
 
-def _asked(config: PredictConfig, model: AnomalyModel) -> AnomalyModel:
+def with_asked_threshold(model: AnomalyModel, config: PredictConfig) -> AnomalyModel:
+    """The model with the threshold that the options ask for."""
     return model if config.threshold is None else model.with_threshold(config.threshold)
 
 
@@ -151,25 +161,32 @@ def run_shards(pool: Pool, model: Callable[[], AnomalyModel]) -> int:
             tally = shard.tally()
             if tally is None:
                 if shard.part.exists():
-                    _log.info(f"{shard.part}: damaged, or of another kind; made again")
+                    log_damaged(shard)
                 asked, started = model(), time.perf_counter()
                 tally = shard.run(asked, functools.partial(_show, set_done, new))
                 seconds += time.perf_counter() - started
                 new += tally.files
             everything += tally
-            set_done(shard.last, _so_far(new))
-    return _told(everything, new, seconds, pool.config.out)
+            set_done(shard.last, so_far(new))
+    return told(everything, new, seconds, pool.config.out)
+
+
+def log_damaged(shard: Shard) -> None:
+    """Log that a shard's file is made again."""
+    _log.info(f"{shard.part}: damaged, or of another kind; made again")
 
 
 def _show(set_done: SetDone, before: int, row: int, pictures: int) -> None:
-    set_done(row, _so_far(before + pictures))
+    set_done(row, so_far(before + pictures))
 
 
-def _so_far(pictures: int) -> str:
+def so_far(pictures: int) -> str:
+    """The progress's current work, in words."""
     return f"({pictures} pictures)"
 
 
-def _told(tally: Tally, new: int, seconds: float, out: Path) -> int:
+def told(tally: Tally, new: int, seconds: float, out: Path) -> int:
+    """Log the counts of all answers and the rate of the new ones; returns the exit code."""
     code = tally.told(out)
     for kind, count in tally.kinds.most_common():
         _log.info(f"  {count}: {kind}")
@@ -214,6 +231,7 @@ def _check_model(config: PredictConfig) -> None:
         card = load(config.model, device=config.device, precision=config.precision).card
     else:
         card = read_card(config.model)
+        refuse_without_maps(card, config.model)
     if config.threshold is not None:
         with_threshold(card, config.threshold)
 
@@ -222,11 +240,10 @@ def _check_listing(listing: Path, expected: str | None) -> None:
     """Raise UserError unless a listing is as it was written."""
     if expected is None:
         return
-    remedy = "Choose another --out, which lists again."
     if not listing.exists():
-        raise UserError(f"{listing}: missing. {remedy}")
+        raise UserError(f"{listing}: missing. {LIST_AGAIN}")
     if brief_hash(str(listing))[1] != expected:
-        raise UserError(f"{listing}: damaged or changed. {remedy}")
+        raise UserError(f"{listing}: damaged or changed. {LIST_AGAIN}")
 
 
 def _options_of(config: PredictConfig) -> dict[str, object]:
@@ -234,7 +251,7 @@ def _options_of(config: PredictConfig) -> dict[str, object]:
     given = config.manifest or ""
     return {
         **({"column": config.column} if is_table(given) else {}),
-        "model": _identity_of(config.model),
+        "model": identity_of(config.model),
         "threshold": config.threshold,
         "precision": "bfloat16" if config.precision == "bfloat16" else "float32",
         "shard_rows": config.shard_rows,
@@ -242,7 +259,7 @@ def _options_of(config: PredictConfig) -> dict[str, object]:
     }
 
 
-def _identity_of(model: Path) -> str:
+def identity_of(model: Path) -> str:
     """A hash of a model: of its folder's card, which has the weights' hashes, or of an exported file."""
     file = model / CARD if model.is_dir() else model
     try:

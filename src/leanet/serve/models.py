@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -25,7 +26,7 @@ _NAME = re.compile(r"[\w.-]+", re.ASCII)
 def named_models(config: ServeConfig) -> dict[str, Path]:
     """Name -> model folder or file, in the given order; the first one is the default.
 
-    A name is the part before `=` or, without it, the file's stem or the folder's name.
+    A name is the part before `=` or, without it, the file's stem or the folder's name, or that of a link to them.
 
     Raises:
         UserError: two models have one name, or a name has other characters than letters, digits, '.', '_', '-'.
@@ -47,7 +48,7 @@ def _name_and_path(given: Path) -> tuple[str, Path]:
         if not rest or not _NAME.fullmatch(name):
             raise UserError(f"{given}: expected NAME=MODEL, with a name of letters, digits, '.', '_' and '-'.")
         return name, Path(rest)
-    path = given.resolve()
+    path = Path(os.path.abspath(given))  # noqa: PTH100 - resolve() would give the name of a link's target
     return path.stem if path.is_file() else path.name, given
 
 

@@ -64,13 +64,6 @@ class Outcome:
     error: str | None = None
 
 
-def at_a_time(tasks: int, threads: int) -> str:
-    """How many tasks run at once, in words: '2 tasks at a time, 1 thread each'."""
-    counted = ((tasks, "task"), (threads, "thread"))
-    at_once, each = (f"{n} {word}{'' if n == 1 else 's'}" for n, word in counted)
-    return f"{at_once} at a time, {each} each"
-
-
 def perform_alone(number: int, task: Task, job: Job, send: Callable[[Report], object]) -> Outcome:
     """Run a task in this process, unless it is done.
 

@@ -13,10 +13,11 @@ from multiprocessing.connection import wait
 from pathlib import Path
 from typing import Any
 
+from leanet.cluster import at_a_time
 from leanet.config import ComputeConfig
 from leanet.data.threads import processors
 from leanet.errors import UserError
-from leanet.experiment.executors.elsewhere import Job, Outcome, Report, at_a_time, perform_alone
+from leanet.experiment.executors.elsewhere import Job, Outcome, Report, perform_alone
 from leanet.experiment.executors.registry import refuse_options, register_executor
 from leanet.experiment.executors.schedule import run_in_order
 from leanet.experiment.open_run import Run
