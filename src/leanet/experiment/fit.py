@@ -323,6 +323,7 @@ def _card(config: FitConfig, whole: Run) -> Card:
         image_size=whole.side,
         aspect=config.data.aspect,
         white_balance=config.data.white_balance,
+        tile=config.data.tile,
         map_coding=whole.map_coding,
         map_scale="normals",
         normals_unit=whole.maps(0).normals_p99,

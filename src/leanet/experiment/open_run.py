@@ -255,6 +255,8 @@ def differing_option(recorded: dict[str, Any], now: dict[str, Any]) -> str | Non
         "hold_out": None,
         "aspect": DataConfig.aspect,
         "white_balance": DataConfig.white_balance,
+        "tile": None,
+        "overlap": DataConfig.overlap,
     }
     recorded, now = ({**unsaid, **options} if options else options for options in (recorded, now))
     for key, value in now.items():
