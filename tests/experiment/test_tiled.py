@@ -9,10 +9,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 from commands import train
+from sklearn.metrics import roc_auc_score
 
 import leanet
 from leanet.cli import main
+from leanet.config import DetectorConfig
+from leanet.experiment.finished import finished, recorded_detector
 from leanet.experiment.open_run import find
+from leanet.experiment.predictions import Predictions, of_pictures
+from leanet.experiment.table import Outcome, scored_as_pictures, table
 from leanet.results.localise import read_mask
 
 pytestmark = pytest.mark.usefixtures("tiny_networks", "blank_figures")
@@ -41,8 +46,34 @@ def test_a_run_on_tiles(leaves: Path, tmp_path: Path, capsys: pytest.CaptureFixt
     assert "made with --overlap 0.25, now 0.75" in capsys.readouterr().err
     assert main(["run", *asked[:3], *QUICK, *FEW]) == 2
     assert "made with --tile 32, now None" in capsys.readouterr().err
+    (note,) = (text for text in table(finished(recorded_detector(run.folder))[0]).notes if "As pictures" in text)
+    by_picture = dict[str, tuple[int, float]]()
+    with predictions.open(encoding="utf-8") as file:
+        for row in csv.DictReader(file):
+            before = by_picture.get(name := row["file"].partition("#")[0], (0, 0.0))
+            by_picture[name] = max(before[0], int(row["label"])), max(before[1], float(row["adn_probability"]))
+    assert f"AUROC {roc_auc_score(*zip(*by_picture.values(), strict=True)):.3f}," in note
     masked = next(image for image in run.images if image.mask)
     assert read_mask(run.images_in / masked.mask, 64, picture=(32, 32)).any()
+
+
+def test_a_threshold_is_chosen_for_pictures() -> None:
+    tiles = {"a": (0, [0.1, 0.2]), "b": (0, [0.3, 0.1]), **{f"c{i}": (1, [0.2, 0.7 + i / 100]) for i in range(12)}}
+    rows = [
+        (f"{name}.jpg#xywh={i},0,9,9", i * label, p)
+        for name, (label, ps) in tiles.items()
+        for i, p in enumerate(ps)
+    ]
+    files, labels, probabilities = zip(*rows, strict=True)
+    found = Predictions(files, np.array(labels), np.array(probabilities), None)
+    pictures = of_pictures(found)
+    assert pictures.files == tuple(f"{name}.jpg" for name in tiles)
+    assert pictures.labels.tolist() == [label for label, _ in tiles.values()]
+    assert pictures.adn.tolist() == [max(ps) for _, ps in tiles.values()]
+    means = np.zeros(len(files))
+    scored = scored_as_pictures(Outcome(found, means, found, means), DetectorConfig("CNN"))
+    assert scored.threshold == pytest.approx(0.5)  # halfway between 0.3 and 0.7
+    assert len(scored.labels) == 14
 
 
 def test_a_model_of_tiles(leaves: Path, tmp_path: Path) -> None:
@@ -50,6 +81,8 @@ def test_a_model_of_tiles(leaves: Path, tmp_path: Path) -> None:
     assert main(["fit", str(leaves), "--out", str(out), *QUICK, *FEW, *TILES]) == 0
     card = json.loads((out / "model.json").read_text())
     assert (card["tile"], card["settings"]["tile"]) == (32, 32)
+    assert "as pictures" in card["validation"]["what"]
+    assert 0 < card["validation"]["images"] <= 20  # half of the pictures
     model = leanet.load(out)
     pixels = np.random.default_rng(0).integers(0, 256, (40, 90, 3), dtype=np.uint8)
     tiles = [pixels[top : top + 32, left : left + 32] for top in (0, 8) for left in (0, 19, 39, 58)]

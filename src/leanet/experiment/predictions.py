@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from leanet.data.tiles import part_of
 from leanet.errors import DamagedError, UserError
 from leanet.experiment.open_run import Run
 from leanet.files import read_csv, write_csv
@@ -25,6 +26,18 @@ class Predictions:
     labels: NDArray[np.int64]
     adn: NDArray[np.float64]
     caan: NDArray[np.float64] | None
+
+
+def of_pictures(tiles: Predictions) -> Predictions:
+    """The predictions of pictures by those of their tiles: a picture is what its highest tile is.
+
+    A picture is anomalous if one of these tiles is.
+    """
+    rows: dict[str, list[int]] = {}
+    for row, file in enumerate(tiles.files):
+        rows.setdefault(part_of(file)[0], []).append(row)
+    labels = np.array([tiles.labels[some].max() for some in rows.values()])
+    return Predictions(tuple(rows), labels, np.array([tiles.adn[some].max() for some in rows.values()]), None)
 
 
 def read_predictions(path: Path) -> Predictions:
