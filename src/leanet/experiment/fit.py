@@ -43,6 +43,7 @@ from leanet.experiment.open_run import (
     with_copies_grouped,
     write_images,
 )
+from leanet.experiment.predictions import rows_of_pictures
 from leanet.experiment.run_folder import RunFolder, read_history, versions_here
 from leanet.experiment.table import adn_scored, outcome, scored_as_pictures
 from leanet.experiment.tasks import Worker
@@ -214,7 +215,8 @@ def _fit_detector(config: FitConfig, first: ColorizeConfig, work: Path) -> Card:
 def _fit_map(config: FitConfig, first: ColorizeConfig, work: Path) -> Card:
     run = _normals_only(config, work / HELD_OUT)
     colorize(first, run)
-    held_out = np.array(run.maps(0).attributes["mean_delta_e"])[run.rows(run.folds[0].test)]
+    of_images = np.array(run.maps(0).attributes["mean_delta_e"])[run.rows(run.folds[0].test)]
+    held_out = np.array([of_images[rows].max() for rows in rows_of_pictures(run.folds[0].test).values()])
     threshold = float(np.quantile(held_out, NORMALS_BELOW))
     whole = everything(run, work / ALL)
     colorize(dataclasses.replace(first, out=whole.folder.path), whole)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -33,11 +34,17 @@ def of_pictures(tiles: Predictions) -> Predictions:
 
     A picture is anomalous if one of these tiles is.
     """
+    rows = rows_of_pictures(tiles.files)
+    labels, adn = (np.array([of[some].max() for some in rows.values()]) for of in (tiles.labels, tiles.adn))
+    return Predictions(tuple(rows), labels, adn, None)
+
+
+def rows_of_pictures(files: Iterable[str]) -> dict[str, list[int]]:
+    """The rows of each picture's tiles, or of the picture itself, in the order of the first ones."""
     rows: dict[str, list[int]] = {}
-    for row, file in enumerate(tiles.files):
+    for row, file in enumerate(files):
         rows.setdefault(part_of(file)[0], []).append(row)
-    labels = np.array([tiles.labels[some].max() for some in rows.values()])
-    return Predictions(tuple(rows), labels, np.array([tiles.adn[some].max() for some in rows.values()]), None)
+    return rows
 
 
 def read_predictions(path: Path) -> Predictions:

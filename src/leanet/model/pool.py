@@ -27,7 +27,7 @@ from leanet.model.answers import OnPicture, Tally, read_answers, write_answers
 from leanet.model.card import CARD, Card, read_card, sha256_of_file, with_threshold
 from leanet.model.exported import is_exported
 from leanet.model.load import load
-from leanet.model.predict_files import Loaded, loaded, results_ahead, results_by_tiles
+from leanet.model.predict_files import Loaded, loaded, results_ahead, results_by_tiles, tell_own_tiles
 from leanet.model.tiles import by_tiles_of, refuse_balanced
 from leanet.progress import SetDone, progress_bar
 from leanet.reading import parse_json, read_bytes
@@ -149,6 +149,7 @@ def predict_pool(config: PredictConfig, model: Callable[[int], AnomalyModel]) ->
 
 
 def _asked(config: PredictConfig, model: AnomalyModel) -> AnomalyModel:
+    tell_own_tiles(config, model.card)
     return model if config.threshold is None else model.with_threshold(config.threshold)
 
 

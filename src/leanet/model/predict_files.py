@@ -134,9 +134,16 @@ def predict(config: PredictConfig, model: Callable[[int], AnomalyModel]) -> int:
         if config.threshold is not None:
             asked = asked.with_threshold(config.threshold)
         by_tiles = by_tiles_of(asked, config.tile, config.overlap)
+        tell_own_tiles(config, asked.card)
         counts = predict_files(asked, files, table, config.maps, names, by_tiles)
         table.flush()  # raises on a full disk
         return counts.told(config.out)
+
+
+def tell_own_tiles(config: PredictConfig, card: Card) -> None:
+    """Log that a model divides pictures, where the command does not ask for it."""
+    if config.tile is None and card.tile is not None:
+        _log.info(f"note: larger pictures are divided into tiles of {card.tile} px, as the model was trained")
 
 
 def predict_files(
