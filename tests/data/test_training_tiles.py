@@ -204,7 +204,6 @@ def test_masks_of_a_label_studio_export(tmp_path: Path) -> None:
         ("two without", r"test/dent/2.png: .* \(and 1 more\)"),
         ("small", r"train/good/3.png: 104 x 31 pixels, smaller than a tile of 32; give a smaller --tile"),
         ("other size", r"3_mask.png: the mask has 52 x 40 pixels, its image test/dent/3.png 104 x 80"),
-        ("empty", r"3_mask.png: empty, the mask of test/dent/3.png"),
         ("broken", r"3_mask.png: cannot read the mask of test/dent/3.png"),
     ],
 )
@@ -220,14 +219,19 @@ def test_what_makes_no_tiles_is_refused_in_a_line_that_names_it(
         Image.fromarray(picture(31, 104)).save(tall / "train" / "good" / "3.png")
     elif spoil == "other size":
         Image.fromarray(MASKS[3][::2, ::2]).save(mask)
-    elif spoil == "empty":
-        Image.fromarray(np.zeros(SIZE, np.uint8)).save(mask)
     else:
         mask.write_bytes(b"no mask")
     with pytest.raises(UserError, match=said):
         list_images(tall, TILED, 0)
     assert main(["check", str(tall), "--tile", "32", "--no-estimate"]) == 2
     assert len(capsys.readouterr().err.splitlines()) == 1
+
+
+def test_a_picture_with_an_empty_mask_is_left_out_and_named(tall: Path) -> None:
+    Image.fromarray(np.zeros(SIZE, np.uint8)).save(tall / "ground_truth" / "dent" / "3_mask.png")
+    found = list_images(tall, TILED, 0)
+    assert not any("dent/3" in sample.file for sample in found.samples)
+    assert "left out, anomalous with an empty mask: test/dent/3.png" in found.notes
 
 
 def test_options_that_do_not_go_together(tall: Path, capsys: pytest.CaptureFixture[str]) -> None:
