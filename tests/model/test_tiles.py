@@ -230,6 +230,6 @@ def test_other_cards_are_as_they_were() -> None:
     assert '"tile"' not in to_json(CARD)
     of_tiles = dataclasses.replace(CARD, tile=64)
     assert card_from(to_json(of_tiles), Path("card")) == of_tiles
-    assert "of tiles of 64 px" in in_words(of_tiles)[0]
+    assert "for tiles of 64 px" in in_words(of_tiles)[0]
     with pytest.raises(UserError, match="tile"):
         card_from(to_json(dataclasses.replace(CARD, tile=0)), Path("card"))

@@ -249,7 +249,7 @@ _SHAPED: dict[Aspect, str] = {"squeeze": "", "letterbox": " letterboxed", "crop"
 def in_words(card: Card) -> list[str]:
     """A model and its results, in a few sentences."""
     made_of = f"{card.image_size} px" + _SHAPED[card.aspect]
-    made_of += "" if card.tile is None else f" of tiles of {card.tile} px"
+    made_of += "" if card.tile is None else f", for tiles of {card.tile} px"
     made_of += "" if card.white_balance == "none" else f", white balance by {card.white_balance}"
     if not card.adn:
         made_of = f"anomaly maps alone ({card.map_source or 'none'}), {made_of}"
@@ -262,7 +262,8 @@ def in_words(card: Card) -> list[str]:
             made_of = f"LEA-Net of {card.adn}{f' with {attention}' if card.attention_points else ''}, {made_of}"
     lines = [f"{made_of}; {card.origin}"]
     if {"images", "anomalous"} <= set(card.training):
-        lines.append(f"trained on {card.training['images']} images, {card.training['anomalous']} of them anomalous")
+        what = "images" if card.tile is None else "tiles"
+        lines.append(f"trained on {card.training['images']} {what}, {card.training['anomalous']} of them anomalous")
     if "found" in card.validation:
         lines.append(f"{card.validation['what']}: {card.validation['found']}")
     threshold = card.threshold if card.adn else card.map_threshold
