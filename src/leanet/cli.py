@@ -121,9 +121,13 @@ def _info(config: Any) -> int:
 
 def _predict(config: Any) -> int:
     from leanet.data.threads import processors
+    from leanet.model.card import read_card
+
+    def by_tiles(config: Any) -> bool:
+        return bool(config.tile or (config.model.is_dir() and read_card(config.model).tile))
 
     def model(images: int) -> AnomalyModel:
-        at_once = 1 if config.tile is None else processors()
+        at_once = processors() if by_tiles(config) else 1
         return _model(config.model, config.device, config.precision, images=images, at_once=at_once)
 
     if config.executor == "ray":

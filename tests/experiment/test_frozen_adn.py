@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import csv
+import hashlib
 import re
 import shlex
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -19,12 +21,13 @@ from torch import nn
 
 import leanet
 from leanet.cli import main, parse
+from leanet.color.lab import srgb_to_linear
 from leanet.color.light import random_light, relit
 from leanet.data.tensors import images_to_tensor
 from leanet.experiment.detector_task import TrainDetector
-from leanet.experiment.feature_task import relit_rows
+from leanet.experiment.feature_task import ComputeFeatures, relit_rows
 from leanet.experiment.finished import recorded_detector
-from leanet.experiment.open_run import find
+from leanet.experiment.open_run import begin, find
 from leanet.experiment.run_folder import RunFolder
 from leanet.experiment.tasks import Worker
 from leanet.experiment.training_set import labelled_rows
@@ -32,9 +35,11 @@ from leanet.model.export import Graph
 from leanet.model.model import Model
 from leanet.networks.pooled_head import mirrored_blocks, pooled_features
 from leanet.networks.registry import build_leanet
-from leanet.training.checkpoint import read_safetensors
+from leanet.training.checkpoint import read_safetensors, save_weights
 
 FROZEN = ("--adn", "EfficientNet-Lite0", "--tune", "head", "--maps", "features", "--image-size", "64")
+
+BALANCED = ("--white-balance", "grey-world")
 
 NAME = "EfficientNet-Lite0-head-attention"
 
@@ -86,6 +91,51 @@ def test_copies_in_other_light_are_described_beside_the_images(finished: RunFold
         expected = pooled_features(mirrored_blocks(adn, image))[0]
     torch.testing.assert_close(tensors["relit_features"][7], expected, rtol=1e-3, atol=1e-4)
     assert len(np.unique(tensors["relit_features"].numpy(), axis=0)) == len(tensors["relit_features"]) == 24
+
+
+def test_copies_in_other_light_are_balanced_as_the_images_are(
+    leaves: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = parse("run", [str(leaves), "--out", str(tmp_path / "run"), "--n-splits", "2", *FROZEN, *BALANCED])
+    run = begin(config.stages()[0])
+
+    def light(_: object, side: int) -> Callable[..., dict[str, torch.Tensor]]:
+        assert side == 64
+        return lambda image: {"features": srgb_to_linear(image).mean((2, 3))}
+
+    monkeypatch.setattr(ComputeFeatures, "describer", light)
+    task = ComputeFeatures(config.stages()[1], ())
+    task.run(Worker({run.folder.path: run}))
+    tensors = read_safetensors(task.path)[1]
+    for name in (
+        "features",
+        "relit_features",
+    ):  # the mean color is gray, but where the brightest copies are clipped
+        r, g, b = tensors[name].T
+        assert float((r / g - 1).abs().median()) < 0.005
+        assert float((b / g - 1).abs().median()) < 0.005
+    brightness = tensors["relit_features"][:, 1] / tensors["features"][np.repeat(relit_rows(run), 2), 1]
+    assert float(brightness.log2().std()) > 0.3  # they are in other light: the exposure stays
+
+
+def test_heads_of_an_earlier_version_are_named_and_their_features_made_again(
+    finished: RunFolder, leaves: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    features, run = finished.features("EfficientNet-Lite0"), find(finished.path)
+    before = features.read_bytes()
+    holder = torch.nn.Module()
+    holder.register_buffer("features", read_safetensors(features)[1]["features"])
+    images = [image.sha256 for image in run.images]
+    weights = finished.fold(0).detector(NAME).read_config()["weights"] or ""
+    earlier = (images, 64, "EfficientNet-Lite0", weights)  # what version 0.1 marked the file with
+    save_weights(holder, features, hashlib.sha256(repr(earlier).encode()).hexdigest())
+    capsys.readouterr()
+    train("run", str(leaves), "--out", str(finished.path), "--n-splits", "2", *FROZEN)
+    said = capsys.readouterr().out
+    assert "note: finished heads are of an earlier version, and do not ignore other light; new ones do" in said
+    assert features.read_bytes() == before
+    train("run", str(leaves), "--out", str(finished.path), "--n-splits", "2", *FROZEN)
+    assert "earlier version" not in capsys.readouterr().out
 
 
 def test_damaged_features_are_computed_again(finished: RunFolder, leaves: Path) -> None:

@@ -17,10 +17,12 @@ from made import made
 from PIL import Image
 
 from leanet.cli import main
+from leanet.config import NextConfig
+from leanet.errors import UserError
 from leanet.model.choose import NEAR, choose
 from leanet.model.known import Known, read_known, write_known
-from leanet.model.model import save
-from leanet.model.next_labels import COLUMNS
+from leanet.model.model import load, save
+from leanet.model.next_labels import COLUMNS, next_labels
 from leanet.networks.familiarity import COMPONENTS
 from leanet.networks.registry import build_leanet
 
@@ -159,6 +161,14 @@ def test_what_cannot_be_chosen_from_is_refused(
     (line,) = [line for line in capsys.readouterr().err.splitlines() if line.startswith("error: ")]
     assert said in line
     assert {path: path.read_bytes() for path in place.rglob("*") if path.is_file()} == before
+
+
+def test_a_model_of_tiles_compares_no_whole_pictures(model: Path, place: Path) -> None:
+    loaded = load(model)
+    of_tiles = replace(loaded, card=replace(loaded.card, tile=64))
+    with pytest.raises(UserError, match="was trained on tiles"):
+        next_labels(NextConfig(model, str(place / "pool")), lambda: of_tiles)
+    assert not (place / "next.csv").exists()
 
 
 def test_what_a_model_knows_is_kept(tmp_path: Path) -> None:

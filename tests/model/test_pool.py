@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import dataclasses
 import io
 import json
 import os
@@ -29,7 +30,7 @@ from PIL import Image
 
 from leanet.cli import main, parse
 from leanet.model.load import load
-from leanet.model.model import save
+from leanet.model.model import Model, save
 from leanet.model.pool import open_pool
 from leanet.model.predict_files import BATCH
 
@@ -222,6 +223,7 @@ def test_a_shard_is_a_small_task_that_any_process_can_run(tiny_model: Path, plac
         (lambda: table("photos/pool.parquet", [*NAMES[:4], "f.png"]), "manifest's content changed"),
         (lambda: "--threshold=0.7", "threshold was None, now 0.7"),
         (lambda: "--shard-rows=3", "shard_rows was 10000, now 3"),
+        (lambda: "--tile=32", "tile was None, now 32"),
     ],
 )
 def test_answers_of_something_else_are_refused(
@@ -234,6 +236,45 @@ def test_answers_of_something_else_are_refused(
     predict(manifest, *([option] if option.startswith("--") else []), code=2)
     assert words in said(capsys)
     assert {path: path.read_bytes() for path in out.iterdir()} == before
+
+
+def test_a_pool_by_tiles_has_the_answers_of_predict(
+    predict: Predict, tiny_model: Path, place: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    Image.fromarray(np.zeros((31, 60, 3), np.uint8)).save("photos/small.png")
+    names = [*NAMES, "small.png"]
+    manifest, tiles = table("photos/pool.parquet", names), ("--tile", "32")
+    out = predict(manifest, *tiles)
+    found, before = answers(out), parts(out)
+    assert main(["predict", str(tiny_model), *(f"photos/{name}" for name in names), "--out", "p.csv", *tiles]) == 1
+    with (place / "p.csv").open(newline="") as file:
+        expected = list(csv.DictReader(file))
+    assert [row["file"] for row in found] == names
+    for row, other in zip(found, expected, strict=True):
+        assert (row["decision"] or "", row["error"] or "") == (other["decision"], other["error"])
+        assert " ".join(map(str, row["box"] or [])) == other["box"]
+        assert ("" if row["probability"] is None else f"{row['probability']:.4g}") == other["probability"][:6]
+    assert "60 x 31 pixels, smaller than a tile of 32" in found[-1]["error"]
+    capsys.readouterr()
+    for options, words in (
+        ((), "tile was 32, now None, overlap was 0.25, now None"),
+        ((*tiles, "--overlap", "0.5"), "overlap was 0.25, now 0.5"),
+    ):
+        predict(manifest, *options, code=2)
+        assert words in said(capsys)
+    predict(manifest, *tiles)
+    assert parts(out) == before
+
+
+def test_a_pool_of_a_model_of_tiles(tiny_model: Path, place: Path) -> None:
+    model = load(tiny_model)
+    assert isinstance(model, Model)
+    save(place / "of-tiles", dataclasses.replace(model.card, tile=32), model.network, model.maps)
+    manifest = table("photos/pool.parquet", NAMES)
+    assert main(["predict", "of-tiles", "--manifest", manifest, "--out", "own"]) == 1
+    assert main(["predict", str(tiny_model), "--manifest", manifest, "--out", "asked", "--tile", "32"]) == 1
+    assert by_name(Path("own")) == by_name(Path("asked"))
+    assert "tile" not in json.loads(Path("own", "_manifest.json").read_text())
 
 
 @pytest.mark.parametrize("suffix", [".parquet", ".csv"])

@@ -15,12 +15,13 @@ from PIL import Image
 
 from leanet.cli import main
 from leanet.data.decode import resize
+from leanet.data.tiles import SmallerThanTileError, Tiling
 from leanet.errors import UserError
 from leanet.model.anomaly_model import AnomalyModel
-from leanet.model.card import Card
-from leanet.model.model import Model
+from leanet.model.card import Card, card_from, in_words, read_card, to_json
+from leanet.model.model import Model, load, save
 from leanet.model.result import Result, make_result, overlay
-from leanet.model.tiles import MOST_MAP_PIXELS, SmallerThanTileError, Tiling, predict_tiled
+from leanet.model.tiles import MOST_MAP_PIXELS, ByTiles, predict_tiled
 from leanet.model.where import CELLS
 
 SIDE = 64
@@ -195,4 +196,40 @@ def test_an_unfamiliar_tile_that_decides_is_not_anomalous() -> None:
 def test_tiles_are_not_balanced_one_by_one() -> None:
     model = RedModel(dataclasses.replace(CARD, white_balance="border"))
     with pytest.raises(UserError, match="balance"):
-        predict_tiled(model, picture(100, 100), Tiling(64, 0.25))
+        ByTiles(model, Tiling(64, 0.25), small_whole=True)
+
+
+def test_a_model_of_tiles_divides_larger_pictures_by_itself(tmp_path: Path, folder: Path) -> None:
+    model = load(folder)
+    own = tmp_path / "of-tiles"
+    save(own, dataclasses.replace(model.card, tile=64), model.network, model.maps)
+    assert read_card(own).tile == 64
+    pixels = np.random.default_rng(2).integers(0, 256, (70, 130, 3), dtype=np.uint8)
+    sizes = {"large": (70, 130), "same": (64, 64), "narrow": (40, 130)}
+    for name, (height, width) in sizes.items():
+        Image.fromarray(pixels[:height, :width]).save(tmp_path / f"{name}.png")
+    files = [str(tmp_path / f"{name}.png") for name in sizes]
+    maps = ["--maps", str(tmp_path / "maps")]
+    assert main(["predict", str(own), *files, "--out", str(tmp_path / "own"), *maps]) == 0
+    assert main(["predict", str(folder), *files, "--out", str(tmp_path / "asked"), "--tile", "64"]) == 1
+    with (tmp_path / "own").open(encoding="utf-8") as one, (tmp_path / "asked").open(encoding="utf-8") as other:
+        rows, by_option = list(csv.DictReader(one)), list(csv.DictReader(other))
+    assert rows[0] == by_option[0]
+    of_folder = load(own)
+    found = of_folder.predict(files)
+    assert [result.probability for result in found] == pytest.approx(
+        [float(row["probability"]) for row in rows], abs=1e-5
+    )
+    assert [result.attention is None for result in found] == [True, False, False]
+    assert found[0].probability == predict_tiled(model, pixels, Tiling(64, 0.25)).probability
+    whole = model.predict(files[1:])
+    assert [r.probability for r in whole] == pytest.approx([r.probability for r in found[1:]], abs=1e-5)
+
+
+def test_other_cards_are_as_they_were() -> None:
+    assert '"tile"' not in to_json(CARD)
+    of_tiles = dataclasses.replace(CARD, tile=64)
+    assert card_from(to_json(of_tiles), Path("card")) == of_tiles
+    assert "for tiles of 64 px" in in_words(of_tiles)[0]
+    with pytest.raises(UserError, match="tile"):
+        card_from(to_json(dataclasses.replace(CARD, tile=0)), Path("card"))

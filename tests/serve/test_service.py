@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import dataclasses
 import io
 import os
 import re
@@ -26,10 +27,13 @@ from PIL import Image
 from leanet.cli import main
 from leanet.config import ServeConfig
 from leanet.data.decode import Decoded, decode_bytes
+from leanet.data.tiles import Tiling
 from leanet.errors import UserError
 from leanet.model.anomaly_model import AnomalyModel
+from leanet.model.load import load as load_any
 from leanet.model.model import Model, load
 from leanet.model.result import Result
+from leanet.model.tiles import predict_tiled
 from leanet.serve import service
 from leanet.serve.request import Admission, Share, client_of
 from leanet.serve.server import read_token
@@ -112,6 +116,41 @@ def test_maps_come_as_pngs_on_request(client: TestClient, loaded: Model) -> None
     refused = send(client, ("a.png", png(picture)), query="?maps=secrets")
     assert refused.status_code == 400
     assert refused.json()["detail"].startswith("maps: Input should be 'overlay'")
+
+
+@pytest.mark.parametrize("kind", ["folder", "onnx"])
+def test_large_images_are_answered_by_tiles(tiny_model: Path, kind: str, request: pytest.FixtureRequest) -> None:
+    model = load_any(tiny_model if kind == "folder" else request.getfixturevalue("exported_onnx"), at_once=2)
+    large = np.random.default_rng(5).integers(0, 256, (70, 130, 3), dtype=np.uint8)
+    large[20:40, 50:90] = (250, 0, 0)
+    small, data = large[:60, :60], png(large)
+    config = ServeConfig(tiny_model, max_megapixels=1, tile=64, overlap=0.5)
+    expected = predict_tiled(model.with_threshold(0.0), large, Tiling(64, 0.5))
+    query = "?maps=overlay&maps=anomaly_map&maps=input&maps=attention&maps=recoloured"
+    with TestClient(make_app(model, config)) as client:
+        assert client.get("/v1/model").json()["tile"] == 64
+        sent = ("large.png", data), ("small.png", png(small)), ("broken.png", data[:-400]), ("none.png", data[:20])
+        found = send(client, *sent, query=query).json()["results"]
+    by_tiles, whole, broken, none = found
+    assert by_tiles["probability"] == pytest.approx(expected.probability, abs=1e-5)
+    assert (by_tiles["width"], by_tiles["height"]) == (130, 70)
+    assert (by_tiles["region"] and tuple(by_tiles["region"])) == expected.box
+    maps = {name: opened(text) for name, text in by_tiles["maps"].items()}
+    assert expected.anomaly_map is not None
+    np.testing.assert_allclose(np.asarray(maps["anomaly_map"]) / 200, expected.anomaly_map, atol=0.01)
+    assert {name: shown.size for name, shown in maps.items()} == dict.fromkeys(
+        ("overlay", "anomaly_map", "input"), (130, 70)
+    )
+    np.testing.assert_array_equal(np.asarray(maps["input"]), large)
+    assert whole["probability"] == pytest.approx(model.predict(small).probability, abs=1e-5)
+    assert whole["maps"].keys() == maps.keys() | {"attention", "recoloured"}
+    assert all(one["error"].startswith("not a readable image (") for one in (broken, none))
+
+
+def test_tiles_do_not_go_with_white_balance(loaded: Model, tiny_model: Path) -> None:
+    balanced = dataclasses.replace(loaded, card=dataclasses.replace(loaded.card, white_balance="border"))
+    with pytest.raises(UserError, match="--tile: the model has --white-balance border"):
+        make_app(balanced, ServeConfig(tiny_model, tile=64))
 
 
 def test_a_broken_file_does_not_stop_the_others(client: TestClient) -> None:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Literal
 
-from leanet.config.limits import at_least, check_image_size
+from leanet.config.limits import OVERLAP, at_least, check_image_size, check_tiles
 from leanet.config.shown import AUTO, hidden, recent
 from leanet.errors import OptionError
 
@@ -46,6 +46,11 @@ class DataConfig:
     white_balance: Annotated[WhiteBalance, *recent("{none,grey-world,shades-of-grey,border}")] = "none"
     """Divide the light's color out of every picture: the mean color, its mean of order 6, or that of the border,
     if the background is neutral. For maps of colors under other cameras and light; measure it."""
+    tile: Annotated[int | None, *recent("INT")] = None
+    """Divide every picture into square tiles of this side, in the pictures' own pixels, at least 32.
+    Masks say which tiles of an anomalous picture are anomalous. Tiles of a picture stay together in every split."""
+    overlap: Annotated[float, *recent("FLOAT")] = OVERLAP
+    """Share of its side by which a tile overlaps the next one, from 0 to 0.75."""
     n_splits: int = 5
     """Number of cross-validation folds, at least 2."""
     hold_out: Annotated[str | None, *recent("COLUMN[=VALUE]")] = None
@@ -62,6 +67,9 @@ class DataConfig:
     def __post_init__(self) -> None:
         at_least("n_splits", self.n_splits, 2)
         check_image_size(self.image_size)
+        check_tiles(self.tile, self.overlap)
+        if self.tile is not None and self.white_balance != "none":
+            raise OptionError("tile", self.tile, "with --white-balance, each tile is balanced by itself. Omit one.")
         for pair in self.columns:
             field, sign, column = pair.partition("=")
             if not sign or field not in FIELDS or not column.strip():

@@ -6,6 +6,9 @@ import math
 
 from leanet.errors import OptionError
 
+LEAST_TILE, OVERLAP, MOST_OVERLAP = 32, 0.25, 0.75
+"""Of tiles: the smallest side in pixels; how much they overlap without --overlap, and at most, as a share of it."""
+
 
 def at_least(option: str, value: float, least: float) -> None:
     if not least <= value < math.inf:  # nor nan
@@ -38,3 +41,14 @@ def training_limits(prefix: str, epochs: int | None, batch_size: int | None, lr:
         at_least(f"{prefix}batch_size", batch_size, 2)
     if lr is not None and not 0 < lr < 1:
         raise OptionError(f"{prefix}lr", lr, "expected a learning rate between 0 and 1.")
+
+
+def check_tiles(tile: int | None, overlap: float) -> None:
+    """Raise OptionError unless the side of tiles and their overlap are such, or there are no tiles."""
+    if tile is None:
+        if overlap != OVERLAP:
+            raise OptionError("overlap", overlap, "is an option of --tile. Leave it out.")
+        return
+    at_least("tile", tile, LEAST_TILE)
+    if not 0 <= overlap <= MOST_OVERLAP:
+        raise OptionError("overlap", overlap, f"expected a share from 0 to {MOST_OVERLAP}.")

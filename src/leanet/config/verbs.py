@@ -12,14 +12,12 @@ from typing import Annotated, Literal
 from leanet.config.compute import ComputeConfig, Precision
 from leanet.config.data import DataConfig
 from leanet.config.detector import DIRECT, NO_CAAN, AttentionForm, DetectorConfig, Tune
-from leanet.config.limits import at_least, check_seed, check_share
+from leanet.config.limits import OVERLAP, at_least, check_seed, check_share, check_tiles
 from leanet.config.maps import ColorizerConfig, MapCoding
 from leanet.config.shown import network_in, positional, recent, shown_as
 from leanet.errors import OptionError, UserError
 
 PREDICTIONS = Path("predictions.csv")
-
-LEAST_TILE, MOST_OVERLAP = 32, 0.75
 
 
 @dataclass(frozen=True)
@@ -253,8 +251,8 @@ class PredictConfig:
     'bfloat16' is faster if the processor has it in hardware, and less exact: see 'leanet info MODEL'."""
     tile: int | None = None
     """Predict large pictures by square tiles of this side, in the pictures' own pixels, at least 32.
-    The tile with the highest probability decides."""
-    overlap: float = 0.25
+    The tile with the highest probability decides. A model that was trained on tiles has its own side."""
+    overlap: float = OVERLAP
     """Share of its side by which a tile overlaps the next one, from 0 to 0.75.
     The maps of both are blended there."""
     manifest: Annotated[str | None, *shown_as("FILE|PLACE")] = None
@@ -280,7 +278,7 @@ class PredictConfig:
 
     def __post_init__(self) -> None:
         at_least("shard_rows", self.shard_rows, 1)
-        self._check_tiles()
+        check_tiles(self.tile, self.overlap)
         self._check_executor()
         if self.manifest is None:
             for name in ("column", "shard_rows", "executor"):
@@ -305,17 +303,6 @@ class PredictConfig:
         for name in ("address", "num_cpus", "num_gpus", "memory"):
             if self.executor == "local" and (value := getattr(self, name)) is not None:
                 raise OptionError(name, value, "is an option of --executor ray. Leave it out, or add that.")
-
-    def _check_tiles(self) -> None:
-        if self.tile is None:
-            if self.overlap != PredictConfig.overlap:
-                raise OptionError("overlap", self.overlap, "is an option of --tile. Leave it out.")
-            return
-        at_least("tile", self.tile, LEAST_TILE)
-        if not 0 <= self.overlap <= MOST_OVERLAP:
-            raise OptionError("overlap", self.overlap, f"expected a share from 0 to {MOST_OVERLAP}.")
-        if self.manifest is not None:
-            raise OptionError("tile", self.tile, "--manifest has no tiles. Name the pictures instead.")
 
 
 @dataclass(frozen=True)
@@ -383,6 +370,11 @@ class ServeConfig:
     precision: Precision = "float32"
     """Arithmetic: 'float32' ('auto' is the same) predicts as leanet.load and exported files do.
     'bfloat16' is faster if the processor has it in hardware, and less exact: see 'leanet info MODEL'."""
+    tile: int | None = None
+    """Answer larger pictures by square tiles of this side, in the pictures' own pixels, at least 32.
+    The tile with the highest probability decides. A model that was trained on tiles has its own side."""
+    overlap: float = OVERLAP
+    """Share of its side by which a tile overlaps the next one, from 0 to 0.75."""
     more: Annotated[tuple[Path, ...], *positional("[NAME=]MODEL")] = ()
     """Further models, which requests choose by name. A model's name is its folder's or file's, or NAME.
     The first model answers requests without a name."""
@@ -391,6 +383,7 @@ class ServeConfig:
         for option in ("max_megabytes", "max_megapixels", "max_files", "queue_megapixels", "timeout"):
             at_least(option, getattr(self, option), 1)
         at_least("workers", self.workers, 1)
+        check_tiles(self.tile, self.overlap)
         at_least("queue", self.queue, self.max_files)
         if not 0 <= self.port < 65536:
             raise OptionError("port", self.port, "expected a number from 0 to 65535.")

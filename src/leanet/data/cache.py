@@ -12,7 +12,7 @@ import numpy as np
 
 from leanet.color.constancy import white_balance
 from leanet.config import Aspect, WhiteBalance
-from leanet.data.dataset import Dataset, Sample
+from leanet.data.dataset import Dataset, Sample, by_file
 from leanet.data.decode import RESIZE_VERSION, UInt8Array, UnreadableImageError, decode_bytes
 from leanet.data.shape import to_square
 from leanet.data.tensors import images_to_tensor, tensor_to_image
@@ -29,7 +29,7 @@ Fact: TypeAlias = tuple[int, int] | str
 
 @dataclass(frozen=True)
 class ImageInfo:
-    """An image file: sha256 of its bytes, width and height in pixels after EXIF orientation."""
+    """An image: sha256 of its file's bytes and, of a part, its place; width and height after EXIF orientation."""
 
     file: str
     sha256: str
@@ -89,9 +89,9 @@ def build_cache(
     """Decode and resize images once into a memory-mapped file; later calls reuse the file.
 
     The cache is `<folder>/<key>-<size>.npy`; a JSON file beside it holds its hash. The key depends on the files'
-    bytes, their order, size and aspect, not on their names: a second call hashes the files and decodes nothing. A
-    cache that does not match its hash is made again.
-    Memory is bounded by a few decoded images. One process at a time may build a cache.
+    bytes and their parts, their order, size and aspect, not on their names: a second call hashes the files and
+    decodes nothing. A cache that does not match its hash is made again. Each file is decoded once, whatever the
+    number of its parts. Memory is bounded by a few decoded files. One process at a time may build a cache.
 
     Args:
         dataset: the images, each with its own name.
@@ -107,7 +107,7 @@ def build_cache(
         UserError: no readable image; the folder cannot be written, or its disk is too full.
     """
     samples = dataset.samples
-    hashes = in_threads(lambda sample: _sha256_of_image(dataset, sample), samples)
+    hashes = _hashes(dataset)
     target = folder / f"{_key(hashes, size, aspect, balance)[:16]}-{size}.npy"
     try:
         stored = _stored_facts(target, len(samples))
@@ -200,6 +200,27 @@ def _fill(
     return facts, broken_profiles
 
 
+def _hashes(dataset: Dataset) -> list[str]:
+    """A hash of each image: of its file and, of a part, of the place too; "" if it cannot be read."""
+    samples, files = dataset.samples, by_file(dataset.samples)
+    of_files = in_threads(lambda numbers: _sha256_of_image(dataset, samples[numbers[0]]), files)
+    found = [""] * len(samples)
+    for numbers, sha256 in zip(files, of_files, strict=True):
+        for number in numbers:
+            found[number] = placed_hash(sha256, samples[number])
+    return found
+
+
+def placed_hash(sha256: str, sample: Sample) -> str:
+    """The hash of an image, by its file's: of a part, with its place.
+
+    Two blank tiles of different pictures are thus no copies of each other, which would have to share a group.
+    """
+    if sample.part is None or not sha256:
+        return sha256
+    return hashlib.sha256(f"{sha256} {sample.part}".encode()).hexdigest()
+
+
 def _sha256_of_image(dataset: Dataset, sample: Sample) -> str:
     """Hash an image file's bytes; "" if they cannot be read, which decoding will report."""
     try:
@@ -220,26 +241,33 @@ def _refuse_full_disk(folder: Path, count: int, size: int) -> None:
 def _decode_rows(
     partial: Path, dataset: Dataset, prepare: _Prepare, on_progress: Callable[[int], None] | None
 ) -> tuple[list[Fact], int]:
-    """Decode each file into its row of a new .npy file; rows of unreadable files stay zero.
+    """Decode each file into the rows of its images in a new .npy file; rows of unreadable files stay zero.
 
     Returns:
-        Each file's fact, and the number of unusable color profiles.
+        Each image's fact, and the number of unusable color profiles.
     """
-    rows = _new_rows(partial, len(dataset.samples), prepare.size)
+    samples, files = dataset.samples, by_file(dataset.samples)
+    rows = _new_rows(partial, len(samples), prepare.size)
+    facts: list[Fact] = [""] * len(samples)
+    done = np.cumsum([0, *map(len, files)])
 
-    def one(row: int) -> tuple[Fact, bool]:
-        sample = dataset.samples[row]
+    def one(numbers: list[int]) -> bool:
+        first = samples[numbers[0]]
         try:
-            decoded = decode_bytes(dataset.read(sample), dataset.place_of(sample))
+            decoded = decode_bytes(dataset.read(first), dataset.place_of(first))
         except UnreadableImageError as error:
-            return error.reason, False
-        rows[row] = prepare(decoded.pixels)
-        height, width, _ = decoded.pixels.shape
-        return (width, height), decoded.broken_profile
+            for row in numbers:
+                facts[row] = error.reason
+            return False
+        for row in numbers:
+            pixels = samples[row].cut(decoded.pixels)
+            rows[row] = prepare(pixels)
+            facts[row] = (pixels.shape[1], pixels.shape[0])
+        return decoded.broken_profile
 
-    found = in_threads(one, range(len(dataset.samples)), on_progress)
+    broken = in_threads(one, files, on_progress and (lambda read: on_progress(int(done[read]))))
     rows.flush()
-    return [fact for fact, _ in found], sum(broken for _, broken in found)
+    return facts, sum(broken)
 
 
 def _copy_rows(source: Path, target: Path, wanted: Sequence[int]) -> None:

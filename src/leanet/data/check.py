@@ -5,8 +5,8 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from leanet.data.cache import ImageInfo, skippable
-from leanet.data.dataset import CLASS_NAMES, Dataset, Sample, by_group, group_copies
+from leanet.data.cache import ImageInfo, placed_hash, skippable
+from leanet.data.dataset import CLASS_NAMES, Dataset, Sample, by_file, by_group, group_copies
 from leanet.data.decode import Decoded, UnreadableImageError, decode_bytes
 from leanet.data.duplicates import Duplicates, contradiction, duplicates
 from leanet.data.hold_out import described, planned_folds
@@ -86,7 +86,7 @@ def check_dataset(
         on_progress: called with the number of files examined so far.
     """
     files = [sample.file for sample in dataset.samples]
-    found = in_threads(lambda sample: _examine(dataset, sample), dataset.samples, on_progress)
+    found = _examine_all(dataset, on_progress)
     facts = [fact for fact in found if isinstance(fact, _Facts)]
     errors = {file: e for file, e in zip(files, found, strict=True) if isinstance(e, UnreadableImageError)}
     labels = {sample.file: sample.label for sample in dataset.samples}
@@ -124,19 +124,37 @@ def check_dataset(
     )
 
 
-def _examine(dataset: Dataset, sample: Sample) -> _Facts | UnreadableImageError:
+def _examine_all(
+    dataset: Dataset, on_progress: Callable[[int], None] | None
+) -> list[_Facts | UnreadableImageError]:
+    """What each image is, or why its file cannot be read."""
+    by_number: dict[int, _Facts | UnreadableImageError] = {}
+
+    def examine(numbers: list[int]) -> None:
+        samples = [dataset.samples[number] for number in numbers]
+        by_number.update(zip(numbers, _examine(dataset, samples), strict=True))
+
+    in_threads(examine, by_file(dataset.samples), on_progress and (lambda _: on_progress(len(by_number))))
+    return [by_number[number] for number in range(len(dataset.samples))]
+
+
+def _examine(dataset: Dataset, samples: Sequence[Sample]) -> list[_Facts] | list[UnreadableImageError]:
+    """The same for the images of one file."""
     try:
-        data = dataset.read(sample)
-        decoded = decode_bytes(data, dataset.place_of(sample))
+        data = dataset.read(samples[0])
+        decoded = decode_bytes(data, dataset.place_of(samples[0]))
     except UnreadableImageError as error:
-        return error
-    height, width, _ = decoded.pixels.shape
+        return [error] * len(samples)
     conversions = [] if decoded.mode == "RGB" else [f"{decoded.mode} to RGB"]
     if decoded.turned:
         conversions.append("turned by EXIF orientation")
-    info = ImageInfo(sample.file, hashlib.sha256(data).hexdigest(), width, height)
-    stored = f"{decoded.format} {decoded.mode}"
-    return _Facts(info, stored, tuple(conversions), _profile_of(decoded), decoded.broken_profile)
+    stored, sha256 = f"{decoded.format} {decoded.mode}", hashlib.sha256(data).hexdigest()
+    found = []
+    for sample in samples:
+        height, width, _ = sample.cut(decoded.pixels).shape
+        info = ImageInfo(sample.file, placed_hash(sha256, sample), width, height)
+        found.append(_Facts(info, stored, tuple(conversions), _profile_of(decoded), decoded.broken_profile))
+    return found
 
 
 def _profile_of(decoded: Decoded) -> str:

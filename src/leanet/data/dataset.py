@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from leanet.data.decode import UnreadableImageError
+from leanet.data.decode import UInt8Array, UnreadableImageError
 from leanet.data.groups import read_groups
 from leanet.data.pictures import joined
 from leanet.data.remote import address
@@ -38,6 +38,7 @@ class Sample:
         read: returns the image file's content, in a format that `leanet.data.decode` reads; OSError if it cannot be
             read. Several threads call it, repeatedly.
         facts: further columns of a manifest or of groups.csv, by their names in lowercase, such as the camera.
+        part: the part of the file's picture that is the image: left, top, width and height in pixels. None: all.
     """
 
     file: str
@@ -47,10 +48,23 @@ class Sample:
     mask: str | None = None
     read: Callable[[], bytes] = field(default=_no_bytes, compare=False, repr=False)
     facts: Mapping[str, str] = field(default_factory=dict, compare=False, repr=False)
+    part: tuple[int, int, int, int] | None = None
 
     def __post_init__(self) -> None:
         if not self.group:
             object.__setattr__(self, "group", self.file)
+
+    @property
+    def source(self) -> str:
+        """The name of the file."""
+        return self.file if self.part is None else self.file.rpartition("#")[0]
+
+    def cut(self, pixels: UInt8Array) -> UInt8Array:
+        """The image's pixels, (h, w, 3), of its file's, (H, W, 3)."""
+        if self.part is None:
+            return pixels
+        left, top, width, height = self.part
+        return pixels[top : top + height, left : left + width]
 
 
 @dataclass(frozen=True)
@@ -120,27 +134,38 @@ def by_group(dataset: Dataset) -> dict[str, list[Sample]]:
     return members
 
 
+def by_file(samples: Sequence[Sample]) -> list[list[int]]:
+    """The numbers of the images of each file, in the order of the files' first images: each is decoded once."""
+    numbers: dict[str, list[int]] = {}
+    for number, sample in enumerate(samples):
+        numbers.setdefault(sample.source, []).append(number)
+    return list(numbers.values())
+
+
 def limit_per_class(dataset: Dataset, n: int, seed: int) -> Dataset:
     """Keep about n images of each class: whole groups, drawn at random until each class has n or is used up.
 
-    Without groups, exactly n are kept. A group that exceeds n or holds both classes is kept whole.
+    Without groups, exactly n are kept. A group that exceeds n or holds both classes is kept whole. Tiles are drawn
+    one by one: those of a picture are many and much alike.
 
     Raises:
         UserError: n is less than 1.
     """
     if n < 1:
         raise UserError(f"--max-per-class {n}: must be at least 1.")
-    members = by_group(dataset)
+    members: dict[str, list[Sample]] = {}
+    for sample in dataset.samples:
+        members.setdefault(sample.group if sample.part is None else sample.file, []).append(sample)
     order = np.random.default_rng(seed).permutation(len(members))
     names = list(members)
     counts, kept = [0, 0], set[str]()
     for index in order:
         labels = [sample.label for sample in members[names[index]]]
         if any(counts[label] < n for label in labels):
-            kept.add(names[index])
+            kept.update(sample.file for sample in members[names[index]])
             for label in labels:
                 counts[label] += 1
-    samples = tuple(sample for sample in dataset.samples if sample.group in kept)
+    samples = tuple(sample for sample in dataset.samples if sample.file in kept)
     note = f"--max-per-class {n}: {counts[0]} normal and {counts[1]} anomalous images taken at random"
     return replace(dataset, samples=samples, notes=(*dataset.notes, note))
 

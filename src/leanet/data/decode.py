@@ -48,6 +48,8 @@ _TURN = {
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
+_ACROSS = (_TURN[5], _TURN[6], _TURN[7], _TURN[8])
+"""Those that exchange width and height."""
 
 
 class UnreadableImageError(UserError):
@@ -191,6 +193,21 @@ def cost_of(data: bytes, max_pixels: int = MAX_PIXELS) -> Cost:
         return Cost(0, 0)
     pixels = size[0] * size[1]
     return Cost(pixels, pixels * stored * max(1, scans // _USUAL_SCANS))
+
+
+def size_of(data: bytes, max_pixels: int = MAX_PIXELS) -> tuple[int, int] | None:
+    """Height and width of the picture that `decode_bytes` makes of a file, by its header; None if it refuses it."""
+    if not data or (data[:2] == b"\xff\xd8" and jpeg_scans(data) > MAX_JPEG_SCANS):
+        return None
+    try:
+        with _open(data) as image:
+            width, height = image.size
+            is_turned = image.format != "TIFF" and _TURN.get(_orientation(image)) in _ACROSS  # Pillow turns a TIFF
+    except Exception:  # decode_bytes will report the reason
+        return None
+    if _size_problem(width, height, max_pixels):
+        return None
+    return (width, height) if is_turned else (height, width)
 
 
 def resize(image: UInt8Array, size: int) -> UInt8Array:

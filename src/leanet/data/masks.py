@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from io import BytesIO
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from leanet.data.find import find_images, is_special
 from leanet.data.label_studio import is_task, mask_of_task, size_of_task
 from leanet.data.pictures import joined, read_place
 from leanet.data.remote import address, is_url
+from leanet.data.tiles import part_of
 from leanet.errors import UserError
 
 
@@ -22,11 +24,15 @@ def mask_pixels(place: str) -> NDArray[np.bool_]:
 
     Args:
         place: path or URL of an image, anomalous where it is not black; a folder of such images of one size, which
-            make up one mask together; or EXPORT.json#TASK, the regions of a task in a Label Studio export. Color
-            profiles do not count.
+            make up one mask together; EXPORT.json#TASK, the regions of a task in a Label Studio export; or a part
+            of these, see `leanet.data.tiles.part_name`. Color profiles do not count.
     Raises:
         OSError: no such image, or an unreadable one.
     """
+    whole, part = part_of(place)
+    if part is not None:
+        left, top, width, height = part
+        return _kept(whole, _version(whole))[top : top + height, left : left + width]
     if is_task(place):
         return mask_of_task(place)
     if is_url(place):
@@ -36,8 +42,27 @@ def mask_pixels(place: str) -> NDArray[np.bool_]:
     parts = [_anomalous(_regular(file)) for file in files]
     if not parts or any(part.shape != parts[0].shape for part in parts):
         raise OSError(f"{path}: no masks of one size")
-    whole: NDArray[np.bool_] = np.any(parts, axis=0)
-    return whole
+    together: NDArray[np.bool_] = np.any(parts, axis=0)
+    return together
+
+
+def checked_mask(dataset: Dataset, sample: Sample, size: tuple[int, int]) -> NDArray[np.bool_]:
+    """The mask of an image that has one: bool (H, W).
+
+    Args:
+        dataset: the image's.
+        sample: the image.
+        size: its width and height.
+    Raises:
+        UserError: the mask is missing, unreadable, or of another size.
+    """
+    _refuse_other_size(dataset, sample, size)
+    assert sample.mask is not None
+    place = joined(address(dataset.home), sample.mask)
+    try:
+        return mask_pixels(place)
+    except (OSError, ValueError, Image.DecompressionBombError) as error:
+        raise _unreadable(place, sample, error) from None
 
 
 def refuse_other_sizes(dataset: Dataset, sizes: dict[str, tuple[int, int]]) -> None:
@@ -60,13 +85,30 @@ def _refuse_other_size(dataset: Dataset, sample: Sample, size: tuple[int, int]) 
     try:
         found = _size(mask)
     except (OSError, ValueError, Image.DecompressionBombError) as error:  # ValueError: a name with a zero in it
-        said = str(getattr(error, "strerror", None) or error).lower()
-        raise UserError(f"{mask}: cannot read the mask of {sample.file} ({said}). Correct or remove it.") from None
+        raise _unreadable(mask, sample, error) from None
     if found != size:
         raise UserError(
             f"{mask}: the mask has {found[0]} x {found[1]} pixels, its image {sample.file} {size[0]} x {size[1]}. "
             "Give it the image's size, or remove it."
         )
+
+
+def _unreadable(mask: str, sample: Sample, error: Exception) -> UserError:
+    said = str(getattr(error, "strerror", None) or error).lower()
+    return UserError(f"{mask}: cannot read the mask of {sample.file} ({said}). Correct or remove it.")
+
+
+@functools.lru_cache(maxsize=1)
+def _kept(place: str, _version: object) -> NDArray[np.bool_]:
+    """A whole mask, which is kept while its parts are asked for one after another."""
+    return mask_pixels(place)
+
+
+def _version(place: str) -> object:
+    if is_url(place):
+        return None
+    status = Path(place.partition("#")[0] if is_task(place) else place).stat()
+    return status.st_mtime_ns, status.st_size
 
 
 def _size(place: str) -> tuple[int, int]:

@@ -17,6 +17,8 @@ from leanet.config.shown import AUTO
 from leanet.data import sources
 from leanet.data.dataset import Dataset, limit_per_class, with_groups
 from leanet.data.source import DataSource
+from leanet.data.tiles import Tiling
+from leanet.data.training_tiles import into_tiles
 from leanet.errors import OptionError, UserError
 
 SOURCES: dict[str, type[DataSource]] = {}
@@ -59,17 +61,20 @@ def list_images(dataset: Path, data: DataConfig, seed: int, *, normals_only: boo
 
     Args:
         dataset: the DATASET argument.
-        data: the source, its options, the groups and the most images of each class.
+        data: the source, its options, the groups, the tiles and the most images of each class.
         seed: seed of the random choice if there are more images than that.
         normals_only: list normal images only; there may be no others.
     Raises:
-        UserError: as `DataSource.scan`; a bad groups file; a source that violates its contract.
+        UserError: as `DataSource.scan`; a bad groups file; a source that violates its contract; pictures that
+            cannot be divided, see `into_tiles`.
     """
     source = open_source(dataset, data)
     found = source.scan_normals() if normals_only else source.scan()
     _refuse_unfit(found)
     if data.groups is not None:
         found = with_groups(found, data.groups)
+    if data.tile is not None:
+        found = into_tiles(found, Tiling(data.tile, data.overlap))
     return found if data.max_per_class is None else limit_per_class(found, data.max_per_class, seed)
 
 

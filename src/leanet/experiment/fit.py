@@ -43,8 +43,9 @@ from leanet.experiment.open_run import (
     with_copies_grouped,
     write_images,
 )
+from leanet.experiment.predictions import rows_of_pictures
 from leanet.experiment.run_folder import RunFolder, read_history, versions_here
-from leanet.experiment.table import adn_scored, outcome
+from leanet.experiment.table import adn_scored, outcome, scored_as_pictures
 from leanet.experiment.tasks import Worker
 from leanet.experiment.training_set import refuse_too_few_labelled
 from leanet.experiment.verdict import found_in_words
@@ -164,7 +165,9 @@ def _fit_detector(config: FitConfig, first: ColorizeConfig, work: Path) -> Card:
     first_training = train_detectors(asked)
     run, folder = first_training.run, first_training.folder(0)
     metrics = folder.read_metrics()
-    scored = adn_scored(outcome(run, folder, 0), config.detector)
+    answered = scored_as_pictures if run.has_tiles else adn_scored
+    scored = answered(outcome(run, folder, 0), config.detector)
+    tested = asdict(score(scored)) if run.has_tiles else metrics["adn"]
     history_epochs = len(read_history(folder.history))
     share = metrics["epoch"] / history_epochs
 
@@ -178,7 +181,7 @@ def _fit_detector(config: FitConfig, first: ColorizeConfig, work: Path) -> Card:
 
     d = config.detector
     if d.has_frozen_adn:  # all images are predicted out of fold
-        scored = adn_scored(outcome(whole, whole.folder.fold(0).detector(d.name), 0), d)
+        scored = answered(outcome(whole, whole.folder.fold(0).detector(d.name), 0), d)
     network = build_detector(d, run.side)
     load_weights(network, whole.folder.fold(0).detector(d.name).weights)
     distances, known = add_familiarity(network, second_training)
@@ -195,7 +198,7 @@ def _fit_detector(config: FitConfig, first: ColorizeConfig, work: Path) -> Card:
         **asdict(heat),
         familiar_distances=distances,
         validation={
-            "what": f"a detector trained on {parts}, tested on the others",
+            "what": f"a detector trained on {parts}, tested on the others{', as pictures' * run.has_tiles}",
             "found": said,
             "threshold": "0.5: too few anomalous images to choose it by"
             if scored.threshold is None
@@ -203,7 +206,7 @@ def _fit_detector(config: FitConfig, first: ColorizeConfig, work: Path) -> Card:
             if d.has_frozen_adn
             else "chosen by an inner validation",
             "epoch": f"{metrics['epoch']} of {history_epochs}",
-            **metrics["adn"],
+            **tested,
         },
     )
     return _save(config, Model(card, network.eval(), maps), run, known)
@@ -212,7 +215,8 @@ def _fit_detector(config: FitConfig, first: ColorizeConfig, work: Path) -> Card:
 def _fit_map(config: FitConfig, first: ColorizeConfig, work: Path) -> Card:
     run = _normals_only(config, work / HELD_OUT)
     colorize(first, run)
-    held_out = np.array(run.maps(0).attributes["mean_delta_e"])[run.rows(run.folds[0].test)]
+    of_images = np.array(run.maps(0).attributes["mean_delta_e"])[run.rows(run.folds[0].test)]
+    held_out = np.array([of_images[rows].max() for rows in rows_of_pictures(run.folds[0].test).values()])
     threshold = float(np.quantile(held_out, NORMALS_BELOW))
     whole = everything(run, work / ALL)
     colorize(dataclasses.replace(first, out=whole.folder.path), whole)
@@ -323,6 +327,7 @@ def _card(config: FitConfig, whole: Run) -> Card:
         image_size=whole.side,
         aspect=config.data.aspect,
         white_balance=config.data.white_balance,
+        tile=config.data.tile,
         map_coding=whole.map_coding,
         map_scale="normals",
         normals_unit=whole.maps(0).normals_p99,

@@ -37,6 +37,7 @@ from leanet.data.masks import refuse_other_sizes
 from leanet.data.registry import SOURCES, list_images, open_source
 from leanet.data.remote import absolute
 from leanet.data.splits import Fold, inner_parts, read_splits, too_large_groups, write_splits
+from leanet.data.tiles import part_of
 from leanet.errors import OptionError, UserError, install
 from leanet.experiment.run_folder import ImageRow, RunFolder, write_config
 from leanet.files import contents, remove, write_csv
@@ -99,6 +100,11 @@ class Run:
     def side(self) -> int:
         """Side of the images in pixels."""
         return int(self.pixels.shape[1])
+
+    @property
+    def has_tiles(self) -> bool:
+        """Whether the images are tiles of pictures."""
+        return any(part_of(image.file)[1] for image in self.images)
 
     @property
     def images_in(self) -> Path:
@@ -255,6 +261,8 @@ def differing_option(recorded: dict[str, Any], now: dict[str, Any]) -> str | Non
         "hold_out": None,
         "aspect": DataConfig.aspect,
         "white_balance": DataConfig.white_balance,
+        "tile": None,
+        "overlap": DataConfig.overlap,
     }
     recorded, now = ({**unsaid, **options} if options else options for options in (recorded, now))
     for key, value in now.items():

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
+from leanet.data.tiles import part_of
 from leanet.errors import DamagedError, UserError
 from leanet.experiment.open_run import Run
 from leanet.files import read_csv, write_csv
@@ -25,6 +27,24 @@ class Predictions:
     labels: NDArray[np.int64]
     adn: NDArray[np.float64]
     caan: NDArray[np.float64] | None
+
+
+def of_pictures(tiles: Predictions) -> Predictions:
+    """The predictions of pictures by those of their tiles: a picture is what its highest tile is.
+
+    A picture is anomalous if one of these tiles is.
+    """
+    rows = rows_of_pictures(tiles.files)
+    labels, adn = (np.array([of[some].max() for some in rows.values()]) for of in (tiles.labels, tiles.adn))
+    return Predictions(tuple(rows), labels, adn, None)
+
+
+def rows_of_pictures(files: Iterable[str]) -> dict[str, list[int]]:
+    """The rows of each picture's tiles, or of the picture itself, in the order of the first ones."""
+    rows: dict[str, list[int]] = {}
+    for row, file in enumerate(files):
+        rows.setdefault(part_of(file)[0], []).append(row)
+    return rows
 
 
 def read_predictions(path: Path) -> Predictions:

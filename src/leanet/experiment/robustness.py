@@ -16,10 +16,18 @@ from PIL import Image
 from sklearn.metrics import f1_score, roc_auc_score
 
 from leanet.color.light import DIRECTIONS, Gains, cast_gains, relit
+from leanet.config import Aspect, DataConfig
+from leanet.config.options import from_options
+from leanet.data.decode import UnreadableImageError, decode_bytes
+from leanet.data.pictures import joined, read_place
+from leanet.data.remote import address
+from leanet.data.shape import to_square
 from leanet.data.tensors import images_to_tensor, tensor_to_image
+from leanet.data.threads import in_threads
 from leanet.errors import UserError
 from leanet.experiment.experiment import Experiment
 from leanet.experiment.fold_model import fold_model
+from leanet.experiment.open_run import Run
 from leanet.files import write_json
 from leanet.progress import progress_bar
 from leanet.reading import parse_json, read_bytes
@@ -99,7 +107,7 @@ def _measure(trained: Experiment, thresholds: Mapping[int, float]) -> Robustness
         done = 0
         for fold, rows in chosen.items():
             model = fold_model(trained, fold)
-            images = [np.array(trained.run.pixels[row]) for row in rows]
+            images = as_decoded(trained.run, rows)
             for name, change in changes.items():
                 set_done(done, name)
                 results = model.predict_pixels([change(image, i) for i, image in enumerate(images)])
@@ -113,7 +121,39 @@ def _measure(trained: Experiment, thresholds: Mapping[int, float]) -> Robustness
 def _made_of(trained: Experiment, thresholds: Mapping[int, float]) -> str:
     """A hash of the detectors' files and thresholds, and of the changes."""
     weights = [trained.folder(fold).read_metrics()["sha256"] for fold in trained.folds]
-    return hashlib.sha256(repr((VERSION, MOST, weights, sorted(thresholds.items()))).encode()).hexdigest()
+    made: tuple[object, ...] = (VERSION, MOST, weights, sorted(thresholds.items()))
+    if _data_options(trained.run).white_balance != "none":
+        made = (*made, "changed before white balance")  # earlier versions changed the balanced images
+    return hashlib.sha256(repr(made).encode()).hexdigest()
+
+
+def as_decoded(run: Run, rows: NDArray[np.int64]) -> list[Pixels]:
+    """Images as they were before any white balance: other light belongs before it. They may be decoded again.
+
+    Raises:
+        UserError: a picture is missing or has changed since the run.
+    """
+    options = _data_options(run)
+    if options.white_balance == "none":
+        return [np.array(run.pixels[row]) for row in rows]
+    return in_threads(lambda row: _decoded_again(run, int(row), options.aspect), rows)
+
+
+def _decoded_again(run: Run, row: int, aspect: Aspect) -> Pixels:
+    image = run.images[row]
+    place = joined(address(run.images_in), image.file)
+    remedy = "Put the picture back: with --white-balance, other light is tried on what it was before."
+    try:
+        data = read_place(place)
+        if hashlib.sha256(data).hexdigest() != image.sha256:
+            raise UserError(f"{place}: changed since the run. {remedy}")
+        return to_square(decode_bytes(data, Path(place)).pixels, run.side, aspect)
+    except UnreadableImageError as error:
+        raise UserError(f"{place}: cannot be decoded again ({error.reason}). {remedy}") from None
+
+
+def _data_options(run: Run) -> DataConfig:
+    return from_options(DataConfig, run.folder.read_config())
 
 
 def _chosen(trained: Experiment, fold: int) -> NDArray[np.int64]:

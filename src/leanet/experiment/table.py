@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -13,13 +13,13 @@ from leanet.config import DetectorConfig
 from leanet.errors import UserError
 from leanet.experiment.experiment import Experiment
 from leanet.experiment.open_run import Run
-from leanet.experiment.predictions import Predictions, read_predictions
+from leanet.experiment.predictions import Predictions, of_pictures, read_predictions
 from leanet.experiment.run_folder import DetectorFolder
 from leanet.experiment.simple_rows import FEWEST, simple_rows
 from leanet.networks.pooled_head import ATTENTION, MAP
 from leanet.results.baselines import linear_classifier, logit_of, mean_of_logits, predicted_unseen
 from leanet.results.metrics import FEWEST_POSITIVES, Scored, choose_threshold
-from leanet.results.rows import Key, Row, make_row
+from leanet.results.rows import Key, Row, cell, make_row
 from leanet.training.head import PARTS
 
 MEAN_OF_BOTH = "mean of ADN and CAAN"
@@ -102,6 +102,8 @@ def detector_rows(experiment: Experiment) -> Table:
         notes.append(f"{title}: {unchosen}")
     if detector.has_frozen_adn and detector.has_attention:
         notes.append(_parts_note(experiment))
+    if experiment.run.has_tiles:
+        notes.append(_pictures_note(outcomes, detector, ratio))
     if detector.has_frozen_adn or not detector.has_attention:
         return Table(tuple(rows), tuple(notes))
     with_caan = all(o.test.caan is not None for o in outcomes.values())
@@ -135,6 +137,17 @@ def _parts_note(experiment: Experiment) -> str:
         "trainings"
     ) + (
         f"; in {misled}, the map ranked anomalous training images below normal ones, and is left out" * bool(misled)
+    )
+
+
+def _pictures_note(outcomes: Mapping[Key, Outcome], detector: DetectorConfig, ratio: float) -> str:
+    """What the answers for tiles make of whole pictures."""
+    row = make_row("pictures", {k: scored_as_pictures(o, detector) for k, o in outcomes.items()}, ratio)
+    f1 = "f1_chosen" if row.has_chosen else "f1"
+    limit = "thresholds chosen for pictures" if row.has_chosen else "0.5"
+    return (
+        f"{detector.title}: rows are of tiles. As pictures, each by its highest tile: AUROC {cell(row, 'auroc')}, "
+        f"F1 {cell(row, f1)} at {limit}"
     )
 
 
@@ -190,6 +203,20 @@ def scored(found: Outcome, read: Callable[[Predictions], NDArray[np.float64]], d
             v.labels, read(v), detector.target_recall, detector.p_rate, fewest, calibrated=frozen
         )
     return Scored(found.test.labels, read(found.test), threshold)
+
+
+def scored_as_pictures(found: Outcome, detector: DetectorConfig) -> Scored:
+    """As `adn_scored` for a run on tiles, of the pictures that the test images are tiles of, as they are predicted.
+
+    The threshold is chosen for pictures too: with many tiles, a normal picture has a higher highest one.
+    """
+    v = None if found.validation is None else of_pictures(found.validation)
+    fewest = FEWEST if detector.has_frozen_adn else FEWEST_POSITIVES
+    threshold = None
+    if v is not None:
+        threshold = choose_threshold(v.labels, v.adn, detector.target_recall, detector.p_rate, fewest)
+    test = of_pictures(found.test)
+    return Scored(test.labels, test.adn, threshold)
 
 
 def mean_of_both(p: Predictions) -> NDArray[np.float64]:

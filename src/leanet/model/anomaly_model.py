@@ -16,6 +16,7 @@ from leanet.errors import UserError
 from leanet.model.card import Card, with_threshold
 from leanet.model.picture import Picture, is_picture, to_pixels
 from leanet.model.result import Result
+from leanet.model.tiles import by_tiles_of
 
 BATCH = 16
 
@@ -62,6 +63,8 @@ class AnomalyModel(ABC):
     ) -> Result | list[Result]:
         """Classify a picture, or several.
 
+        A model that was trained on tiles divides larger pictures, and its result is that of `leanet predict`.
+
         Args:
             images: a picture (see `Picture`), or an iterable of them, which is read a batch at a time. An array
                 uint8 (N, H, W, 3) is N pictures; for a type checker, pass `list(array)`.
@@ -78,16 +81,21 @@ class AnomalyModel(ABC):
         if anomaly_maps is not None or self.card.map_source is None:
             pictures = list(pictures)
             anomaly_maps = self._checked(anomaly_maps, map_coding, len(pictures))
+        by_tiles = by_tiles_of(self)
         results: list[Result] = []
         numbered = enumerate(pictures)
         while some := list(itertools.islice(numbered, BATCH)):
-            sizes, pixels = [], []
+            sizes, pixels, tiled = [], [], dict[int, Result]()
             for number, picture in some:
                 image = to_pixels(picture, "picture" if single else f"picture {number} (counted from 0)")
+                if by_tiles is not None and by_tiles.divides(*image.shape[:2]):
+                    tiled[number] = by_tiles.predict(image)
+                    continue
                 sizes.append(image.shape[:2])
                 pixels.append(to_square(image, self.card.image_size, self.card.aspect))
             maps = None if anomaly_maps is None else anomaly_maps[some[0][0] : some[-1][0] + 1]
-            results += self.predict_pixels(pixels, maps, sizes=sizes, paint=True)
+            whole = iter(self.predict_pixels(pixels, maps, sizes=sizes, paint=True) if pixels else [])
+            results += [tiled[number] if number in tiled else next(whole) for number, _ in some]
         return results[0] if single else results
 
     @abstractmethod

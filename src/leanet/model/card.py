@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, Literal, get_type_hints
 
 from leanet.config import COLOR_MAP, NO_CAAN, Aspect, AttentionForm, ColorizerConfig, MapCoding, Tune, WhiteBalance
+from leanet.config.limits import LEAST_TILE
 from leanet.config.maps import JOINED
 from leanet.errors import DamagedError, OptionError, UserError
 from leanet.reading import fits, parse_json, read_bytes
@@ -69,6 +70,8 @@ class Card:
             model has no distance.
         aspect: how a picture becomes a square, as `leanet.data.shape.to_square` takes it.
         white_balance: how the square is then balanced, as `leanet.color.constancy.white_balance` takes it.
+        tile: side in pixels of the tiles that the model was trained on, and that it divides larger pictures into;
+            None: it was trained on whole pictures, and the field is not stored.
     """
 
     adn: str
@@ -98,6 +101,7 @@ class Card:
     familiar_distances: tuple[float, ...] | None = None
     aspect: Aspect = "squeeze"
     white_balance: WhiteBalance = "none"
+    tile: int | None = None
 
     def __post_init__(self) -> None:
         if self.colorizer is not None and self.map_source in (None, "colorizer"):  # as earlier versions called it
@@ -132,6 +136,8 @@ class Card:
 def to_json(card: Card, indent: int | None = None) -> str:
     """A card as it is stored, in the newest format: its fields, and a hash of them."""
     content = asdict(replace(card, format=FORMAT))
+    if card.tile is None:  # other models' cards stay as earlier versions read them
+        del content["tile"]
     return json.dumps({**content, HASH: _hash_of(content)}, indent=indent)
 
 
@@ -193,6 +199,7 @@ def _check_values(card: Card) -> None:
         "normals_peaks": card.normals_peaks is None or _are_peaks(card.normals_peaks),
         "heat": card.heat == "map" or (card.tune == "head" and card.heat_scales is not None),
         "heat_scales": card.heat_scales is None or all(spread > 0 for _, spread in card.heat_scales),
+        "tile": card.tile is None or card.tile >= LEAST_TILE,
         "familiar_distances": card.familiar_distances is None
         or (card.tune == "head" and _are_percentiles(card.familiar_distances)),
     }
@@ -242,6 +249,7 @@ _SHAPED: dict[Aspect, str] = {"squeeze": "", "letterbox": " letterboxed", "crop"
 def in_words(card: Card) -> list[str]:
     """A model and its results, in a few sentences."""
     made_of = f"{card.image_size} px" + _SHAPED[card.aspect]
+    made_of += "" if card.tile is None else f", for tiles of {card.tile} px"
     made_of += "" if card.white_balance == "none" else f", white balance by {card.white_balance}"
     if not card.adn:
         made_of = f"anomaly maps alone ({card.map_source or 'none'}), {made_of}"
@@ -254,7 +262,8 @@ def in_words(card: Card) -> list[str]:
             made_of = f"LEA-Net of {card.adn}{f' with {attention}' if card.attention_points else ''}, {made_of}"
     lines = [f"{made_of}; {card.origin}"]
     if {"images", "anomalous"} <= set(card.training):
-        lines.append(f"trained on {card.training['images']} images, {card.training['anomalous']} of them anomalous")
+        what = "images" if card.tile is None else "tiles"
+        lines.append(f"trained on {card.training['images']} {what}, {card.training['anomalous']} of them anomalous")
     if "found" in card.validation:
         lines.append(f"{card.validation['what']}: {card.validation['found']}")
     threshold = card.threshold if card.adn else card.map_threshold

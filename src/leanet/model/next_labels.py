@@ -81,6 +81,11 @@ def next_labels(config: NextConfig, model: Callable[[], AnomalyModel]) -> int:
             f"{config.model}: does not know its training pictures: it has no head on a frozen network, or is of an "
             "earlier version. Fit a model again."
         )
+    if asked.card.tile is not None:
+        raise UserError(
+            f"{config.model}: was trained on tiles, and cannot compare whole pictures. Choose among those that "
+            "`leanet predict` calls unfamiliar or is unsure of."
+        )
     with _pictures(config) as (pictures, total):
         found = _predicted(asked, pictures, total, frozenset(known.sha256), left)
     _tell(left)

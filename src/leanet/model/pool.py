@@ -12,10 +12,10 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from leanet.config import PredictConfig
-from leanet.data.decode import RESIZE_VERSION, UnreadableImageError, decode_bytes
+from leanet.data.decode import RESIZE_VERSION, Decoded, UnreadableImageError, decode_bytes
 from leanet.data.manifest import (
     COLUMN,
     LIST_AGAIN,
@@ -36,17 +36,23 @@ from leanet.model.answers import OnPicture, Tally, read_answers, write_answers
 from leanet.model.card import CARD, Card, read_card, refuse_without_maps, sha256_of_file, with_threshold
 from leanet.model.exported import is_exported
 from leanet.model.load import load
-from leanet.model.predict_files import Loaded, loaded, results_ahead
+from leanet.model.predict_files import Loaded, loaded, results_ahead, results_by_tiles, tell_own_tiles
+from leanet.model.tiles import by_tiles_of, refuse_balanced
 from leanet.progress import SetDone, progress_bar
 from leanet.reading import parse_json, read_bytes
 
 _log = logging.getLogger(__name__)
+
+T = TypeVar("T")
 
 RECORD = "_manifest.json"
 """The file beside the answers that says what they were made from."""
 
 READERS = 16
 """Pictures that are read at once: reading from another machine mainly waits."""
+
+LARGE = 2
+"""Pictures in memory at a time that are predicted by tiles."""
 
 _RECORD_FORMAT = 1
 _LARGEST_RECORD = 1_000_000
@@ -94,9 +100,12 @@ class Shard:
             UserError: the manifest or a bucket cannot be read.
             OSError: the answers cannot be written.
         """
-        rows = self.manifest.read(self.first, self.last)
-        load = functools.partial(_load, card=model.card)
-        answers = results_ahead(model, pictures_of(rows, self.manifest.root), load, READERS)
+        pictures = pictures_of(self.manifest.read(self.first, self.last), self.manifest.root)
+        by_tiles = by_tiles_of(model, self.config.tile, self.config.overlap)
+        if by_tiles is None:
+            answers = results_ahead(model, pictures, functools.partial(_load, card=model.card), READERS)
+        else:
+            answers = results_by_tiles(by_tiles, pictures, _decoded, LARGE)
         with contextlib.closing(answers):
             return write_answers(self.part, self.description, answers, on_picture)
 
@@ -226,7 +235,7 @@ def open_pool(config: PredictConfig) -> Pool:
 
 
 def _check_model(config: PredictConfig) -> None:
-    """Refuse a bad model or threshold before the record names it, because a corrected one would then be another."""
+    """Refuse a bad model or option before the record names it, because a corrected one would then be another."""
     if is_exported(config.model):
         card = load(config.model, device=config.device, precision=config.precision).card
     else:
@@ -234,6 +243,9 @@ def _check_model(config: PredictConfig) -> None:
         refuse_without_maps(card, config.model)
     if config.threshold is not None:
         with_threshold(card, config.threshold)
+    if config.tile is not None:
+        refuse_balanced(card)
+    tell_own_tiles(config, card)
 
 
 def _check_listing(listing: Path, expected: str | None) -> None:
@@ -256,6 +268,7 @@ def _options_of(config: PredictConfig) -> dict[str, object]:
         "precision": "bfloat16" if config.precision == "bfloat16" else "float32",
         "shard_rows": config.shard_rows,
         "decoding": RESIZE_VERSION,
+        **({} if config.tile is None else {"tile": config.tile, "overlap": config.overlap}),
     }
 
 
@@ -286,6 +299,9 @@ def _read_record(out: Path) -> dict[str, Any] | None:
         raise UserError(f"{path}: damaged, or not of this command. Choose another --out.") from None
 
 
+TILES = "tile", "overlap"
+"""Options that are recorded only if they are given, as earlier versions' records are."""
+
 _WORDS = {
     "bytes": "the manifest's size in bytes",
     "hash": "the manifest's content",
@@ -298,9 +314,9 @@ _WORDS = {
 
 def _refuse_changed(config: PredictConfig, found: dict[str, Any], asked: dict[str, object]) -> None:
     """Raise UserError if answers were made from something else, with what changed."""
-    changed = [name for name in asked if found.get(name) != asked[name]]
+    changed = [name for name in {**asked, **dict.fromkeys(TILES)} if found.get(name) != asked.get(name)]
     if changed:
-        said = ", ".join(_change(name, found.get(name), asked[name]) for name in changed)
+        said = ", ".join(_change(name, found.get(name), asked.get(name)) for name in changed)
         raise UserError(f"--out {config.out}: its answers were made otherwise: {said}. Choose another --out.")
 
 
@@ -311,11 +327,21 @@ def _change(name: str, before: object, now: object) -> str:
 
 
 def _load(picture: Picture, card: Card) -> Loaded | str:
-    """A picture's pixels, or why it is unreadable; few are decoded at once, because they can be large."""
+    """A picture's pixels at the model's size, or why it is unreadable."""
+    return _opened(picture, lambda whole: loaded(whole, card))
+
+
+def _decoded(picture: Picture) -> Decoded | str:
+    """A whole picture, or why it is unreadable."""
+    return _opened(picture, lambda whole: whole)
+
+
+def _opened(picture: Picture, reduced: Callable[[Decoded], T]) -> T | str:
+    """What is made of a picture; few are decoded at once, because they can be large."""
     try:
         data = picture.read() if picture.waits else None
         with _decoding:
             data = picture.read() if data is None else data
-            return loaded(decode_bytes(data, Path(picture.file)), card)
+            return reduced(decode_bytes(data, Path(picture.file)))
     except UnreadableImageError as error:
         return error.reason

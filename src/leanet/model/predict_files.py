@@ -23,13 +23,14 @@ from leanet.data.find import Identity, find_images, identity, listed, matching, 
 from leanet.data.layout import MASKS
 from leanet.data.shape import to_square
 from leanet.data.threads import THREADS, ahead
+from leanet.data.tiles import SmallerThanTileError
 from leanet.errors import UserError
 from leanet.files import STANDARD_OUTPUT, beside, csv_writer, open_text, refuse_other, remove, written
 from leanet.lock import alone_in
 from leanet.model.anomaly_model import AnomalyModel
 from leanet.model.card import CARD, Card
 from leanet.model.result import COLUMNS, Result, csv_row, overlay, shown_from
-from leanet.model.tiles import SmallerThanTileError, Tiling, predict_tiled, without_decisions
+from leanet.model.tiles import ByTiles, by_tiles_of
 from leanet.progress import progress_bar
 
 _log = logging.getLogger(__name__)
@@ -53,16 +54,18 @@ class Loaded:
     """An image on its way to the model.
 
     Attributes:
-        pixels: uint8 (S, S, 3), S the model's image size.
+        pixels: uint8 (S, S, 3), S the model's image size; by tiles, the picture in its shape.
         size: height and width of the original image.
         first_of_several: whether the file has further frames or pages.
         broken_profile: whether its color profile is unusable; its values then count as sRGB.
+        in_shape: whether the pixels have the picture's shape, of one that is predicted by tiles.
     """
 
     pixels: NDArray[np.uint8]
     size: tuple[int, int]
     first_of_several: bool
     broken_profile: bool
+    in_shape: bool = False
 
 
 @dataclass
@@ -130,10 +133,17 @@ def predict(config: PredictConfig, model: Callable[[int], AnomalyModel]) -> int:
         asked = model(len(files))
         if config.threshold is not None:
             asked = asked.with_threshold(config.threshold)
-        tiling = None if config.tile is None else Tiling(config.tile, config.overlap)
-        counts = predict_files(asked, files, table, config.maps, names, tiling)
+        by_tiles = by_tiles_of(asked, config.tile, config.overlap)
+        tell_own_tiles(config, asked.card)
+        counts = predict_files(asked, files, table, config.maps, names, by_tiles)
         table.flush()  # raises on a full disk
         return counts.told(config.out)
+
+
+def tell_own_tiles(config: PredictConfig, card: Card) -> None:
+    """Log that a model divides pictures, where the command does not ask for it."""
+    if config.tile is None and card.tile is not None:
+        _log.info(f"note: larger pictures are divided into tiles of {card.tile} px, as the model was trained")
 
 
 def predict_files(
@@ -142,15 +152,15 @@ def predict_files(
     table: TextIO,
     maps: Path | None,
     names: Mapping[Path, str],
-    tiling: Tiling | None = None,
+    by_tiles: ByTiles | None = None,
 ) -> Counts:
     """Write a CSV row for each file and, with `maps`, its overlay and map into that folder, named by `names`.
 
     Args:
-        tiling: how each picture is divided; None: each is predicted as a whole.
+        by_tiles: what predicts each picture by tiles; None: each is predicted as a whole.
     """
     counts = Counts(len(files))
-    results = results_of(model, files) if tiling is None else results_by_tiles(model, files, tiling)
+    results = results_of(model, files) if by_tiles is None else results_by_tiles(by_tiles, files, _decoded)
     write_row = csv_writer(table)
     write_row(COLUMNS)
     with progress_bar("images", len(files)) as set_done:
@@ -159,7 +169,7 @@ def predict_files(
             if isinstance(found, str):
                 write_row(csv_row(str(file), None, found))
             else:
-                whole = None if tiling is None or image is None else image.pixels
+                whole = image.pixels if image is not None and image.in_shape else None
                 problem = _write_maps(maps / names[file], file, found, model.card, whole) if maps else ""
                 counts.unwritten += bool(problem)
                 write_row(csv_row(str(file), found, problem))
@@ -290,20 +300,25 @@ def results_of(model: AnomalyModel, files: Sequence[Path]) -> Iterator[tuple[Pat
 
 
 def results_by_tiles(
-    model: AnomalyModel, files: Iterable[Path], tiling: Tiling
-) -> Iterator[tuple[Path, Loaded | None, Result | str]]:
-    """As `results_of`, by tiles; the pixels are the whole picture's. One picture is in memory at a time."""
-    undecided = without_decisions(model)
-    for file in files:
-        try:
-            whole = decode_with_origin(file)
-            found = predict_tiled(model, whole.pixels, tiling, undecided)
-        except UnreadableImageError as error:
-            yield file, None, error.reason
-        except SmallerThanTileError as error:
-            yield file, None, str(error)
-        else:
-            yield file, _loaded(whole, whole.pixels), found
+    by_tiles: ByTiles, items: Iterable[T], decode: Callable[[T], Decoded | str], most: int = 1
+) -> Generator[tuple[T, Loaded | None, Result | str], None, None]:
+    """As `results_ahead`, by tiles; the pixels are the whole picture's.
+
+    Args:
+        decode: an item's picture, or why it is unreadable; called in another thread.
+        most: pictures that are in memory at a time.
+    """
+    with contextlib.closing(ahead(decode, items, most, most)) as decoding:
+        for item, whole in decoding:
+            if isinstance(whole, str):
+                yield item, None, whole
+                continue
+            try:
+                found = by_tiles.predict(whole.pixels)
+            except SmallerThanTileError as error:
+                yield item, None, str(error)
+            else:
+                yield item, _loaded(whole, whole.pixels, in_shape=True), found
 
 
 def results_ahead(
@@ -333,15 +348,30 @@ def loaded(decoded: Decoded, card: Card) -> Loaded:
     return _loaded(decoded, to_square(decoded.pixels, card.image_size, card.aspect))
 
 
-def _loaded(decoded: Decoded, pixels: NDArray[np.uint8]) -> Loaded:
+def reduced(decoded: Decoded, result: Result) -> Loaded:
+    """A picture that was predicted by tiles, as large as its map."""
+    shown = Image.fromarray(decoded.pixels)
+    if result.anomaly_map is not None:
+        height, width = result.anomaly_map.shape
+        shown = shown.resize((width, height), Image.Resampling.BOX)
+    return _loaded(decoded, np.asarray(shown), in_shape=True)
+
+
+def _loaded(decoded: Decoded, pixels: NDArray[np.uint8], *, in_shape: bool = False) -> Loaded:
     height, width = decoded.pixels.shape[:2]
-    return Loaded(pixels, (height, width), decoded.first_of_several, decoded.broken_profile)
+    return Loaded(pixels, (height, width), decoded.first_of_several, decoded.broken_profile, in_shape)
 
 
 def _load(file: Path, card: Card) -> Loaded | str:
-    """A file's pixels, or why it is unreadable."""
+    """A file's pixels at the model's size, or why it is unreadable."""
+    decoded = _decoded(file)
+    return decoded if isinstance(decoded, str) else loaded(decoded, card)
+
+
+def _decoded(file: Path) -> Decoded | str:
+    """A file's picture, or why it is unreadable."""
     try:
-        return loaded(decode_with_origin(file), card)
+        return decode_with_origin(file)
     except UnreadableImageError as error:
         return error.reason
 

@@ -7,18 +7,26 @@ import dataclasses
 import itertools
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from leanet.config.limits import OVERLAP
+from leanet.data.shape import to_square
 from leanet.data.threads import ahead
+from leanet.data.tiles import Tiling
 from leanet.errors import UserError
-from leanet.model.anomaly_model import BATCH, AnomalyModel
 from leanet.model.card import Card
 from leanet.model.result import Result
 from leanet.model.where import region_of, smoothed, spread
+
+if TYPE_CHECKING:
+    from leanet.model.anomaly_model import AnomalyModel
+
+BATCH = 16
+"""Tiles that a thread predicts at a time."""
 
 MOST_MAP_PIXELS = 4_000_000
 """Pixels of a stitched map, at most: the maps of larger pictures are coarser than the picture."""
@@ -26,31 +34,54 @@ MOST_MAP_PIXELS = 4_000_000
 Map = NDArray[np.float32]
 
 
-class SmallerThanTileError(UserError):
-    """A side of a picture is shorter than a tile's."""
+class ByTiles:
+    """Predicts pictures by tiles.
 
-
-@dataclass(frozen=True)
-class Tiling:
-    """How a picture is divided.
-
-    Attributes:
-        side: of a tile, in the picture's pixels.
-        overlap: share of its side by which neighboring tiles overlap at least, in [0, 1).
+    Args:
+        model: a model that makes its own maps. Loaded for several threads (`at_once`), it predicts as many batches
+            of tiles at a time.
+        tiling: side and overlap of the tiles.
+        small_whole: whether a picture that has no two tiles is predicted whole.
+    Raises:
+        UserError: the model balances white.
     """
 
-    side: int
-    overlap: float
+    def __init__(self, model: AnomalyModel, tiling: Tiling, *, small_whole: bool) -> None:
+        refuse_balanced(model.card)
+        self.model, self.tiling, self.small_whole = model, tiling, small_whole
+        self._undecided = without_decisions(model)
 
-    def starts(self, length: int) -> list[int]:
-        """Where tiles begin along a side of the picture: evenly spaced from one edge to the other.
+    def divides(self, height: int, width: int) -> bool:
+        """Whether a picture is predicted by tiles, and not whole."""
+        side = self.tiling.side
+        return not self.small_whole or (min(height, width) >= side and max(height, width) > side)
 
-        Args:
-            length: the side in pixels, at least a tile's.
-        """
-        step = max(1.0, self.side * (1 - self.overlap))
-        count = math.ceil((length - self.side) / step) + 1
-        return [round(i * (length - self.side) / max(1, count - 1)) for i in range(count)]
+    def predict(self, pixels: NDArray[np.uint8]) -> Result:
+        """The result of a picture, uint8 (H, W, 3); SmallerThanTileError as of `predict_tiled`."""
+        if self.divides(*pixels.shape[:2]):
+            return predict_tiled(self.model, pixels, self.tiling, self._undecided)
+        card = self.model.card
+        square = to_square(pixels, card.image_size, card.aspect)
+        (found,) = self.model.predict_pixels([square], sizes=[pixels.shape[:2]])
+        return found
+
+
+def by_tiles_of(
+    model: AnomalyModel, tile: int | None = None, overlap: float = OVERLAP, *, small_whole: bool = False
+) -> ByTiles | None:
+    """What predicts by the tiles that are asked for, or by those of the size that the model was trained on.
+
+    Args:
+        tile: the side that is asked for; None: the model's.
+        overlap: of the tiles.
+        small_whole: see `ByTiles`; it is so in any case for the model's own tiles.
+    Returns:
+        None if pictures are predicted whole.
+    """
+    side = tile or model.card.tile
+    if side is None:
+        return None
+    return ByTiles(model, Tiling(side, overlap), small_whole=small_whole or tile is None)
 
 
 def predict_tiled(
@@ -73,15 +104,9 @@ def predict_tiled(
         and recolored image, which belong to a tile.
     Raises:
         SmallerThanTileError: the picture is smaller than a tile.
-        UserError: the model balances white.
     """
     height, width = pixels.shape[:2]
-    if model.card.white_balance != "none":
-        raise UserError("a model with white balance balances each tile by itself. Fit one without it for tiles.")
-    if min(height, width) < tiling.side:
-        raise SmallerThanTileError(
-            f"{width} x {height} pixels, smaller than a tile of {tiling.side}; give a smaller --tile"
-        )
+    tiling.refuse_smaller(height, width)
     undecided = undecided or without_decisions(model)
     stitched = _Stitched(model.card, (height, width), tiling)
 
@@ -100,6 +125,15 @@ def predict_tiled(
                     highest = result
     assert highest is not None, "there is at least one tile"
     return stitched.whole(highest)
+
+
+def refuse_balanced(card: Card) -> None:
+    """Raise UserError if a model balances white, as it would in each tile by itself."""
+    if card.white_balance != "none":
+        raise UserError(
+            f"--tile: the model has --white-balance {card.white_balance}, which would balance each tile by itself. "
+            "Leave out --tile, or fit a model without white balance."
+        )
 
 
 def without_decisions(model: AnomalyModel) -> AnomalyModel:

@@ -294,6 +294,7 @@ def _robustness(
         found = robustness(experiment, scored, folder / "robustness.json")
     except UserError as error:  # the maps of an imported run have no source
         _log.info(f"note: no results in other light: {error}")
+        (folder / "robustness.csv").unlink(missing_ok=True)
         return 0, []
     header = ("change", "auroc", "f1", "found", "false_alarms")
     values = [(c.auroc, c.f1, c.found, c.false_alarms) for c in found.conditions]

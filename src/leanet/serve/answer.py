@@ -98,6 +98,7 @@ class ModelInfo(BaseModel):
     validation: dict[str, Any]
     versions: dict[str, str]
     limits: dict[str, int]
+    tile: int | None = None
     takes_labels: bool = False
 
 
@@ -138,7 +139,9 @@ def _pictures(result: Result, card: Card, maps: Sequence[MapName], image: Loaded
     """The requested maps in the picture's shape; beyond what a crop covers, they are transparent or black."""
     found: dict[MapName, Image.Image] = {}
     for name in maps:
-        if name == "input":
+        if name == "input" and image.in_shape:
+            found[name] = Image.fromarray(image.pixels)
+        elif name == "input":
             place = placement(*image.size, card.image_size, card.aspect)
             found[name] = Image.fromarray(place.cut(image.pixels, card.image_size))
         elif name == "overlay" and result.shown is not None:
@@ -184,6 +187,7 @@ def model_info(name: str, card: Card, config: ServeConfig) -> ModelInfo:
     if card.has_attention:
         maps.append("attention")
     shown = {name: value for name, value in asdict(card).items() if name in ModelInfo.model_fields}
+    shown["tile"] = config.tile or card.tile
     limits = {
         "max_megabytes": config.max_megabytes,
         "max_megapixels": config.max_megapixels,

@@ -29,7 +29,7 @@ from leanet.errors import UserError
 from leanet.model.anomaly_model import AnomalyModel
 from leanet.model.card import Card
 from leanet.model.predict_files import Loaded, at_even_steps, find_files, loaded
-from leanet.model.result import Result
+from leanet.model.tiles import by_tiles_of
 from leanet.serve.answer import (
     MapName,
     ModelInfo,
@@ -44,7 +44,7 @@ from leanet.serve.ending import Door
 from leanet.serve.labels import LONGEST, Label, LabelFile, Labels
 from leanet.serve.lane import Flow, Lane, together
 from leanet.serve.metrics import Metrics
-from leanet.serve.models import Asked, Served, named_models
+from leanet.serve.models import Answered, Asked, Served, named_models
 from leanet.serve.request import BUSY, Admission, Refusal, flow_of, read_files, while_there, within
 from leanet.serve.watch import Watch, log_line
 
@@ -82,11 +82,15 @@ class Service:
         if isinstance(models, AnomalyModel):
             models = {next(iter(named_models(config))): models}
         self.config, self.door, self.metrics = config, Door(), Metrics()
-        self.models = {name: Served(name, model, self.metrics) for name, model in models.items()}
         self._max_pixels = config.max_megapixels * 1_000_000
+        self.models = {name: self._served(name, model) for name, model in models.items()}
         self._admission = Admission(config)
         self._light: Lane[_Encoded, Loaded] = Lane("decode", self._decode, threads=THREADS)
         self._heavy: Lane[_Encoded, Loaded] = Lane("decode-heavy", self._decode, yielding=True)
+
+    def _served(self, name: str, model: AnomalyModel) -> Served:
+        by_tiles = by_tiles_of(model, self.config.tile, self.config.overlap, small_whole=True)
+        return Served(name, model, self.metrics, by_tiles, self._max_pixels)
 
     @asynccontextmanager
     async def running(self, _app: object) -> AsyncIterator[None]:
@@ -134,21 +138,23 @@ class Service:
     async def _answers(
         self, request: Request, served: Served, files: list[tuple[str, bytes]], maps: Sequence[MapName]
     ) -> list[Prediction]:
-        """Decode the images, then predict them; clients take turns in both."""
+        """Decode the images, then predict them; clients take turns in both. A large one is decoded last."""
         costs = await asyncio.to_thread(lambda: [cost_of(data, self._max_pixels) for _, data in files])
+        large = await asyncio.to_thread(lambda: [served.divides(data) for _, data in files])
         flow = flow_of(request, sum(cost.bytes for cost in costs))
         timeout, card = self.config.timeout, served.model.card
         async with self._admission.images.held_by(flow, len(files)):
             with self.metrics.queued(len(files)):
                 async with self._admission.pixels.held_by(flow, sum(cost.pixels for cost in costs)):
                     decoding = [
-                        self._load(flow, (data, card), cost) for (_, data), cost in zip(files, costs, strict=True)
+                        _later(data) if later else self._load(flow, (data, card), cost)
+                        for (_, data), cost, later in zip(files, costs, large, strict=True)
                     ]
                     images = await within(timeout, 429, BUSY, together(decoding))
-                asking = [_result(served, flow, image, "recoloured" in maps) for image in images]
+                asking = [_answered(served, flow, image, "recoloured" in maps) for image in images]
                 found = await within(timeout, 503, "no answer in time; try again", together(asking))
         names = [name for name, _ in files]
-        return await asyncio.to_thread(_told, names, images, found, served.model.card, maps)
+        return await asyncio.to_thread(_told, names, found, served.model.card, maps)
 
     async def _load(self, flow: Flow, encoded: _Encoded, cost: Cost) -> Loaded | str:
         """A decoded image, or the reason why it is unreadable."""
@@ -156,28 +162,41 @@ class Service:
         try:
             return await lane.answer(flow, cost.bytes, encoded)
         except UnreadableImageError as error:
-            return f"not a readable image ({error.reason})"
+            return _unreadable(error)
 
     def _decode(self, batch: Sequence[_Encoded]) -> list[Loaded]:
         return [loaded(decode_bytes(data, Path("image"), self._max_pixels), card) for data, card in batch]
 
 
-async def _result(served: Served, flow: Flow, image: Loaded | str, paint: bool) -> Result | None:
-    return None if isinstance(image, str) else await served.result(flow, Asked(image, paint))
+async def _later(data: bytes) -> bytes:
+    """A large image, which is decoded when its turn to be predicted comes."""
+    return data
+
+
+async def _answered(served: Served, flow: Flow, image: Loaded | bytes | str, paint: bool) -> Answered | str:
+    """An image with its result, or the reason why it is unreadable."""
+    if isinstance(image, str):
+        return image
+    if isinstance(image, Loaded):
+        return image, await served.result(flow, Asked(image, paint))
+    try:
+        return await served.large_result(flow, len(image), image)
+    except UnreadableImageError as error:
+        return _unreadable(error)
+
+
+def _unreadable(error: UnreadableImageError) -> str:
+    return f"not a readable image ({error.reason})"
 
 
 def _told(
-    names: Sequence[str],
-    images: Sequence[Loaded | str],
-    results: Sequence[Result | None],
-    card: Card,
-    maps: Sequence[MapName],
+    names: Sequence[str], found: Sequence[Answered | str], card: Card, maps: Sequence[MapName]
 ) -> list[Prediction]:
     return [
-        Prediction(file=name, error=str(image))
-        if isinstance(image, str) or result is None
-        else prediction(name, result, image, card, maps)
-        for name, image, result in zip(names, images, results, strict=True)
+        Prediction(file=name, error=answer)
+        if isinstance(answer, str)
+        else prediction(name, answer[1], answer[0], card, maps)
+        for name, answer in zip(names, found, strict=True)
     ]
 
 
@@ -332,8 +351,9 @@ def _add_api(app: FastAPI, service: Service, guarded: Sequence[params.Depends]) 
     async def predict(request: Request, maps: Maps = ()) -> JSONResponse:
         """Classify one image, sent as the body, or several as the parts of a form; of several models, by the first.
 
-        Maps are PNGs in base64 at the model's size: `overlay` (RGBA, to be laid over the image), `anomaly_map`
-        (16-bit gray, 200 levels for 1 ΔE), `recoloured`, `attention` (at its own, smaller size) and `input`.
+        Maps are PNGs in base64 at the model's size, or of an image that is divided into tiles in its own shape:
+        `overlay` (RGBA, to be laid over the image), `anomaly_map` (16-bit gray, 200 levels for 1 ΔE), `recoloured`,
+        `attention` (at its own, smaller size) and `input`. By tiles, there is no `recoloured` and no `attention`.
         """
         return await service.predict(request, tuple(dict.fromkeys(maps)))
 
