@@ -1,7 +1,4 @@
-"""The page in a real browser, at a desk and on a phone: what it shows, keeps, says and gives away.
-
-With LEANET_SCREENSHOT, a file name, the picture for the README is written there.
-"""
+"""The page in a real browser, at a desk and on a phone: what it shows, keeps, says and gives away."""
 
 from __future__ import annotations
 
@@ -9,7 +6,6 @@ import base64
 import csv
 import io
 import itertools
-import os
 import re
 import shutil
 from collections.abc import Callable, Iterator
@@ -534,11 +530,6 @@ def test_examples_sorting_and_the_table(opened: Opener, tmp_path: Path) -> None:
     assert len(rows) == 10
     assert probabilities == sorted(probabilities)
     page.locator("#sort").select_option("high")
-    if screenshot := os.environ.get("LEANET_SCREENSHOT"):
-        page.locator("button.card").first.click()
-        expect(page.locator("#layer")).to_be_visible()
-        page.wait_for_timeout(500)
-        page.screenshot(path=screenshot)
 
 
 def test_of_several_models_one_is_chosen(browser: Browser, exported_onnx: Path) -> None:
