@@ -439,3 +439,21 @@ def test_a_folder_for_each_kind_in_splits(tmp_path: Path) -> None:
         ("val/scab/d.png", 1, "scab"),
     ]
     assert dataset.notes[0].startswith("a folder for each kind: all images of train/ and val/ pooled")
+
+
+@pytest.mark.parametrize(("normal", "anomalous"), [("good", "Bad"), ("ok", "positive"), ("NEGATIVE", "abnormal")])
+def test_folders_whose_names_say_it_need_no_option(tmp_path: Path, normal: str, anomalous: str) -> None:
+    found = scan(touch(tmp_path, [f"{normal}/a.png", f"{anomalous}/rust/b.png", "other/c.png"]))
+    said = [(sample.file, sample.label, sample.kind) for sample in found.samples]
+    assert said == [(f"{normal}/a.png", 0, ""), (f"{anomalous}/rust/b.png", 1, "rust")]
+    assert f"not read: other/, beside {normal}/ and {anomalous}/" in found.notes
+
+
+def test_good_pictures_alone_are_found_by_their_folders_name(tmp_path: Path) -> None:
+    assert [sample.label for sample in scan_normals(touch(tmp_path, ["Good/a.png"])).samples] == [0]
+    assert not has_anomalies(tmp_path)
+
+
+def test_two_folders_that_say_normal_are_not_guessed(tmp_path: Path) -> None:
+    text = message(touch(tmp_path, ["good/a.png", "normal/a.png", "bad/a.png"]))
+    assert "no folder Negative/ of normal images. Found bad/, good/, normal/." in text

@@ -25,7 +25,7 @@ class ColorizeConfig:
     """Stage 1 over the folds: colorizers and anomaly maps."""
 
     dataset: Annotated[Path, *positional("DATASET")]
-    """Folder with Negative/ and Positive/ or in the MVTec AD layout, manifest (.csv, .parquet), or
+    """Folder with good/ and bad/ or in the MVTec AD layout, manifest (.csv, .parquet), or
     Label Studio's export (.json)."""
     out: Path
     """Run folder to make, or to resume."""
@@ -68,7 +68,7 @@ class RunConfig:
     """Both stages: from a folder of images to predictions and metrics."""
 
     dataset: Annotated[Path, *positional("DATASET")]
-    """Folder with Negative/ and Positive/ or in the MVTec AD layout, manifest (.csv, .parquet), or
+    """Folder with good/ and bad/ or in the MVTec AD layout, manifest (.csv, .parquet), or
     Label Studio's export (.json)."""
     out: Path
     """Run folder to make, or to resume."""
@@ -95,7 +95,7 @@ class StudyConfig:
     """A grid of detectors on one data set, each beside its baseline, with shared colorizers and anomaly maps."""
 
     dataset: Annotated[Path, *positional("DATASET")]
-    """Folder with Negative/ and Positive/ or in the MVTec AD layout, manifest (.csv, .parquet), or
+    """Folder with good/ and bad/ or in the MVTec AD layout, manifest (.csv, .parquet), or
     Label Studio's export (.json)."""
     out: Path
     """Run folder to make, or to resume; finished cells of the grid are not trained again."""
@@ -189,7 +189,7 @@ class FitConfig:
     """One model from a folder of images, to predict new ones."""
 
     dataset: Annotated[Path, *positional("DATASET")]
-    """Folder with Negative/ and Positive/ or in the MVTec AD layout, manifest (.csv, .parquet), or
+    """Folder with good/ and bad/ or in the MVTec AD layout, manifest (.csv, .parquet), or
     Label Studio's export (.json).
     Without anomalous images, the model has only anomaly maps, and a threshold on their mean."""
     out: Path
@@ -402,7 +402,7 @@ class CheckConfig:
     """The content of a dataset folder, and how long a run on it takes."""
 
     dataset: Annotated[Path, *positional("DATASET")]
-    """Folder with Negative/ and Positive/ or in the MVTec AD layout, manifest (.csv, .parquet), or
+    """Folder with good/ and bad/ or in the MVTec AD layout, manifest (.csv, .parquet), or
     Label Studio's export (.json)."""
     data: DataConfig = field(default_factory=DataConfig)
     colorizer: ColorizerConfig = field(default_factory=ColorizerConfig)

@@ -8,13 +8,10 @@ from dataclasses import replace
 
 from leanet.data.dataset import CLASS_NAMES, Dataset, Sample
 from leanet.data.find import folded, listed
-from leanet.data.layout import GOOD
+from leanet.data.layout import ANOMALOUS, NORMAL
 from leanet.data.remote import address
 from leanet.data.source import DataSource
 from leanet.errors import UserError
-
-NORMAL = frozenset(("0", "negative", *GOOD))
-ANOMALOUS = frozenset(("1", "positive", "anomalous", "abnormal", "bad"))
 
 REMEDY = "Write 0 or 1, or normal or anomalous, or name the normal labels with --normal"
 """What to do about a label that leanet does not know."""

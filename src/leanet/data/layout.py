@@ -16,6 +16,10 @@ SPLITS = ("train", "test", "val", "valid", "validation")
 GOOD = ("good", "normal", "ok")
 """Folders of normal images within a split, in addition to --normal-dir."""
 
+NORMAL = frozenset(("0", "negative", *GOOD))
+ANOMALOUS = frozenset(("1", "positive", "anomalous", "abnormal", "bad"))
+"""What labels, and folders beside each other, are called without an option that names them."""
+
 MASKS = "ground_truth"
 
 
@@ -110,11 +114,17 @@ def arrange(root: Path, normal_dir: str, abnormal_dir: str, normal: Sequence[str
     folders = descend(root, normal_dir), descend(root, abnormal_dir)
     if folders == (None, None) and (splits := _splits(root, *GOOD, normal_dir)):
         return _mvtec(root, splits, (*GOOD, normal_dir), abnormal_dir)
+    folders = folders[0] or _called(root, NORMAL), folders[1] or _called(root, ANOMALOUS)
     found = [Place(folder, label) for label, folder in enumerate(folders) if folder is not None]
     remedy = f"--normal-dir {normal_dir} and --abnormal-dir {abnormal_dir} share images. Name two separate folders."
     _refuse_shared(found, f"{root}: {remedy}")
-    read = {PurePosixPath(name).parts[0] for name in (normal_dir, abnormal_dir) if PurePosixPath(name).parts}
-    unread = _unread(root, read, f"{normal_dir}/ and {abnormal_dir}/") if found else ()
+    asked = (normal_dir, abnormal_dir)
+    read = [
+        name if folder is None else folder.relative_to(root).as_posix()
+        for folder, name in zip(folders, asked, strict=True)
+    ]
+    tops = {PurePosixPath(name).parts[0] for name in read if PurePosixPath(name).parts}
+    unread = _unread(root, tops, " and ".join(f"{name}/" for name in read)) if found else ()
     return Layout(tuple(found), False, (), "", unread)
 
 
@@ -152,6 +162,12 @@ def descend(root: Path, name: str) -> Path | None:
             return None
         folder = found
     return None if folder == root else folder
+
+
+def _called(root: Path, words: frozenset[str]) -> Path | None:
+    """The one subfolder that is called by one of these words; None if there is none, or several."""
+    found = [path for path in _subfolders(root) if folded(path.name) in words]
+    return found[0] if len(found) == 1 else None
 
 
 def _only(folder: Path, name: str) -> Path | None:

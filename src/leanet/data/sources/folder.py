@@ -13,9 +13,7 @@ from leanet.data.registry import register_source
 from leanet.data.source import DataSource
 from leanet.errors import UserError
 
-_CLASS_REMEDY = (
-    "Arrange the images as Negative/ and Positive/, or name the folders with --normal-dir and --abnormal-dir."
-)
+_CLASS_REMEDY = "Arrange the images as good/ and bad/, or name the folders with --normal-dir and --abnormal-dir."
 
 
 @register_source("folder")
@@ -46,11 +44,11 @@ def scan(
 ) -> Dataset:
     """List the images of a data set folder.
 
-    Three layouts are supported, see `leanet.data.layout`: one folder per class, with subfolders; if neither class
-    folder exists, MVTec AD (train/good, test/good, test/<defect>, ground_truth/<defect>); and, with names in
-    `normal`, one folder per kind, normal ones among them. Other content of the
-    root is ignored; a run may be written there too. The notes list what is not read. Folder names match in any
-    case. Each file is read once, whatever the number of links to it.
+    Three layouts are supported, see `leanet.data.layout`: one folder per class, with subfolders, of these names or
+    of others that say it, such as good and bad; if there are none, MVTec AD (train/good, test/good, test/<defect>,
+    ground_truth/<defect>); and, with names in `normal`, one folder per kind, normal ones among them. Other content
+    of the root is ignored; a run may be written there too. The notes list what is not read. Folder names match in
+    any case. Each file is read once, whatever the number of links to it.
 
     Args:
         root: data set folder.
