@@ -284,7 +284,7 @@ class RunFolder:
             UserError: there is no images.csv; the folder is not a run.
         """
         if not self.images.exists():
-            raise UserError(f"{self.path}: not a run folder (no images.csv). Make one with `leanet colorize`.")
+            raise UserError(f"{self.path}: not a run folder (no images.csv). Make one with `leanet run`.")
         try:
             rows = [
                 ImageRow(**{**row, **{k: int(row[k]) for k in ("label", "width", "height")}})  # type: ignore[arg-type]
