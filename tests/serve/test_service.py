@@ -118,7 +118,7 @@ def test_maps_come_as_pngs_on_request(client: TestClient, loaded: Model) -> None
     assert refused.json()["detail"].startswith("maps: Input should be 'overlay'")
 
 
-@pytest.mark.parametrize("kind", ["folder", "onnx"])
+@pytest.mark.parametrize("kind", ["folder", pytest.param("onnx", marks=pytest.mark.slow)])
 def test_large_images_are_answered_by_tiles(tiny_model: Path, kind: str, request: pytest.FixtureRequest) -> None:
     model = load_any(tiny_model if kind == "folder" else request.getfixturevalue("exported_onnx"), at_once=2)
     large = np.random.default_rng(5).integers(0, 256, (70, 130, 3), dtype=np.uint8)
