@@ -573,6 +573,7 @@ def test_labels_are_given_by_keys_and_kept_in_the_file(
         page = opened(address=address)
         drop(page, *spotted(leaves, 3))
         expect(page.locator("#status")).to_contain_text("3 images:")
+        expect(page.locator("#drop")).to_contain_text("The server keeps the labels that you give, and no picture.")
         page.locator("button.card").first.focus()
         page.keyboard.press("Enter")
         called = []
@@ -601,6 +602,7 @@ def test_labels_are_given_by_keys_and_kept_in_the_file(
 def test_without_the_option_no_label_is_asked_for(opened: Opener, leaves_and_model: tuple[Path, Path]) -> None:
     page = opened()
     drop(page, *spotted(leaves_and_model[0], 1))
+    expect(page.locator("#drop")).to_contain_text("The server stores nothing.")
     page.locator("button.card").click()
     expect(page.locator("#label")).not_to_be_visible()
     page.keyboard.press("r")
