@@ -284,7 +284,10 @@ class RunFolder:
             UserError: there is no images.csv; the folder is not a run.
         """
         if not self.images.exists():
-            raise UserError(f"{self.path}: not a run folder (no images.csv). Make one with `leanet run`.")
+            raise UserError(
+                f"{self.path}: not a run folder (no images.csv). Make one with `leanet run`, or the maps alone "
+                "with `leanet colorize`."
+            )
         try:
             rows = [
                 ImageRow(**{**row, **{k: int(row[k]) for k in ("label", "width", "height")}})  # type: ignore[arg-type]
