@@ -43,7 +43,6 @@ from pathlib import Path
 from PIL import Image
 
 from benchmarks.common import facts, memory_of_tree, parser, verdict, write_csv
-from leanet.config import ExportConfig
 from leanet.data.synthetic import make_leaves
 from leanet.maps.registry import build_map_source
 from leanet.model.card import Card
@@ -305,16 +304,18 @@ def options() -> argparse.Namespace:
 
 
 def model_to_serve(given: argparse.Namespace, folder: Path) -> Path:
-    """The given model, or an untrained one in a folder."""
+    """The given model, or an untrained one in a folder, made by the earlier program: the later one reads it too."""
     if given.model:
         return Path(given.model)
-    model = made_model(folder / "model", given.side)
-    if not given.onnx:
-        return model
-    from leanet.model.export import export
-
-    export(ExportConfig(model))
-    return model.with_suffix(".onnx")
+    source = given.before or Path(__file__).parents[1]
+    made = f"made_model(Path('model'), {given.side})"
+    commands = [["-c", f"from pathlib import Path; from benchmarks.serve_load import made_model; {made}"]]
+    if given.onnx:
+        commands.append(["-m", "leanet.cli", "export", "model"])
+    for command in commands:
+        paths = os.pathsep.join([str(source.resolve() / "src"), str(source.resolve())])
+        subprocess.run([sys.executable, *command], cwd=folder, env={**os.environ, "PYTHONPATH": paths}, check=True)
+    return folder / ("model.onnx" if given.onnx else "model")
 
 
 def main() -> None:
