@@ -18,8 +18,11 @@ _URL = re.compile(r"[a-z][a-z0-9+.-]*://", re.IGNORECASE)
 _LONGEST = 200
 """Most characters of a library's message; some are pages of XML."""
 
-_ANSWERED = set[str]()
-"""The buckets of which this process has read something."""
+_ANSWERED = dict[str, str]()
+"""The buckets that answered this process, each with the path of a file that was read; "" if none was."""
+
+_WITH_BUCKETS = frozenset(("s3", "s3a", "gs", "gcs", "az", "abfs", "abfss"))
+"""Schemes whose addresses begin with a bucket."""
 
 
 class NotReadError(Exception):
@@ -128,13 +131,15 @@ def fetch(url: str, start: int, end: int) -> bytes:
         NotReadError: this file cannot be read, but others of its bucket might.
         UserError: its bucket is missing, or cannot be reached with these credentials or this network.
     """
+    if urlsplit(url).scheme in _WITH_BUCKETS and not urlsplit(url).netloc:
+        raise NotReadError("no bucket in the address")
     system, path = file_system(url)
     try:
         data = system.cat_file(path, start=start, end=end)
     except Exception as error:  # each file system raises classes of its own
         _refuse_bucket(system, path, url, error)
         raise NotReadError(_reason(error)) from None
-    _ANSWERED.add(_bucket_of(url))
+    _ANSWERED[_bucket_of(url)] = path
     if not isinstance(data, bytes):
         raise NotReadError("the server's answer is no file")
     return data[: end - start]  # a web server may send the whole file
@@ -153,9 +158,12 @@ def _refuse_bucket(system: Any, path: str, url: str, error: Exception) -> None:
     if isinstance(error, FileNotFoundError) and bucket in _ANSWERED:
         return
     with user_errors(bucket):
+        if isinstance(error, PermissionError) and (known := _ANSWERED.get(bucket)):
+            system.cat_file(known, start=0, end=1)  # without the right to list, a missing object is denied too
+            return
         system.invalidate_cache()
         system.info(path.lstrip("/").split("/")[0])
-    _ANSWERED.add(bucket)
+    _ANSWERED.setdefault(bucket, "")
 
 
 def _reason(error: Exception) -> str:
