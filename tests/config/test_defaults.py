@@ -13,6 +13,7 @@ from leanet.config import CheckConfig, ColorizerConfig, DetectorConfig, RunConfi
 from leanet.config.options import from_options, read_options, to_options
 from leanet.errors import OptionError
 from leanet.experiment.check import quick_command
+from leanet.experiment.detector_task import recipe_of
 from leanet.experiment.run_folder import write_config
 from leanet.maps.registry import MAP_SOURCES, find_map_source
 
@@ -50,6 +51,27 @@ def test_the_baseline_of_a_trained_network_is_trained_too() -> None:
     for trained in (DetectorConfig("EfficientNet-Lite0", "MobileNet"), DetectorConfig("timm/resnet18", epochs=3)):
         assert trained.tune == trained.baseline().tune == "all"
     assert DetectorConfig("EfficientNet-Lite0").baseline().tune == "head"
+
+
+@pytest.mark.parametrize(
+    ("given", "ignores"),
+    [
+        ("", True),
+        ("--light as-taken", False),
+        ("--adn ResNet18", False),
+        ("--adn ResNet18 --light ignored", True),
+        ("--recipe authors", False),
+    ],
+)
+def test_a_head_ignores_light_and_a_trained_network_does_if_asked(given: str, ignores: bool) -> None:
+    config = parse("run", ["leaves", "--out", "o", *given.split()])
+    assert config.detector.ignores_light is ignores
+    assert recipe_of(config.detector, config.compute.recipe).other_light is ignores
+
+
+def test_the_authors_recipe_ignores_no_light(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["run", "leaves", "--out", "o", "--recipe", "authors", "--light", "ignored"]) == 2
+    assert "--light ignored: recipe authors trains in the light as taken" in capsys.readouterr().err
 
 
 def test_a_head_has_no_epochs() -> None:

@@ -234,13 +234,21 @@ def test_what_has_no_head_to_fit_is_refused(
     assert remedy in capsys.readouterr().err
 
 
-def test_detectors_in_another_folder_share_the_features_of_the_run(finished: RunFolder, tmp_path: Path) -> None:
+def test_detectors_in_another_folder_share_the_features_of_the_run(
+    finished: RunFolder, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     before = finished.features("EfficientNet-Lite0").stat().st_mtime_ns
     head = ("--adn", "EfficientNet-Lite0", "--tune", "head", "--p-rate", "0.5")
     train("detect", str(finished.path), "--out", str(tmp_path / "few"), *head)
     assert finished.features("EfficientNet-Lite0").stat().st_mtime_ns == before
     assert not (tmp_path / "few" / "features").exists()
     assert main(["report", str(tmp_path / "few")]) == 0
+    before_change = (tmp_path / "few" / "0" / NAME / "weights.safetensors").read_bytes()
+    again = ["detect", str(finished.path), "--out", str(tmp_path / "few"), *head, "--light", "as-taken"]
+    assert main(again) == 2
+    assert "--light None, now as-taken" in capsys.readouterr().err
+    train("detect", str(finished.path), "--out", str(tmp_path / "light"), *head, "--light", "as-taken")
+    assert (tmp_path / "light" / "0" / NAME / "weights.safetensors").read_bytes() != before_change
 
 
 def test_the_baseline_is_the_head_that_reads_no_maps(finished: RunFolder) -> None:

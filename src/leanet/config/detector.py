@@ -13,6 +13,7 @@ from leanet.errors import OptionError
 
 Tune = Literal["head", "all"]
 AttentionForm = Literal["published", "affine", "gated", "pooled"]
+Light = Literal["ignored", "as-taken"]
 
 PRETRAINED = "EfficientNet-Lite0"
 """The ADN whose weights come with the installation."""
@@ -77,6 +78,11 @@ class DetectorConfig:
     """Weights that the ADN starts from: 'imagenet', 'none' (new ones), or a file of timm's state dict.
     By default 'imagenet' for EfficientNet-Lite0 and timm/NAME; the other ADNs take 'none' alone."""
 
+    light: Annotated[Light | None, *recent("{ignored,as-taken}")] = None
+    """'ignored': learn to ignore what other light changes in a whole picture, its tint and its exposure.
+    'as-taken': do not; a tint of the whole picture may be the anomaly.
+    By default 'ignored' for a head and 'as-taken' for a LEA-Net, which it makes less accurate in the same light."""
+
     def __post_init__(self) -> None:
         training_limits("", self.epochs, self.batch_size, self.lr)
         if not 0 < self.p_rate <= 1:
@@ -129,7 +135,9 @@ class DetectorConfig:
         )
 
     def settled(self, recipe: str) -> DetectorConfig:
-        """The same detector with its ADN chosen, if it was not."""
+        """The same detector with its ADN chosen, if it was not; OptionError if the recipe lacks what is asked."""
+        if recipe == "authors" and self.light == "ignored":
+            raise OptionError("light", self.light, "recipe authors trains in the light as taken. Omit the option.")
         if self.adn != AUTO:
             return self
         return dataclasses.replace(
@@ -140,6 +148,11 @@ class DetectorConfig:
     def has_frozen_adn(self) -> bool:
         """Whether only a head is fitted, to the features of an ADN that stays as it is."""
         return self.tune == "head"
+
+    @property
+    def ignores_light(self) -> bool:
+        """Whether it learns to ignore what other light changes in a whole picture."""
+        return self.has_frozen_adn if self.light is None else self.light == "ignored"
 
     @property
     def has_attention(self) -> bool:

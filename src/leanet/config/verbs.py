@@ -11,7 +11,7 @@ from typing import Annotated, Literal
 
 from leanet.config.compute import ComputeConfig, Precision
 from leanet.config.data import DataConfig
-from leanet.config.detector import DIRECT, NO_CAAN, AttentionForm, DetectorConfig, Tune
+from leanet.config.detector import DIRECT, NO_CAAN, AttentionForm, DetectorConfig, Light, Tune
 from leanet.config.limits import OVERLAP, at_least, check_seed, check_share, check_tiles
 from leanet.config.maps import ColorizerConfig, MapCoding
 from leanet.config.shown import network_in, positional, recent, shown_as
@@ -123,6 +123,8 @@ class StudyConfig:
     """Share of the training images held out to choose epoch and threshold.
     By default 0.2, or 0 if that holds out fewer than ten anomalies (recipe authors: 0).
     With fewer than ten, the threshold stays 0.5."""
+    light: Annotated[Light | None, *recent("{ignored,as-taken}")] = None
+    """Whether to learn to ignore what other light changes in a whole picture, as of `leanet detect`."""
     data: DataConfig = field(default_factory=DataConfig)
     colorizer: ColorizerConfig = field(default_factory=ColorizerConfig)
     compute: ComputeConfig = field(default_factory=ComputeConfig)
@@ -153,6 +155,7 @@ class StudyConfig:
                 epochs=self.epochs,
                 tune=self.tune,
                 weights=self.weights,
+                light=self.light,
             )
             cells += [plain] if self.compare else []
             cells += self._with_attention(plain)

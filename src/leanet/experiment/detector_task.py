@@ -138,8 +138,9 @@ class TrainDetector:
         recorded = before.get("recorded", {})
         if any(recorded.get(key, value) != value for key, value in self._facts(run).items()):
             return "other images or anomaly maps than this run's"
+        unsaid = dict.fromkeys(("weights", "light")) if before else {}
         # The recipe before all else: where it differs, it may be why the maps' scale does.
-        return differing_option(before, {"recipe": options["recipe"], **options})
+        return differing_option(unsaid | before, {"recipe": options["recipe"], **unsaid, **options})
 
     def run(self, worker: Worker) -> None:
         if self.config.detector.has_frozen_adn:
@@ -155,7 +156,7 @@ class TrainDetector:
             rows, test = images.train, run.rows(run.folds[self.fold].test)
             seed = self.config.compute.seed + self.seed
             known = {name: values[rows] for name, values in parts.items()}
-            changes = self.features.read_changes(run, self.fold)
+            changes = self.features.read_changes(run, self.fold) if d.ignores_light else None
             fitted = fit_head(known, run.labels[rows], run.groups_of(rows), d.p_rate, seed, changes)
             self._record(run, compute, self._facts(run))
             torch.manual_seed(seed)  # the ADN's own head is drawn, and stored, though it does not decide
@@ -287,7 +288,8 @@ def initial_weights(detector: DetectorConfig) -> str | None:
 
 def recipe_of(detector: DetectorConfig, recipe: RecipeName) -> Recipe:
     """The recipe with the user's own numbers in it."""
-    return RECIPES[recipe].override(detector.epochs, detector.batch_size, detector.lr)
+    chosen = RECIPES[recipe].override(detector.epochs, detector.batch_size, detector.lr)
+    return dataclasses.replace(chosen, other_light=detector.ignores_light)
 
 
 def _forward(model: nn.Module, compute: Compute, images: Tensor, maps: Tensor) -> LEANetOutput:

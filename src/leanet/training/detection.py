@@ -14,7 +14,7 @@ from torch.nn import functional as F
 from leanet.config import RecipeName
 from leanet.data.tensors import images_to_tensor
 from leanet.networks.leanet import LEANetOutput
-from leanet.training.augment import mirror
+from leanet.training.augment import in_other_light, mirror
 from leanet.training.loop import Loss
 from leanet.training.recipe import Recipe
 
@@ -51,7 +51,7 @@ class DetectionData:
         maps: reads the scaled anomaly maps of given rows.
         labels: int (N,), every image's label, 0 normal, 1 anomalous.
         rows: the rows to train on.
-        recipe: decides whether to mirror the images, and whether to weight anomalous ones.
+        recipe: decides whether to mirror the images, to put them into other light, and to weight anomalous ones.
     """
 
     pixels: NDArray[np.uint8]
@@ -69,6 +69,8 @@ class DetectionData:
         images, maps = images_to_tensor(self.pixels, rows), self.maps(rows)
         if self.recipe.mirror:
             images, maps = mirror([images, maps], generator)
+        if self.recipe.other_light:
+            images = in_other_light(images, generator)
         images = images.contiguous(memory_format=torch.channels_last)
         labels = self.labels[rows]
         batch = images, maps, torch.from_numpy(labels)

@@ -36,6 +36,8 @@ class Recipe:
     """Train on the epoch's last images even if they do not fill a batch."""
     mirror: bool = True
     """Mirror images left-right and top-bottom at random."""
+    other_light: bool = False
+    """Put half of the images into other light at random; their anomaly maps stay as they are."""
     published: bool = False
     """Compute as the authors' program does: FancyPCA truncated to 8 bits, and the loss of the activated pairs."""
     balance: bool = True
