@@ -83,6 +83,21 @@ def test_anomalies_without_a_kind_are_counted_as_such(tmp_path: Path, capsys: py
     assert "kinds of anomaly: without a kind 2, rust 2" in capsys.readouterr().out.splitlines()
 
 
+def test_normal_images_alone_are_checked_for_fit(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for i in range(4):
+        save(tmp_path / "good" / f"{i}.png", seed=i)
+    assert main(["check", str(tmp_path)]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert "images: 4 normal, 0 anomalous" in lines
+    assert any(line.startswith("note: normal images alone.") and "`leanet fit`" in line for line in lines)
+    (tmp_path / "good" / "4.png").write_bytes(b"no picture")
+    assert main(["check", str(tmp_path)]) == 2
+    (tmp_path / "bad").mkdir()
+    (tmp_path / "bad" / "5.psd").write_bytes(b"8BPS" + bytes(200))
+    assert main(["check", str(tmp_path)]) == 2
+    assert "no anomalous images in it" in capsys.readouterr().err
+
+
 def test_hundreds_of_copies_and_unreadable_files_are_counted_not_listed(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -14,6 +14,7 @@ from leanet.config import DataConfig
 from leanet.data.dataset import Dataset, Sample, by_group, check_folds, group_copies, limit_per_class, with_groups
 from leanet.data.sources.folder import FolderSource, has_anomalies, scan, scan_normals
 from leanet.errors import UserError
+from leanet.experiment.run_folder import RunFolder
 
 SHARED = Path(__file__).parents[3] / "shared" / "data"
 
@@ -427,6 +428,16 @@ def test_a_folder_for_each_kind_with_normal_ones_named(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"no folder <kind>/ of anomalous images"):
         scan(tmp_path, normal=("healthy", "young", "rust", "scab"))
     assert FolderSource(tmp_path, DataConfig(normal=("healthy",))).searched()[0] == tmp_path
+
+
+def test_a_run_beside_the_kinds_is_none_of_them(tmp_path: Path) -> None:
+    touch(tmp_path, ("healthy/a.png", "rust/b.png", "run/report/figure.png"))
+    run = RunFolder(tmp_path / "run")
+    run.images.touch()
+    run.splits.touch()
+    dataset = scan(tmp_path, normal=("healthy",))
+    assert [s.file for s in dataset.samples] == ["healthy/a.png", "rust/b.png"]
+    assert "left out, a run folder: run/" in dataset.notes
 
 
 def test_a_folder_for_each_kind_in_splits(tmp_path: Path) -> None:

@@ -105,11 +105,29 @@ def test_choices_for_whole_images(home: Path) -> None:
         ("http://localhost:8080/data/upload/3/f.png", 1, "rust", "http://localhost:8080/data/upload/3/f.png"),
     ]
     assert dataset.samples[0].facts["camera"] == "canon"
-    assert dataset.notes == ("left out, without a label: 1 of 7 tasks",)
+    assert dataset.notes == (
+        "left out, without a label: 1 of 7 tasks",
+        f"not in {home} or below, also by the name alone: 1 of 6 images, such as /data/upload/3/f.png",
+    )
     with pytest.raises(UserError, match=r"several choices for an image: state, camera\. Name"):
         list_images(home / "labels.json", DataConfig(normal=("healthy",)), 0)
     with pytest.raises(UserError, match=r"has no such choices\. It has state, camera"):
         list_images(home / "labels.json", DataConfig(columns=("label=x",)), 0)
+
+
+def test_pictures_may_lie_anywhere_below_the_export_unless_two_have_the_name(home: Path) -> None:
+    for folder, name in (("pictures/healthy", "g.png"), ("pictures/sick", "h.png"), ("pictures/old", "h.png")):
+        (home / folder).mkdir(parents=True, exist_ok=True)
+        Image.new("RGB", (8, 8)).save(home / folder / name)
+    tasks = [
+        task(1, "/data/upload/3/12ab34cd-g.png", [choice("healthy")]),
+        task(2, "/data/upload/3/12ab34cd-h.png", [choice("rust")]),
+    ]
+    dataset = list_images(exported(home, tasks), DataConfig(normal=("healthy",)), 0)
+    assert [s.file for s in dataset.samples] == ["pictures/healthy/g.png", "/data/upload/3/12ab34cd-h.png"]
+    assert dataset.notes == (
+        f"not in {home} or below, also by the name alone: 1 of 2 images, such as /data/upload/3/12ab34cd-h.png",
+    )
 
 
 def test_regions_are_anomalies_with_masks(home: Path) -> None:

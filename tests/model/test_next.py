@@ -11,10 +11,13 @@ from io import BytesIO
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 import torch
 from made import made
 from PIL import Image
+from pyarrow.csv import WriteOptions, write_csv
 
 from leanet.cli import main
 from leanet.config import NextConfig
@@ -105,6 +108,21 @@ def test_a_manifest_names_the_pool(model: Path, place: Path) -> None:
     (place / "list.csv").write_text("picture\n" + "".join(f"pool/{i}.png\n" for i in range(1, 6)))
     assert main(["next", str(model), "list.csv", "--column", "picture", "--count", "9"]) == 0
     assert {row["file"] for row in rows("next.csv")} <= {f"pool/{i}.png" for i in range(2, 6)}
+
+
+@pytest.mark.parametrize("name", ["list.csv", "list.parquet"])
+def test_rows_with_a_label_are_left_out_and_counted(
+    model: Path, place: Path, capsys: pytest.CaptureFixture[str], name: str
+) -> None:
+    files, labels = [f"pool/{i}.png" for i in range(2, 6)], [None, 0, 1, None]
+    table = pa.table({"file": files, "label": pa.array(labels, pa.int8())})
+    if name.endswith(".csv"):
+        write_csv(table, place / name, WriteOptions(delimiter=";"))
+    else:
+        pq.write_table(table, name)
+    assert main(["next", str(model), name, "--count", "9"]) == 0
+    assert {row["file"] for row in rows("next.csv")} == {"pool/2.png", "pool/5.png"}
+    assert "2 left out: they have a label" in capsys.readouterr().out
 
 
 def test_tasks_for_label_studio_have_the_pictures_place_and_the_answer(model: Path, place: Path) -> None:

@@ -137,8 +137,9 @@ def test_every_way_to_name_pictures_gives_the_same_answers(predict: Predict, pla
         memory.pipe(f"/bucket/photos/{name}", content[name])
     for name in ("0.tar", "1.tar"):
         memory.pipe(f"/bucket/shards/{name}", (place / "shards" / name).read_bytes())
-    with (place / "list.csv").open("w") as file:
-        file.write("id,picture\n" + "".join(f"{i},photos/{name}\n" for i, name in enumerate(NAMES)))
+    for table_name, mark in (("list.csv", ","), ("semicolons.csv", ";")):
+        rows = [("id", "picture"), *((str(i), f"photos/{name}") for i, name in enumerate(NAMES))]
+        (place / table_name).write_text("".join(f"{mark.join(row)}\n" for row in rows))
     members = [f"tar://{name}::shards/{int(i > 2)}.tar" for i, name in enumerate(NAMES)]
     ways = [
         (table("absolute.parquet", [str(place / "photos" / name) for name in NAMES]),),
@@ -152,6 +153,7 @@ def test_every_way_to_name_pictures_gives_the_same_answers(predict: Predict, pla
         ("shards/*.tar",),
         ("memory://bucket/photos/",),
         ("memory://bucket/shards/*.tar",),
+        ("semicolons.csv", "--column", "picture"),
     ]
     for number, way in enumerate(ways):
         (place / "photos" / "pool.parquet").unlink(missing_ok=True)

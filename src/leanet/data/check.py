@@ -80,7 +80,7 @@ def check_dataset(
     """Hash and fully decode every file, a few at a time, and summarize the findings.
 
     Args:
-        dataset: from `list_images`, which refuses missing and empty classes.
+        dataset: from `list_images`; with normal images alone, there are no folds to check.
         n_splits, seed, hold_out: options of the folds that a run would make.
         skip_unreadable: skip unreadable files without a problem, as a run with --skip-unreadable does.
         on_progress: called with the number of files examined so far.
@@ -97,7 +97,9 @@ def check_dataset(
     members = by_group(dataset)
     largest_group = max(members, key=lambda group: len(members[group]))
     stop_at = {} if skip_unreadable else errors
-    problems, planned = _folds(group_copies(readable, same.within)[0], n_splits, seed, hold_out)
+    problems, planned = list[str](), list[str]()
+    if dataset.of_class(1):
+        problems, planned = _folds(group_copies(readable, same.within)[0], n_splits, seed, hold_out)
     problems += _mask_problems(dataset, facts)
     problems += [contradiction(files, labels) for files in same.across]
     problems += [str(skippable(dataset.place(file), error.reason)) for file, error in stop_at.items()]

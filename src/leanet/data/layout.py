@@ -22,6 +22,9 @@ ANOMALOUS = frozenset(("1", "positive", "anomalous", "abnormal", "bad"))
 
 MASKS = "ground_truth"
 
+OF_A_RUN = ("images.csv", "splits.json")
+"""Files of a run folder, whose figures are no pictures of the data set."""
+
 
 @dataclass(frozen=True)
 class Place:
@@ -133,7 +136,8 @@ def _by_kind(root: Path, normal: Sequence[str]) -> Layout:
     if splits := _splits(root, *normal):
         return _mvtec(root, splits, normal)
     good = {folded(name) for name in normal}
-    masks, folders = _only(root, MASKS), _subfolders(root)
+    below, masks = _subfolders(root), _only(root, MASKS)
+    folders = [path for path in below if not all((path / name).is_file() for name in OF_A_RUN)]
     masked = _subfolders(masks) if masks else []
     if missing := [name for name in normal if not any(same_name(path.name, name) for path in folders)]:
         raise UserError(f"--normal {missing[0]}: no such folder in {root}. {found_in(root)}")
@@ -145,7 +149,8 @@ def _by_kind(root: Path, normal: Sequence[str]) -> Layout:
     places.sort(key=lambda place: place.label)
     _refuse_shared(places)
     loose = _loose_images(root, "the folder of their kind")
-    return Layout(tuple(places), False, (), masks.name if masks else "", tuple(loose), by_kind=True)
+    runs = [f"left out, a run folder: {path.name}/" for path in below if path not in folders]
+    return Layout(tuple(places), False, (), masks.name if masks else "", (*loose, *runs), by_kind=True)
 
 
 def found_in(root: Path) -> str:

@@ -23,6 +23,7 @@ from leanet.data.find import IMAGE_SUFFIXES, matching, same_name, why_not
 from leanet.data.layout import MASKS
 from leanet.data.pictures import SHARD
 from leanet.data.remote import is_url
+from leanet.data.tables import column_name, delimiter_of
 from leanet.errors import UserError, install
 from leanet.files import beside, from_cell
 
@@ -30,6 +31,9 @@ _log = logging.getLogger(__name__)
 
 COLUMN = "file"
 """The column of a listing, and by default of a manifest."""
+
+LABEL = "label"
+"""The column of a table whose rows may have labels."""
 
 LISTING, LIST_AGAIN = "_listing.parquet", "Choose another --out, which lists again."
 """The file of rows beside the answers, if the manifest is no Parquet file; and the remedy where it is damaged."""
@@ -116,6 +120,28 @@ def open_manifest(given: str, column: str, listing: Path) -> Manifest:
         _log.info(f"listing {given}")
         _write(listing, _csv_rows(given, column) if is_table(given) else _Listing(given).rows())
     return _checked(Manifest(str(listing), COLUMN, _root_of(given), 0), given)
+
+
+def are_labeled(given: str, column: str) -> Iterator[bool]:
+    """Whether each row of a table has something in its column `label`; nothing if it has no such column.
+
+    Args:
+        given: a Parquet or CSV file that `open_manifest` has opened.
+        column: its column of pictures.
+    """
+    if given.lower().endswith(".parquet"):
+        metadata, schema, _ = _layout_of(given)
+        if LABEL not in schema.names:
+            return
+        batches = _batches(given, LABEL, 0, metadata.num_rows)
+        cells: Iterable[object] = itertools.chain.from_iterable(batches)
+    else:
+        with _opened(given) as file:
+            first = io.TextIOWrapper(file, "utf-8-sig", newline="").readline()
+        if LABEL not in next(csv.reader([first], delimiter=delimiter_of(first, [column_name(column)])), []):
+            return
+        cells = _csv_rows(given, LABEL)
+    yield from (cell is not None and bool(str(cell).strip()) for cell in cells)
 
 
 def brief_hash(place: str) -> tuple[int, str]:
@@ -245,10 +271,13 @@ def _write(listing: Path, rows: Iterable[str]) -> None:
 
 
 def _csv_rows(given: str, column: str) -> Iterator[str]:
+    """The cells of a CSV file's column."""
     with _opened(given) as file:
-        text = io.TextIOWrapper(file, "utf-8-sig", newline="")
-        rows = csv.reader(text, strict=True)
+        text, rows = io.TextIOWrapper(file, "utf-8-sig", newline=""), None
         try:
+            first = next(text, "")
+            delimiter = delimiter_of(first, [column_name(column)])
+            rows = csv.reader(itertools.chain([first], text), strict=True, delimiter=delimiter)
             header = next(rows, [])
             _check_column(given, column, header)
             at = header.index(column)
@@ -258,7 +287,8 @@ def _csv_rows(given: str, column: str) -> Iterator[str]:
                 elif row:
                     raise csv.Error("a row with more or fewer cells than the first")
         except csv.Error as error:
-            raise UserError(f"{given}: line {rows.line_num}: {error}. Correct it.") from None
+            line = rows.line_num if rows else 1
+            raise UserError(f"{given}: line {line}: {error}. Correct it.") from None
         except UnicodeDecodeError:
             raise UserError(f"{given}: not UTF-8. Convert it.") from None
 

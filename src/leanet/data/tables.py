@@ -43,6 +43,13 @@ def decoded(data: bytes) -> str:
     return data.decode("utf-16" if data.startswith(_UTF16) else "utf-8-sig")
 
 
+def delimiter_of(first: str, wanted: Collection[str]) -> str:
+    """That of DELIMITERS with which the first line has the wanted columns; else the one that gives most columns."""
+    headers = {delimiter: _header(first, delimiter) for delimiter in DELIMITERS}
+    fitting = (delimiter for delimiter in DELIMITERS if set(wanted) <= set(headers[delimiter]))
+    return next(fitting, max(DELIMITERS, key=lambda one: len(headers[one])))
+
+
 def parse_csv(text: str, wanted: Collection[str], *, strict: bool = False) -> Table:
     """The rows of CSV text, separated by that of DELIMITERS with which the first line has the wanted columns.
 
@@ -53,10 +60,8 @@ def parse_csv(text: str, wanted: Collection[str], *, strict: bool = False) -> Ta
         csv.Error: not CSV; with `strict`, such a row.
     """
     first = next(iter(io.StringIO(text, newline="")), "")
-    headers = {delimiter: _header(first, delimiter) for delimiter in DELIMITERS}
-    fitting = (delimiter for delimiter in DELIMITERS if set(wanted) <= set(headers[delimiter]))
-    delimiter = next(fitting, max(DELIMITERS, key=lambda one: len(headers[one])))
-    header = headers[delimiter]
+    delimiter = delimiter_of(first, wanted)
+    header = _header(first, delimiter)
     reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter)
     next(reader, None)
     rows = []

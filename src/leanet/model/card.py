@@ -267,7 +267,8 @@ def in_words(card: Card) -> list[str]:
     if "found" in card.validation:
         lines.append(f"{card.validation['what']}: {card.validation['found']}")
     threshold = card.threshold if card.adn else card.map_threshold
-    lines.append(f"anomalous from a {card.decisive} of {threshold:.3g} on")
+    whole = "this model: " if "found" in card.validation else ""
+    lines.append(f"{whole}anomalous from a {card.decisive} of {threshold:.3g} on")
     if card.familiar_distances is not None:
         lines.append(f"unfamiliar where farther from the training images than {UNFAMILIAR:g} % of such images are")
     return lines

@@ -5,10 +5,11 @@ from __future__ import annotations
 import contextlib
 import functools
 import hashlib
+import itertools
 import logging
 import os
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,7 @@ import numpy as np
 
 from leanet.config import NextConfig
 from leanet.data.decode import UnreadableImageError, decode_bytes, read_image_file
-from leanet.data.manifest import is_table, open_manifest
+from leanet.data.manifest import are_labeled, is_table, open_manifest
 from leanet.data.pictures import Picture, pictures_of
 from leanet.data.remote import is_url
 from leanet.errors import UserError
@@ -56,6 +57,7 @@ class _Left:
     """Counts of pictures that are left out."""
 
     known: int = 0
+    labeled: int = 0
     twice: int = 0
     unreadable: int = 0
 
@@ -78,15 +80,15 @@ def next_labels(config: NextConfig, model: Callable[[], AnomalyModel]) -> int:
     asked, known, left = model(), read_known(config.model), _Left()
     if known is None:
         raise UserError(
-            f"{config.model}: does not know its training pictures: it has no head on a frozen network, or is of an "
-            "earlier version. Fit a model again."
+            f"{config.model}: does not know its training pictures. It knows normal pictures alone, is a LEA-Net, "
+            "or is of an earlier version. Fit a head to pictures of both classes."
         )
     if asked.card.tile is not None:
         raise UserError(
             f"{config.model}: was trained on tiles, and cannot compare whole pictures. Choose among those that "
             "`leanet predict` calls unfamiliar or is unsure of."
         )
-    with _pictures(config) as (pictures, total):
+    with _pictures(config, left) as (pictures, total):
         found = _predicted(asked, pictures, total, frozenset(known.sha256), left)
     _tell(left)
     if not found:
@@ -113,6 +115,8 @@ def _choose(found: Sequence[Candidate], threshold: float, known: Known, count: i
 def _tell(left: _Left) -> None:
     if left.known:
         _log.info(f"{left.known} left out: the model was trained on them")
+    if left.labeled:
+        _log.info(f"{left.labeled} left out: they have a label")
     if left.twice:
         _log.info(f"{left.twice} left out: the same files under other names")
     if left.unreadable:
@@ -120,8 +124,8 @@ def _tell(left: _Left) -> None:
 
 
 @contextlib.contextmanager
-def _pictures(config: NextConfig) -> Iterator[tuple[Iterator[Picture], int]]:
-    """The pool's pictures and, about, their number."""
+def _pictures(config: NextConfig, left: _Left) -> Iterator[tuple[Iterator[Picture], int]]:
+    """The pool's pictures without a label and, about, their number."""
     if not (is_table(config.pool) or is_url(config.pool) or config.pool.endswith(".tar")):
         files = find_files([config.pool])
         named = (Picture(i, str(file), functools.partial(read_image_file, file)) for i, file in enumerate(files))
@@ -129,7 +133,18 @@ def _pictures(config: NextConfig) -> Iterator[tuple[Iterator[Picture], int]]:
         return
     with tempfile.TemporaryDirectory() as folder:
         manifest = open_manifest(config.pool, config.column, Path(folder, "rows.parquet"))
-        yield pictures_of(manifest.read(0, manifest.rows), manifest.root), manifest.rows
+        labeled = are_labeled(config.pool, config.column) if is_table(config.pool) else iter(())
+        rows = zip(manifest.read(0, manifest.rows), itertools.chain(labeled, itertools.repeat(False)), strict=False)
+        yield pictures_of(_unlabeled(rows, left), manifest.root), manifest.rows
+
+
+def _unlabeled(rows: Iterable[tuple[tuple[int, str], bool]], left: _Left) -> Iterator[tuple[int, str]]:
+    """The rows without a label; counts the others."""
+    for row, is_labeled in rows:
+        if is_labeled:
+            left.labeled += 1
+        else:
+            yield row
 
 
 def _predicted(

@@ -58,9 +58,12 @@ def to_pixels(picture: Picture, name: str = "picture") -> NDArray[np.uint8]:
 
 def _path(picture: str | os.PathLike[str], name: str) -> Path:
     try:
-        return Path(picture)
+        path = Path(picture)
     except TypeError as error:
         raise UserError(f"{name}: expected a path of text ({error}). Give a str or a Path.") from None
+    if path.is_dir():
+        raise UserError(f"{path}: a folder, not a picture. Give the paths of its pictures.")
+    return path
 
 
 def _told(decoded: Decoded, name: str) -> NDArray[np.uint8]:

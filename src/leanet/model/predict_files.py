@@ -107,7 +107,7 @@ class Counts:
         if self.broken_profiles:
             _log.info(f"{self.broken_profiles} with an unusable color profile: taken as sRGB")
         if self.unreadable:
-            _log.info(f"{self.unreadable} unreadable: see the column error")
+            _log.info(f"{self.unreadable} without an answer: see the column error")
         if self.unwritten:
             _log.info(f"{self.unwritten} without their overlay and map: see the column error")
         return 1 if self.unreadable or self.unwritten else 0

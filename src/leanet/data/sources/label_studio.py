@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import functools
+import os
 import re
 import unicodedata
+from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from functools import partial
 from pathlib import Path, PurePosixPath
@@ -55,9 +58,12 @@ class LabelStudioSource(LabelFile):
         if not samples:
             raise UserError(f"{place}: no task has a label. {EXPORT}, after labeling.")
         left = len(tasks) - len(samples)
-        notes = (f"left out, without a label: {left} of {len(tasks)} tasks",) if left else ()
+        notes = [f"left out, without a label: {left} of {len(tasks)} tasks"] if left else []
+        if lost := [sample.file for sample in samples if self._is_lost(sample.file)]:
+            where = f"not in {self.dataset.parent} or below, also by the name alone"
+            notes.append(f"{where}: {len(lost)} of {len(samples)} images, such as {_path_of(lost[0])}")
         kept = in_order(samples, normals_only=normals_only)
-        return Dataset(self.dataset, kept, notes, base=self.dataset.parent, is_exact=True), ()
+        return Dataset(self.dataset, kept, tuple(notes), base=self.dataset.parent, is_exact=True), ()
 
     def _question(self, place: str, tasks: Sequence[Task]) -> str | None:
         """The name of the choices that are labels; None if there are none."""
@@ -135,8 +141,30 @@ class LabelStudioSource(LabelFile):
         if is_url(place) or (is_url(text) and not _SERVED.match(text)):
             return text
         home = self.dataset.parent
-        found = (str(path) for path in _candidates(_path_of(text)) if (home / path).is_file())
-        return next(found, text if is_url(text) else str(_path_of(text)))
+        path = _path_of(text)
+        found = (str(each) for each in _candidates(path) if (home / each).is_file())
+        return next(found, None) or self._below(path) or (text if is_url(text) else str(path))
+
+    def _is_lost(self, file: str) -> bool:
+        """Whether an image that Label Studio served is nowhere to be found."""
+        if is_url(str(self.dataset)):
+            return False
+        return bool(_SERVED.match(file)) or not (is_url(file) or (self.dataset.parent / file).is_file())
+
+    def _below(self, path: PurePosixPath) -> str | None:
+        """The one picture below the export's folder with the path's name; None if there is none, or several."""
+        same = next(filter(None, (self._by_name.get(name) for name in _names(path))), [])
+        return same[0] if len(same) == 1 else None
+
+    @functools.cached_property
+    def _by_name(self) -> dict[str, list[str]]:
+        """The pictures in the folders below the export's, by name: paths relative to it."""
+        found: dict[str, list[str]] = defaultdict(list)
+        for folder, _, names in os.walk(self.dataset.parent):
+            for name in names:
+                if PurePosixPath(name).suffix.lower() in IMAGE_SUFFIXES:
+                    found[name].append(os.path.relpath(Path(folder, name), self.dataset.parent))
+        return dict(found)
 
 
 def _two_labels(place: str, task: Task) -> UserError:
@@ -156,5 +184,10 @@ def _candidates(path: PurePosixPath) -> Iterator[Path]:
     parts = path.parts[1:] if path.is_absolute() else path.parts
     for start in range(len(parts)):
         yield Path(*parts[start:])
-    if _LOADED.match(path.name):
-        yield Path(_LOADED.sub("", path.name, count=1))
+    for name in _names(path)[1:]:
+        yield Path(name)
+
+
+def _names(path: PurePosixPath) -> list[str]:
+    """A file's name, and the one that it had before it was uploaded to Label Studio."""
+    return list(dict.fromkeys((path.name, _LOADED.sub("", path.name, count=1))))
