@@ -523,13 +523,22 @@ def test_out_with_results_of_another_run_is_refused(
         (["--image-size", "abc"], "--image-size abc: expected a whole number."),
         (["--epochs", "1.5"], "--epochs 1.5: expected a whole number."),
         (["--attention-point", "1", "a"], "--attention-point 1 a: expected whole numbers."),
+        (["--hold-out"], "--hold-out: expected a value after it."),
+        (["--bogus", "3"], "unknown option --bogus."),
+        (["--img-size", "3"], "unknown option --img-size. Did you mean --image-size?"),
+        (["--image-size", "64", "128"], "unexpected 128."),
     ],
 )
-def test_what_is_no_number_is_named_with_its_option(
+def test_a_wrong_argument_is_named_with_its_option(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], given: list[str], said: str
 ) -> None:
     assert main(["run", str(tmp_path), "--out", str(tmp_path / "out"), *given]) == 2
     assert capsys.readouterr().err == f"error: {said} See leanet run --help.\n"
+
+
+def test_missing_arguments_are_named(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["run"]) == 2
+    assert capsys.readouterr().err == "error: missing DATASET, --out. See leanet run --help.\n"
 
 
 def test_a_config_file_may_follow_an_equals_sign(tmp_path: Path) -> None:

@@ -45,4 +45,7 @@ def test_the_wheel_runs_the_demo_away_from_the_repository(tmp_path: Path) -> Non
     done(commands / "leanet", "demo", folder=tmp_path)
     run = tmp_path / "demo-run"
     assert "<html" in (run / "report" / "index.html").read_text(encoding="utf-8")
-    assert (run / "predictions-onnx.csv").is_file()
+    done(commands / "leanet", "fit", run / "leaves", "--out", "model", folder=tmp_path)
+    done(commands / "leanet", "export", "model", folder=tmp_path)
+    done(commands / "leanet", "predict", "model.onnx", run / "leaves" / "test" / "spot", folder=tmp_path)
+    assert (tmp_path / "predictions.csv").is_file()

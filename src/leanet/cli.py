@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import functools
-import importlib.util
 import io
 import os
 import re
@@ -16,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from leanet import __version__, terminal
-from leanet.errors import UserError, about_file, install, one_line
+from leanet.errors import UserError, about_file, one_line
 
 if TYPE_CHECKING:
     from leanet.config import Precision
@@ -192,8 +191,8 @@ def _arrange(config: Any) -> int:
 
 
 def _demo(config: Any) -> int:
-    from leanet.config import ExportConfig, PredictConfig, ReportConfig
-    from leanet.experiment.demo import demo, demo_model, finish_demo
+    from leanet.config import ReportConfig
+    from leanet.experiment.demo import demo, finish_demo
     from leanet.lock import alone_in
     from leanet.report.page import report
 
@@ -201,17 +200,9 @@ def _demo(config: Any) -> int:
         run = demo(config)
         _run(run)
         page = report(ReportConfig(run.out))
-        model, spots = run.out / "model", str(run.dataset / "test" / "spot")
-        if not model.exists():  # a stopped demo may have made it
-            _fit(demo_model(run))
-        _predict(PredictConfig(model, (spots,), run.out / "predictions.csv", run.out / "maps"))
-        if importlib.util.find_spec("onnxscript") is None:
-            print(f"no export: onnxscript is missing. {install('export')}")
-        else:
-            _export(ExportConfig(model))
-            _predict(PredictConfig(run.out / "model.onnx", (spots,), run.out / "predictions-onnx.csv"))
         finish_demo(config)
-        print(f"open the results in a browser: {page}")
+    print(f"open the results in a browser: {page}")
+    print(f"fit a model to all of these leaves: leanet fit {run.dataset} --out demo-model")
     return 0
 
 
@@ -346,7 +337,7 @@ VERBS = {
     ),
     "demo": Verb(
         "DemoConfig",
-        "Run, report, fit, predict and export on synthetic leaves with discolored spots.",
+        "Run and report on synthetic leaves with discolored spots: a LEA-Net, and its ADN without attention.",
         ("leanet demo",),
         _demo,
     ),
@@ -481,8 +472,22 @@ def _one_line(box: str, verb: str) -> str:
     text = " ".join(re.sub(r"[\u2500-\u257f]+|-{4,}|\x1b\[[0-9;]*m", " ", box).split())
     if wrong := re.match(r"Value error Error parsing (--[\w-]+): (.*?) Argument helptext: \1 (\S+)", text):
         text = _wrong_number(*wrong.groups())
-    text = re.sub(r"^(Unrecognized options|Required options|Invalid choice) |For full helptext.*", "", text).strip()
+    elif empty := re.search(r"Missing value for argument '(--[\w-]+)'", text):
+        text = f"{empty[1]}: expected a value after it."
+    elif unknown := re.search(r"Unrecognized options: (.*?)(?= Perhaps you meant: (--[\w-]+)| For full|$)", text):
+        text = _unknown(re.split(r",? ", unknown[1]), unknown[2])
+    elif missing := re.match(r"Required options Missing from leanet \w+: (.*)", text):
+        names = re.findall(r"(?:^|\(required\) )(--[\w-]+|[A-Z]+)\b", missing[1])
+        text = f"missing {', '.join(names)}."
+    text = re.sub(r"^Invalid choice |For full helptext.*", "", text).strip()
     return f"{text or 'bad arguments'} See leanet {verb} --help."
+
+
+def _unknown(given: list[str], near: str | None) -> str:
+    """The message for options that there are not, or words that no option takes."""
+    if names := [part for part in given if part.startswith("-")]:
+        return f"unknown option {', '.join(names)}." + (f" Did you mean {near}?" if near else "")
+    return f"unexpected {' '.join(given)}."
 
 
 def _wrong_number(option: str, said: str, kind: str) -> str:

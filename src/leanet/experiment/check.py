@@ -16,8 +16,9 @@ from leanet.data.check import CheckReport, check_dataset
 from leanet.data.dataset import Dataset
 from leanet.data.find import cut, listed
 from leanet.data.hold_out import planned_folds
-from leanet.data.registry import list_images
+from leanet.data.registry import list_images, open_source
 from leanet.data.splits import too_large_groups
+from leanet.errors import UserError
 from leanet.experiment.detect import refuse_unfit
 from leanet.experiment.estimate import Planned, estimate, minutes, time_of, unfinished
 from leanet.experiment.open_run import Run, refuse_unfit_maps
@@ -38,7 +39,7 @@ def check_and_print(config: CheckConfig) -> int:
     refuse_unfit(config.detector, config.data.image_size)
     refuse_unfit_maps(config.colorizer)
     data = config.data
-    dataset = list_images(config.dataset, data, config.compute.seed)
+    dataset, missing = _listed_or_normals(config)
     with progress_bar("checking images", len(dataset.samples)) as set_done:
         report = check_dataset(
             dataset,
@@ -48,7 +49,7 @@ def check_and_print(config: CheckConfig) -> int:
             skip_unreadable=data.skip_unreadable,
             on_progress=lambda done: set_done(done, ""),
         )
-    for line in _lines(report, data.image_size):
+    for line in [*_lines(report, data.image_size), *missing]:
         _log.info(line)
     large = [] if data.hold_out else too_large_groups(dataset, data.n_splits)
     for line in cut([f"note: {text}" for text in large], "groups are as large"):
@@ -57,10 +58,21 @@ def check_and_print(config: CheckConfig) -> int:
         _log.info(line)
     if report.problems:
         return 2
-    if config.estimate:
+    if config.estimate and not missing:
         _estimate(config, dataset.without([file for file, _ in report.unreadable]))
     _log.info("no problems found")
     return 0
+
+
+def _listed_or_normals(config: CheckConfig) -> tuple[Dataset, list[str]]:
+    """The data set and nothing, or its normal images, if there are no others, and a note that says so."""
+    try:
+        return list_images(config.dataset, config.data, config.compute.seed), []
+    except UserError as error:
+        if open_source(config.dataset, config.data).has_anomalies():
+            raise
+        normals = list_images(config.dataset, config.data, config.compute.seed, normals_only=True)
+        return normals, [f"note: normal images alone. {error}"]
 
 
 def _estimate(config: CheckConfig, dataset: Dataset) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import logging
 from pathlib import Path
 
@@ -12,7 +11,6 @@ from leanet.config import (
     DataConfig,
     DemoConfig,
     DetectorConfig,
-    FitConfig,
     RunConfig,
 )
 from leanet.data.synthetic import make_leaves
@@ -28,12 +26,6 @@ MARKER = ".leanet-demo"
 
 _MADE = ("leaves", "config.yaml", "splits.json", "images.csv", "pixels", "report", "model", "model.onnx")
 _MADE += ("model.work", "maps", "predictions.csv", "predictions-onnx.csv", *"0123")
-
-
-def demo_model(run: RunConfig) -> FitConfig:
-    """The fit that follows the demo's run: the same options, on all its leaves."""
-    data = dataclasses.replace(run.data, n_splits=FitConfig(run.dataset, run.out).data.n_splits)
-    return FitConfig(run.dataset, run.out / "model", data, run.colorizer, run.detector, run.compute)
 
 
 def demo(config: DemoConfig) -> RunConfig:
@@ -54,7 +46,7 @@ def demo(config: DemoConfig) -> RunConfig:
     return RunConfig(
         dataset=config.out / "leaves",
         out=config.out,
-        data=DataConfig(image_size=64, n_splits=4),
+        data=DataConfig(image_size=64, n_splits=3),
         # Few folds and epochs, small colorizer batches, a middle attention point: minutes on two cores.
         colorizer=ColorizerConfig(colorizer_epochs=4, colorizer_batch_size=8),
         detector=DetectorConfig(attention_point=(3,), epochs=7),

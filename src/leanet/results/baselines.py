@@ -24,7 +24,7 @@ MAP_ROW, BORDER_ROW, HISTOGRAM_ROW = (
 
 FROZEN_ROW, FROZEN_AND_COLOR_ROW = (
     "frozen features, logistic regression",
-    "mean of that and the colour histogram",
+    "frozen features and colour histogram, mean of both",
 )
 """Peers of a head on a frozen ADN: its features, and both classifiers' logits averaged."""
 
