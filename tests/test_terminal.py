@@ -112,7 +112,7 @@ def test_a_narrow_terminal_breaks_no_name_in_an_error(
 ) -> None:
     monkeypatch.setenv("COLUMNS", "3")
     name = "/a/path/that/is/longer/than/forty/columns/and/has/no/blank/in/it.png"
-    assert main(["predict", "model", "a.png", "--bogus", name]) == 2
+    assert main(["predict", "model", "a.png", "--threshold", name]) == 2
     assert name in capsys.readouterr().err
     assert os.environ["COLUMNS"] == str(terminal.NARROWEST)
 
