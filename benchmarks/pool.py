@@ -87,9 +87,12 @@ def measure_pictures(given: argparse.Namespace, count: int) -> list[dict[str, ob
 
 def simulated(given: argparse.Namespace, rows: int) -> list[dict[str, object]]:
     """List, answer and resume a pool of `rows` rows, each in a process of its own."""
+    from benchmarks.serve_load import made_model  # with torch, which the processes do without
+
     home = given.out / str(rows)
     shutil.rmtree(home, ignore_errors=True)
     home.mkdir(parents=True)
+    made_model(home / "model", 64)
     with (home / "pool.csv").open("w", encoding="ascii") as file:
         file.write("file\n")
         file.writelines(f"{name}\n" for name in names(rows, itertools.repeat(".jpg")))
@@ -98,8 +101,8 @@ def simulated(given: argparse.Namespace, rows: int) -> list[dict[str, object]]:
 
 
 def config_of(home: Path) -> PredictConfig:
-    """The options of a simulated pool; any file passes for the model, which is not loaded."""
-    return PredictConfig(Path(__file__), (), home / "answers", manifest=str(home / "pool.csv"))
+    """The options of a simulated pool, whose model is not loaded."""
+    return PredictConfig(home / "model", (), home / "answers", manifest=str(home / "pool.csv"))
 
 
 def list_rows(home: Path) -> None:
