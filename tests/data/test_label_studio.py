@@ -7,6 +7,7 @@ from itertools import groupby
 from pathlib import Path
 from typing import Any
 
+import fsspec
 import numpy as np
 import pytest
 from numpy.typing import NDArray
@@ -128,6 +129,14 @@ def test_pictures_may_lie_anywhere_below_the_export_unless_two_have_the_name(hom
     assert dataset.notes == (
         f"not in {home} or below, also by the name alone: 1 of 2 images, such as /data/upload/3/12ab34cd-h.png",
     )
+
+
+def test_an_export_in_a_bucket_names_its_pictures_there() -> None:
+    tasks = [task(1, "a.png", [choice("healthy")]), task(2, "/data/upload/3/12ab34cd-b.png", [choice("rust")])]
+    fsspec.filesystem("memory").pipe("/studio/labels.json", json.dumps(tasks).encode())
+    dataset = list_images(Path("memory://studio/labels.json"), DataConfig(normal=("healthy",)), 0)
+    assert [s.file for s in dataset.samples] == ["a.png", "/data/upload/3/12ab34cd-b.png"]
+    assert dataset.notes == ()
 
 
 def test_regions_are_anomalies_with_masks(home: Path) -> None:

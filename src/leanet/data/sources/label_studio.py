@@ -147,7 +147,7 @@ class LabelStudioSource(LabelFile):
 
     def _is_lost(self, file: str) -> bool:
         """Whether an image that Label Studio served is nowhere to be found."""
-        if is_url(str(self.dataset)):
+        if is_url(address(self.dataset)):
             return False
         return bool(_SERVED.match(file)) or not (is_url(file) or (self.dataset.parent / file).is_file())
 
