@@ -271,7 +271,7 @@ VERBS = {
         "Train one model on a folder of images, to predict new ones.",
         (
             "leanet fit leaves --out leaf-model",
-            "leanet fit good-tiles --out tile-model --image-size 128     # only Negative/: no detector",
+            "leanet fit good-tiles --out tile-model --image-size 128     # only good/: no detector",
         ),
         _fit,
     ),
@@ -462,7 +462,7 @@ def _overview() -> str:
     return (
         "leanet: color anomaly detection with LEA-Net: which images are anomalous, where, and how surely.\n\n"
         f"usage: leanet COMMAND ...        leanet COMMAND --help for its options\n\n{lines}\n\n"
-        "examples:\n  leanet check leaves                 # leaves/Negative and leaves/Positive hold the images\n"
+        "examples:\n  leanet check leaves                 # leaves/good and leaves/bad hold the images\n"
         "  leanet run leaves --out leaves-run  # folds, anomaly maps, LEA-Nets, predictions, metrics"
     )
 

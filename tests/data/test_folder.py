@@ -430,6 +430,16 @@ def test_a_folder_for_each_kind_with_normal_ones_named(tmp_path: Path) -> None:
     assert FolderSource(tmp_path, DataConfig(normal=("healthy",))).searched()[0] == tmp_path
 
 
+def test_a_folder_that_is_asked_for_by_another_name_must_exist(tmp_path: Path) -> None:
+    touch(tmp_path, ("good/a.png", "bad/b.png"))
+    assert len(scan(tmp_path).samples) == 2
+    assert len(scan(tmp_path, "ok", "abnormal").samples) == 2
+    with pytest.raises(UserError, match=r"no folder fine/ of normal images\. Found bad/, good/"):
+        scan(tmp_path, "fine", "Positive")
+    with pytest.raises(UserError, match=r"no folder faulty/ of anomalous images"):
+        scan(tmp_path, "good", "faulty")
+
+
 def test_a_run_beside_the_kinds_is_none_of_them(tmp_path: Path) -> None:
     touch(tmp_path, ("healthy/a.png", "rust/b.png", "run/report/figure.png"))
     run = RunFolder(tmp_path / "run")

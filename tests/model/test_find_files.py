@@ -117,6 +117,12 @@ def test_a_pil_images_profile_counts_as_the_files_does(tmp_path: Path) -> None:
         assert to_pixels(image)[0, 0].tolist() == [234, 51, 35]
 
 
+def test_a_table_is_no_picture(tmp_path: Path) -> None:
+    (tmp_path / "leaves.csv").write_text("file\na.png\n")
+    with pytest.raises(UserError, match=r"leaves\.csv: a table, not a picture\. Name it with --manifest\."):
+        find_files([str(tmp_path / "leaves.csv")])
+
+
 def test_a_folder_is_no_picture(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"a folder, not a picture\. Give the paths of its pictures\."):
         to_pixels(tmp_path)

@@ -117,7 +117,10 @@ def arrange(root: Path, normal_dir: str, abnormal_dir: str, normal: Sequence[str
     folders = descend(root, normal_dir), descend(root, abnormal_dir)
     if folders == (None, None) and (splits := _splits(root, *GOOD, normal_dir)):
         return _mvtec(root, splits, (*GOOD, normal_dir), abnormal_dir)
-    folders = folders[0] or _called(root, NORMAL), folders[1] or _called(root, ANOMALOUS)
+    folders = (
+        folders[0] or (_called(root, NORMAL) if folded(normal_dir) in NORMAL else None),
+        folders[1] or (_called(root, ANOMALOUS) if folded(abnormal_dir) in ANOMALOUS else None),
+    )
     found = [Place(folder, label) for label, folder in enumerate(folders) if folder is not None]
     remedy = f"--normal-dir {normal_dir} and --abnormal-dir {abnormal_dir} share images. Name two separate folders."
     _refuse_shared(found, f"{root}: {remedy}")

@@ -32,6 +32,9 @@ _log = logging.getLogger(__name__)
 COLUMN = "file"
 """The column of a listing, and by default of a manifest."""
 
+TABLES = (".parquet", ".csv")
+"""Suffixes of files with rows."""
+
 LABEL = "label"
 """The column of a table whose rows may have labels."""
 
@@ -87,7 +90,7 @@ class Manifest:
 
 def is_table(given: str) -> bool:
     """Whether a manifest is a file with rows, rather than a place to list."""
-    return PurePosixPath(given).suffix.lower() in (".parquet", ".csv")
+    return PurePosixPath(given).suffix.lower() in TABLES
 
 
 def facts_of(given: str) -> dict[str, object]:

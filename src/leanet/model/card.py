@@ -283,7 +283,7 @@ def read_card(folder: Path) -> Card:
     """
     path = folder / CARD
     if not path.exists():
-        raise UserError(f"{folder}: not a model folder (no {CARD}). Name a folder that leanet made.")
+        raise UserError(f"{folder}: not a model folder (no {CARD}). Make one with `leanet fit`.")
     try:
         return card_from(read_bytes(path, LARGEST), path)
     except OSError as error:

@@ -21,6 +21,7 @@ from leanet.config import PredictConfig
 from leanet.data.decode import Decoded, UnreadableImageError, decode, decode_with_origin
 from leanet.data.find import Identity, find_images, identity, listed, matching, notes
 from leanet.data.layout import MASKS
+from leanet.data.manifest import TABLES
 from leanet.data.shape import to_square
 from leanet.data.threads import THREADS, ahead
 from leanet.data.tiles import SmallerThanTileError
@@ -198,6 +199,8 @@ def find_files(images: Sequence[str]) -> list[Path]:
             for text in said:
                 _log.info(f"note: {path}: {text}")
             found = inside.images
+        elif path.suffix.lower() in TABLES and path.is_file():
+            raise UserError(f"{given}: a table, not a picture. Name it with --manifest.")
         elif path.exists():
             found = (path,)
         else:
