@@ -526,6 +526,7 @@ def test_out_with_results_of_another_run_is_refused(
         (["--hold-out"], "--hold-out: expected a value after it."),
         (["--bogus", "3"], "unknown option --bogus."),
         (["--img-size", "3"], "unknown option --img-size. Did you mean --image-size?"),
+        (["--imag-size", "3", "--sed", "4"], "unknown option --imag-size, --sed."),
         (["--image-size", "64", "128"], "unexpected 128."),
     ],
 )
@@ -539,6 +540,10 @@ def test_a_wrong_argument_is_named_with_its_option(
 def test_missing_arguments_are_named(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["run"]) == 2
     assert capsys.readouterr().err == "error: missing DATASET, --out. See leanet run --help.\n"
+    assert main(["import-authors"]) == 2
+    assert capsys.readouterr().err == "error: missing SOURCE, --out. See leanet import-authors --help.\n"
+    assert main(["serve"]) == 2
+    assert capsys.readouterr().err == "error: missing MODEL. See leanet serve --help.\n"
 
 
 def test_a_config_file_may_follow_an_equals_sign(tmp_path: Path) -> None:

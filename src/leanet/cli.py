@@ -474,10 +474,12 @@ def _one_line(box: str, verb: str) -> str:
         text = _wrong_number(*wrong.groups())
     elif empty := re.search(r"Missing value for argument '(--[\w-]+)'", text):
         text = f"{empty[1]}: expected a value after it."
-    elif unknown := re.search(r"Unrecognized options: (.*?)(?= Perhaps you meant: (--[\w-]+)| For full|$)", text):
+    elif unknown := re.search(
+        r"Unrecognized options: (.*?)(?= Perhaps you meant: (--[\w-]+)| Arguments similar| For full|$)", text
+    ):
         text = _unknown(re.split(r",? ", unknown[1]), unknown[2])
-    elif missing := re.match(r"Required options Missing from leanet \w+: (.*)", text):
-        names = re.findall(r"(?:^|\(required\) )(--[\w-]+|[A-Z]+)\b", missing[1])
+    elif missing := re.match(r"Required options Missing from leanet [\w-]+: (.*)", text):
+        names = re.findall(r"(?:^|\(required\) )(?:\[\S+=\])?(--[\w-]+|[A-Z]+)\b", missing[1])
         text = f"missing {', '.join(names)}."
     text = re.sub(r"^Invalid choice |For full helptext.*", "", text).strip()
     return f"{text or 'bad arguments'} See leanet {verb} --help."

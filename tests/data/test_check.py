@@ -90,9 +90,14 @@ def test_normal_images_alone_are_checked_for_fit(tmp_path: Path, capsys: pytest.
     lines = capsys.readouterr().out.splitlines()
     assert "images: 4 normal, 0 anomalous" in lines
     assert any(line.startswith("note: normal images alone.") and "`leanet fit`" in line for line in lines)
+    assert main(["check", str(tmp_path), "--abnormal-dir", "faulty"]) == 2
+    save(tmp_path / "rust" / "5.png", seed=5)
+    assert main(["check", str(tmp_path)]) == 2
+    shutil.rmtree(tmp_path / "rust")
     (tmp_path / "good" / "4.png").write_bytes(b"no picture")
     assert main(["check", str(tmp_path)]) == 2
     (tmp_path / "bad").mkdir()
+    assert main(["check", str(tmp_path)]) == 2
     (tmp_path / "bad" / "5.psd").write_bytes(b"8BPS" + bytes(200))
     assert main(["check", str(tmp_path)]) == 2
     assert "no anomalous images in it" in capsys.readouterr().err

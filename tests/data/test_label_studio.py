@@ -108,7 +108,7 @@ def test_choices_for_whole_images(home: Path) -> None:
     assert dataset.samples[0].facts["camera"] == "canon"
     assert dataset.notes == (
         "left out, without a label: 1 of 7 tasks",
-        f"not in {home} or below, also by the name alone: 1 of 6 images, such as /data/upload/3/f.png",
+        f"not found in {home} or below, or several: 1 of 6 images, such as /data/upload/3/f.png",
     )
     with pytest.raises(UserError, match=r"several choices for an image: state, camera\. Name"):
         list_images(home / "labels.json", DataConfig(normal=("healthy",)), 0)
@@ -120,6 +120,10 @@ def test_pictures_may_lie_anywhere_below_the_export_unless_two_have_the_name(hom
     for folder, name in (("pictures/healthy", "g.png"), ("pictures/sick", "h.png"), ("pictures/old", "h.png")):
         (home / folder).mkdir(parents=True, exist_ok=True)
         Image.new("RGB", (8, 8)).save(home / folder / name)
+    for folder in ("ground_truth", ".trash", "maps"):
+        (home / folder).mkdir()
+        Image.new("RGB", (8, 8)).save(home / folder / "g.png")
+    (home / "maps" / "g.npy").touch()
     tasks = [
         task(1, "/data/upload/3/12ab34cd-g.png", [choice("healthy")]),
         task(2, "/data/upload/3/12ab34cd-h.png", [choice("rust")]),
@@ -127,7 +131,7 @@ def test_pictures_may_lie_anywhere_below_the_export_unless_two_have_the_name(hom
     dataset = list_images(exported(home, tasks), DataConfig(normal=("healthy",)), 0)
     assert [s.file for s in dataset.samples] == ["pictures/healthy/g.png", "/data/upload/3/12ab34cd-h.png"]
     assert dataset.notes == (
-        f"not in {home} or below, also by the name alone: 1 of 2 images, such as /data/upload/3/12ab34cd-h.png",
+        f"not found in {home} or below, or several: 1 of 2 images, such as /data/upload/3/12ab34cd-h.png",
     )
 
 

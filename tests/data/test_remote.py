@@ -39,6 +39,14 @@ def test_a_denied_object_is_that_objects_error_while_another_can_be_read(denied:
         remote.fetch(f"{BUCKET}/gone.png", 0, 3)
 
 
+def test_a_file_that_was_deleted_since_still_tells_that_the_bucket_answers(denied: set[str]) -> None:
+    assert remote.fetch(f"{BUCKET}/a.png", 0, 3) == b"abc"
+    fsspec.filesystem("memory").rm("/leaves-of-a-store/a.png")
+    denied.add("gone.png")
+    with pytest.raises(remote.NotReadError, match="permission denied"):
+        remote.fetch(f"{BUCKET}/gone.png", 0, 3)
+
+
 def test_credentials_that_no_longer_hold_stop_everything(denied: set[str]) -> None:
     assert remote.fetch(f"{BUCKET}/a.png", 0, 3) == b"abc"
     denied |= {"a.png", "b.png"}

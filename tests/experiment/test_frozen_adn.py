@@ -246,7 +246,8 @@ def test_detectors_in_another_folder_share_the_features_of_the_run(
     before_change = (tmp_path / "few" / "0" / NAME / "weights.safetensors").read_bytes()
     again = ["detect", str(finished.path), "--out", str(tmp_path / "few"), *head, "--light", "as-taken"]
     assert main(again) == 2
-    assert "--light None, now as-taken" in capsys.readouterr().err
+    assert "--light ignored, now as-taken" in capsys.readouterr().err
+    train(*again[:-1], "ignored")  # as it is
     train("detect", str(finished.path), "--out", str(tmp_path / "light"), *head, "--light", "as-taken")
     assert (tmp_path / "light" / "0" / NAME / "weights.safetensors").read_bytes() != before_change
 

@@ -134,17 +134,24 @@ def are_labeled(given: str, column: str) -> Iterator[bool]:
     """
     if given.lower().endswith(".parquet"):
         metadata, schema, _ = _layout_of(given)
-        if LABEL not in schema.names:
+        if (labels := _labels_in(schema.names, column)) is None:
             return
-        batches = _batches(given, LABEL, 0, metadata.num_rows)
+        batches = _batches(given, labels, 0, metadata.num_rows)
         cells: Iterable[object] = itertools.chain.from_iterable(batches)
     else:
         with _opened(given) as file:
             first = io.TextIOWrapper(file, "utf-8-sig", newline="").readline()
-        if LABEL not in next(csv.reader([first], delimiter=delimiter_of(first, [column_name(column)])), []):
+        names = next(csv.reader([first], delimiter=delimiter_of(first, [column_name(column)])), [])
+        if (labels := _labels_in(names, column)) is None:
             return
-        cells = _csv_rows(given, LABEL)
-    yield from (cell is not None and bool(str(cell).strip()) for cell in cells)
+        cells = _csv_rows(given, labels)
+    yield from (cell not in (None, []) and cell == cell and bool(str(cell).strip()) for cell in cells)
+
+
+def _labels_in(names: Iterable[str], column: str) -> str | None:
+    """The one column of labels beside that of the pictures; None if there is none, or several."""
+    found = [name for name in names if column_name(name) == LABEL and name != column]
+    return found[0] if len(found) == 1 else None
 
 
 def brief_hash(place: str) -> tuple[int, str]:

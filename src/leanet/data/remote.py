@@ -159,7 +159,8 @@ def _refuse_bucket(system: Any, path: str, url: str, error: Exception) -> None:
         return
     with user_errors(bucket):
         if isinstance(error, PermissionError) and (known := _ANSWERED.get(bucket)):
-            system.cat_file(known, start=0, end=1)  # without the right to list, a missing object is denied too
+            with contextlib.suppress(FileNotFoundError):  # deleted since, which is an answer too
+                system.cat_file(known, start=0, end=1)  # without the right to list, a missing object is denied too
             return
         system.invalidate_cache()
         system.info(path.lstrip("/").split("/")[0])

@@ -10,7 +10,7 @@ from tempfile import TemporaryDirectory
 
 import numpy as np
 
-from leanet.config import CheckConfig, ColorizeConfig, DetectConfig
+from leanet.config import CheckConfig, ColorizeConfig, DataConfig, DetectConfig
 from leanet.config.options import argument, from_options, to_options
 from leanet.data.check import CheckReport, check_dataset
 from leanet.data.dataset import Dataset
@@ -26,6 +26,9 @@ from leanet.experiment.run_folder import ImageRow, RunFolder
 from leanet.progress import progress_bar
 
 _log = logging.getLogger(__name__)
+
+ALONE, UNREAD = "only `leanet fit` works", "not read:"
+"""In the error where there are normal images alone; at the start of the note on folders that are not read."""
 
 ENOUGH_NORMALS = 100
 """With fewer normal images, the colorizers of different folds differ much."""
@@ -69,9 +72,12 @@ def _listed_or_normals(config: CheckConfig) -> tuple[Dataset, list[str]]:
     try:
         return list_images(config.dataset, config.data, config.compute.seed), []
     except UserError as error:
-        if open_source(config.dataset, config.data).has_anomalies():
+        named = config.data.hold_out or config.data.abnormal_dir != DataConfig.abnormal_dir
+        if named or ALONE not in str(error) or open_source(config.dataset, config.data).has_anomalies():
             raise
         normals = list_images(config.dataset, config.data, config.compute.seed, normals_only=True)
+        if any(note.startswith(UNREAD) for note in normals.notes):
+            raise
         return normals, [f"note: normal images alone. {error}"]
 
 

@@ -19,7 +19,7 @@ from sklearn.metrics import log_loss
 from torch import Tensor, nn
 
 from leanet.config import ColorizerConfig, DataConfig, DetectConfig, DetectorConfig, RecipeName
-from leanet.config.options import to_options
+from leanet.config.options import from_options, to_options
 from leanet.data.tensors import images_to_tensor
 from leanet.errors import DamagedError
 from leanet.experiment.feature_task import ComputeFeatures
@@ -138,7 +138,10 @@ class TrainDetector:
         recorded = before.get("recorded", {})
         if any(recorded.get(key, value) != value for key, value in self._facts(run).items()):
             return "other images or anomaly maps than this run's"
-        unsaid = dict.fromkeys(("weights", "light")) if before else {}
+        d, unsaid = self.config.detector, {"weights": None} if before else {}
+        if before and (was := from_options(DetectorConfig, before).ignores_light) != d.ignores_light:
+            return f"--light {_light(was)}, now {_light(d.ignores_light)}"
+        before, options = ({k: v for k, v in each.items() if k != "light"} for each in (before, options))
         # The recipe before all else: where it differs, it may be why the maps' scale does.
         return differing_option(unsaid | before, {"recipe": options["recipe"], **unsaid, **options})
 
@@ -270,6 +273,10 @@ class TrainDetector:
         if run.keeps_test_apart(self.fold):
             numbers = f"F1 {metric_text(adn.f1)} ({adn.prevalence:.0%} anomalous), AUROC {metric_text(adn.auroc)}"
             _log.info(f"{self.config.detector.name} {self}: {numbers}")
+
+
+def _light(ignored: bool) -> str:
+    return "ignored" if ignored else "as-taken"
 
 
 def build_detector(detector: DetectorConfig, side: int, weights: str | None = None) -> LEANet:

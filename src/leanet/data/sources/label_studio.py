@@ -14,9 +14,10 @@ from typing import ClassVar
 from urllib.parse import parse_qs, unquote, urlsplit
 
 from leanet.data.dataset import Dataset, Sample
-from leanet.data.find import IMAGE_SUFFIXES, folded, listed
+from leanet.data.find import IMAGE_SUFFIXES, find_images, folded, listed
 from leanet.data.label_studio import EXPORT, Annotation, Task, label_of, read_export, task_place
 from leanet.data.labels import REMEDY, LabelFile, in_order, meaning
+from leanet.data.layout import MASKS
 from leanet.data.pictures import joined, read_place
 from leanet.data.registry import register_source
 from leanet.data.remote import address, is_url
@@ -25,6 +26,9 @@ from leanet.errors import UserError
 
 _SERVED = re.compile(r"https?://[^/]+(/[^?]*)?/data/(upload|local-files)/", re.IGNORECASE)
 """An address at which Label Studio itself serves a picture, to those who are logged in."""
+
+_UPLOAD = "/data/upload/"
+"""In the path of a picture that was uploaded to Label Studio."""
 
 _LOADED = re.compile(r"[0-9a-f]{8}-")
 """What Label Studio puts before the name of a file that is uploaded to it."""
@@ -60,7 +64,7 @@ class LabelStudioSource(LabelFile):
         left = len(tasks) - len(samples)
         notes = [f"left out, without a label: {left} of {len(tasks)} tasks"] if left else []
         if lost := [sample.file for sample in samples if self._is_lost(sample.file)]:
-            where = f"not in {self.dataset.parent} or below, also by the name alone"
+            where = f"not found in {self.dataset.parent} or below, or several"
             notes.append(f"{where}: {len(lost)} of {len(samples)} images, such as {_path_of(lost[0])}")
         kept = in_order(samples, normals_only=normals_only)
         return Dataset(self.dataset, kept, tuple(notes), base=self.dataset.parent, is_exact=True), ()
@@ -152,18 +156,19 @@ class LabelStudioSource(LabelFile):
         return bool(_SERVED.match(file)) or not (is_url(file) or (self.dataset.parent / file).is_file())
 
     def _below(self, path: PurePosixPath) -> str | None:
-        """The one picture below the export's folder with the path's name; None if there is none, or several."""
+        """Of an upload: the one picture below the export with its name; None if there is none, or several."""
+        if _UPLOAD not in path.as_posix():
+            return None  # the address names the picture's folder
         same = next(filter(None, (self._by_name.get(name) for name in _names(path))), [])
         return same[0] if len(same) == 1 else None
 
     @functools.cached_property
     def _by_name(self) -> dict[str, list[str]]:
-        """The pictures in the folders below the export's, by name: paths relative to it."""
+        """The pictures below the export, by name: paths relative to it; no masks, no overlays of predict."""
         found: dict[str, list[str]] = defaultdict(list)
-        for folder, _, names in os.walk(self.dataset.parent):
-            for name in names:
-                if PurePosixPath(name).suffix.lower() in IMAGE_SUFFIXES:
-                    found[name].append(os.path.relpath(Path(folder, name), self.dataset.parent))
+        for file in find_images(self.dataset.parent, without=MASKS).images:
+            if not file.with_suffix(".npy").exists():  # an overlay stands beside its raw map
+                found[file.name].append(os.path.relpath(file, self.dataset.parent))
         return dict(found)
 
 
