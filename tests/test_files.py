@@ -158,6 +158,8 @@ def test_cells_are_no_formulas_and_come_back(text: str) -> None:
         ("-0.25", "-0.25"),
         ("+1e-3", "+1e-3"),
         ("a=b", "a=b"),
+        ("\r0", "'\r0"),
+        ("\t1", "'\t1"),
     ],
 )
 def test_an_apostrophe_is_put_before_what_begins_like_a_formula(text: str, cell: str) -> None:

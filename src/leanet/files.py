@@ -274,7 +274,7 @@ def _is_number(text: str) -> bool:
         float(text)
     except ValueError:
         return False
-    return True
+    return text == text.strip()  # float ignores what a cell may not begin with
 
 
 class _Lines:
